@@ -1,0 +1,194 @@
+"""What crosses Kafka: frozen dataclasses, their JSON, their ids and their topics.
+
+Imported by every process, under both interpreters. One JSON Schema a type lies in
+`kefu/schemas/`; `tests/contract` holds dataclass and schema together.
+"""
+
+import re
+import time
+import uuid
+from dataclasses import dataclass, field, fields
+from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar
+
+import orjson
+
+from kefu.errors import PoisonMessage
+
+VERSION = 1
+USER_QUERY = "user.query"
+DEAD_LETTERS = "user.query.dlq"
+DIALOGUE_EVENTS = "dialogue.events"
+ANSWERS = "answer.generated"
+LOOKUPS = "lookup.request"
+AUDIT = "audit"
+
+DAY_MS = 24 * 3600 * 1000
+# Topic to how long it is kept, in ms. Source: DESIGN.md, Kafka.
+TOPICS: Dict[str, int] = {
+    USER_QUERY: 3 * DAY_MS,
+    DEAD_LETTERS: 30 * DAY_MS,
+    DIALOGUE_EVENTS: 7 * DAY_MS,
+    ANSWERS: 7 * DAY_MS,
+    LOOKUPS: 3 * DAY_MS,
+    AUDIT: 365 * DAY_MS,
+}
+
+IDENTIFIER = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
+MESSAGE_ID = re.compile(r"[A-Za-z0-9_.@:-]{1,128}")
+GUEST_PREFIX = "guest-"  # no known customer may have such an id; the gateway refuses it
+_NAMESPACE = uuid.UUID("5b0f6ad4-0d5b-4f8e-9d0a-6b6566752e31")
+
+
+def derived_id(*parts: object) -> str:
+    """Return the deterministic id (32 hex digits) of what follows from `parts`."""
+    return uuid.uuid5(_NAMESPACE, "\x1f".join(map(str, parts))).hex
+
+
+def now_ms() -> int:
+    """Return the wall clock in ms since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def conversation_key(tenant: str, user: str) -> str:
+    """Return `tenant:user`: the Kafka key, the Redis hash tag and Rasa's sender id."""
+    return f"{tenant}:{user}"
+
+
+@dataclass(frozen=True)
+class UserSaid:
+    """A customer's message, as accepted. Exactly one of `text` and `payload` is set.
+
+    `text` is masked: what is personal in it exists as a mask only (`sealed` will hold the
+    ciphertexts). `identified` says whether the token vouched for a known customer.
+    """
+
+    tenant: str
+    user: str
+    message_id: str
+    text: Optional[str] = None
+    payload: Optional[str] = None
+    identified: bool = False
+    channel: str = "rest"
+    metadata: Dict[str, Any] = field(default_factory=dict)
+    sealed: Dict[str, str] = field(default_factory=dict)
+    id: str = ""
+    ts: int = field(default_factory=now_ms)
+    traceparent: str = ""
+    v: int = VERSION
+    type: str = "UserSaid"
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            object.__setattr__(self, "id", derived_id("UserSaid", self.tenant, self.user, self.message_id))
+
+    @property
+    def conversation(self) -> str:
+        """The key of the conversation, `tenant:user`."""
+        return conversation_key(self.tenant, self.user)
+
+
+@dataclass(frozen=True)
+class AnswerGenerated:
+    """The outcome of one message; also the marker that it has been processed.
+
+    `status` is `answered` or `failed` (then `reason` is a stable class). `replies` are those of
+    DESIGN.md, with their sequence numbers; an empty list means answered without replies.
+    """
+
+    tenant: str
+    user: str
+    message_id: str
+    cause: str
+    tracker_version: int
+    status: str = "answered"
+    reason: Optional[str] = None
+    replies: List[Dict[str, Any]] = field(default_factory=list)
+    intent: Optional[str] = None
+    confidence: Optional[float] = None
+    actions: List[str] = field(default_factory=list)
+    stages_ms: Dict[str, float] = field(default_factory=dict)
+    model_id: str = ""
+    id: str = ""
+    ts: int = field(default_factory=now_ms)
+    traceparent: str = ""
+    v: int = VERSION
+    type: str = "AnswerGenerated"
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            object.__setattr__(self, "id", derived_id("AnswerGenerated", self.cause))
+
+
+@dataclass(frozen=True)
+class DialogueEvent:
+    """One event of Rasa's tracker, in order: by `tracker_version`, then `index`."""
+
+    tenant: str
+    user: str
+    cause: str
+    tracker_version: int
+    index: int
+    event: Dict[str, Any]
+    id: str = ""
+    ts: int = field(default_factory=now_ms)
+    traceparent: str = ""
+    v: int = VERSION
+    type: str = "DialogueEvent"
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            object.__setattr__(self, "id", derived_id("DialogueEvent", self.cause, self.index))
+
+
+Event = TypeVar("Event", UserSaid, AnswerGenerated, DialogueEvent)
+TYPES: Dict[str, type] = {kind.__name__: kind for kind in (UserSaid, AnswerGenerated, DialogueEvent)}
+_FIELDS = {kind: frozenset(f.name for f in fields(kind)) for kind in TYPES.values()}
+_INBOX_LIMITS: Tuple[Tuple[str, "re.Pattern[str]"], ...] = (
+    ("tenant", IDENTIFIER),
+    ("user", IDENTIFIER),
+    ("message_id", MESSAGE_ID),
+)
+
+
+def encode(event: Any) -> bytes:
+    """Return the event as JSON, UTF-8."""
+    return orjson.dumps(event)
+
+
+def decode(value: bytes, kind: Type[Event]) -> Event:
+    """Return the event in `value`.
+
+    Fields that this version doesn't know are ignored, so that a newer sender may add some.
+
+    Raises:
+        PoisonMessage: not JSON, another type or version, a field missing or of the wrong type.
+    """
+    try:
+        found = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise PoisonMessage("not_json", "value is not JSON") from error
+    if not isinstance(found, dict):
+        raise PoisonMessage("malformed", "value is not a JSON object")
+    if found.get("type") != kind.__name__:
+        raise PoisonMessage("unknown_type", f"type is not {kind.__name__}")
+    if found.get("v") != VERSION:
+        raise PoisonMessage("unknown_version", f"version is not {VERSION}")
+    try:
+        event = kind(**{name: found[name] for name in found.keys() & _FIELDS[kind]})
+    except TypeError as error:
+        raise PoisonMessage("malformed", f"{kind.__name__} lacks a field") from error
+    if kind is UserSaid:
+        _check_inbox(event)
+    return event
+
+
+def _check_inbox(said: Any) -> None:
+    """Refuse what can't be told apart from a bug or an attack before it reaches a tracker."""
+    for name, pattern in _INBOX_LIMITS:
+        value = getattr(said, name)
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise PoisonMessage("malformed", f"{name} is malformed")
+    if [isinstance(said.text, str), isinstance(said.payload, str)].count(True) != 1:
+        raise PoisonMessage("malformed", "exactly one of text and payload must be a string")
+    if not isinstance(said.ts, int) or not isinstance(said.metadata, dict) or not isinstance(said.identified, bool):
+        raise PoisonMessage("malformed", "ts, metadata or identified is of the wrong type")

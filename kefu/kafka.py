@@ -1,0 +1,142 @@
+"""QUEUE: produce to and make topics in Kafka, keyed by conversation.
+
+Used by the gateway (inbox) and the worker (events, answers, dead letters), on confluent-kafka.
+The worker's consumer is `kefu.worker.intake`.
+"""
+
+import asyncio
+import logging
+import threading
+from typing import Dict, List, Optional, Tuple
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from kefu import metrics
+from kefu.errors import QueueUnavailable
+from kefu.events import TOPICS
+from kefu.settings import KafkaSettings
+
+logger = logging.getLogger(__name__)
+
+MAX_QUEUED_RECORDS = 100_000
+MAX_QUEUED_KBYTES = 256 * 1024
+Headers = Optional[List[Tuple[str, bytes]]]
+
+
+class EventProducer:
+    """An idempotent producer whose acknowledgements can be awaited without blocking the loop.
+
+    Delivery is at least once under the record's own id: after a `QueueUnavailable` the record may
+    still arrive, so that whoever sends again must send the same id.
+    """
+
+    def __init__(self, settings: KafkaSettings, timeout_s: float = 30.0) -> None:
+        self._prefix = settings.topic_prefix
+        self._producer = Producer(
+            {
+                **settings.client_config(),
+                "acks": "all",
+                "enable.idempotence": True,
+                "linger.ms": 2,
+                "compression.type": "lz4",
+                "message.timeout.ms": int(timeout_s * 1000),
+                "queue.buffering.max.messages": MAX_QUEUED_RECORDS,
+                "queue.buffering.max.kbytes": MAX_QUEUED_KBYTES,
+                "socket.keepalive.enable": True,
+                "reconnect.backoff.max.ms": 1000,
+                # murmur2, as Java clients do, so that every client finds the same partition.
+                "partitioner": "murmur2_random",
+                "error_cb": self._on_error,
+                "logger": logger,
+            }
+        )
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="kafka-producer", daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def _on_error(error: KafkaError) -> None:
+        logger.warning("kafka client error", extra={"fields": {"kafka_error": error.name()}})
+
+    def _serve(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(0.1)
+            metrics.PRODUCE_QUEUE.set(len(self._producer))
+
+    def send(self, topic: str, key: str, value: bytes, headers: Headers = None) -> "asyncio.Future[None]":
+        """Queue a record; the future ends when Kafka acknowledged it on all replicas.
+
+        Args:
+            topic: one of `kefu.events.TOPICS`, without the prefix.
+            key: the conversation, `tenant:user`.
+
+        Raises:
+            QueueUnavailable: from here when the local queue is full, from the future when Kafka
+                did not acknowledge in time.
+        """
+        loop = asyncio.get_running_loop()
+        done: "asyncio.Future[None]" = loop.create_future()
+
+        def delivered(error: Optional[KafkaError], _: object) -> None:
+            try:
+                loop.call_soon_threadsafe(_settle, done, topic, error)
+            except RuntimeError:
+                logger.info("acknowledgement came after the event loop had closed")
+
+        try:
+            self._producer.produce(
+                self._prefix + topic, value, key.encode(), on_delivery=delivered, headers=headers or []
+            )
+        except (BufferError, KafkaException) as error:
+            metrics.PRODUCE_FAILURES.labels(topic).inc()
+            raise QueueUnavailable(f"{topic}: {error.__class__.__name__}") from error
+        return done
+
+    def close(self, timeout_s: float = 10.0) -> int:
+        """Wait for acknowledgements, then stop. Blocks; returns how many records were given up."""
+        left = self._producer.flush(timeout_s)
+        self._closing.set()
+        self._thread.join(1.0)
+        return left
+
+
+def _settle(done: "asyncio.Future[None]", topic: str, error: Optional[KafkaError]) -> None:
+    if error is None:
+        metrics.PRODUCED.labels(topic).inc()
+    else:
+        metrics.PRODUCE_FAILURES.labels(topic).inc()
+    if done.done():  # the waiter's deadline came first
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(QueueUnavailable(f"{topic}: {error.name()}"))
+
+
+def create_topics(settings: KafkaSettings, timeout_s: float = 30.0) -> Dict[str, str]:
+    """Create the topics that are missing. Blocks; returns topic to `created` or `exists`.
+
+    Raises:
+        QueueUnavailable: no broker answered in time, or one refused a topic.
+    """
+    admin = AdminClient(settings.client_config())
+    wanted = [
+        NewTopic(
+            settings.topic_prefix + name,
+            num_partitions=settings.partitions,
+            replication_factor=settings.replication,
+            config={"retention.ms": str(kept_ms), "min.insync.replicas": str(max(1, settings.replication - 1))},
+        )
+        for name, kept_ms in TOPICS.items()
+    ]
+    outcome = {}
+    for name, future in admin.create_topics(wanted, operation_timeout=timeout_s).items():
+        try:
+            future.result(timeout_s)
+            outcome[name] = "created"
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise QueueUnavailable(f"topic {name}: {error.args[0].name()}") from error
+            outcome[name] = "exists"
+    return outcome

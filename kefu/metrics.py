@@ -1,0 +1,34 @@
+"""Every metric of the platform: name, type, unit, labels, meaning. Labels never hold an id."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+# Gateway
+HTTP_REQUESTS = Counter("kefu_http_requests_total", "Requests answered.", ["route", "status"])
+HTTP_SECONDS = Histogram("kefu_http_request_seconds", "Time from request to response.", ["route"], buckets=SECONDS)
+ACCEPTED = Counter("kefu_messages_accepted_total", "Messages that Kafka acknowledged.", ["channel"])
+STREAMS = Gauge("kefu_streams_open", "Connections on which replies are awaited.")
+REFUSED = Counter("kefu_requests_refused_total", "Requests refused by a limit.", ["limit"])
+HINT_CHANNELS = Gauge("kefu_hint_channels", "Conversations whose hints the gateway listens to.")
+HINTS = Counter("kefu_hints_total", "Hints of answers that came from Redis.")
+HINT_BREAKS = Counter("kefu_hint_connection_breaks_total", "Times the connection for hints was lost.")
+
+# Worker
+TURNS = Counter("kefu_turns_total", "Messages done with, by outcome.", ["outcome"])
+TURN_SECONDS = Histogram("kefu_turn_seconds", "Time of a stage of a turn.", ["stage"], buckets=SECONDS)
+POLL_MESSAGES = Histogram("kefu_poll_messages", "Messages that one poll brought.", buckets=(1, 2, 4, 8, 16, 32, 64, 256))
+INFLIGHT = Gauge("kefu_inflight_messages", "Messages taken from Kafka and not yet committed.")
+LIVE_TRACKERS = Gauge("kefu_live_trackers", "Conversations held in memory.")
+CONFLICTS = Counter("kefu_version_conflicts_total", "Writes refused by the tracker's version.", ["kind"])
+RETRIES = Counter("kefu_retries_total", "Attempts repeated, by cause.", ["cause"])
+ACTION_FAILURES = Counter("kefu_action_failures_total", "Actions that ended in their failure's reply.", ["action"])
+
+# Kafka, both sides
+PRODUCED = Counter("kefu_kafka_produced_total", "Records that Kafka acknowledged.", ["topic"])
+PRODUCE_FAILURES = Counter("kefu_kafka_produce_failures_total", "Records that Kafka did not take.", ["topic"])
+PRODUCE_QUEUE = Gauge("kefu_kafka_produce_queue", "Records waiting for an acknowledgement.")
+
+# Action server
+SHOP_SECONDS = Histogram("kefu_shop_request_seconds", "Time of a call to the shop.", ["call"], buckets=SECONDS)
+SHOP_FAILURES = Counter("kefu_shop_failures_total", "Calls to the shop that failed after all retries.", ["call"])
