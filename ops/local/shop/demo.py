@@ -1,0 +1,91 @@
+"""The demo data: the same 200 customers and orders on every machine. All of it is invented.
+
+Phones: the Chinese ones use the block 138 0000 that examples use, the others blocks reserved for
+fiction (+1 NXX 555 01XX of the North American plan, +44 7700 900XXX of Ofcom). E-mail addresses
+end in example.com (RFC 2606).
+"""
+
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
+
+TENANT = "demo"
+CUSTOMERS = 200
+FIRST_DAY = datetime(2026, 1, 5, 10, 0, tzinfo=timezone(timedelta(hours=8)))
+
+FAMILY_NAMES = "王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗"
+GIVEN_NAMES = ("晓雨", "思远", "佳宁", "子轩", "雅婷")
+FIRST_NAMES = ("Emma", "Noah", "Amara", "Lucas", "Ingrid", "Mateo", "Priya", "Yusuf", "Chloe", "Kenji")
+LAST_NAMES = ("Baker", "Okafor", "Lindgren", "Moreau", "Rossi", "Tanaka", "Novak", "Haddad", "Silva", "Murphy")
+CHINESE_PLACES = (("上海市", "浦东新区梧桐路"), ("北京市", "朝阳区槐树街"), ("杭州市", "西湖区竹林路"),
+                  ("成都市", "锦江区芙蓉街"), ("广州市", "天河区木棉路"))  # fmt: skip
+FOREIGN_PLACES = (("London", "Larch Street"), ("Springfield", "Maple Avenue"), ("Manchester", "Cedar Road"),
+                  ("Riverton", "Birch Lane"))  # fmt: skip
+CARRIERS = (("顺丰速运", "SF Express", "SF"), ("中通快递", "ZTO Express", "ZT"), ("圆通速递", "YTO Express", "YT"),
+            ("京东物流", "JD Logistics", "JD"))  # fmt: skip
+GOODS = (("真无线耳机", "Wireless earbuds", 29900), ("保温杯", "Thermos mug", 8900), ("双肩包", "Backpack", 15900),
+         ("机械键盘", "Mechanical keyboard", 39900), ("台灯", "Desk lamp", 12900))  # fmt: skip
+STATUS_CYCLE = ("delivered", "shipped", "delivered", "processing", "shipped", "awaiting_payment", "delivered",
+                "cancelled", "partly_refunded", "delivered")  # fmt: skip
+
+
+def customers() -> list[dict[str, Any]]:
+    """Return 200 rows: alice, bob, then Chinese and foreign names by turns."""
+    known = [
+        _customer("alice", "林雨晴", "13800001234", "alice", "上海市", "浦东新区梧桐路1号"),
+        _customer("bob", "Bob Murphy", "+447700900567", "bob", "London", "2 Larch Street"),
+    ]
+    return known + [_invented(n) for n in range(3, CUSTOMERS + 1)]
+
+
+def orders() -> list[dict[str, Any]]:
+    """Return alice's five orders, bob's two, and one to four for every other customer."""
+    rows = _orders_of_alice() + [_order(6, "bob", "shipped"), _order(7, "bob", "processing")]
+    sequence = 10
+    for n in range(3, CUSTOMERS + 1):
+        for _ in range(1 + n % 4):
+            rows.append(_order(sequence, f"customer-{n:03d}", STATUS_CYCLE[sequence % len(STATUS_CYCLE)]))
+            sequence += 1
+    return rows
+
+
+def _orders_of_alice() -> list[dict[str, Any]]:
+    yesterday = {**_order(3, "alice", "delivered"), "delivered_on": None, "delivered_days_ago": 1}
+    listed = {1: "shipped", 2: "awaiting_payment", 4: "cancelled", 5: "partly_refunded"}
+    rows = [yesterday] + [_order(n, "alice", status) for n, status in listed.items()]
+    return sorted(rows, key=lambda row: row["number"])
+
+
+def _customer(id_: str, name: str, phone: str, mailbox: str, city: str, address: str) -> dict[str, Any]:
+    return {"tenant": TENANT, "id": id_, "name": name, "phone": phone, "email": f"{mailbox}@example.com",
+            "city": city, "address": address}  # fmt: skip
+
+
+def _invented(n: int) -> dict[str, Any]:
+    id_, half = f"customer-{n:03d}", n // 2
+    if n % 2:
+        name = FAMILY_NAMES[half % len(FAMILY_NAMES)] + GIVEN_NAMES[half // len(FAMILY_NAMES) % len(GIVEN_NAMES)]
+        city, street = CHINESE_PLACES[half % len(CHINESE_PLACES)]
+        return _customer(id_, name, f"1380000{5000 + n}", id_, city, f"{street}{n}号")
+    name = f"{FIRST_NAMES[half % 10]} {LAST_NAMES[half // 10 % 10]}"
+    city, street = FOREIGN_PLACES[half % len(FOREIGN_PLACES)]
+    phone = f"+447700900{n:03d}" if half % 2 == 0 else f"+1202555{100 + n % 100:04d}"
+    return _customer(id_, name, phone, id_, city, f"{n} {street}")
+
+
+def _order(sequence: int, customer: str, status: str) -> dict[str, Any]:
+    zh, en, price = GOODS[sequence % len(GOODS)]
+    quantity = 1 + sequence % 2
+    placed_at = FIRST_DAY + timedelta(hours=7 * sequence)
+    sent = status in ("shipped", "delivered", "partly_refunded")
+    carrier_zh, carrier_en, prefix = CARRIERS[sequence % len(CARRIERS)] if sent else (None, None, None)
+    arrived = status in ("delivered", "partly_refunded")
+    return {
+        "tenant": TENANT, "number": f"2026{sequence:04d}", "customer_id": customer, "status": status,
+        "items": [{"name_zh": zh, "name_en": en, "quantity": quantity, "price_minor": price}],
+        "amount_minor": price * quantity, "currency": "CNY", "placed_at": placed_at,
+        "refunded_minor": price // 2 if status == "partly_refunded" else 0,
+        "carrier_zh": carrier_zh, "carrier_en": carrier_en,
+        "tracking_number": f"{prefix}{700000000000 + sequence * 7919}" if sent else None,
+        "delivered_on": date.fromordinal(placed_at.date().toordinal() + 4) if arrived else None,
+        "delivered_days_ago": None,
+    }  # fmt: skip
