@@ -1,0 +1,80 @@
+"""The tokenizer and the two entity readers of the pipeline: lists of messages in and out."""
+
+from typing import Any, Dict, List, Text
+
+from rasa.engine.graph import ExecutionContext, GraphComponent
+from rasa.engine.recipes.default_recipe import DefaultV1Recipe
+from rasa.engine.storage.resource import Resource
+from rasa.engine.storage.storage import ModelStorage
+from rasa.nlu.extractors.extractor import EntityExtractorMixin
+from rasa.nlu.tokenizers.tokenizer import Token, Tokenizer
+from rasa.shared.nlu.constants import ENTITIES, TEXT
+from rasa.shared.nlu.training_data.message import Message
+
+from kefu.worker.nlu.language import detect
+from kefu.worker.nlu.numbers import find_numbers
+from kefu.worker.nlu.text import fold, tokens
+
+
+@DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.MESSAGE_TOKENIZER, is_trainable=False)
+class MixedTokenizer(Tokenizer):
+    """Splits Chinese into characters and everything else into words, numbers and signs."""
+
+    @staticmethod
+    def get_default_config() -> Dict[Text, Any]:
+        """Return Rasa's own settings; there are none of ours."""
+        return {"intent_tokenization_flag": False, "intent_split_symbol": "_", "token_pattern": None}
+
+    def tokenize(self, message: Message, attribute: Text) -> List[Token]:
+        """Return the tokens of `attribute`, with the positions that they have as typed."""
+        return [Token(token, start) for token, start in tokens(fold(message.get(attribute)))]
+
+
+class _EntityReader(GraphComponent, EntityExtractorMixin):
+    """What both readers share: it adds what `read` finds to the entities of every message."""
+
+    @classmethod
+    def create(
+        cls,
+        config: Dict[Text, Any],
+        model_storage: ModelStorage,
+        resource: Resource,
+        execution_context: ExecutionContext,
+    ) -> "_EntityReader":
+        """Return a reader; there is nothing to configure or to load."""
+        return cls()
+
+    def process(self, messages: List[Message]) -> List[Message]:
+        """Add the entities found in each message's text and return the same messages."""
+        for message in messages:
+            found = self.add_extractor_name(self.read(message.get(TEXT) or ""))
+            message.set(ENTITIES, message.get(ENTITIES, []) + found, add_to_output=True)
+        return messages
+
+    def read(self, text: Text) -> List[Dict[Text, Any]]:
+        """Return the entities in `text`."""
+        raise NotImplementedError
+
+
+@DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.ENTITY_EXTRACTOR, is_trainable=False)
+class LanguageDetector(_EntityReader):
+    """Gives an entity `language`, zh or en, placed on the first words that speak for it."""
+
+    def read(self, text: Text) -> List[Dict[Text, Any]]:
+        """Return one entity, or none where the text doesn't tell."""
+        found = detect(text)
+        if found is None:
+            return []
+        return [{"entity": "language", "value": found.value, "start": found.start, "end": found.end}]
+
+
+@DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.ENTITY_EXTRACTOR, is_trainable=False)
+class NumberReader(_EntityReader):
+    """Gives entities `order_number`, `phone_last4` and `number`, their values digits only."""
+
+    def read(self, text: Text) -> List[Dict[Text, Any]]:
+        """Return the numbers in `text`."""
+        return [
+            {"entity": kind, "value": value, "start": start, "end": end}
+            for kind, value, start, end in find_numbers(text)
+        ]
