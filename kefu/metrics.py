@@ -32,3 +32,6 @@ PRODUCE_QUEUE = Gauge("kefu_kafka_produce_queue", "Records waiting for an acknow
 # Action server
 SHOP_SECONDS = Histogram("kefu_shop_request_seconds", "Time of a call to the shop.", ["call"], buckets=SECONDS)
 SHOP_FAILURES = Counter("kefu_shop_failures_total", "Calls to the shop that failed after all retries.", ["call"])
+
+# Action server, calls to actions: kefu_http_* with the action as route
+ACTION_ANSWERS = Gauge("kefu_action_answers_kept", "Answers kept for calls made twice under one idempotency key.")

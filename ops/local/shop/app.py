@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any
 
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -32,7 +32,7 @@ IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 KIND = re.compile("tracking")
 
 logger = logging.getLogger(__name__)
-Headers = Optional[dict[str, str]]
+Headers = dict[str, str] | None
 
 
 class Refused(Exception):
@@ -86,7 +86,9 @@ def _add_edges(app: Sanic, token: str) -> None:
         request.ctx.started = time.perf_counter()
         given = request.headers.get("authorization", "").encode("utf-8", "replace")
         if request.path not in PROBES and not hmac.compare_digest(given, expected):
-            raise Refused(401, "not-authorised", "The service token is missing or wrong.", {"WWW-Authenticate": "Bearer"})
+            raise Refused(
+                401, "not-authorised", "The service token is missing or wrong.", {"WWW-Authenticate": "Bearer"}
+            )
 
     @app.on_response
     async def count(request: Request, response: HTTPResponse) -> None:

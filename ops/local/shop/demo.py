@@ -68,7 +68,7 @@ def _invented(n: int) -> dict[str, Any]:
         return _customer(id_, name, f"1380000{5000 + n}", id_, city, f"{street}{n}号")
     name = f"{FIRST_NAMES[half % 10]} {LAST_NAMES[half // 10 % 10]}"
     city, street = FOREIGN_PLACES[half % len(FOREIGN_PLACES)]
-    phone = f"+447700900{n:03d}" if half % 2 == 0 else f"+1202555{100 + n % 100:04d}"
+    phone = f"+447700900{n:03d}" if half % 2 == 0 else f"+1{202 + n // 100}555{100 + n % 100:04d}"
     return _customer(id_, name, phone, id_, city, f"{n} {street}")
 
 

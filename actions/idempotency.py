@@ -1,0 +1,74 @@
+"""One result for one call of an action, though two owners of a conversation may make it.
+
+Two workers may both run a turn before either writes it; the worker gives both calls one key.
+Within this process `Answers` gives both one result. Across replicas it can't: there the company's
+systems hold it, which is why `current_key` goes with every side effect as its Idempotency-Key.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+import orjson
+
+from kefu.metrics import ACTION_ANSWERS
+
+LIMIT = 10_000
+LIFETIME_S = 600.0
+
+current_key: ContextVar[str | None] = ContextVar("current_key", default=None)
+
+
+def scoped(key: str, conversation: str) -> str:
+    """Return the key as the shop gets it: message ids are the client's, two users may choose the same."""
+    return hashlib.sha256(f"{conversation}\n{key}".encode()).hexdigest()
+
+
+def with_input(key: str, tracker: dict[str, Any]) -> str:
+    """Return the key of an answer: a turn run again from another state is another question."""
+    state = [tracker.get("slots"), (tracker.get("latest_message") or {}).get("text"), tracker.get("active_loop")]
+    return key + hashlib.sha256(orjson.dumps(state, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+class Answers:
+    """Running and finished answers by key, the oldest forgotten first.
+
+    Args:
+        limit: most answers kept.
+        lifetime_s: seconds that an answer is kept.
+        clock: of the lifetime, in seconds.
+    """
+
+    def __init__(
+        self, limit: int = LIMIT, lifetime_s: float = LIFETIME_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limit = limit
+        self._lifetime_s = lifetime_s
+        self._clock = clock
+        self._kept: OrderedDict[str, tuple[float, asyncio.Task[bytes]]] = OrderedDict()
+
+    async def once(self, key: str, run: Callable[[], Awaitable[bytes]]) -> bytes:
+        """Return what `run` gives, or gave, for this key; a failure is told to all who wait and forgotten."""
+        self._forget_old()
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = (self._clock(), asyncio.ensure_future(run()))
+            kept[1].add_done_callback(lambda task: self._forget_failed(key, task))
+        # Shielded: a caller who hangs up must not end the work of one who waits.
+        return await asyncio.shield(kept[1])
+
+    def _forget_old(self) -> None:
+        oldest = self._clock() - self._lifetime_s
+        while self._kept and (len(self._kept) >= self._limit or next(iter(self._kept.values()))[0] < oldest):
+            self._kept.popitem(last=False)
+        ACTION_ANSWERS.set(len(self._kept))
+
+    def _forget_failed(self, key: str, task: "asyncio.Task[bytes]") -> None:
+        if task.cancelled() or task.exception() is not None:
+            kept = self._kept.get(key)
+            if kept and kept[1] is task:
+                del self._kept[key]
