@@ -55,6 +55,10 @@ def phone_last4(text: str) -> str | None:
     return next((run[-4:] for run in _digit_runs(narrow) if len(run) == 4 or len(run) >= MIN_PHONE_DIGITS), None)
 
 
+# An entity fills a slot before the form has looked at it: only what can be read counts as given.
+READERS = {ORDER_NUMBER: order_number, PHONE_LAST4: phone_last4}
+
+
 def _digit_runs(text: str) -> list[str]:
     return [re.sub(r"\D", "", run) for run in _SPACED_DIGITS.findall(text)]
 
@@ -147,7 +151,8 @@ class ValidateTrackOrderForm(FormValidationAction):
     ) -> dict[str, Any]:
         """Name the next slot always: where nothing is named, Rasa's form makes a second call to ask."""
         required = await self.required_slots([], dispatcher, tracker, domain)
-        return SlotSet(REQUESTED_SLOT, next((slot for slot in required if tracker.slots.get(slot) is None), None))
+        missing = (slot for slot in required if READERS[slot](_text(tracker.slots.get(slot))) is None)
+        return SlotSet(REQUESTED_SLOT, next(missing, None))
 
     def extract_order_number(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: Any) -> dict[str, Any]:
         """Take the asked number from the text where NLU found no entity."""

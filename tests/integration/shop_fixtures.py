@@ -113,7 +113,9 @@ def action_call(action: str, user: str | None = None, tenant: str = "demo", **sl
         "metadata": metadata, "text_tokens": [[0, 2]], "intent_ranking": [{"name": "track_order", "confidence": 0.98}],
     }  # fmt: skip
     filled = {"language": "zh", "requested_slot": None, "order_number": None, "phone_last4": None, **slots}
-    candidates = [{"event": "slot", "timestamp": 1.0, "name": n, "value": v} for n, v in slots.items() if n != "language"]
+    candidates = [
+        {"event": "slot", "timestamp": 1.0, "name": n, "value": v} for n, v in slots.items() if n != "language"
+    ]
     tracker = {
         "sender_id": f"{tenant}:{user or 'guest-1'}", "slots": filled, "latest_message": message,
         "latest_event_time": 1.0, "followup_action": None, "paused": False, "latest_input_channel": "kafka",

@@ -125,7 +125,9 @@ def test_an_order_without_customer_or_tenant_is_malformed(shop):
 
 
 def inquire(shop: Server, key: str, number: str = "20260001") -> httpx.Response:
-    return shop.http.post("/v1/inquiries", json={"number": number, "kind": "tracking"}, headers={"Idempotency-Key": key})
+    return shop.http.post(
+        "/v1/inquiries", json={"number": number, "kind": "tracking"}, headers={"Idempotency-Key": key}
+    )
 
 
 def inquiries(shop: Server, number: str) -> int:

@@ -5,12 +5,12 @@ fiction (+1 NXX 555 01XX of the North American plan, +44 7700 900XXX of Ofcom). 
 end in example.com (RFC 2606).
 """
 
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 TENANT = "demo"
 CUSTOMERS = 200
-FIRST_DAY = datetime(2026, 1, 5, 10, 0, tzinfo=timezone(timedelta(hours=8)))
+FIRST_DAY = datetime(2026, 1, 5, 2, 0, tzinfo=UTC)  # ten in the morning where the shop is
 
 FAMILY_NAMES = "王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗"
 GIVEN_NAMES = ("晓雨", "思远", "佳宁", "子轩", "雅婷")

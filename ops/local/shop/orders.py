@@ -4,7 +4,7 @@ import hmac
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 from sqlalchemy import case, delete, select
@@ -150,11 +150,17 @@ def shown(row: Row, now: float) -> Row:
         "amount": money(row["amount_minor"]),
         "refunded": money(row["refunded_minor"]),
         "currency": row["currency"],
-        "placed_on": row["placed_at"].date().isoformat(),
+        "placed_on": _day(row["placed_at"]).isoformat(),
         "carrier": {"zh": carrier[0], "en": carrier[1]} if carrier[0] else None,
         "tracking_number": row["tracking_number"],
         "delivered_on": delivered_on.isoformat() if delivered_on else None,
     }
+
+
+def _day(moment: datetime) -> date:
+    # SQLite gives back what it was given without its zone, and it is given UTC.
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return aware.astimezone(SHOP_ZONE).date()
 
 
 def money(minor: int) -> str:
