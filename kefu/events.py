@@ -152,7 +152,7 @@ _INBOX_LIMITS: Tuple[Tuple[str, "re.Pattern[str]"], ...] = (
 
 def encode(event: Any) -> bytes:
     """Return the event as JSON, UTF-8."""
-    return orjson.dumps(event)
+    return orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY)  # confidences may be numpy's
 
 
 def decode(value: bytes, kind: Type[Event]) -> Event:

@@ -250,10 +250,14 @@ class WorkerSettings:
     inflight_messages: int = 512
     live_trackers: int = 2000
     drain_s: float = 20.0
+    model: str = "models"
+    api_token: str = field(default="", repr=False)
 
     @classmethod
     def from_env(cls, env: Environment = os.environ) -> "WorkerSettings":
         """Read the section; raises SettingsError naming the key at fault."""
+        if text(env, "SANIC_WORKERS", "1") != "1":
+            raise SettingsError("SANIC_WORKERS", "can't take effect: start one worker process for each core instead")
         return cls(
             host=text(env, "KEFU_WORKER_HOST", "127.0.0.1"),
             port=port(env, "KEFU_WORKER_PORT", 5005),
@@ -266,6 +270,8 @@ class WorkerSettings:
             inflight_messages=integer(env, "KEFU_INFLIGHT_MESSAGES", 512, 1, 100_000),
             live_trackers=integer(env, "KEFU_LIVE_TRACKERS", 2000, 1, 1_000_000),
             drain_s=number(env, "KEFU_DRAIN_S", 20.0, 0, 600),
+            model=text(env, "KEFU_MODEL", "models"),
+            api_token=secret(env, "KEFU_RASA_TOKEN", ""),
         )
 
 

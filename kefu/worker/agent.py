@@ -1,0 +1,104 @@
+"""Rasa's Agent around a loaded model, without the wrappers that answer from memory when a store fails."""
+
+import asyncio
+import logging
+from typing import Any, List, Optional
+
+from rasa.core.agent import Agent
+from rasa.core.channels.channel import UserMessage
+from rasa.core.nlg import TemplatedNaturalLanguageGenerator
+from rasa.core.tracker_store import TrackerStore
+from rasa.shared.core.domain import Domain
+
+from kefu.errors import KefuError, UnsafeStart
+from kefu.worker.action_endpoint import ActionEndpoint
+from kefu.worker.broker import TurnBroker
+from kefu.worker.lock import PartitionLock
+from kefu.worker.processor import LoadedModel, TurnProcessor
+from kefu.worker.store import TurnStore
+from kefu.worker.turn import ACTION_FAILED_REPLY, HOLDING_REPLY, TurnRunner
+
+logger = logging.getLogger(__name__)
+
+
+class ModelUnfit(KefuError):
+    """The model can't serve here; the one in use stays."""
+
+
+class TurnAgent(Agent):
+    """What Rasa's HTTP API sees of the worker: reads, parses and predicts, never changes a conversation."""
+
+    @staticmethod
+    def _create_tracker_store(store: Optional[TrackerStore], domain: Domain) -> TrackerStore:
+        """Return the store itself: Rasa's FailSafeTrackerStore would answer from memory."""
+        if store is None:
+            raise UnsafeStart("no tracker store: Rasa would keep conversations in memory")
+        store.domain = domain
+        return store
+
+    @classmethod
+    def around(cls, model: LoadedModel, template: Agent, action_endpoint: ActionEndpoint) -> "TurnAgent":
+        """Return an agent on `model`, with the stores that Rasa built from endpoints.yml for `template`."""
+        domain = model.metadata.domain
+        store = getattr(template.tracker_store, "_tracker_store", template.tracker_store)
+        agent = cls(domain, None, store, template.lock_store, action_endpoint)
+        if isinstance(agent.nlg, TemplatedNaturalLanguageGenerator):
+            agent.nlg.responses = domain.responses
+        agent.processor = TurnProcessor(
+            model,
+            tracker_store=agent.tracker_store,
+            lock_store=agent.lock_store,
+            generator=agent.nlg,
+            action_endpoint=action_endpoint,
+        )
+        agent.check()
+        return agent
+
+    def check(self) -> None:
+        """Refuse to run on anything but what the promises need.
+
+        Raises:
+            UnsafeStart: a part is not of the type that endpoints.yml names.
+            ModelUnfit: the model lacks a reply that the platform itself gives.
+        """
+        wanted = (
+            ("tracker_store", self.tracker_store, TurnStore),
+            ("lock_store", self.lock_store, PartitionLock),
+            ("event_broker", self.tracker_store.event_broker, TurnBroker),
+            ("action_endpoint", self.action_endpoint, ActionEndpoint),
+            ("processor", self.processor, TurnProcessor),
+        )
+        for name, part, kind in wanted:
+            if type(part) is not kind:
+                raise UnsafeStart(
+                    f"{name} is {type(part).__name__}, not {kind.__name__}: check endpoints.yml for kefu's classes"
+                )
+        missing = [name for name in (ACTION_FAILED_REPLY, HOLDING_REPLY) if name not in self.domain.responses]
+        if missing:
+            raise ModelUnfit(f"the domain has no response {', '.join(missing)}")
+
+    def runner(self, deadline_s: float) -> TurnRunner:
+        """Return what runs turns on this agent's model."""
+        return TurnRunner(self.processor, self.nlg, deadline_s)
+
+    async def handle_message(self, message: UserMessage) -> Optional[List[Any]]:
+        """Refuse: in a worker, messages come through the inbox alone."""
+        raise UnsafeStart("a worker takes messages from Kafka only")
+
+
+async def load_beside(path: str, template: Agent, action_endpoint: ActionEndpoint) -> TurnAgent:
+    """Load a model in a thread, check it and let it parse once, while the old one serves.
+
+    Raises:
+        ModelUnfit: it can't be loaded, or can't serve; the error says why.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        model = await loop.run_in_executor(None, LoadedModel.from_path, path)
+        agent = TurnAgent.around(model, template, action_endpoint)
+        await loop.run_in_executor(None, agent.processor.parse_batch, "warm-up", ["你好", "hello"])
+    except (ModelUnfit, UnsafeStart):
+        raise
+    except Exception as error:  # noqa: BLE001 - a broken archive fails in any way
+        raise ModelUnfit(f"the model can't be loaded: {error.__class__.__name__}") from error
+    return agent

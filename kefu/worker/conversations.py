@@ -1,0 +1,199 @@
+"""The state of conversations in Redis: read with the message's marker, written in one script.
+
+In: a message's conversation. Out: `Stored`, and after the turn one atomic write of new events,
+marker, replies and the hint that wakes the gateway. See ops/decisions/0003 for the protocol.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Sequence
+
+import orjson
+import redis.asyncio as aioredis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from kefu.errors import AlreadyProcessed, StoreUnavailable, VersionConflict
+from kefu.keys import REPLIES_KEPT, ConversationKeys
+from kefu.settings import CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, RedisSettings
+
+# Answers of a server that is there but can't take a write now. Source: Redis, error prefixes.
+_PASSING = ("OOM", "READONLY", "LOADING", "MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
+
+_JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS  # Rasa's events hold numpy's floats
+
+# KEYS: state, turns, replies, marker, hint. ARGV: version expected, turn's record ("" for none),
+# marker, message id, last seq, snapshot ("" for none), turns to keep, lifetime of the conversation
+# and of the marker in s, replies kept, then each reply's seq and JSON.
+_WRITE = """
+local marker = redis.call('GET', KEYS[4])
+if marker then return {2, marker} end
+local found = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
+if found ~= tonumber(ARGV[1]) then return {1, found} end
+if ARGV[6] ~= '' then
+  redis.call('LTRIM', KEYS[2], -tonumber(ARGV[7]), -1)
+  redis.call('HSET', KEYS[1], 'snapshot', ARGV[6])
+end
+if ARGV[2] ~= '' then redis.call('RPUSH', KEYS[2], ARGV[2]) end
+redis.call('HSET', KEYS[1], 'version', found + 1, 'seq', ARGV[5])
+for i = 11, #ARGV, 2 do
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[10], ARGV[i] .. '-0', 'r', ARGV[i + 1])
+end
+redis.call('SET', KEYS[4], ARGV[3], 'EX', ARGV[9])
+for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[8]) end
+redis.call('SPUBLISH', KEYS[5], ARGV[4])
+return {0, found + 1}
+"""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What Redis holds of a conversation; all empty for one never seen.
+
+    Attributes:
+        version: one more with each write.
+        seq: sequence number of the last reply.
+        snapshot: events (Rasa's dicts) that stand for the turns trimmed away.
+        turns: the events of each turn kept, oldest first.
+    """
+
+    version: int = 0
+    seq: int = 0
+    snapshot: List[Dict[str, Any]] = field(default_factory=list)
+    turns: List[List[Dict[str, Any]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TurnWrite:
+    """One atomic write, prepared: kept until it is sure, sent again as it is.
+
+    Attributes:
+        version: that the turn was computed from.
+        events: the turn's new events; an empty list stores no turn (a dead letter's marker).
+        marker: the encoded AnswerGenerated.
+        replies: with their sequence numbers, ascending.
+        snapshot: stands for all but the last `keep` turns before this one; None trims nothing.
+    """
+
+    message_id: str
+    version: int
+    seq: int
+    events: List[Dict[str, Any]]
+    marker: bytes
+    replies: List[Dict[str, Any]]
+    snapshot: Optional[List[Dict[str, Any]]] = None
+    keep: int = 0
+
+    def arguments(self) -> List[Any]:
+        """Return the script's ARGV."""
+        record = orjson.dumps({"v": self.version + 1, "events": self.events}, option=_JSON) if self.events else b""
+        snapshot = b"" if self.snapshot is None else orjson.dumps(self.snapshot, option=_JSON)
+        fixed = [self.version, record, self.marker, self.message_id, self.seq, snapshot, self.keep]
+        limits = [CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, REPLIES_KEPT]
+        return fixed + limits + [part for reply in self.replies for part in (reply["seq"], orjson.dumps(reply, option=_JSON))]
+
+
+class Conversations:
+    """Redis as the one store of conversations. Every method raises StoreUnavailable when it is away."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+        self._redis = aioredis.Redis.from_url(
+            settings.url,
+            socket_timeout=settings.timeout_s,
+            socket_connect_timeout=settings.timeout_s,
+            health_check_interval=15,
+            max_connections=64,
+        )
+        self._slots = asyncio.Semaphore(60)  # below max_connections: beyond it redis-py raises instead of waiting
+
+    def keys(self, conversation: str) -> ConversationKeys:
+        """Return the names of a conversation's keys."""
+        return ConversationKeys(self._settings.key_prefix, conversation)
+
+    async def ping(self) -> None:
+        """Ask whether Redis answers."""
+        await self._ask(self._redis.ping)
+
+    async def marker(self, conversation: str, message_id: str) -> Optional[bytes]:
+        """Return the outcome of a message, None if it has not been processed."""
+        key = self.keys(conversation).marker(message_id)
+        return await self._ask(lambda: self._redis.get(key))
+
+    async def load(self, conversation: str) -> Stored:
+        """Return the whole state in one round trip, from the master."""
+        keys = self.keys(conversation)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hmget(keys.state, "version", "seq", "snapshot")
+        pipe.lrange(keys.turns, 0, -1)
+        (version, seq, snapshot), turns = await self._ask(pipe.execute)
+        if version is None:
+            return Stored()
+        events = [orjson.loads(turn)["events"] for turn in turns]
+        return Stored(int(version), int(seq or 0), orjson.loads(snapshot or b"[]"), events)
+
+    async def turn_events(self, conversation: str, version: int) -> List[Dict[str, Any]]:
+        """Return the events that the write of `version` stored; empty when they have been trimmed."""
+        keys = self.keys(conversation)
+        for raw in reversed(await self._ask(lambda: self._redis.lrange(keys.turns, -128, -1))):
+            record = orjson.loads(raw)
+            if record["v"] == version:
+                return record["events"]
+        return []
+
+    async def write(self, conversation: str, turn: TurnWrite) -> None:
+        """Store a turn, all of it or nothing.
+
+        After StoreUnavailable the write may have happened: send the same one again.
+
+        Raises:
+            AlreadyProcessed: the message has its marker.
+            VersionConflict: the stored version is not the one that the turn was computed from.
+        """
+        keys = self.keys(conversation)
+        names = (keys.state, keys.turns, keys.replies, keys.marker(turn.message_id), keys.hint)
+        kind, found = await self._ask(lambda: self._eval(names, turn.arguments()))
+        if kind == 2:
+            raise AlreadyProcessed(found)
+        if kind == 1:
+            raise VersionConflict(turn.version, int(found))
+
+    async def replace(self, conversation: str, events: List[Dict[str, Any]]) -> None:
+        """Put `events` in the place of all that is stored. For designers' commands alone."""
+        keys = self.keys(conversation)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.delete(keys.turns)
+        pipe.hdel(keys.state, "snapshot")
+        pipe.rpush(keys.turns, orjson.dumps({"v": 0, "events": events}))
+        pipe.hincrby(keys.state, "version", 1)
+        pipe.expire(keys.turns, CONVERSATION_LIFETIME_S)
+        pipe.expire(keys.state, CONVERSATION_LIFETIME_S)
+        await self._ask(pipe.execute)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.close()
+
+    async def _eval(self, names: Sequence[str], arguments: List[Any]) -> Any:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.eval(_WRITE, len(names), *names, *arguments)
+            if self._settings.wait_replicas:
+                pipe.execute_command("WAIT", self._settings.wait_replicas, int(self._settings.timeout_s * 1000))
+            answers = await pipe.execute()
+        if self._settings.wait_replicas and answers[1] < self._settings.wait_replicas:
+            raise StoreUnavailable(f"{answers[1]} replicas have the write, {self._settings.wait_replicas} needed")
+        return answers[0]
+
+    async def _ask(self, call: Any) -> Any:
+        try:
+            async with self._slots:
+                return await asyncio.wait_for(call(), self._settings.timeout_s * 2)
+        except (RedisConnectionError, RedisTimeoutError, asyncio.TimeoutError, OSError) as error:
+            raise StoreUnavailable(error.__class__.__name__) from error
+        except ResponseError as error:
+            if str(error).startswith(_PASSING):
+                raise StoreUnavailable(str(error).split(" ", 1)[0]) from error
+            raise
+        except RedisError as error:
+            raise StoreUnavailable(error.__class__.__name__) from error

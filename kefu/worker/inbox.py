@@ -1,0 +1,286 @@
+"""One message seen through: marker, turn, atomic write, publication; dead letter when all fails.
+
+In: an `Inbound` in its lane. Out: the message is stored and published, or belongs to somebody
+else by now. The caller commits its offset afterwards, never before.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
+
+from kefu import metrics
+from kefu.errors import AlreadyProcessed, PoisonMessage, QueueUnavailable, StoreUnavailable, VersionConflict
+from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, AnswerGenerated, DialogueEvent, UserSaid, decode, encode
+from kefu.kafka import EventProducer
+from kefu.worker.conversations import Conversations
+from kefu.worker.live import LiveConversation, LiveConversations
+from kefu.worker.turn import Outcome, TurnRunner
+
+logger = logging.getLogger(__name__)
+
+FIRST_BACKOFF_S = 0.1
+LAST_BACKOFF_S = 5.0
+LIVE_IDLE_S = 30 * 60  # a live tracker older than this is read again: the store's own expiry may have come
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record of user.query as Kafka delivered it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    headers: List[Tuple[str, bytes]]
+
+
+@dataclass
+class Inbound:
+    """A message taken from Kafka and not yet done with.
+
+    Attributes:
+        mine: whether this worker still owns the partition; a turn is not begun or repeated otherwise.
+        parsed: NLU's result, which is made for the whole poll.
+    """
+
+    record: Record
+    said: UserSaid
+    mine: Callable[[], bool]
+    parsed: "asyncio.Future[Dict[str, Any]]"
+    attempts: int = 0
+    taken: float = field(default_factory=time.monotonic)
+
+
+class NotMine(Exception):
+    """The partition went to another worker: it will do this message."""
+
+
+class Inbox:
+    """Sees messages through. `runner` is swapped between two turns when a model is."""
+
+    def __init__(
+        self,
+        runner: TurnRunner,
+        conversations: Conversations,
+        live: LiveConversations,
+        producer: EventProducer,
+        attempts: int,
+    ) -> None:
+        self.runner = runner
+        self._conversations = conversations
+        self._live = live
+        self._producer = producer
+        self._attempts = attempts
+        self.store_away = False
+
+    async def process(self, message: Inbound) -> None:
+        """Store and publish what comes of the message. Ends only when that is sure.
+
+        Raises:
+            NotMine: the partition was taken away; nothing more is to be done here.
+        """
+        try:
+            answer, events = await self._outcome(message)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the message must not block its lane for ever
+            if isinstance(error, NotMine):
+                raise
+            answer, events = await self._dead_letter(message, error)
+        await self._publish(message, answer, events)
+        metrics.TURN_SECONDS.labels("total").observe(time.monotonic() - message.taken)
+
+    async def reject(self, record: Record, mine: Callable[[], bool], error: PoisonMessage) -> None:
+        """Dead-letter a record that can't be read, so that nobody can be told."""
+        fields = {"error_class": error.error_class, "partition": record.partition, "offset": record.offset}
+        logger.error("record refused", extra={"fields": fields})
+        await self._insist(mine, "kafka", lambda: self._send_dead_letter(record, error.error_class, 1))
+        metrics.TURNS.labels("refused").inc()
+
+    async def _outcome(self, message: Inbound) -> Tuple[bytes, List[Dict[str, Any]]]:
+        """Return the encoded answer and the turn's events, both stored."""
+        while True:
+            if not message.mine():
+                raise NotMine
+            try:
+                return await self._attempt(message)
+            except AlreadyProcessed as found:
+                return await self._again(message, found.marker)
+            except VersionConflict as conflict:
+                kind = "above" if conflict.found > conflict.expected else "below"
+                metrics.CONFLICTS.labels(kind).inc()
+            except NotMine:
+                raise
+            except Exception as error:  # noqa: BLE001 - bounded: after the last attempt it is dead-lettered
+                message.attempts += 1
+                fields = {"attempt": message.attempts, "message_id": message.said.message_id}
+                logger.exception("turn failed", extra={"fields": fields})
+                if message.attempts >= self._attempts:
+                    raise error
+            metrics.RETRIES.labels("turn").inc()
+            await asyncio.sleep(_backoff_s(message.attempts))
+
+    async def _attempt(self, message: Inbound) -> Tuple[bytes, List[Dict[str, Any]]]:
+        said = message.said
+        store = self._conversations
+        marker = await self._insist(message.mine, "redis", lambda: store.marker(said.conversation, said.message_id))
+        if marker is not None:
+            raise AlreadyProcessed(marker)
+        runner = self.runner  # one model for the whole turn, whatever is swapped meanwhile
+        live = await self._take(message, runner)
+        outcome = await runner.run(live, said, message.parsed)
+        return await self._store(message, outcome)
+
+    async def _take(self, message: Inbound, runner: TurnRunner) -> LiveConversation:
+        said = message.said
+        live = self._live.check_out(said.conversation)
+        if live is not None and live.model_id == runner.model_id and not _idle(live, said):
+            return live
+        stored = await self._insist(message.mine, "redis", lambda: self._conversations.load(said.conversation))
+        live = LiveConversation.restore(said.conversation, runner.processor.domain, stored)
+        live.model_id, live.partition = runner.model_id, message.record.partition
+        return live
+
+    async def _store(self, message: Inbound, outcome: Outcome) -> Tuple[bytes, List[Dict[str, Any]]]:
+        """Write the turn; what a failed-over Redis lost is written first."""
+        started = time.monotonic()
+        live, write = outcome.live, outcome.write
+        conversation = message.said.conversation
+        try:
+            await self._insist(message.mine, "redis", lambda: self._conversations.write(conversation, write))
+        except VersionConflict as conflict:
+            if conflict.found > conflict.expected:
+                raise
+            await self._write_again(message, live, conflict)
+            await self._insist(message.mine, "redis", lambda: self._conversations.write(conversation, write))
+        if outcome.snapshot is not None:
+            live.trim(outcome.snapshot, self.runner.processor.domain, len(outcome.events))
+        live.written(write)
+        self._live.put_back(live)
+        metrics.TURN_SECONDS.labels("store").observe(time.monotonic() - started)
+        metrics.TURNS.labels(outcome.answer.status).inc()
+        return write.marker, write.events
+
+    async def _write_again(self, message: Inbound, live: LiveConversation, conflict: VersionConflict) -> None:
+        """Bring a store that lost writes back to where this worker's memory is."""
+        lost = live.lost_since(conflict.found)
+        fields = {"found": conflict.found, "expected": conflict.expected, "mendable": lost is not None}
+        logger.error("the store lost writes of a conversation", extra={"fields": fields})
+        if lost is None:
+            raise conflict
+        for write in lost:
+            try:
+                again = write
+                await self._insist(
+                    message.mine, "redis", lambda: self._conversations.write(message.said.conversation, again)
+                )
+            except AlreadyProcessed:
+                raise conflict from None  # marker without version: not a state that a lost write leaves
+
+    async def _again(self, message: Inbound, marker: bytes) -> Tuple[bytes, List[Dict[str, Any]]]:
+        """Return what an earlier processing stored, to be published again."""
+        metrics.TURNS.labels("repeated").inc()
+        answer = decode(marker, AnswerGenerated)
+        said = message.said
+        events = await self._insist(
+            message.mine,
+            "redis",
+            lambda: self._conversations.turn_events(said.conversation, answer.tracker_version),
+        )
+        return marker, events
+
+    async def _dead_letter(self, message: Inbound, error: Exception) -> Tuple[bytes, List[Dict[str, Any]]]:
+        """Mark the message as failed, then put it aside as it came."""
+        said = message.said
+        error_class = getattr(error, "error_class", error.__class__.__name__)
+        while True:
+            stored = await self._insist(message.mine, "redis", lambda: self._conversations.load(said.conversation))
+            live = LiveConversation(said.conversation, None, stored.version, stored.seq)  # type: ignore[arg-type]
+            refusal = self.runner.refusal(live, said, "internal_error")
+            write = refusal.write
+            try:
+                await self._insist(message.mine, "redis", lambda: self._conversations.write(said.conversation, write))
+                break
+            except AlreadyProcessed as found:
+                return await self._again(message, found.marker)
+            except VersionConflict:
+                continue
+        self._live.check_out(said.conversation)
+        await self._insist(
+            message.mine, "kafka", lambda: self._send_dead_letter(message.record, error_class, message.attempts)
+        )
+        metrics.TURNS.labels("dead_letter").inc()
+        return write.marker, []
+
+    async def _send_dead_letter(self, record: Record, error_class: str, attempts: int) -> None:
+        headers = [
+            *record.headers,
+            ("kefu-error-class", error_class.encode()),
+            ("kefu-attempts", str(attempts).encode()),
+            ("kefu-origin-topic", record.topic.encode()),
+            ("kefu-origin-partition", str(record.partition).encode()),
+            ("kefu-origin-offset", str(record.offset).encode()),
+        ]
+        await self._producer.send(DEAD_LETTERS, record.key.decode("utf-8", "replace"), record.value, headers)
+
+    async def _publish(self, message: Inbound, answer: bytes, events: List[Dict[str, Any]]) -> None:
+        """Publish a stored turn until Kafka has all of it, under ids that stay the same."""
+        said = message.said
+        version = decode(answer, AnswerGenerated).tracker_version
+        records = [
+            (DIALOGUE_EVENTS, encode(DialogueEvent(said.tenant, said.user, said.id, version, n, event)))
+            for n, event in enumerate(events)
+        ]
+        records.append((ANSWERS, answer))
+
+        async def send_all() -> None:
+            sent = [self._producer.send(topic, said.conversation, value) for topic, value in records]
+            for done in await asyncio.gather(*sent, return_exceptions=True):
+                if isinstance(done, BaseException):
+                    raise done
+
+        started = time.monotonic()
+        await self._insist(message.mine, "kafka", send_all)
+        metrics.TURN_SECONDS.labels("publish").observe(time.monotonic() - started)
+
+    async def _insist(self, mine: Callable[[], bool], server: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Repeat a call until its server is back, or the partition is another's."""
+        attempt = 0
+        while True:
+            try:
+                found = await call()
+                self.store_away = self.store_away and server != "redis"
+                return found
+            except (StoreUnavailable, QueueUnavailable) as error:
+                self.store_away = self.store_away or server == "redis"
+                metrics.RETRIES.labels(server).inc()
+                if attempt == 0:
+                    logger.warning("%s is away", server, extra={"fields": {"error": str(error)}})
+            if not mine():
+                raise NotMine
+            attempt += 1
+            await asyncio.sleep(_backoff_s(attempt))
+
+
+def _idle(live: LiveConversation, said: UserSaid) -> bool:
+    return said.ts / 1000 - (live.last_message_s or 0) > LIVE_IDLE_S
+
+
+def _backoff_s(attempt: int) -> float:
+    """Return how long to wait: doubling, with jitter, so that many don't come back at once."""
+    limit = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(attempt, 10))
+    return limit * (0.5 + random.random() / 2)
+
+
+def read(record: Record) -> Optional[UserSaid]:
+    """Return the message in a record.
+
+    Raises:
+        PoisonMessage: the record can't be one of ours, or its key names another conversation.
+    """
+    said = decode(record.value, UserSaid)
+    if record.key != said.conversation.encode():
+        raise PoisonMessage("wrong_key", "key and conversation differ")
+    return said

@@ -1,0 +1,290 @@
+"""Takes polls of messages from Kafka and commits what is done, up to the lowest unfinished one.
+
+A thread polls, so that the event loop never waits for Kafka; batches and rebalances are handed to
+the loop. Offsets are committed only after `done`, which is called after storing and publishing.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Callable, Deque, Dict, List, Optional, Set
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from kefu import metrics
+from kefu.events import USER_QUERY
+from kefu.settings import KafkaSettings, WorkerSettings
+from kefu.worker.inbox import Record
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.05
+COMMIT_EVERY_POLLS = 4
+SESSION_TIMEOUT_MS = 10_000  # a worker killed with -9 gives its partitions back after this
+MAX_FETCH_BYTES = 8 * 1024 * 1024
+
+
+@dataclass
+class Partition:
+    """A partition while it is this worker's; given away, it never becomes ours again: a new one does."""
+
+    number: int
+    mine: bool = True
+    unfinished: Deque[int] = field(default_factory=deque)
+    finished: Set[int] = field(default_factory=set)
+    committable: Optional[int] = None
+    committed: Optional[int] = None
+    abandoned: int = 0
+
+    def take(self, offset: int) -> None:
+        """Note a message taken."""
+        self.unfinished.append(offset)
+
+    def done(self, offset: int) -> None:
+        """Note a message done with; the offset to commit moves up to the lowest unfinished one."""
+        self.finished.add(offset)
+        while self.unfinished and self.unfinished[0] in self.finished:
+            first = self.unfinished.popleft()
+            self.finished.remove(first)
+            self.committable = first + 1
+
+
+@dataclass
+class Taken:
+    """A record with the partition that it was taken from."""
+
+    record: Record
+    partition: Partition
+
+    def mine(self) -> bool:
+        """Return whether this worker still owns the partition."""
+        return self.partition.mine
+
+
+Receive = Callable[[List[Taken]], None]
+Dropped = Callable[[Set[int]], None]
+
+
+class Intake:
+    """The consumer of `user.query`. `start` and `stop` belong to the event loop's thread."""
+
+    def __init__(
+        self, kafka: KafkaSettings, worker: WorkerSettings, receive: Receive, hold: Callable[[], bool], dropped: Dropped
+    ) -> None:
+        """Prepare; connects at `start`.
+
+        Args:
+            receive: called in the loop with each poll; must not block.
+            hold: whether to take nothing for now (the store is away).
+            dropped: called in the loop with partitions that are no longer this worker's.
+        """
+        self._topic = kafka.topic_prefix + USER_QUERY
+        self._limit = worker.inflight_messages
+        self._poll_messages = worker.poll_messages
+        self._drain_s = worker.drain_s
+        self._receive = receive
+        self._hold = hold
+        self._dropped = dropped
+        self._partitions: Dict[int, Partition] = {}
+        self._lock = threading.Lock()
+        self._inflight = 0
+        self._paused = False
+        self._stopping = threading.Event()
+        self._thread: Optional[threading.Thread] = None
+        self.failure: Optional[str] = None
+        self.connected = False
+        self._consumer = Consumer(
+            {
+                **kafka.client_config(),
+                "group.id": kafka.group,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": SESSION_TIMEOUT_MS,
+                "heartbeat.interval.ms": 2000,
+                "fetch.wait.max.ms": 50,
+                "queued.max.messages.kbytes": MAX_FETCH_BYTES // 1024,
+                "fetch.message.max.bytes": MAX_FETCH_BYTES // 8,
+                "reconnect.backoff.max.ms": 1000,
+                "logger": logger,
+                "error_cb": self._on_error,
+            }
+        )
+
+    @property
+    def assigned(self) -> List[int]:
+        """The partitions that are this worker's."""
+        with self._lock:
+            return sorted(self._partitions)
+
+    @property
+    def inflight(self) -> int:
+        """How many messages have been taken and are not done with."""
+        return self._inflight
+
+    def start(self) -> None:
+        """Join the group and begin to poll, in a thread."""
+        self._loop = asyncio.get_running_loop()
+        self._consumer.subscribe(
+            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+        self._thread = threading.Thread(target=self._run, name="kafka-intake", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Finish what is under way within the drain time, commit, leave the group."""
+        self._stopping.set()
+        if self._thread is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._thread.join, self._drain_s + 10)
+
+    def done(self, taken: Taken) -> None:
+        """Note that a message has been stored and published. In the loop's thread."""
+        with self._lock:
+            self._inflight -= 1
+            taken.partition.done(taken.record.offset)
+        metrics.INFLIGHT.set(self._inflight)
+
+    def abandoned(self, taken: Taken) -> None:
+        """Note that a message is somebody else's now; its offset stays uncommitted. In the loop's thread."""
+        with self._lock:
+            self._inflight -= 1
+            taken.partition.abandoned += 1
+        metrics.INFLIGHT.set(self._inflight)
+
+    def _run(self) -> None:
+        try:
+            polls = 0
+            while not self._stopping.is_set():
+                self._pause_or_resume()
+                self._deliver(self._poll())
+                polls += 1
+                if polls % COMMIT_EVERY_POLLS == 0:
+                    self._commit()
+            # close() revokes all partitions: what is under way is finished, and committed.
+            self._consumer.close()
+        except BaseException as error:  # noqa: BLE001 - the thread's end must be seen, see `failure`
+            logger.exception("intake failed")
+            self.failure = error.__class__.__name__
+
+    def _poll(self) -> List[Message]:
+        """Return what is there as soon as anything is; `consume` alone would wait to fill its number."""
+        first = self._consumer.poll(POLL_S)
+        if first is None:
+            return []
+        return [first, *self._consumer.consume(self._poll_messages - 1, 0)] if self._poll_messages > 1 else [first]
+
+    def _deliver(self, messages: List[Message]) -> None:
+        batch = []
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._on_error(error)
+                continue
+            partition = self._partitions.get(message.partition())
+            if partition is None:
+                continue
+            batch.append(Taken(_record(message), partition))
+        if not batch:
+            return
+        with self._lock:
+            for taken in batch:
+                taken.partition.take(taken.record.offset)
+            self._inflight += len(batch)
+        metrics.POLL_MESSAGES.observe(len(batch))
+        metrics.INFLIGHT.set(self._inflight)
+        self._loop.call_soon_threadsafe(self._receive, batch)
+
+    def _pause_or_resume(self) -> None:
+        """Take nothing while the store is away or too much is under way; go on at half of it."""
+        wanted = self._hold() or self._inflight >= self._limit or (self._paused and self._inflight > self._limit // 2)
+        if wanted == self._paused:
+            return
+        assignment = self._consumer.assignment()
+        (self._consumer.pause if wanted else self._consumer.resume)(assignment)
+        self._paused = wanted
+
+    def _commit(self, only: Optional[Set[int]] = None, wait: bool = False) -> None:
+        with self._lock:
+            due = [
+                partition
+                for partition in self._partitions.values()
+                if partition.committable not in (None, partition.committed)
+                and (only is None or partition.number in only)
+            ]
+            offsets = [TopicPartition(self._topic, partition.number, partition.committable) for partition in due]
+            for partition in due:
+                partition.committed = partition.committable
+        if not offsets:
+            return
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=not wait)
+        except KafkaException as error:
+            # Not committed is harmless: the messages come again and find their markers.
+            logger.warning("commit failed", extra={"fields": {"kafka_error": error.args[0].name()}})
+            for partition in due:
+                partition.committed = None
+
+    def _on_assign(self, consumer: Consumer, partitions: List[TopicPartition]) -> None:
+        with self._lock:
+            for partition in partitions:
+                self._partitions[partition.partition] = Partition(partition.partition)
+        consumer.incremental_assign(partitions)
+        if self._paused:
+            consumer.pause(partitions)
+        self.connected = True
+        logger.info("partitions assigned", extra={"fields": {"partitions": [p.partition for p in partitions]}})
+
+    def _on_revoke(self, consumer: Consumer, partitions: List[TopicPartition]) -> None:
+        numbers = {partition.partition for partition in partitions}
+        leaving = [self._partitions[number] for number in numbers if number in self._partitions]
+        for partition in leaving:
+            partition.mine = False  # what has not begun is not begun any more
+        self._wait_until_done(leaving)
+        self._commit(numbers, wait=True)
+        self._forget(numbers)
+        consumer.incremental_unassign(partitions)
+        logger.info("partitions revoked", extra={"fields": {"partitions": sorted(numbers)}})
+
+    def _on_lost(self, consumer: Consumer, partitions: List[TopicPartition]) -> None:
+        numbers = {partition.partition for partition in partitions}
+        self._forget(numbers)
+        consumer.incremental_unassign(partitions)
+        logger.warning("partitions lost", extra={"fields": {"partitions": sorted(numbers)}})
+
+    def _forget(self, numbers: Set[int]) -> None:
+        with self._lock:
+            for number in numbers:
+                partition = self._partitions.pop(number, None)
+                if partition is not None:
+                    partition.mine = False
+        self._loop.call_soon_threadsafe(self._dropped, numbers)
+
+    def _wait_until_done(self, partitions: List[Partition]) -> None:
+        """Wait for the turns under way, within the drain time. What has not begun is abandoned."""
+        deadline = time.monotonic() + self._drain_s
+        while time.monotonic() < deadline and any(self._running(partition) for partition in partitions):
+            time.sleep(0.02)  # this is the intake's own thread
+
+    def _running(self, partition: Partition) -> bool:
+        with self._lock:
+            return len(partition.unfinished) > len(partition.finished) + partition.abandoned
+
+    @staticmethod
+    def _on_error(error: KafkaError) -> None:
+        logger.warning("kafka consumer error", extra={"fields": {"kafka_error": error.name()}})
+
+
+def _record(message: Message) -> Record:
+    return Record(
+        topic=message.topic(),
+        partition=message.partition(),
+        offset=message.offset(),
+        key=message.key() or b"",
+        value=message.value() or b"",
+        headers=message.headers() or [],
+    )

@@ -1,0 +1,152 @@
+"""Conversations held in memory from turn to turn by the worker that owns their partition.
+
+In: what Redis holds. Out: a Rasa tracker, and what of it the next write must carry. A live
+conversation is checked out for a turn and comes back only when its write succeeded, so that a
+failed write leaves nothing half-true in memory.
+"""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import Any, Deque, Dict, List, Optional, Set
+
+from rasa.shared.core.domain import Domain
+from rasa.shared.core.events import (
+    ActiveLoop,
+    ConversationPaused,
+    Event,
+    SlotSet,
+    UserUttered,
+    deserialise_events,
+)
+from rasa.shared.core.trackers import DialogueStateTracker
+
+from kefu import metrics
+from kefu.privacy import mask_all
+from kefu.worker.conversations import Stored, TurnWrite
+
+TURNS_KEPT = 100  # of a conversation in Redis and in memory. Source: DESIGN.md, Redis
+TURNS_BEFORE_TRIM = 150  # trimming costs a replay, so it is done for fifty turns at once
+WRITES_REMEMBERED = 100  # to write again what a failed-over Redis lost
+
+
+def build_tracker(conversation: str, domain: Domain, events: List[Event]) -> DialogueStateTracker:
+    """Return a tracker that has seen `events`."""
+    tracker = DialogueStateTracker(conversation, domain.slots)
+    for event in events:
+        tracker.update(event, domain)
+    return tracker
+
+
+def snapshot_of(tracker: DialogueStateTracker) -> List[Event]:
+    """Return the events that bring an empty tracker to this one's slots, loop and pause."""
+    changed: List[Event] = [
+        SlotSet(slot.name, slot.value) for slot in tracker.slots.values() if slot.value != slot.initial_value
+    ]
+    if tracker.active_loop_name:
+        changed.append(ActiveLoop(tracker.active_loop_name))
+    if tracker.is_paused():
+        changed.append(ConversationPaused())
+    return changed
+
+
+def as_stored(events: List[Event]) -> List[Dict[str, Any]]:
+    """Return events as the dicts that leave the process: Rasa's form, masked."""
+    return [mask_all(event.as_dict()) for event in events]
+
+
+@dataclass
+class LiveConversation:
+    """A tracker, with where it stands in the store.
+
+    Attributes:
+        version: of the store when the tracker was last equal to it.
+        turn_sizes: how many of the tracker's events each kept turn made; the snapshot's come first.
+        writes: the last ones that succeeded, oldest first.
+        model_id: of the model whose domain the tracker has; another model reads it again.
+        partition: that the conversation belongs to.
+    """
+
+    conversation: str
+    tracker: DialogueStateTracker
+    version: int = 0
+    seq: int = 0
+    turn_sizes: Deque[int] = field(default_factory=deque)
+    writes: Deque[TurnWrite] = field(default_factory=lambda: deque(maxlen=WRITES_REMEMBERED))
+    model_id: str = ""
+    partition: int = -1
+
+    @classmethod
+    def restore(cls, conversation: str, domain: Domain, stored: Stored) -> "LiveConversation":
+        """Return the conversation as the store holds it."""
+        events = deserialise_events(stored.snapshot)
+        sizes: Deque[int] = deque()
+        for turn in stored.turns:
+            made = deserialise_events(turn)
+            sizes.append(len(made))
+            events.extend(made)
+        return cls(conversation, build_tracker(conversation, domain, events), stored.version, stored.seq, sizes)
+
+    @property
+    def last_message_s(self) -> Optional[float]:
+        """When the customer last wrote, in seconds since the epoch; None for never."""
+        last = self.tracker.get_last_event_for(UserUttered)
+        return last.timestamp if last else None
+
+    def snapshot_if_due(self, domain: Domain, new_events: int) -> Optional[List[Event]]:
+        """Return what stands for all but the last TURNS_KEPT turns, None while there is room.
+
+        Args:
+            new_events: how many of the tracker's events belong to the turn under way.
+        """
+        if len(self.turn_sizes) < TURNS_BEFORE_TRIM:
+            return None
+        kept = sum(list(self.turn_sizes)[-TURNS_KEPT:]) + new_events
+        old = list(self.tracker.events)[:-kept]
+        return snapshot_of(build_tracker(self.conversation, domain, old))
+
+    def trim(self, snapshot: List[Event], domain: Domain, new_events: int) -> None:
+        """Forget in memory what the store has just trimmed; `new_events` belong to the turn under way."""
+        while len(self.turn_sizes) > TURNS_KEPT:
+            self.turn_sizes.popleft()
+        kept = sum(self.turn_sizes) + new_events
+        events = list(self.tracker.events)[-kept:]
+        self.tracker = build_tracker(self.conversation, domain, snapshot + events)
+
+    def written(self, write: TurnWrite) -> None:
+        """Note that the store took this write."""
+        self.version = write.version + 1
+        self.seq = write.seq
+        self.writes.append(write)
+        if write.events:
+            self.turn_sizes.append(len(write.events))
+
+    def lost_since(self, found: int) -> Optional[List[TurnWrite]]:
+        """Return the writes that bring a store at version `found` here, None if one is forgotten."""
+        missing = [write for write in self.writes if write.version >= found]
+        complete = bool(missing) and missing[0].version == found and missing[-1].version + 1 == self.version
+        return missing if complete else None
+
+
+class LiveConversations:
+    """A bounded memory of live conversations, least recently used out first."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held: "OrderedDict[str, LiveConversation]" = OrderedDict()
+
+    def check_out(self, conversation: str) -> Optional[LiveConversation]:
+        """Take a conversation out; whoever takes it puts it back only as the store has it."""
+        return self._held.pop(conversation, None)
+
+    def put_back(self, live: LiveConversation) -> None:
+        """Hold a conversation that equals the store."""
+        self._held[live.conversation] = live
+        while len(self._held) > self._limit:
+            self._held.popitem(last=False)
+        metrics.LIVE_TRACKERS.set(len(self._held))
+
+    def drop(self, partitions: Set[int]) -> None:
+        """Forget the conversations of these partitions."""
+        for conversation in [name for name, live in self._held.items() if live.partition in partitions]:
+            del self._held[conversation]
+        metrics.LIVE_TRACKERS.set(len(self._held))

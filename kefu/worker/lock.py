@@ -1,0 +1,17 @@
+"""The lock store named in endpoints.yml: the partition is the lock, the version the fence.
+
+A conversation belongs to one partition, a partition to one worker, and a lane runs its messages
+one at a time, so the worker needs no lock. Within one process (`rasa shell`, plain `rasa run`)
+Rasa's in-memory lock does.
+"""
+
+from typing import Any
+
+from rasa.core.lock_store import InMemoryLockStore
+
+
+class PartitionLock(InMemoryLockStore):
+    """Rasa's lock within this process; takes and ignores the endpoint's configuration."""
+
+    def __init__(self, endpoint_config: Any = None) -> None:
+        super().__init__()

@@ -1,0 +1,53 @@
+"""Starts Rasa's own server as a worker: `python -m kefu worker`, from the root of the project."""
+
+import logging
+import os
+import warnings
+from pathlib import Path
+
+# Before TensorFlow and Rasa are imported: they read these once.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("RASA_TELEMETRY_ENABLED", "false")
+
+import structlog  # noqa: E402
+from rasa.core.run import serve_application  # noqa: E402
+from rasa.core.utils import AvailableEndpoints  # noqa: E402
+
+from kefu import logs  # noqa: E402
+from kefu.errors import SettingsError  # noqa: E402
+from kefu.settings import WorkerSettings  # noqa: E402
+
+CREDENTIALS = "credentials.yml"
+ENDPOINTS = "endpoints.yml"
+
+
+def main() -> None:
+    """Serve until SIGTERM. Blocks. Raises SettingsError before anything is started."""
+    settings = WorkerSettings.from_env()
+    for path in (CREDENTIALS, ENDPOINTS):
+        if not Path(path).is_file():
+            raise SettingsError("working directory", f"has no {path}: start the worker from the project's root")
+    if not Path(settings.model).exists():
+        raise SettingsError("KEFU_MODEL", f"names {settings.model}, where no model is: run `make train`")
+    _log_through_kefu()
+    serve_application(
+        settings.model,
+        interface=settings.host,
+        port=settings.port,
+        credentials=CREDENTIALS,
+        endpoints=AvailableEndpoints.read_endpoints(ENDPOINTS),
+        auth_token=settings.api_token or None,
+        enable_api=True,
+    )
+
+
+def _log_through_kefu() -> None:
+    logs.configure("worker")
+    warnings.simplefilter("ignore")  # Rasa's dependencies deprecate each other at every start
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, structlog.processors.KeyValueRenderer(key_order=["event"])],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)

@@ -1,0 +1,78 @@
+"""The tracker store named in endpoints.yml.
+
+In the worker it is Redis read-only: turns are written by `kefu.worker.inbox`. Under a designer's
+command (`rasa shell`, `rasa interactive`, plain `rasa run`) it saves trackers as Rasa asks for it,
+in Redis where REDIS_URL is set, in this process's memory where it is not.
+"""
+
+import logging
+import os
+from typing import Any, Dict, Iterable, List, Optional
+
+from rasa.core.brokers.broker import EventBroker
+from rasa.core.tracker_store import TrackerStore
+from rasa.shared.core.domain import Domain
+from rasa.shared.core.events import ActionExecuted, Event
+from rasa.shared.core.trackers import DialogueStateTracker
+
+from kefu.settings import RedisSettings
+from kefu.worker.conversations import Conversations
+from kefu.worker.live import LiveConversation, as_stored, build_tracker
+
+logger = logging.getLogger(__name__)
+
+
+class TurnStore(TrackerStore):
+    """Rasa's view of the conversations; see the module for who writes."""
+
+    def __init__(
+        self, domain: Optional[Domain], event_broker: Optional[EventBroker] = None, host: Any = None, **kwargs: Any
+    ) -> None:
+        super().__init__(domain, event_broker, **kwargs)
+        self._memory: Dict[str, List[Event]] = {}
+        self._conversations: Optional[Conversations] = None
+        self._read_only = False
+        if os.environ.get("REDIS_URL"):
+            self._conversations = Conversations(RedisSettings.from_env())
+        else:
+            logger.info("REDIS_URL is not set: conversations are kept in memory and end with this process.")
+
+    def serve_worker(self, conversations: Conversations) -> None:
+        """Become the worker's read-only view of `conversations`."""
+        self._conversations = conversations
+        self._read_only = True
+
+    @property
+    def read_only(self) -> bool:
+        """Whether this store belongs to a worker."""
+        return self._read_only
+
+    async def retrieve(self, sender_id: str) -> Optional[DialogueStateTracker]:
+        """Return the conversation's tracker, None if there is none. Raises StoreUnavailable."""
+        if self._conversations is None:
+            events = self._memory.get(sender_id)
+            return None if events is None else build_tracker(sender_id, self.domain, list(events))
+        stored = await self._conversations.load(sender_id)
+        if not stored.version:
+            return None
+        return LiveConversation.restore(sender_id, self.domain, stored).tracker
+
+    async def create_tracker(self, sender_id: str, append_action_listen: bool = True) -> DialogueStateTracker:
+        """Return a new tracker; it is saved with its first events, not before."""
+        tracker = self.init_tracker(sender_id)
+        if append_action_listen:
+            tracker.update(ActionExecuted("action_listen"))
+        return tracker
+
+    async def save(self, tracker: DialogueStateTracker) -> None:
+        """Keep all events of the tracker in place of what was kept; a worker's store keeps nothing."""
+        if self._read_only:
+            return
+        if self._conversations is None:
+            self._memory[tracker.sender_id] = list(tracker.events)
+        else:
+            await self._conversations.replace(tracker.sender_id, as_stored(list(tracker.events)))
+
+    async def keys(self) -> Iterable[str]:
+        """Return the conversations in memory; Redis is not scanned for them."""
+        return list(self._memory)

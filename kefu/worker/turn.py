@@ -1,0 +1,291 @@
+"""UNDERSTAND AND DECIDE: one message through Rasa, in memory, within its deadline.
+
+In: a live conversation and a parsed message. Out: the write that stores the turn. Whatever
+fails, the turn ends with a reply that is true: that of the action that failed, or a holding one.
+"""
+
+import asyncio
+import copy
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any, Dict, List, Optional
+
+from rasa.core.channels.channel import CollectingOutputChannel
+from rasa.core.nlg import NaturalLanguageGenerator
+from rasa.shared.core.events import ActionExecuted, BotUttered, Event, UserUttered
+
+from kefu import metrics
+from kefu.errors import ActionFailed
+from kefu.events import AnswerGenerated, UserSaid, encode, now_ms
+from kefu.worker.action_endpoint import CALLS, ActionCalls
+from kefu.worker.conversations import TurnWrite
+from kefu.worker.live import TURNS_KEPT, LiveConversation, as_stored, build_tracker
+from kefu.worker.processor import MESSAGE_TIME, TurnProcessor
+
+logger = logging.getLogger(__name__)
+
+ACTION_FAILED_REPLY = "utter_action_failed"
+HOLDING_REPLY = "utter_holding"
+PAYLOAD_NOT_OFFERED = "payload_not_offered"
+# Of the deadline, this much is kept for storing and answering after Rasa had its time.
+RESERVED_S = 0.5
+
+
+class ReplyChannel(CollectingOutputChannel):
+    """The channel that responses may depend on: a name. The turn itself carries the replies.
+
+    Attributes:
+        checkpoint: how many of the tracker's events stand, should the action under way fail.
+    """
+
+    def __init__(self, name: str, checkpoint: int) -> None:
+        super().__init__()
+        self._name = name
+        self.checkpoint = checkpoint
+
+    def name(self) -> str:  # type: ignore[override]
+        """Return the customer's channel."""
+        return self._name
+
+
+@dataclass
+class Outcome:
+    """A turn that has been run and not yet stored."""
+
+    live: LiveConversation
+    write: TurnWrite
+    answer: AnswerGenerated
+    snapshot: Optional[List[Event]] = None
+    events: List[Event] = field(default_factory=list)
+
+
+def neutral(text: str) -> str:
+    """Return `text` so that Rasa sees no command in it: a leading `/` becomes a full-width one.
+
+    The length stays the same, so the positions of entities hold. Rasa looks for `/` after white
+    space, so that is where it is looked for here.
+    """
+    start = len(text) - len(text.lstrip())
+    return text[:start] + "／" + text[start + 1 :] if text[start : start + 1] == "/" else text
+
+
+def was_offered(live: LiveConversation, payload: str) -> bool:
+    """Return whether a reply of this conversation had a button with this payload."""
+    return any(
+        button.get("payload") == payload
+        for event in live.tracker.events
+        if type(event) is BotUttered
+        for button in event.data.get("buttons") or []
+    )
+
+
+class TurnRunner:
+    """Runs turns on one model. A swap of the model makes a new runner."""
+
+    def __init__(self, processor: TurnProcessor, nlg: NaturalLanguageGenerator, deadline_s: float) -> None:
+        self.processor = processor
+        self._nlg = nlg
+        self._budget_s = max(0.1, deadline_s - RESERVED_S)
+
+    @property
+    def model_id(self) -> str:
+        """The id of the model that this runner serves."""
+        return self.processor.model_metadata.model_id
+
+    async def run(self, live: LiveConversation, said: UserSaid, parsed: "asyncio.Future[Dict[str, Any]]") -> Outcome:
+        """Run a message through Rasa. Mutates `live`, which is good for nothing if this raises."""
+        if said.payload is not None and not was_offered(live, said.payload):
+            return self.refusal(live, said, PAYLOAD_NOT_OFFERED)
+        turn = _Turn(self, live, said, time.monotonic() + self._budget_s)
+        await turn.run(parsed)
+        return self._outcome(turn)
+
+    def refusal(self, live: LiveConversation, said: UserSaid, reason: str) -> Outcome:
+        """Return the outcome of a message that failed: a marker that says so, no events, no replies."""
+        answer = AnswerGenerated(
+            said.tenant,
+            said.user,
+            said.message_id,
+            cause=said.id,
+            tracker_version=live.version + 1,
+            status="failed",
+            reason=reason,
+            model_id=self.model_id,
+            traceparent=said.traceparent,
+        )
+        return Outcome(live, TurnWrite(said.message_id, live.version, live.seq, [], encode(answer), []), answer)
+
+    def _outcome(self, turn: "_Turn") -> Outcome:
+        live, said, events = turn.live, turn.said, turn.new_events()
+        ts = now_ms()
+        uttered = [event for event in events if type(event) is BotUttered]
+        replies = [_reply(event, live.seq + n, said, ts) for n, event in enumerate(uttered, 1)]
+        answer = AnswerGenerated(
+            said.tenant,
+            said.user,
+            said.message_id,
+            cause=said.id,
+            tracker_version=live.version + 1,
+            replies=replies,
+            intent=turn.parse_data.get("intent", {}).get("name"),
+            confidence=turn.parse_data.get("intent", {}).get("confidence"),
+            actions=[event.action_name for event in events if type(event) is ActionExecuted and event.action_name],
+            stages_ms={stage: round(ms, 2) for stage, ms in turn.stages_ms.items()},
+            model_id=self.model_id,
+            ts=ts,
+            traceparent=said.traceparent,
+        )
+        write = TurnWrite(
+            said.message_id, live.version, live.seq + len(replies), as_stored(events), encode(answer), replies
+        )
+        snapshot = live.snapshot_if_due(self.processor.domain, len(events))
+        if snapshot is not None:
+            write = replace(write, snapshot=as_stored(snapshot), keep=TURNS_KEPT)
+        return Outcome(live, write, answer, snapshot, events)
+
+    async def utter(self, name: str, turn: "_Turn") -> List[Event]:
+        """Return the events of saying the response `name`, after which the assistant listens."""
+        message = await self._nlg.generate(name, turn.live.tracker, turn.channel.name())
+        events: List[Event] = [ActionExecuted(name)]
+        if message:
+            data = {key: value for key, value in message.items() if key not in ("text", "metadata", "id")}
+            events.append(BotUttered(message.get("text"), data, {"utter_action": name}))
+        return events + [ActionExecuted("action_listen")]
+
+
+class _Turn:
+    """One message on its way through Rasa."""
+
+    def __init__(self, runner: TurnRunner, live: LiveConversation, said: UserSaid, deadline: float) -> None:
+        self.runner = runner
+        self.live = live
+        self.said = said
+        self.channel = ReplyChannel(said.channel, len(live.tracker.events))
+        self.parse_data: Dict[str, Any] = {"text": said.text or said.payload, "intent": {}, "entities": []}
+        self.stages_ms: Dict[str, float] = {}
+        self._deadline = deadline
+        self._before = len(live.tracker.events)
+
+    def new_events(self) -> List[Event]:
+        """Return what this turn added to the tracker."""
+        return list(self.live.tracker.events)[self._before :]
+
+    async def run(self, parsed: "asyncio.Future[Dict[str, Any]]") -> None:
+        """Run to the end; one of Rasa's replies, the failure's, or the holding one."""
+        CALLS.set(ActionCalls(self.said.message_id, self._deadline))
+        MESSAGE_TIME.set(self.said.ts / 1000)
+        try:
+            understood = await self._understand(parsed)
+            await self._hear()
+            if understood:
+                await self._within_deadline(self._decide())
+                await self._never_silent()
+            else:
+                await self._instead(HOLDING_REPLY)
+        except asyncio.TimeoutError:
+            metrics.ACTION_FAILURES.labels("deadline").inc()
+            await self._instead(HOLDING_REPLY)
+        except ActionFailed as error:
+            metrics.ACTION_FAILURES.labels(error.action).inc()
+            fields = {"action": error.action, "reason": error.reason, "message_id": self.said.message_id}
+            logger.warning("action failed", extra={"fields": fields})
+            await self._instead(ACTION_FAILED_REPLY)
+
+    async def _within_deadline(self, step: Any) -> Any:
+        return await asyncio.wait_for(step, max(0.01, self._deadline - time.monotonic()))
+
+    async def _understand(self, parsed: "asyncio.Future[Dict[str, Any]]") -> bool:
+        """Wait for NLU; False when it failed or is late, then the customer gets the holding reply."""
+        started = time.monotonic()
+        try:
+            # The batch's future is shared: a deadline of this turn must not cancel it.
+            found = await self._within_deadline(asyncio.shield(parsed))
+            self.parse_data = copy.deepcopy(found)
+            self.parse_data["text"] = self.said.text or self.said.payload
+            return True
+        except asyncio.TimeoutError:
+            logger.warning("NLU is late", extra={"fields": {"message_id": self.said.message_id}})
+        except Exception as error:  # noqa: BLE001 - any component may raise anything
+            fields = {"message_id": self.said.message_id, "error": error.__class__.__name__}
+            logger.error("NLU failed", extra={"fields": fields})
+        finally:
+            self.stages_ms["nlu"] = (time.monotonic() - started) * 1000
+        return False
+
+    async def _hear(self) -> None:
+        """Start a session if one is due, and put the message on the tracker with its own time."""
+        processor, tracker = self.runner.processor, self.live.tracker
+        tracker.model_id = processor.model_metadata.model_id
+        tracker.assistant_id = processor.model_metadata.assistant_id
+        await self._within_deadline(processor.start_session_if_due(tracker, self.channel))
+        parse_data = self.parse_data
+        heard = UserUttered(
+            self.said.text or self.said.payload,
+            parse_data.get("intent"),
+            parse_data.get("entities"),
+            parse_data,
+            timestamp=self.said.ts / 1000,
+            input_channel=self.said.channel,
+            message_id=self.said.message_id,
+            metadata=self._metadata(),
+        )
+        tracker.update(heard, processor.domain)
+        self.channel.checkpoint = len(tracker.events)
+
+    def _metadata(self) -> Dict[str, Any]:
+        """Return what actions go by: the token's user, never anything that the customer sent."""
+        said = self.said
+        return {
+            "tenant": said.tenant,
+            "user": said.user,
+            "identified": said.identified,
+            "message_id": said.message_id,
+            "client": said.metadata,
+        }
+
+    async def _decide(self) -> None:
+        started = time.monotonic()
+        try:
+            await self.runner.processor.decide(self.live.tracker, self.channel)
+        finally:
+            self.stages_ms["dialogue"] = (time.monotonic() - started) * 1000
+
+    async def _instead(self, reply: str) -> None:
+        """Undo what the unfinished action left on the tracker, and say `reply`."""
+        domain = self.runner.processor.domain
+        done = list(self.live.tracker.events)[: self.channel.checkpoint]
+        self.live.tracker = build_tracker(self.live.conversation, domain, done)
+        await self._say(reply)
+
+    async def _say(self, reply: str) -> None:
+        for event in await self.runner.utter(reply, self):
+            self.live.tracker.update(event, self.runner.processor.domain)
+
+    async def _never_silent(self) -> None:
+        """Answer for a model that stopped without listening or without a word."""
+        tracker = self.live.tracker
+        spoke = any(type(event) is BotUttered for event in self.new_events())
+        if tracker.is_paused() or (spoke and tracker.latest_action_name == "action_listen"):
+            return
+        logger.warning("turn without an end or a reply", extra={"fields": {"message_id": self.said.message_id}})
+        await self._say(ACTION_FAILED_REPLY)
+
+
+def _reply(event: BotUttered, seq: int, said: UserSaid, ts: int) -> Dict[str, Any]:
+    """Return a reply as DESIGN.md has it; empty parts are left out."""
+    stored = as_stored([event])[0]
+    data = stored["data"] or {}
+    reply: Dict[str, Any] = {"seq": seq, "message_id": said.message_id, "ts": ts}
+    if stored.get("text"):
+        reply["text"] = stored["text"]
+    buttons = [{"title": b.get("title", ""), "payload": b.get("payload", "")} for b in data.get("buttons") or []]
+    buttons += [
+        {"title": b.get("title", ""), "payload": b.get("payload", "")} for b in data.get("quick_replies") or []
+    ]
+    if buttons:
+        reply["buttons"] = buttons
+    for name in ("image", "attachment", "custom"):
+        if data.get(name):
+            reply[name] = data[name]
+    return reply

@@ -1,0 +1,209 @@
+"""Puts the worker together: intake, lanes, NLU over polls, inbox, health; starts and stops it."""
+
+import asyncio
+import logging
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Dict, List, Optional, Set
+
+from rasa.core.agent import Agent
+
+from kefu import metrics
+from kefu.errors import PoisonMessage
+from kefu.health import HealthServer
+from kefu.kafka import EventProducer
+from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
+from kefu.worker.action_endpoint import ActionEndpoint
+from kefu.worker.agent import TurnAgent, load_beside
+from kefu.worker.conversations import Conversations
+from kefu.worker.inbox import Inbound, Inbox, NotMine, read
+from kefu.worker.intake import Intake, Taken
+from kefu.worker.lanes import Lanes
+from kefu.worker.live import LiveConversations
+from kefu.worker.processor import LoadedModel
+from kefu.worker.turn import TurnRunner, neutral
+
+logger = logging.getLogger(__name__)
+
+BATCH_NAME = "kefu-poll"
+
+
+class Worker:
+    """The dialogue worker of one process. Lives on the event loop of Rasa's server."""
+
+    def __init__(self, kafka: KafkaSettings, redis: RedisSettings, settings: WorkerSettings) -> None:
+        self._kafka = kafka
+        self._redis = redis
+        self._settings = settings
+        self.agent: Optional[TurnAgent] = None
+        self._intake: Optional[Intake] = None
+        self._nlu = ThreadPoolExecutor(1, thread_name_prefix="nlu")
+        self._health = HealthServer(settings.host, settings.health_port, self.missing, self.stuck)
+        self._swapping = asyncio.Lock()
+        self._draining = False
+
+    async def start(self, rasa_agent: Agent) -> TurnAgent:
+        """Take over from the agent that Rasa loaded, and begin to take messages.
+
+        Raises:
+            UnsafeStart, ModelUnfit: this must not serve; the process has to end.
+        """
+        self._health.start()
+        self._endpoint = ActionEndpoint(self._settings.action_url, self._settings.action_timeout_s)
+        model = _loaded(rasa_agent)
+        self.agent = TurnAgent.around(model, rasa_agent, self._endpoint)
+        self._conversations = Conversations(self._redis)
+        self.agent.tracker_store.serve_worker(self._conversations)  # type: ignore[attr-defined]
+        self._producer = EventProducer(self._kafka)
+        self._live = LiveConversations(self._settings.live_trackers)
+        self._inbox = Inbox(self._runner(), self._conversations, self._live, self._producer, self._settings.attempts)
+        self._lanes: Lanes[Any] = Lanes(self._serve)
+        await self._parse(["你好", "hello"])
+        self._intake = Intake(self._kafka, self._settings, self._receive, self._hold, self._dropped)
+        self._intake.start()
+        self._watch = asyncio.ensure_future(self._watch_store())
+        logger.info("worker started", extra={"fields": {"model": self.agent.model_id}})
+        return self.agent
+
+    async def stop(self) -> None:
+        """Finish the turns under way, commit, give the partitions back. Bounded by the drain time."""
+        self._draining = True
+        if self._intake is None:
+            return
+        self._watch.cancel()
+        await self._intake.stop()
+        await self._lanes.cancel()
+        await asyncio.get_running_loop().run_in_executor(None, self._producer.close)
+        await self._endpoint.close()
+        await self._conversations.close()
+        self._nlu.shutdown(wait=False)
+        self._health.stop()
+        logger.info("worker stopped")
+
+    async def swap(self, path: str) -> TurnAgent:
+        """Serve another model from the next turn on; raises ModelUnfit and keeps the old one."""
+        async with self._swapping:
+            agent = await load_beside(path, self.agent, self._endpoint)
+            self._inbox.runner = agent.runner(self._settings.turn_deadline_s)
+                self.agent = agent
+            logger.info("model swapped", extra={"fields": {"model": agent.model_id}})
+            return agent
+
+    def missing(self) -> List[str]:
+        """Return what keeps the worker from being ready."""
+        found = []
+        if self.agent is None:
+            found.append("model")
+        if self._draining:
+            found.append("draining")
+        if self._intake is None or not self._intake.connected:
+            found.append("kafka: no partitions assigned yet")
+        elif self._inbox.store_away:
+            found.append("redis")
+        return found
+
+    def stuck(self) -> List[str]:
+        """Return what only a restart can mend."""
+        failure = self._intake.failure if self._intake else None
+        return [f"intake: {failure}"] if failure else []
+
+    def _runner(self) -> TurnRunner:
+        return self.agent.runner(self._settings.turn_deadline_s)
+
+    def _hold(self) -> bool:
+        return self._inbox.store_away
+
+    async def _watch_store(self) -> None:
+        """Notice that Redis has gone, or is back, while nothing else asks it."""
+        while True:
+            try:
+                await self._conversations.ping()
+                self._inbox.store_away = False
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - any failure to answer means away
+                if not self._inbox.store_away:
+                    logger.warning("redis is away", extra={"fields": {"error": error.__class__.__name__}})
+                self._inbox.store_away = True
+            if self._intake.failure:
+                self._die("intake failed")
+            await asyncio.sleep(0.5)
+
+    def _receive(self, batch: List[Taken]) -> None:
+        """Put a poll into the lanes and NLU over all of it into a thread."""
+        readable, texts = [], []
+        for taken in batch:
+            try:
+                said = read(taken.record)
+            except PoisonMessage as error:
+                self._lanes.put(f"?{taken.record.partition}", (taken, error))
+                continue
+            readable.append((taken, said))
+            texts.append(neutral(said.text) if said.text is not None else said.payload)
+        if not readable:
+            return
+        parsing = asyncio.ensure_future(self._parse(texts))
+        for n, (taken, said) in enumerate(readable):
+            message = Inbound(taken.record, said, taken.mine, asyncio.ensure_future(_item(parsing, n)))
+            self._lanes.put(said.conversation, (taken, message))
+
+    async def _parse(self, texts: List[str]) -> List[Any]:
+        """Return parse data of each text; one that breaks NLU gets its exception, the others their data."""
+        loop = asyncio.get_running_loop()
+        processor = self.agent.processor
+        try:
+            return await loop.run_in_executor(self._nlu, processor.parse_batch, BATCH_NAME, texts)
+        except Exception:  # noqa: BLE001 - which text it was is found out one by one
+            metrics.RETRIES.labels("nlu").inc()
+        found: List[Any] = []
+        for text in texts:
+            try:
+                found += await loop.run_in_executor(self._nlu, processor.parse_batch, BATCH_NAME, [text])
+            except Exception as error:  # noqa: BLE001 - the turn answers for it
+                found.append(error)
+        return found
+
+    async def _serve(self, item: Any) -> None:
+        taken, message = item
+        try:
+            if isinstance(message, PoisonMessage):
+                await self._inbox.reject(taken.record, taken.mine, message)
+            else:
+                await self._inbox.process(message)
+        except NotMine:
+            self._intake.abandoned(taken)
+        except asyncio.CancelledError:
+            self._intake.abandoned(taken)
+            raise
+        except BaseException:  # noqa: BLE001 - the offset must not be committed, the lane can't go on
+            logger.exception("worker broken")
+            self._die("a message could be neither processed nor put aside")
+        else:
+            self._intake.done(taken)
+
+    @staticmethod
+    def _die(reason: str) -> None:
+        """End the process: what is not committed is processed by the next one."""
+        logger.critical("worker gives up", extra={"fields": {"reason": reason}})
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _dropped(self, partitions: Set[int]) -> None:
+        """Forget conversations that are another worker's now."""
+        self._live.drop(partitions)
+
+
+async def _item(parsing: "asyncio.Future[List[Any]]", n: int) -> Dict[str, Any]:
+    """Return the n-th of a batch's parse data, or raise its exception."""
+    found = (await asyncio.shield(parsing))[n]
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def _loaded(agent: Agent) -> LoadedModel:
+    """Return the model that Rasa's server has loaded at its start."""
+    processor = agent.processor
+    if processor is None:
+        raise FileNotFoundError("no model: run `make train`")
+    return LoadedModel(processor.model_filename, processor.model_metadata, processor.graph_runner)
