@@ -1,0 +1,212 @@
+"""What the order form understands, and what the action says, without a network."""
+
+import asyncio
+from datetime import date
+
+import pytest
+from rasa_sdk import Tracker
+from rasa_sdk.executor import CollectingDispatcher
+
+from actions.backend import NotFound, Order, ShopUnavailable, TooManyAttempts
+from actions.idempotency import current_key
+from actions.track_order import ActionTrackOrder, ValidateTrackOrderForm, day, order_number, phone_last4
+from kefu.errors import ActionFailed
+
+SHIPPED = Order(
+    number="20260001", status="shipped", amount="178.00", refunded="0.00", currency="CNY",
+    carrier={"zh": "中通快递", "en": "ZTO Express"}, tracking_number="ZT1", delivered_on=None,
+)  # fmt: skip
+
+
+class FakeShop:
+    """Answers what it is told to and remembers who asked."""
+
+    def __init__(self, answer: object = SHIPPED, inquiry_fails: bool = False) -> None:
+        self.answer, self.inquiry_fails = answer, inquiry_fails
+        self.asked: list[tuple] = []
+        self.inquiries: list[tuple] = []
+
+    async def own_order(self, *asked: str) -> object:
+        self.asked.append(asked)
+        return self.answer
+
+    guest_order = own_order
+
+    async def record_inquiry(self, *inquiry: str) -> None:
+        if self.inquiry_fails:
+            raise ShopUnavailable("inquiry", "ReadTimeout")
+        self.inquiries.append(inquiry)
+
+
+def tracker(metadata: dict | None = None, text: str = "", candidates: dict | None = None, **slots: object) -> Tracker:
+    events = [{"event": "action", "name": "track_order_form"}]
+    events += [{"event": "slot", "name": name, "value": value} for name, value in (candidates or {}).items()]
+    message = {"text": text, "metadata": metadata}
+    return Tracker("demo:x", {**slots, **(candidates or {})}, message, events, False, None, {}, "action_listen")
+
+
+ALICE = {"tenant": "demo", "user": "alice", "identified": True, "message_id": "m1"}
+GUEST = {"tenant": "demo", "user": "guest-1", "identified": False, "message_id": "m1"}
+
+
+def run(shop: FakeShop, asking: Tracker, key: str | None = "key-1") -> tuple[list[dict], dict]:
+    async def once() -> tuple[list[dict], dict]:
+        current_key.set(key)
+        dispatcher = CollectingDispatcher()
+        events = await ActionTrackOrder(shop).run(dispatcher, asking, {})
+        return dispatcher.messages, {event["name"]: event["value"] for event in events}
+
+    return asyncio.run(once())
+
+
+def validate(asking: Tracker) -> tuple[dict, list[str]]:
+    dispatcher = CollectingDispatcher()
+    events = asyncio.run(ValidateTrackOrderForm().run(dispatcher, asking, None))
+    return {event["name"]: event["value"] for event in events}, [said["response"] for said in dispatcher.messages]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("20260001", "20260001"),
+        ("我的订单20260001到哪了", "20260001"),
+        ("２０２６０００１", "20260001"),
+        ("order 2026 0001 please", "20260001"),
+        ("2026-0001", "20260001"),
+        ("20260001 or 20260002", "20260001"),
+        ("202600012", None),
+        ("2026", None),
+        ("*******1234", None),
+        ("", None),
+    ],
+)
+def test_an_order_number_is_read_in_any_width_and_spacing(text, number):
+    assert order_number(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "last4"),
+    [
+        ("1234", "1234"),
+        ("１２３４", "1234"),
+        ("尾号是1234", "1234"),
+        ("*******1234", "1234"),
+        ("13800001234", "1234"),
+        ("+44 7700 901234", "1234"),
+        ("20260001 1234", "1234"),
+        ("1234, order 20260001", "1234"),
+        ("20260001", None),
+        ("12", None),
+        ("12345", None),
+        ("no", None),
+    ],
+)
+def test_the_end_of_a_phone_number_is_read_alone_masked_or_in_full(text, last4):
+    assert phone_last4(text) == last4
+
+
+def test_dates_are_written_as_people_write_them():
+    assert day(date(2026, 3, 9), "zh") == "2026年3月9日"
+    assert day(date(2026, 3, 9), "en") == "9 March 2026"
+
+
+def test_a_customer_is_asked_for_the_number_only():
+    assert validate(tracker(ALICE)) == ({"requested_slot": "order_number"}, [])
+    filled, _ = validate(tracker(ALICE, candidates={"order_number": "２０２６ ０００１"}))
+    assert filled == {"order_number": "20260001", "requested_slot": None}
+
+
+def test_a_guest_is_asked_for_the_end_of_the_phone_number_too():
+    filled, said = validate(tracker(GUEST, candidates={"order_number": "20260001"}))
+    assert (filled["requested_slot"], said) == ("phone_last4", [])
+
+
+def test_a_message_without_metadata_comes_from_a_guest():
+    filled, _ = validate(tracker(None, candidates={"order_number": "20260001"}))
+    assert filled["requested_slot"] == "phone_last4"
+
+
+@pytest.mark.parametrize("identified", ["true", "false", 1, None])
+def test_only_true_makes_a_known_customer(identified):
+    asking = tracker({**ALICE, "identified": identified}, candidates={"order_number": "20260001"})
+    assert validate(asking)[0]["requested_slot"] == "phone_last4"
+
+
+def test_an_answer_without_entity_is_taken_from_the_text():
+    asking = tracker(GUEST, "是 *******1234", order_number="20260001", requested_slot="phone_last4")
+    assert validate(asking) == ({"phone_last4": "1234", "requested_slot": None}, [])
+
+
+def test_an_answer_that_does_not_fit_is_said_to_and_asked_again():
+    asking = tracker(ALICE, "订单号是123", requested_slot="order_number")
+    assert validate(asking) == ({"order_number": None, "requested_slot": "order_number"}, ["utter_invalid_order_number"])
+    asking = tracker(GUEST, "12", order_number="20260001", requested_slot="phone_last4")
+    assert validate(asking) == ({"phone_last4": None, "requested_slot": "phone_last4"}, ["utter_invalid_phone_last4"])
+
+
+def test_an_answer_without_digits_is_left_to_other_policies():
+    asking = tracker(GUEST, "找人工", order_number="20260001", requested_slot="phone_last4")
+    assert validate(asking) == ({"requested_slot": "phone_last4"}, [])
+
+
+def test_of_several_order_numbers_the_first_is_taken():
+    filled, _ = validate(tracker(ALICE, candidates={"order_number": ["20260002", "20260001"]}))
+    assert filled["order_number"] == "20260002"
+
+
+def test_an_entity_that_can_not_be_read_counts_as_missing():
+    filled, _ = validate(tracker(GUEST, candidates={"order_number": "20260001"}, phone_last4="12"))
+    assert filled["requested_slot"] == "phone_last4"
+
+
+@pytest.mark.parametrize(("language", "carrier"), [("zh", "中通快递"), ("en", "ZTO Express"), (None, "中通快递")])
+def test_the_carrier_is_named_in_the_customers_language(language, carrier):
+    said, _ = run(FakeShop(), tracker(ALICE, order_number="20260001", language=language))
+    assert (said[0]["response"], said[0]["carrier"]) == ("utter_order_shipped", carrier)
+
+
+def test_a_customer_is_looked_up_by_the_tokens_user_and_a_guest_by_digits():
+    shop = FakeShop()
+    run(shop, tracker(ALICE, order_number="20260001", phone_last4="9999"))
+    run(shop, tracker(GUEST, order_number="20260001", phone_last4="*******1234"))
+    assert shop.asked == [("demo", "alice", "20260001"), ("demo", "20260001", "1234")]
+
+
+def test_after_a_look_up_the_slots_are_free_for_the_next_order():
+    _, slots = run(FakeShop(), tracker(ALICE, order_number="20260001"))
+    assert slots == {"order_number": None, "phone_last4": None, "last_order_number": "20260001"}
+
+
+def test_an_order_that_is_not_theirs_is_not_remembered():
+    said, slots = run(FakeShop(NotFound()), tracker(ALICE, order_number="20260009"))
+    assert said[0]["response"] == "utter_order_not_found"
+    assert slots == {"order_number": None, "phone_last4": None}
+
+
+def test_too_many_attempts_are_told_as_such():
+    said, _ = run(FakeShop(TooManyAttempts(60)), tracker(GUEST, order_number="20260001", phone_last4="1234"))
+    assert said[0]["response"] == "utter_order_attempts_exceeded"
+
+
+def test_a_guest_without_digits_and_anyone_without_number_make_the_action_fail():
+    for asking in (tracker(GUEST, order_number="20260001"), tracker(ALICE)):
+        with pytest.raises(ActionFailed):
+            run(FakeShop(), asking)
+
+
+def test_a_status_nobody_has_written_a_reply_for_makes_the_action_fail():
+    odd = Order(**{**vars(SHIPPED), "status": "lost_at_sea"})
+    with pytest.raises(ActionFailed):
+        run(FakeShop(odd), tracker(ALICE, order_number="20260001"))
+
+
+def test_an_inquiry_is_recorded_under_the_key_of_the_call_and_only_with_one():
+    shop = FakeShop()
+    run(shop, tracker(ALICE, order_number="20260001"), key="key-9")
+    run(shop, tracker(ALICE, order_number="20260001"), key=None)
+    assert shop.inquiries == [("demo", "20260001", "key-9")]
+
+
+def test_an_answer_is_given_though_the_inquiry_could_not_be_recorded():
+    said, _ = run(FakeShop(inquiry_fails=True), tracker(ALICE, order_number="20260001"))
+    assert said[0]["response"] == "utter_order_shipped"
