@@ -139,7 +139,10 @@ def test_an_answer_without_entity_is_taken_from_the_text():
 
 def test_an_answer_that_does_not_fit_is_said_to_and_asked_again():
     asking = tracker(ALICE, "订单号是123", requested_slot="order_number")
-    assert validate(asking) == ({"order_number": None, "requested_slot": "order_number"}, ["utter_invalid_order_number"])
+    assert validate(asking) == (
+        {"order_number": None, "requested_slot": "order_number"},
+        ["utter_invalid_order_number"],
+    )
     asking = tracker(GUEST, "12", order_number="20260001", requested_slot="phone_last4")
     assert validate(asking) == ({"phone_last4": None, "requested_slot": "phone_last4"}, ["utter_invalid_phone_last4"])
 

@@ -1,0 +1,218 @@
+"""The action server over HTTP, called as Rasa 3.6.21 calls it, with the real shop behind it."""
+
+import http.server
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import orjson
+import pytest
+
+from tests.integration.shop_fixtures import TOKEN, action_call, free_port, running_actions, running_shop, stop
+
+TRACK, VALIDATE = "action_track_order", "validate_track_order_form"
+SECRET_TEXT = "my phone is 13912345678 and my name is Zhang"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    with running_shop(tmp_path_factory.mktemp("shop")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def actions(shop, tmp_path_factory):
+    with running_actions(tmp_path_factory.mktemp("actions"), shop.url) as server:
+        yield server
+
+
+def said(answer: httpx.Response) -> list[dict]:
+    """Return the responses without what is empty in them."""
+    assert answer.status_code == 200, answer.text
+    return [{key: value for key, value in each.items() if value} for each in answer.json()["responses"]]
+
+
+def track(actions, user=None, key="", **slots) -> httpx.Response:
+    headers = {"Idempotency-Key": key} if key else {}
+    return actions.http.post("/webhook", json=action_call(TRACK, user, **slots), headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("number", "response", "parts"),
+    [
+        ("20260001", "utter_order_shipped", {"carrier", "tracking_number"}),
+        ("20260002", "utter_order_awaiting_payment", set()),
+        ("20260003", "utter_order_delivered", {"delivered_on"}),
+        ("20260004", "utter_order_cancelled", set()),
+        ("20260005", "utter_order_partly_refunded", {"refunded", "amount", "currency"}),
+    ],
+)
+def test_alice_is_told_the_state_of_each_of_her_orders(actions, number, response, parts):
+    (reply,) = said(track(actions, "alice", order_number=number))
+    assert (reply["response"], reply["order_number"]) == (response, number)
+    assert parts <= set(reply)
+
+
+def test_the_carrier_and_tracking_number_are_those_of_the_shop(actions, shop):
+    stored = shop.http.get("/v1/orders/20260001", headers={"X-Customer": "alice"}).json()
+    for language in ("zh", "en"):
+        (reply,) = said(track(actions, "alice", order_number="20260001", language=language))
+        assert reply["carrier"] == stored["carrier"][language]
+        assert reply["tracking_number"] == stored["tracking_number"]
+
+
+def test_bob_and_alices_namesake_of_another_tenant_are_told_that_it_is_not_found(actions):
+    for asked in (track(actions, "bob", order_number="20260001"),
+                  track(actions, "alice", order_number="20260001", tenant="other")):  # fmt: skip
+        assert said(asked) == [{"response": "utter_order_not_found", "template": "utter_order_not_found",
+                                "order_number": "20260001"}]  # fmt: skip
+
+
+def test_a_guest_is_told_with_the_right_digits_only_and_not_for_long_without(actions):
+    right = track(actions, order_number="20260004", phone_last4="1234")
+    wrong = [said(track(actions, order_number="20260004", phone_last4=f"000{n}"))[0]["response"] for n in range(6)]
+    assert said(right)[0]["response"] == "utter_order_cancelled"
+    assert wrong == ["utter_order_not_found"] * 5 + ["utter_order_attempts_exceeded"]
+
+
+def test_the_form_is_validated_without_domain_in_the_call(actions):
+    call = action_call(VALIDATE, order_number="２０２６０００１")
+    del call["domain"]
+    answer = actions.http.post("/webhook", json=call)
+    assert {event["name"]: event["value"] for event in answer.json()["events"]} == {
+        "order_number": "20260001", "requested_slot": "phone_last4"}  # fmt: skip
+
+
+def test_a_compressed_call_is_understood(actions):
+    body = zlib.compress(orjson.dumps(action_call(TRACK, "alice", order_number="20260001")))
+    answer = actions.http.post("/webhook", content=body, headers={"Content-Encoding": "deflate"})
+    assert said(answer)[0]["response"] == "utter_order_shipped"
+
+
+def inquiries(shop, number) -> int:
+    return len(shop.http.get("/v1/inquiries", params={"number": number}).json()["inquiries"])
+
+
+def test_a_call_repeated_at_once_or_later_counts_once_in_the_shop(actions, shop):
+    before = inquiries(shop, "20260002")
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: track(actions, "alice", "m-7:t:0", order_number="20260002"), range(8)))
+    answers.append(track(actions, "alice", "m-7:t:0", order_number="20260002"))
+    assert len({answer.content for answer in answers}) == 1
+    assert inquiries(shop, "20260002") == before + 1
+
+
+def test_two_replicas_give_one_side_effect(actions, shop, tmp_path):
+    before = inquiries(shop, "20260003")
+    with running_actions(tmp_path, shop.url) as other:
+        answers = [track(each, "alice", "m-8:t:0", order_number="20260003") for each in (actions, other)]
+    assert answers[0].content == answers[1].content
+    assert inquiries(shop, "20260003") == before + 1
+
+
+def test_users_who_chose_the_same_message_id_get_their_own_answers(actions):
+    hers = track(actions, "alice", "same:t:0", order_number="20260001")
+    his = track(actions, "bob", "same:t:0", order_number="20260001")
+    assert said(hers)[0]["response"] == "utter_order_shipped"
+    assert said(his)[0]["response"] == "utter_order_not_found"
+
+
+def test_a_failing_action_names_its_error_and_repeats_nothing(actions):
+    answer = track(actions, None, order_number="20260001", text=SECRET_TEXT)
+    assert answer.status_code == 500
+    assert answer.json() == {"error": "ActionFailed", "action_name": TRACK}
+    assert "action failed" in actions.stderr()
+    assert not any(part in actions.stderr() for part in ("13912345678", "Zhang", "alice", "1234"))
+
+
+def test_an_unknown_action_and_a_malformed_call_are_told_apart(actions):
+    assert actions.http.post("/webhook", json=action_call("action_nope")).status_code == 404
+    for body in (b"", b"{", b"[]", b'{"next_action": 1, "tracker": {}}', b'{"next_action": "a"}'):
+        assert actions.http.post("/webhook", content=body).status_code == 400
+    bomb = zlib.compress(b" " * 20_000_000)
+    assert actions.http.post("/webhook", content=bomb, headers={"Content-Encoding": "deflate"}).status_code == 400
+
+
+def test_the_actions_and_what_it_measures_can_be_read(actions):
+    assert {each["name"] for each in actions.http.get("/actions").json()} == {TRACK, VALIDATE}
+    assert actions.http.get("/health").json() == {"status": "ok"}
+
+
+def test_the_shop_away_fails_the_action_and_leaves_the_server_ready(tmp_path):
+    with running_actions(tmp_path, f"http://127.0.0.1:{free_port()}", timeout_s=1.0) as actions:
+        started = time.monotonic()
+        answer = track(actions, "alice", order_number="20260001")
+        assert (answer.status_code, answer.json()["error"]) == (500, "ShopUnavailable")
+        assert time.monotonic() - started < 1.5
+        assert actions.http.get("/health").status_code == 200
+        assert stop(actions.process) == 0
+
+
+class Flaky(http.server.BaseHTTPRequestHandler):
+    """A shop that gives 503 `failures` times or is slow, then an order; counts its calls."""
+
+    protocol_version = "HTTP/1.1"
+    failures, delay_s, calls = 0, 0.0, 0
+
+    def do_GET(self) -> None:
+        cls = type(self)
+        cls.calls += 1
+        time.sleep(cls.delay_s)
+        failing = cls.calls <= cls.failures
+        body = b"" if failing else orjson.dumps(
+            {"number": "20260001", "status": "processing", "amount": "1.00", "refunded": "0.00", "currency": "CNY",
+             "carrier": None, "tracking_number": None, "delivered_on": None})  # fmt: skip
+        self.send_response(503 if failing else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def flaky_shop(failures: int = 0, delay_s: float = 0.0):
+    handler = type("Handler", (Flaky,), {"failures": failures, "delay_s": delay_s})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", handler
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_shop_that_fails_once_is_asked_again(tmp_path):
+    with flaky_shop(failures=1) as (url, handler), running_actions(tmp_path, url) as actions:
+        assert said(track(actions, "alice", order_number="20260001"))[0]["response"] == "utter_order_processing"
+        assert handler.calls == 2
+
+
+def test_a_shop_that_keeps_failing_is_asked_three_times(tmp_path):
+    with flaky_shop(failures=9) as (url, handler), running_actions(tmp_path, url) as actions:
+        assert track(actions, "alice", order_number="20260001").json()["error"] == "ShopUnavailable"
+        assert handler.calls == 3
+
+
+def test_a_shop_that_hangs_fails_the_action_within_its_budget(tmp_path):
+    with flaky_shop(delay_s=5) as (url, handler), running_actions(tmp_path, url, timeout_s=1.0) as actions:
+        started = time.monotonic()
+        assert track(actions, "alice", order_number="20260001").status_code == 500
+        assert time.monotonic() - started < 1.5
+        assert handler.calls == 2
+
+
+def test_a_failed_call_is_run_again_under_the_same_key(tmp_path):
+    with flaky_shop(failures=3) as (url, _), running_actions(tmp_path, url) as actions:
+        answers = [track(actions, "alice", "m:t:0", order_number="20260001").status_code for _ in range(2)]
+        assert answers == [500, 200]
+
+
+def test_the_service_token_is_never_logged(actions, shop):
+    track(actions, "alice", order_number="20260001")
+    assert TOKEN not in actions.stderr() + shop.stderr()
