@@ -1,0 +1,116 @@
+"""The gateway process: `create_app` wires it, `main` runs it until SIGTERM.
+
+In: HTTP from customers. Out: `UserSaid` to user.query; replies read back from Redis.
+"""
+
+import logging
+import time
+from typing import Any, Callable, Optional
+
+from sanic import HTTPResponse, Request, Sanic
+
+from kefu import logs, metrics
+from kefu.gateway import pages
+from kefu.gateway.health import probes
+from kefu.gateway.messages import messages
+from kefu.gateway.problems import ProblemHandler
+from kefu.gateway.service import Gateway, Sender
+from kefu.gateway.sessions import sessions
+from kefu.gateway.streams import streams
+from kefu.kafka import EventProducer
+from kefu.settings import MAX_BODY_BYTES, GatewaySettings, KafkaSettings, RedisSettings
+
+access = logging.getLogger("kefu.access")
+
+RESPONSE_MARGIN_S = 30
+_QUIET = ("/livez", "/readyz", "/metrics")
+_SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+def create_app(
+    settings: GatewaySettings,
+    kafka: KafkaSettings,
+    redis: RedisSettings,
+    producer: Optional[Callable[[], Sender]] = None,
+    name: str = "kefu-gateway",
+) -> Sanic:
+    """Return the app; it connects when its server starts.
+
+    Args:
+        producer: makes the producer; by default one whose records give up when the sender is told so.
+        name: Sanic wants another one for every app of a process.
+    """
+    app = Sanic(name, error_handler=ProblemHandler(), configure_logging=False, env_prefix="KEFU_SANIC_")
+    _configure(app, settings)
+    app.ctx.assets = pages.load(settings)
+    app.blueprint([sessions, messages, streams, probes, pages.pages])
+    app.on_request(_begin)
+    app.on_response(_finish)
+    make = producer or (lambda: EventProducer(kafka, settings.accept_timeout_s))
+
+    @app.before_server_start
+    async def start(app: Sanic, *_: Any) -> None:
+        app.ctx.gateway = Gateway(settings, kafka, redis, make())
+        app.ctx.gateway.start()
+
+    @app.before_server_stop
+    async def drain(app: Sanic, *_: Any) -> None:
+        await app.ctx.gateway.drain()
+
+    @app.after_server_stop
+    async def stop(app: Sanic, *_: Any) -> None:
+        await app.ctx.gateway.stop()
+
+    return app
+
+
+def _configure(app: Sanic, settings: GatewaySettings) -> None:
+    longest_s = settings.wait_limit_s + settings.accept_timeout_s + RESPONSE_MARGIN_S
+    app.config.update(
+        {
+            "REQUEST_MAX_SIZE": MAX_BODY_BYTES,
+            # Counted from the last byte written, so it also ends a stream whose client takes nothing.
+            "RESPONSE_TIMEOUT": longest_s,
+            "REQUEST_TIMEOUT": 20,
+            "KEEP_ALIVE_TIMEOUT": 75,
+            "GRACEFUL_SHUTDOWN_TIMEOUT": 3.0,
+            "PROXIES_COUNT": settings.proxies or None,
+            "ACCESS_LOG": False,
+            "MOTD": False,
+        }
+    )
+
+
+async def _begin(request: Request) -> None:
+    request.ctx.began = time.perf_counter()
+
+
+async def _finish(request: Request, response: HTTPResponse) -> None:
+    """Add the headers that every answer has; count it and log it, without query, token or text."""
+    for header, value in _SECURITY.items():
+        response.headers.setdefault(header, value)
+    route = f"/{request.route.path}" if request.route else "none"
+    seconds = time.perf_counter() - getattr(request.ctx, "began", time.perf_counter())
+    metrics.HTTP_REQUESTS.labels(route, response.status).inc()
+    metrics.HTTP_SECONDS.labels(route).observe(seconds)
+    if route not in _QUIET:
+        fields = {"method": request.method, "route": route, "status": response.status, "ms": round(seconds * 1e3, 1)}
+        access.info("request", extra={"fields": fields})
+
+
+def main() -> None:
+    """Serve until SIGTERM or SIGINT; then drain, flush and return. Raises SettingsError."""
+    settings = GatewaySettings.from_env()
+    kafka, redis = KafkaSettings.from_env(), RedisSettings.from_env()
+    logs.configure("gateway")
+    app = create_app(settings, kafka, redis)
+    app.run(settings.host, settings.port, single_process=True, access_log=False, motd=False, debug=False)

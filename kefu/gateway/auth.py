@@ -1,0 +1,129 @@
+"""Who is speaking: session tokens, the shop's word for a customer's id, receipts of accepted messages.
+
+A token is a JWT (HS256) by the tenant's secret, minted here or by the shop's own backend. The user
+is who the token says, nowhere else.
+"""
+
+import base64
+import hashlib
+import hmac
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping, Optional
+
+import jwt
+import orjson
+
+from kefu.events import GUEST_PREFIX, IDENTIFIER, conversation_key
+from kefu.gateway.problems import Problem
+from kefu.settings import MARKER_LIFETIME_S, TOKEN_LIFETIME_S, Tenant
+
+ALGORITHM = "HS256"
+CLOCK_SKEW_S = 10
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whom a valid token names, until `expires_at` (s since the epoch)."""
+
+    tenant: str
+    user: str
+    expires_at: float
+
+    @property
+    def identified(self) -> bool:
+        """Whether the shop vouched for a known customer."""
+        return not self.user.startswith(GUEST_PREFIX)
+
+    @property
+    def conversation(self) -> str:
+        """The key of the conversation, `tenant:user`."""
+        return conversation_key(self.tenant, self.user)
+
+
+class Tokens:
+    """Mints and verifies session tokens."""
+
+    def __init__(self, tenants: Mapping[str, Tenant], clock: Clock = time.time) -> None:
+        self._tenants = tenants
+        self._clock = clock
+
+    def mint(self, tenant: str, user: str) -> str:
+        """Return a token for `user` that lives TOKEN_LIFETIME_S."""
+        now = int(self._clock())
+        claims = {"sub": user, "tenant": tenant, "iat": now, "exp": now + TOKEN_LIFETIME_S}
+        return jwt.encode(claims, self._tenants[tenant].token_secret, algorithm=ALGORITHM)
+
+    def verify(self, authorization: Optional[str]) -> Caller:
+        """Return whom an `Authorization` header names.
+
+        Raises:
+            Problem: 401, not telling what is wrong with the token.
+        """
+        scheme, _, token = (authorization or "").partition(" ")
+        try:
+            if scheme.lower() == "bearer":
+                return self._caller(token.strip())
+        except (jwt.PyJWTError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            pass
+        raise Problem("unauthorized", "Open a session to get a token.", {"WWW-Authenticate": "Bearer"})
+
+    def _caller(self, token: str) -> Caller:
+        # Unverified, and used for nothing but choosing the key that must then fit.
+        tenant = self._tenants[_unverified(token)["tenant"]]
+        claims = jwt.decode(
+            token,
+            tenant.token_secret,
+            algorithms=[ALGORITHM],
+            leeway=CLOCK_SKEW_S,
+            options={"require": ["exp", "sub", "tenant"]},
+        )
+        user = claims["sub"]
+        if claims["tenant"] != tenant.name or not IDENTIFIER.fullmatch(user):
+            raise ValueError("claims do not fit")
+        return Caller(tenant.name, user, float(claims["exp"]))
+
+
+def _unverified(token: str) -> Any:
+    payload = token.split(".")[1]
+    return orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+
+
+def site_admits(tenants: Mapping[str, Tenant], name: str, site_key: str) -> bool:
+    """Return whether `site_key` is that of tenant `name`, in constant time."""
+    tenant = tenants.get(name)
+    expected = tenant.site_key if tenant else ""
+    fits = hmac.compare_digest(expected.encode(), site_key.encode())
+    return fits and tenant is not None
+
+
+def vouched(tenant: Tenant, user_id: str, user_hash: str) -> bool:
+    """Return whether `user_hash` is the hex HMAC-SHA256 of `user_id` by the shop's secret."""
+    expected = hmac.new(tenant.identity_secret.encode(), user_id.encode(), hashlib.sha256).hexdigest()
+    return hmac.compare_digest(expected.encode(), user_hash.lower().encode())
+
+
+class Receipts:
+    """Proof that a message was accepted, which any replica can check without having stored anything."""
+
+    def __init__(self, secret: str, clock: Clock = time.time) -> None:
+        self._secret = secret.encode()
+        self._clock = clock
+
+    def issue(self, caller: Caller, message_id: str) -> str:
+        """Return a receipt for a message accepted now; it is good for as long as its marker lives."""
+        accepted = str(int(self._clock()))
+        return f"{accepted}.{self._signature(caller, message_id, accepted)}"
+
+    def valid(self, caller: Caller, message_id: str, receipt: str) -> bool:
+        """Return whether `receipt` was issued for this message of this user and has not expired."""
+        accepted, _, signature = receipt.partition(".")
+        expected = self._signature(caller, message_id, accepted)
+        if not hmac.compare_digest(expected.encode(), signature.encode()):
+            return False
+        return self._clock() - int(accepted) <= MARKER_LIFETIME_S
+
+    def _signature(self, caller: Caller, message_id: str, accepted: str) -> str:
+        signed = "\x1f".join(("receipt", caller.tenant, caller.user, message_id, accepted))
+        return hmac.new(self._secret, signed.encode(), hashlib.sha256).hexdigest()

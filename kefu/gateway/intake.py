@@ -1,0 +1,152 @@
+"""RECEIVE: from a request to a `UserSaid` that may leave the process: checked, bounded, masked."""
+
+import re
+import uuid
+from typing import Any, Dict, Optional
+
+import orjson
+from sanic import Request
+
+from kefu.events import MESSAGE_ID, UserSaid
+from kefu.gateway.auth import Caller
+from kefu.gateway.problems import Problem
+from kefu.privacy import mask, mask_all
+from kefu.settings import MAX_TEXT_CHARS
+
+MAX_PAYLOAD_CHARS = 1024
+MAX_METADATA_BYTES = 4096
+MAX_METADATA_DEPTH = 5
+_JSON_TYPE = re.compile(r'application/json\s*(;\s*charset="?utf-?8"?\s*)?', re.IGNORECASE)
+_WAIT = re.compile(r'\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:;.*)?', re.IGNORECASE | re.DOTALL)
+# Source: W3C Trace Context, traceparent of version 00.
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def body_of(request: Request) -> Dict[str, Any]:
+    """Return the JSON object in the body.
+
+    Raises:
+        Problem: 415 for another type, 400 when it is not JSON (lone surrogates included) or no object.
+    """
+    if not _JSON_TYPE.fullmatch(request.headers.get("content-type", "")):
+        raise Problem("unsupported-media-type", "Send Content-Type: application/json, UTF-8.")
+    try:
+        found = orjson.loads(request.body)
+    except orjson.JSONDecodeError:
+        raise Problem("not-json", "The body must be one JSON object in valid UTF-8.") from None
+    if not isinstance(found, dict):
+        raise Problem("malformed", "The body must be a JSON object.")
+    return found
+
+
+def text_field(body: Dict[str, Any], name: str) -> Optional[str]:
+    """Return a string of the body, None where it is absent or null; another type is a 400."""
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise Problem("malformed", f"{name} must be a string.")
+    return value
+
+
+def said(request: Request, caller: Caller) -> UserSaid:
+    """Return the message in the request, masked.
+
+    Raises:
+        Problem: whatever is wrong with it; nothing was accepted then.
+    """
+    body = body_of(request)
+    text, payload = text_field(body, "text"), text_field(body, "payload")
+    if (text is None) == (payload is None):
+        raise Problem("malformed", "Send exactly one of text and payload.")
+    if text is not None:
+        _check_text(text)
+    if payload is not None:
+        _check_payload(payload)
+    return UserSaid(
+        tenant=caller.tenant,
+        user=caller.user,
+        message_id=_message_id(request, body),
+        text=None if text is None else mask(text),
+        payload=None if payload is None else mask(payload),
+        identified=caller.identified,
+        metadata=_metadata(body),
+        traceparent=_traceparent(request),
+    )
+
+
+def wait_s(request: Request, limit_s: float) -> float:
+    """Return for how long the sender prefers to wait, 0 for not at all.
+
+    Of several `wait` preferences the first counts; what is malformed is ignored. Source: RFC 7240.
+    """
+    for preference in ",".join(request.headers.getall("prefer", [])).split(","):
+        found = _WAIT.fullmatch(preference)
+        if found:
+            return min(float(found[1]), limit_s)
+    return 0.0
+
+
+def _check_text(text: str) -> None:
+    if not text.strip():
+        raise Problem("text-empty", "Say something.")
+    if len(text) > MAX_TEXT_CHARS:
+        raise Problem("text-too-long", f"A text has at most {MAX_TEXT_CHARS} characters.")
+    if "\x00" in text:
+        raise Problem("text-has-nul", "Remove the NUL characters.")
+
+
+def _check_payload(payload: str) -> None:
+    if not payload.strip() or len(payload) > MAX_PAYLOAD_CHARS or "\x00" in payload:
+        raise Problem("payload-invalid", f"A payload is one that a button offered, at most {MAX_PAYLOAD_CHARS} long.")
+
+
+def _message_id(request: Request, body: Dict[str, Any]) -> str:
+    ids = {text_field(body, "message_id"), _idempotency_key(request)} - {None}
+    if len(ids) > 1:
+        raise Problem("ids-differ", "message_id and Idempotency-Key are the same thing: send one, or both alike.")
+    if not ids:
+        return uuid.uuid4().hex
+    message_id = ids.pop()
+    if not MESSAGE_ID.fullmatch(message_id):
+        raise Problem("malformed", f"message_id must match {MESSAGE_ID.pattern}.")
+    return message_id
+
+
+def _idempotency_key(request: Request) -> Optional[str]:
+    """Return the header's value, with or without the quotes that the IETF draft wants."""
+    raw = request.headers.get("idempotency-key")
+    if raw is None:
+        return None
+    raw = raw.strip()
+    return raw[1:-1] if len(raw) > 1 and raw[0] == raw[-1] == '"' else raw
+
+
+def _metadata(body: Dict[str, Any]) -> Dict[str, Any]:
+    found = body.get("metadata")
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise Problem("malformed", "metadata must be an object.")
+    if _depth(found) > MAX_METADATA_DEPTH or len(orjson.dumps(found)) > MAX_METADATA_BYTES:
+        limits = f"{MAX_METADATA_BYTES} bytes and {MAX_METADATA_DEPTH} levels"
+        raise Problem("metadata-invalid", f"metadata may have at most {limits}.")
+    if not _plain_keys(found):
+        raise Problem("metadata-invalid", "Keys of metadata may not hold personal data.")
+    return mask_all(found)
+
+
+def _depth(value: Any) -> int:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
+
+
+def _plain_keys(value: Any) -> bool:
+    """Return whether no key would be masked: masking keys could make two of them one."""
+    if isinstance(value, dict):
+        return all(mask(key) == key and _plain_keys(item) for key, item in value.items())
+    return all(map(_plain_keys, value)) if isinstance(value, list) else True
+
+
+def _traceparent(request: Request) -> str:
+    found = request.headers.get("traceparent", "")
+    return found if _TRACEPARENT.fullmatch(found) else ""

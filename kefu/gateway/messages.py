@@ -1,0 +1,81 @@
+"""`POST /v1/messages` and `GET /v1/messages/{id}`: accept into Kafka, then tell what became of it."""
+
+import asyncio
+from typing import Any, Dict, Optional
+from urllib.parse import quote
+
+import orjson
+from sanic import Blueprint, HTTPResponse, Request
+
+from kefu import metrics
+from kefu.errors import QueueUnavailable
+from kefu.events import MESSAGE_ID, USER_QUERY, UserSaid, encode
+from kefu.gateway import intake
+from kefu.gateway.auth import Caller
+from kefu.gateway.problems import Problem
+from kefu.gateway.replies import Outcome, wait_for_outcome
+from kefu.gateway.service import Gateway, caller_of, gateway_of
+
+messages = Blueprint("messages")
+
+
+@messages.post("/v1/messages")
+async def accept(request: Request) -> HTTPResponse:
+    """202 once Kafka acknowledged; with `Prefer: wait` 200 if the outcome comes in time."""
+    gateway, caller = gateway_of(request), caller_of(request)
+    gateway.user_rate.take(caller.conversation)
+    said = intake.said(request, caller)
+    wait_s = intake.wait_s(request, gateway.settings.wait_limit_s)
+    await _enqueue(gateway, said)
+    outcome = await _wait(gateway, caller, said.message_id, wait_s)
+    headers = {"Preference-Applied": f"wait={wait_s:.0f}"} if wait_s else {}
+    if outcome:
+        return _json(outcome.body(), 200, headers)
+    return _queued(gateway, caller, said.message_id, 202, headers)
+
+
+@messages.get("/v1/messages/<message_id:str>", unquote=True)
+async def look_up(request: Request, message_id: str) -> HTTPResponse:
+    """The outcome; `queued` for who holds a receipt; 404 for anything that was never accepted."""
+    gateway, caller = gateway_of(request), caller_of(request)
+    if not MESSAGE_ID.fullmatch(message_id):
+        raise Problem("malformed", f"message_id must match {MESSAGE_ID.pattern}.")
+    outcome = await gateway.store.outcome(caller.conversation, message_id)
+    if outcome:
+        return _json(outcome.body(), 200)
+    receipt = request.args.get("receipt", "")
+    if not gateway.receipts.valid(caller, message_id, receipt):
+        raise Problem("not-found", "No message of this id is known of you, or its receipt has expired.")
+    return _json({"message_id": message_id, "status": "queued"}, 200)
+
+
+async def _enqueue(gateway: Gateway, said: UserSaid) -> None:
+    try:
+        done = gateway.producer.send(USER_QUERY, said.conversation, encode(said))
+        await asyncio.wait_for(done, gateway.settings.accept_timeout_s)
+    except TimeoutError as error:
+        raise QueueUnavailable(f"{USER_QUERY}: not acknowledged in time") from error
+    metrics.ACCEPTED.labels(said.channel).inc()
+
+
+async def _wait(gateway: Gateway, caller: Caller, message_id: str, wait_s: float) -> Optional[Outcome]:
+    """Return the outcome if it comes in time; without a free slot nobody waits: it is accepted anyway."""
+    conversation = caller.conversation
+    if not wait_s or gateway.hub.closed or not gateway.slots.room(conversation):
+        return None
+    gateway.waits += 1
+    try:
+        with gateway.slots.hold(conversation):
+            return await wait_for_outcome(gateway.store, gateway.hub, conversation, message_id, wait_s)
+    finally:
+        gateway.waits -= 1
+
+
+def _queued(gateway: Gateway, caller: Caller, message_id: str, status: int, headers: Dict[str, str]) -> HTTPResponse:
+    link = f"/v1/messages/{quote(message_id, safe='')}?receipt={gateway.receipts.issue(caller, message_id)}"
+    body = {"message_id": message_id, "status": "queued", "links": {"self": link}}
+    return _json(body, status, {**headers, "Location": link})
+
+
+def _json(body: Dict[str, Any], status: int, headers: Optional[Dict[str, str]] = None) -> HTTPResponse:
+    return HTTPResponse(orjson.dumps(body), status, headers, "application/json")

@@ -1,0 +1,81 @@
+"""What the handlers of one gateway process share, and its life: start, drain, stop."""
+
+import asyncio
+import logging
+from typing import Protocol
+
+from sanic import Request
+
+from kefu.gateway.auth import Caller, Receipts, Tokens
+from kefu.gateway.health import KafkaProbe
+from kefu.gateway.hub import Hub
+from kefu.gateway.limits import Rate, Slots
+from kefu.gateway.replies import ReplyStore, connect
+from kefu.settings import GatewaySettings, KafkaSettings, RedisSettings
+
+logger = logging.getLogger(__name__)
+
+
+class Sender(Protocol):
+    """What the gateway needs of `kefu.kafka.EventProducer`."""
+
+    def send(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
+        """Queue a record; the future ends when it is acknowledged."""
+        ...
+
+    def close(self, timeout_s: float = 10.0) -> int:
+        """Flush; blocks. Returns how many records were given up."""
+        ...
+
+
+class Gateway:
+    """One process of the gateway. Built inside the event loop; holds no connection before `start`."""
+
+    def __init__(self, settings: GatewaySettings, kafka: KafkaSettings, redis: RedisSettings, producer: Sender) -> None:
+        self.settings = settings
+        self.producer = producer
+        self.tokens = Tokens(settings.tenants)
+        self.receipts = Receipts(settings.receipt_secret)
+        self.user_rate = Rate("user_rate", settings.user_rate)
+        self.session_rate = Rate("session_rate", settings.session_rate)
+        self.slots = Slots(settings.max_streams, settings.max_user_streams)
+        self.draining = False
+        self._reads = connect(redis)
+        self._hints = connect(redis, retries=0, connections=1)
+        self.store = ReplyStore(self._reads, redis.key_prefix)
+        self.hub = Hub(self._hints, redis.key_prefix)
+        self.kafka = KafkaProbe(kafka)
+        self.waits = 0
+
+    def start(self) -> None:
+        """Start what runs beside the requests."""
+        self.hub.start()
+        self.kafka.start()
+
+    async def drain(self) -> None:
+        """Let waits finish for at most `drain_s`, then release them and the streams."""
+        self.draining = True
+        deadline = asyncio.get_running_loop().time() + self.settings.drain_s
+        while self.waits and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.05)
+        self.hub.release()
+
+    async def stop(self) -> None:
+        """Flush the producer and drop every connection."""
+        await self.hub.close()
+        self.kafka.stop()
+        left = await asyncio.to_thread(self.producer.close)
+        if left:
+            logger.error("records given up at stop", extra={"fields": {"records": left}})
+        await self._reads.aclose(close_connection_pool=True)
+        await self._hints.aclose(close_connection_pool=True)
+
+
+def gateway_of(request: Request) -> Gateway:
+    """Return the gateway that serves this request."""
+    return request.app.ctx.gateway
+
+
+def caller_of(request: Request) -> Caller:
+    """Return whom the request's token names; raises Problem 401."""
+    return gateway_of(request).tokens.verify(request.headers.get("authorization"))

@@ -1,0 +1,105 @@
+"""`GET /v1/replies` and `GET /v1/stream`: the replies after a sequence number, now or as they come."""
+
+import asyncio
+import re
+import time
+from typing import Optional, Set
+
+import orjson
+from sanic import Blueprint, HTTPResponse, Request
+
+from kefu.errors import StoreUnavailable
+from kefu.gateway.auth import Caller
+from kefu.gateway.hub import MAX_HINTED, POLL_S, Watch
+from kefu.gateway.problems import Problem
+from kefu.gateway.replies import PAGE
+from kefu.gateway.service import Gateway, caller_of, gateway_of
+
+_SEQ = re.compile(r"\d{1,18}", re.ASCII)
+_HEADERS = {"Cache-Control": "no-cache, no-store", "X-Accel-Buffering": "no"}
+RECONNECT_MS = 1000
+
+streams = Blueprint("streams")
+
+
+@streams.get("/v1/replies")
+async def replies(request: Request) -> HTTPResponse:
+    """Up to PAGE replies after `after` (default 0), oldest first."""
+    gateway, caller = gateway_of(request), caller_of(request)
+    page = await gateway.store.after(caller.conversation, _seq(request.args.get("after")))
+    body = b'{"replies":[' + b",".join(reply for _, reply in page) + b"]}"
+    return HTTPResponse(body, 200, None, "application/json")
+
+
+@streams.get("/v1/stream")
+async def stream(request: Request) -> None:
+    """Server-sent events until the client goes, the token expires or the process stops."""
+    gateway, caller = gateway_of(request), caller_of(request)
+    after = _seq(request.headers.get("last-event-id") or request.args.get("after"))
+    if gateway.draining:
+        raise Problem("unavailable", "Connect again.", {"Retry-After": "1"})
+    with gateway.slots.hold(caller.conversation):
+        response = await request.respond(headers=_HEADERS, content_type="text/event-stream; charset=utf-8")
+        await response.send(b"retry: %d\n\n" % RECONNECT_MS)
+        async with gateway.hub.watch(caller.conversation) as watch:
+            await _Stream(gateway, caller, watch, response.send, after).run()
+        await response.eof()
+
+
+def _seq(raw: Optional[str]) -> int:
+    if raw is None or raw == "":
+        return 0
+    if not _SEQ.fullmatch(raw):
+        raise Problem("malformed", "A sequence number is a whole number, 0 or more.")
+    return int(raw)
+
+
+class _Stream:
+    """One connection. Reads a page when the client has taken the one before: nothing piles up here."""
+
+    def __init__(self, gateway: Gateway, caller: Caller, watch: Watch, send: "object", after: int) -> None:
+        self._gateway = gateway
+        self._caller = caller
+        self._watch = watch
+        self._send = send
+        self._after = after
+        self._unlooked: Set[str] = set()  # hinted messages whose outcome has not been read yet
+        self._now = asyncio.get_running_loop().time
+        self._beat_at = self._now() + gateway.settings.heartbeat_s
+
+    async def run(self) -> None:
+        """Send what there is and what comes."""
+        while not self._gateway.hub.closed and time.time() < self._caller.expires_at:
+            try:
+                if await self._send_page():
+                    continue
+                await self._send_failures()
+            except StoreUnavailable:
+                pass  # the client keeps its connection; nothing is lost, we read on from `after`
+            await self._beat()
+            hinted = await self._watch.wait(min(POLL_S, max(0.01, self._beat_at - self._now())))
+            self._unlooked.update(list(hinted)[: MAX_HINTED - len(self._unlooked)])
+
+    async def _send_page(self) -> bool:
+        """Send a page; return whether there may be more at once."""
+        page = await self._gateway.store.after(self._caller.conversation, self._after)
+        if page:
+            await self._write(b"".join(b"id: %d\nevent: reply\ndata: %b\n\n" % entry for entry in page))
+            self._after = page[-1][0]
+        return len(page) == PAGE
+
+    async def _send_failures(self) -> None:
+        """Tell the sender of messages that failed. Without `id`: a failure has no place in the sequence."""
+        for message_id in list(self._unlooked):
+            outcome = await self._gateway.store.outcome(self._caller.conversation, message_id)
+            if outcome and outcome.status == "failed":
+                await self._write(b"event: failed\ndata: %b\n\n" % orjson.dumps(outcome.body()))
+            self._unlooked.discard(message_id)
+
+    async def _beat(self) -> None:
+        if self._now() >= self._beat_at:
+            await self._write(b":\n\n")
+
+    async def _write(self, data: bytes) -> None:
+        await self._send(data)  # waits while the client's buffer is full
+        self._beat_at = self._now() + self._gateway.settings.heartbeat_s
