@@ -248,6 +248,7 @@ class WorkerSettings:
     attempts: int = 3
     poll_messages: int = 64
     inflight_messages: int = 512
+    turns_at_once: int = 64
     live_trackers: int = 2000
     drain_s: float = 20.0
     model: str = "models"
@@ -268,6 +269,7 @@ class WorkerSettings:
             attempts=integer(env, "KEFU_TURN_ATTEMPTS", 3, 1, 20),
             poll_messages=integer(env, "KEFU_POLL_MESSAGES", 64, 1, 1000),
             inflight_messages=integer(env, "KEFU_INFLIGHT_MESSAGES", 512, 1, 100_000),
+            turns_at_once=integer(env, "KEFU_TURNS_AT_ONCE", 64, 1, 10_000),
             live_trackers=integer(env, "KEFU_LIVE_TRACKERS", 2000, 1, 1_000_000),
             drain_s=number(env, "KEFU_DRAIN_S", 20.0, 0, 600),
             model=text(env, "KEFU_MODEL", "models"),

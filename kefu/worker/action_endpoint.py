@@ -15,6 +15,7 @@ import aiohttp
 from rasa.utils.endpoints import ClientResponseError, EndpointConfig
 
 from kefu import metrics
+from kefu.privacy import mask_all
 
 MAX_CONNECTIONS = 256
 FIRST_BACKOFF_S = 0.1
@@ -93,7 +94,7 @@ class ActionEndpoint(EndpointConfig):
         ) as answer:
             if answer.status >= 400:
                 raise ClientResponseError(answer.status, answer.reason, await answer.content.read())
-            return await answer.json(content_type=None)
+            return mask_all(await answer.json(content_type=None))  # here the shop's data enters
 
     async def close(self) -> None:
         """Close the pool."""

@@ -91,7 +91,8 @@ class TurnWrite:
         snapshot = b"" if self.snapshot is None else orjson.dumps(self.snapshot, option=_JSON)
         fixed = [self.version, record, self.marker, self.message_id, self.seq, snapshot, self.keep]
         limits = [CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, REPLIES_KEPT]
-        return fixed + limits + [part for reply in self.replies for part in (reply["seq"], orjson.dumps(reply, option=_JSON))]
+        replies = [part for reply in self.replies for part in (reply["seq"], orjson.dumps(reply, option=_JSON))]
+        return fixed + limits + replies
 
 
 class Conversations:

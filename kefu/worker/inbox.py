@@ -8,13 +8,14 @@ import asyncio
 import logging
 import random
 import time
-from dataclasses import dataclass, field
-from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
+from dataclasses import dataclass, field, replace
+from typing import Any, Awaitable, Callable, Dict, List, Tuple
 
 from kefu import metrics
 from kefu.errors import AlreadyProcessed, PoisonMessage, QueueUnavailable, StoreUnavailable, VersionConflict
 from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, AnswerGenerated, DialogueEvent, UserSaid, decode, encode
 from kefu.kafka import EventProducer
+from kefu.privacy import mask
 from kefu.worker.conversations import Conversations
 from kefu.worker.live import LiveConversation, LiveConversations
 from kefu.worker.turn import Outcome, TurnRunner
@@ -69,12 +70,15 @@ class Inbox:
         live: LiveConversations,
         producer: EventProducer,
         attempts: int,
+        turns_at_once: int,
     ) -> None:
         self.runner = runner
         self._conversations = conversations
         self._live = live
         self._producer = producer
         self._attempts = attempts
+        # More turns at once only make each wait longer for the event loop, until calls time out for nothing.
+        self._running = asyncio.Semaphore(turns_at_once)
         self.store_away = False
 
     async def process(self, message: Inbound) -> None:
@@ -96,7 +100,7 @@ class Inbox:
         """Dead-letter a record that can't be read, so that nobody can be told."""
         fields = {"error_class": error.error_class, "partition": record.partition, "offset": record.offset}
         logger.error("record refused", extra={"fields": fields})
-        await self._insist(mine, "kafka", lambda: self._send_dead_letter(record, error.error_class, 1))
+        await self._insist(mine, "kafka", self._send_dead_letter, record, error.error_class, 1)
         metrics.TURNS.labels("refused").inc()
 
     async def _outcome(self, message: Inbound) -> Tuple[bytes, List[Dict[str, Any]]]:
@@ -125,12 +129,13 @@ class Inbox:
     async def _attempt(self, message: Inbound) -> Tuple[bytes, List[Dict[str, Any]]]:
         said = message.said
         store = self._conversations
-        marker = await self._insist(message.mine, "redis", lambda: store.marker(said.conversation, said.message_id))
+        marker = await self._insist(message.mine, "redis", store.marker, said.conversation, said.message_id)
         if marker is not None:
             raise AlreadyProcessed(marker)
         runner = self.runner  # one model for the whole turn, whatever is swapped meanwhile
         live = await self._take(message, runner)
-        outcome = await runner.run(live, said, message.parsed)
+        async with self._running:
+            outcome = await runner.run(live, said, message.parsed)
         return await self._store(message, outcome)
 
     async def _take(self, message: Inbound, runner: TurnRunner) -> LiveConversation:
@@ -138,7 +143,7 @@ class Inbox:
         live = self._live.check_out(said.conversation)
         if live is not None and live.model_id == runner.model_id and not _idle(live, said):
             return live
-        stored = await self._insist(message.mine, "redis", lambda: self._conversations.load(said.conversation))
+        stored = await self._insist(message.mine, "redis", self._conversations.load, said.conversation)
         live = LiveConversation.restore(said.conversation, runner.processor.domain, stored)
         live.model_id, live.partition = runner.model_id, message.record.partition
         return live
@@ -149,12 +154,12 @@ class Inbox:
         live, write = outcome.live, outcome.write
         conversation = message.said.conversation
         try:
-            await self._insist(message.mine, "redis", lambda: self._conversations.write(conversation, write))
+            await self._insist(message.mine, "redis", self._conversations.write, conversation, write)
         except VersionConflict as conflict:
             if conflict.found > conflict.expected:
                 raise
             await self._write_again(message, live, conflict)
-            await self._insist(message.mine, "redis", lambda: self._conversations.write(conversation, write))
+            await self._insist(message.mine, "redis", self._conversations.write, conversation, write)
         if outcome.snapshot is not None:
             live.trim(outcome.snapshot, self.runner.processor.domain, len(outcome.events))
         live.written(write)
@@ -172,10 +177,7 @@ class Inbox:
             raise conflict
         for write in lost:
             try:
-                again = write
-                await self._insist(
-                    message.mine, "redis", lambda: self._conversations.write(message.said.conversation, again)
-                )
+                await self._insist(message.mine, "redis", self._conversations.write, live.conversation, write)
             except AlreadyProcessed:
                 raise conflict from None  # marker without version: not a state that a lost write leaves
 
@@ -187,7 +189,9 @@ class Inbox:
         events = await self._insist(
             message.mine,
             "redis",
-            lambda: self._conversations.turn_events(said.conversation, answer.tracker_version),
+            self._conversations.turn_events,
+            said.conversation,
+            answer.tracker_version,
         )
         return marker, events
 
@@ -196,12 +200,12 @@ class Inbox:
         said = message.said
         error_class = getattr(error, "error_class", error.__class__.__name__)
         while True:
-            stored = await self._insist(message.mine, "redis", lambda: self._conversations.load(said.conversation))
+            stored = await self._insist(message.mine, "redis", self._conversations.load, said.conversation)
             live = LiveConversation(said.conversation, None, stored.version, stored.seq)  # type: ignore[arg-type]
             refusal = self.runner.refusal(live, said, "internal_error")
             write = refusal.write
             try:
-                await self._insist(message.mine, "redis", lambda: self._conversations.write(said.conversation, write))
+                await self._insist(message.mine, "redis", self._conversations.write, said.conversation, write)
                 break
             except AlreadyProcessed as found:
                 return await self._again(message, found.marker)
@@ -209,7 +213,7 @@ class Inbox:
                 continue
         self._live.check_out(said.conversation)
         await self._insist(
-            message.mine, "kafka", lambda: self._send_dead_letter(message.record, error_class, message.attempts)
+            message.mine, "kafka", self._send_dead_letter, message.record, error_class, message.attempts
         )
         metrics.TURNS.labels("dead_letter").inc()
         return write.marker, []
@@ -245,12 +249,14 @@ class Inbox:
         await self._insist(message.mine, "kafka", send_all)
         metrics.TURN_SECONDS.labels("publish").observe(time.monotonic() - started)
 
-    async def _insist(self, mine: Callable[[], bool], server: str, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def _insist(
+        self, mine: Callable[[], bool], server: str, call: Callable[..., Awaitable[Any]], *arguments: Any
+    ) -> Any:
         """Repeat a call until its server is back, or the partition is another's."""
         attempt = 0
         while True:
             try:
-                found = await call()
+                found = await call(*arguments)
                 self.store_away = self.store_away and server != "redis"
                 return found
             except (StoreUnavailable, QueueUnavailable) as error:
@@ -274,8 +280,8 @@ def _backoff_s(attempt: int) -> float:
     return limit * (0.5 + random.random() / 2)
 
 
-def read(record: Record) -> Optional[UserSaid]:
-    """Return the message in a record.
+def read(record: Record) -> UserSaid:
+    """Return the message in a record, masked: whoever wrote it may not have done so.
 
     Raises:
         PoisonMessage: the record can't be one of ours, or its key names another conversation.
@@ -283,4 +289,6 @@ def read(record: Record) -> Optional[UserSaid]:
     said = decode(record.value, UserSaid)
     if record.key != said.conversation.encode():
         raise PoisonMessage("wrong_key", "key and conversation differ")
-    return said
+    if said.text is None:
+        return said
+    return replace(said, text=mask(said.text))

@@ -21,7 +21,6 @@ from rasa.shared.core.events import (
 from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu import metrics
-from kefu.privacy import mask_all
 from kefu.worker.conversations import Stored, TurnWrite
 
 TURNS_KEPT = 100  # of a conversation in Redis and in memory. Source: DESIGN.md, Redis
@@ -50,8 +49,12 @@ def snapshot_of(tracker: DialogueStateTracker) -> List[Event]:
 
 
 def as_stored(events: List[Event]) -> List[Dict[str, Any]]:
-    """Return events as the dicts that leave the process: Rasa's form, masked."""
-    return [mask_all(event.as_dict()) for event in events]
+    """Return events as the dicts that leave the process, in Rasa's form.
+
+    They need no mask: what is personal was masked where it came in, by the gateway and `read` for
+    what a customer said, by the ActionEndpoint for what the shop told.
+    """
+    return [event.as_dict() for event in events]
 
 
 @dataclass

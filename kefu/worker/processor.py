@@ -132,7 +132,7 @@ class TurnProcessor(MessageProcessor):
     async def _send_bot_messages(events: List[Event], tracker: DialogueStateTracker, output_channel: Any) -> None:
         """Send nothing: replies leave with the turn's write."""
 
-    async def _schedule_reminders(self, events: List[Event], tracker: DialogueStateTracker, output_channel: Any) -> None:
+    async def _schedule_reminders(self, events: List[Event], tracker: Any, output_channel: Any) -> None:
         """Schedule nothing in this process: it would die with it. The events stay in the tracker."""
 
     @staticmethod

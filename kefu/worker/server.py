@@ -5,7 +5,8 @@ import os
 import warnings
 from pathlib import Path
 
-# Before TensorFlow and Rasa are imported: they read these once.
+# Before TensorFlow and Rasa are imported: they read these once, and their imports deprecate each other.
+warnings.simplefilter("ignore")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("RASA_TELEMETRY_ENABLED", "false")
 
@@ -43,7 +44,6 @@ def main() -> None:
 
 def _log_through_kefu() -> None:
     logs.configure("worker")
-    warnings.simplefilter("ignore")  # Rasa's dependencies deprecate each other at every start
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, structlog.processors.KeyValueRenderer(key_order=["event"])],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -57,7 +57,14 @@ class Worker:
         self.agent.tracker_store.serve_worker(self._conversations)  # type: ignore[attr-defined]
         self._producer = EventProducer(self._kafka)
         self._live = LiveConversations(self._settings.live_trackers)
-        self._inbox = Inbox(self._runner(), self._conversations, self._live, self._producer, self._settings.attempts)
+        self._inbox = Inbox(
+            self._runner(),
+            self._conversations,
+            self._live,
+            self._producer,
+            self._settings.attempts,
+            self._settings.turns_at_once,
+        )
         self._lanes: Lanes[Any] = Lanes(self._serve)
         await self._parse(["你好", "hello"])
         self._intake = Intake(self._kafka, self._settings, self._receive, self._hold, self._dropped)
@@ -86,7 +93,7 @@ class Worker:
         async with self._swapping:
             agent = await load_beside(path, self.agent, self._endpoint)
             self._inbox.runner = agent.runner(self._settings.turn_deadline_s)
-                self.agent = agent
+            self.agent = agent
             logger.info("model swapped", extra={"fields": {"model": agent.model_id}})
             return agent
 

@@ -1,0 +1,100 @@
+"""Every event type has a JSON Schema, and what we send satisfies it."""
+
+import json
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import jsonschema
+import orjson
+import pytest
+
+from kefu.errors import PoisonMessage
+from kefu.events import TYPES, AnswerGenerated, DialogueEvent, UserSaid, decode, encode
+
+SCHEMAS = Path(__file__).parents[2] / "kefu" / "schemas"
+CAUSE = "0" * 32
+SAMPLES = [
+    UserSaid("demo", "alice", "m1", text="where is my order 20260001?", identified=True, metadata={"page": "/"}),
+    UserSaid("demo", "alice", "m2", payload="/track_order"),
+    AnswerGenerated(
+        "demo",
+        "alice",
+        "m1",
+        cause=CAUSE,
+        tracker_version=3,
+        replies=[{"seq": 1, "message_id": "m1", "text": "hi", "buttons": [{"title": "a", "payload": "/b"}], "ts": 1}],
+        intent="greet",
+        confidence=0.9,
+        actions=["utter_greet"],
+        stages_ms={"nlu": 1.5},
+        model_id="x",
+    ),
+    AnswerGenerated("demo", "alice", "m1", cause=CAUSE, tracker_version=3, status="failed", reason="internal_error"),
+    DialogueEvent("demo", "alice", CAUSE, tracker_version=3, index=0, event={"event": "user", "text": "hi"}),
+]
+
+
+def schema(name: str) -> dict:
+    return json.loads((SCHEMAS / f"{name}.json").read_text())
+
+
+def test_every_type_has_a_schema_and_every_schema_a_type():
+    assert {path.stem for path in SCHEMAS.glob("*.json")} == set(TYPES)
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_schema_and_dataclass_have_the_same_fields(name):
+    found = schema(name)
+    jsonschema.Draft202012Validator.check_schema(found)
+    assert set(found["properties"]) == {f.name for f in fields(TYPES[name])}
+    needed = {f.name for f in fields(TYPES[name]) if f.default is MISSING and f.default_factory is MISSING}
+    assert needed <= set(found["required"])
+
+
+@pytest.mark.parametrize("event", SAMPLES, ids=lambda event: f"{event.type}-{event.id[:4]}")
+def test_what_is_sent_satisfies_its_schema_and_comes_back_equal(event):
+    jsonschema.validate(orjson.loads(encode(event)), schema(event.type))
+    assert decode(encode(event), type(event)) == event
+
+
+def test_ids_are_the_same_for_the_same_message_and_differ_between_users():
+    first, again = (UserSaid("demo", "alice", "m1", text=text) for text in ("a", "b"))
+    assert first.id == again.id
+    assert first.id != UserSaid("demo", "bob", "m1", text="a").id
+    assert UserSaid("a", "b", "c-d", text="x").id != UserSaid("a", "b-c", "d", text="x").id
+
+
+def test_a_field_that_this_version_does_not_know_is_ignored():
+    newer = {**orjson.loads(encode(SAMPLES[0])), "mood": "fine"}
+    assert decode(orjson.dumps(newer), UserSaid) == SAMPLES[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"v": 2},
+        {"type": "Other"},
+        {"tenant": "a:b"},
+        {"user": None},
+        {"message_id": "x" * 200},
+        {"message_id": ["m1"]},
+        {"text": None},
+        {"text": 7},
+        {"payload": "/also"},
+        {"ts": "now"},
+        {"metadata": []},
+        {"identified": "yes"},
+    ],
+    ids=str,
+)
+def test_a_message_that_is_not_one_of_ours_is_poison_and_its_error_names_no_value(change):
+    value = {**orjson.loads(encode(SAMPLES[0])), **change}
+    with pytest.raises(PoisonMessage) as error:
+        decode(orjson.dumps(value), UserSaid)
+    assert "order" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [b"", b"\xff\xfe", b"[]", b'"text"', b"{", b"null"])
+def test_what_is_not_a_json_object_is_poison(value):
+    with pytest.raises(PoisonMessage):
+        decode(value, UserSaid)

@@ -1,0 +1,56 @@
+"""Personal data is found as people write it, and numbers that are not personal stay."""
+
+import pytest
+
+from kefu.privacy import mask, mask_all
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("我的电话是13812345678", "我的电话是*******5678"),
+        ("１３８１２３４５６７８", "*******5678"),
+        ("138-1234-5678 or 138 1234 5678", "*******5678 or *******5678"),
+        ("+8613812345678", "*********5678"),
+        ("call +44 20 7946 0958 now", "call ********0958 now"),
+        ("(415) 555-2671", "******2671"),
+        ("010-62345678", "*******5678"),
+        ("write to Li.Wei+shop@mail.example.com!", "write to [email]!"),
+        ("邮箱abc@example.cn谢谢", "邮箱[email]谢谢"),
+        ("card 4111 1111 1111 1111", "card ************1111"),
+        ("6222021234567890128", "***************0128"),
+        ("身份证11010519491231002X。", "身份证[id-card]。"),
+        ("11010519491231002x", "[id-card]"),
+    ],
+)
+def test_personal_data_becomes_a_mask(text, masked):
+    assert mask(text) == masked
+    assert mask(masked) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "20260001",
+        "我的订单20260001到哪了",
+        "20260001 20260002 20260003",
+        "SF1234567890123",
+        "ZT700000007919",
+        "2026-11-21 13:45:00",
+        "1234567890123456",
+        "110105194912310021",
+        "a@b",
+        "12.50 yuan",
+        "v 1.2.3",
+    ],
+)
+def test_what_is_not_personal_stays_as_it_is(text):
+    assert mask(text) == text
+
+
+def test_strings_are_masked_wherever_they_lie_in_a_json_value():
+    assert mask_all({"a": ["13812345678", 5, None], "b": {"c": "x@example.com"}}) == {
+        "a": ["*******5678", 5, None],
+        "b": {"c": "[email]"},
+    }
