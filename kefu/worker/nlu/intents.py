@@ -31,8 +31,8 @@ def features(words: List[Text]) -> Iterator[Text]:
     """
     plain = [f"#{min(len(word), 12)}" if word.isdigit() else word.lower() for word in words]
     padded = ["^", *plain, "$"]
+    yield from plain
     for at, word in enumerate(padded[:-1]):
-        yield word
         yield f"{word} {padded[at + 1]}"
         if _HAN.match(word) and at + 2 < len(padded):
             yield f"{word} {padded[at + 1]} {padded[at + 2]}"
@@ -74,7 +74,6 @@ class NgramIntentClassifier(IntentClassifier, GraphComponent):
         self._vocabulary: Dict[Text, int] = {}
         self._intents: List[Text] = []
         self._weights = np.zeros((1, 0), dtype=np.float32)
-        self._bias = np.zeros(0, dtype=np.float32)
 
     @classmethod
     def create(
@@ -102,12 +101,15 @@ class NgramIntentClassifier(IntentClassifier, GraphComponent):
         row, column, value = zip(*rows)
         shape = (len(examples), len(known) + 1)
         model = LogisticRegression(
-            C=self._config["C"], class_weight="balanced", max_iter=500, multi_class="multinomial"
+            C=self._config["C"],
+            class_weight="balanced",
+            fit_intercept=False,  # a message of which nothing is known has no intent
+            max_iter=500,
+            multi_class="multinomial",
         )
         model.fit(csr_matrix((value, (row, column)), shape=shape), [each.get(INTENT) for each in examples])
         self._intents = list(model.classes_)
         self._weights = model.coef_.T.astype(np.float32)
-        self._bias = model.intercept_.astype(np.float32)
         self._persist()
         return self._resource
 
@@ -138,13 +140,13 @@ class NgramIntentClassifier(IntentClassifier, GraphComponent):
         starts = np.cumsum([0] + [len(each) for each in known[:-1]])
         flat = np.fromiter((at for each in known for at in each), dtype=np.intp)
         scale = np.array([max(len(bag), 1) ** -0.5 for bag in bags], dtype=np.float32)
-        logits = np.add.reduceat(self._weights[flat], starts, axis=0) * scale[:, None] + self._bias
+        logits = np.add.reduceat(self._weights[flat], starts, axis=0) * scale[:, None]
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return odds / odds.sum(axis=1, keepdims=True)
 
     def _persist(self) -> None:
         with self._storage.write_to(self._resource) as folder:
-            np.savez(folder / "weights.npz", weights=self._weights, bias=self._bias)
+            np.savez(folder / "weights.npz", weights=self._weights)
             words = json.dumps([list(self._vocabulary), self._intents], ensure_ascii=False)
             (folder / "vocabulary.json").write_text(words, encoding="utf-8")
 
@@ -161,7 +163,7 @@ class NgramIntentClassifier(IntentClassifier, GraphComponent):
         component = cls(config, model_storage, resource)
         with model_storage.read_from(resource) as folder:
             with np.load(folder / "weights.npz", allow_pickle=False) as arrays:
-                component._weights, component._bias = arrays["weights"], arrays["bias"]
+                component._weights = arrays["weights"]
             known, component._intents = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
         component._vocabulary = {feature: at for at, feature in enumerate(known, start=_NOTHING + 1)}
         return component
