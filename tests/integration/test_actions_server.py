@@ -93,7 +93,7 @@ def test_a_compressed_call_is_understood(actions):
 
 
 def inquiries(shop, number) -> int:
-    return len(shop.http.get("/v1/inquiries", params={"number": number}).json()["inquiries"])
+    return shop.http.get("/v1/inquiries", params={"number": number}).json()["count"]
 
 
 def test_a_call_repeated_at_once_or_later_counts_once_in_the_shop(actions, shop):
@@ -103,6 +103,14 @@ def test_a_call_repeated_at_once_or_later_counts_once_in_the_shop(actions, shop)
     answers.append(track(actions, "alice", "m-7:t:0", order_number="20260002"))
     assert len({answer.content for answer in answers}) == 1
     assert inquiries(shop, "20260002") == before + 1
+
+
+def test_a_rush_of_messages_is_counted_to_the_last(actions, shop):
+    before = inquiries(shop, "20260005")
+    with ThreadPoolExecutor(32) as pool:
+        calls = pool.map(lambda n: track(actions, "alice", f"rush-{n}:t:0", order_number="20260005"), range(200))
+        assert {answer.status_code for answer in calls} == {200}
+    assert inquiries(shop, "20260005") == before + 200
 
 
 def test_two_replicas_give_one_side_effect(actions, shop, tmp_path):

@@ -186,8 +186,8 @@ async def record_inquiry(request: Request) -> HTTPResponse:
 async def list_inquiries(request: Request) -> HTTPResponse:
     """`GET /v1/inquiries?number=`: for the shop's staff, how often an order was asked about."""
     tenant = _header(request, "X-Tenant", ID)
-    rows = await request.app.ctx.book.inquiries(tenant, request.args.get("number", ""))
-    return _json({"inquiries": [_inquiry(row) for row in rows]})
+    count, rows = await request.app.ctx.book.inquiries(tenant, request.args.get("number", ""))
+    return _json({"count": count, "inquiries": [_inquiry(row) for row in rows]})
 
 
 def _inquiry(row: dict[str, Any]) -> dict[str, Any]:
