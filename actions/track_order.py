@@ -19,13 +19,14 @@ from kefu.errors import ActionFailed
 ORDER_NUMBER = "order_number"
 PHONE_LAST4 = "phone_last4"
 LAST_ORDER_NUMBER = "last_order_number"
+# By the shop's status: the response in the domain, and what it tells beside the number.
 RESPONSES = {
-    "awaiting_payment": "utter_order_awaiting_payment",
-    "processing": "utter_order_processing",
-    "shipped": "utter_order_shipped",
-    "delivered": "utter_order_delivered",
-    "cancelled": "utter_order_cancelled",
-    "partly_refunded": "utter_order_partly_refunded",
+    "awaiting_payment": ("utter_order_awaiting_payment", ()),
+    "processing": ("utter_order_processing", ()),
+    "shipped": ("utter_order_shipped", ("carrier", "tracking_number")),
+    "delivered": ("utter_order_delivered", ("delivered_on",)),
+    "cancelled": ("utter_order_cancelled", ()),
+    "partly_refunded": ("utter_order_partly_refunded", ("refunded", "amount", "currency")),
 }
 MIN_PHONE_DIGITS = 10  # shorter runs of digits are order numbers or slips
 
@@ -117,16 +118,18 @@ class ActionTrackOrder(Action):
 
 
 def _tell(dispatcher: CollectingDispatcher, order: Order, lang: str) -> None:
-    response = RESPONSES.get(order.status)
-    if response is None:
+    if order.status not in RESPONSES:
         raise ActionFailed("action_track_order", "unknown order status")
-    told = {"order_number": order.number, "amount": order.amount, "refunded": order.refunded}
-    told |= {"currency": order.currency, "tracking_number": order.tracking_number or ""}
-    if order.carrier:
-        told["carrier"] = order.carrier[lang]
-    if order.delivered_on:
-        told["delivered_on"] = day(order.delivered_on, lang)
-    dispatcher.utter_message(response=response, **told)
+    response, fields = RESPONSES[order.status]
+    readable = {
+        **vars(order),
+        "carrier": order.carrier[lang] if order.carrier else None,
+        "delivered_on": day(order.delivered_on, lang) if order.delivered_on else None,
+    }
+    told = {field: readable[field] for field in fields}
+    if None in told.values():  # a reply with a hole in it would be no answer
+        raise ActionFailed("action_track_order", "incomplete order")
+    dispatcher.utter_message(response=response, order_number=order.number, **told)
 
 
 class ValidateTrackOrderForm(FormValidationAction):

@@ -203,6 +203,17 @@ def test_a_status_nobody_has_written_a_reply_for_makes_the_action_fail():
         run(FakeShop(odd), tracker(ALICE, order_number="20260001"))
 
 
+def test_a_shipped_order_without_tracking_number_makes_the_action_fail():
+    with pytest.raises(ActionFailed):
+        run(FakeShop(Order(**{**vars(SHIPPED), "tracking_number": None})), tracker(ALICE, order_number="20260001"))
+
+
+def test_a_reply_tells_what_its_response_needs_and_no_more():
+    said, _ = run(FakeShop(), tracker(ALICE, order_number="20260001"))
+    told = {name for name, value in said[0].items() if value} - {"template", "response"}
+    assert told == {"order_number", "carrier", "tracking_number"}
+
+
 def test_an_inquiry_is_recorded_under_the_key_of_the_call_and_only_with_one():
     shop = FakeShop()
     run(shop, tracker(ALICE, order_number="20260001"), key="key-9")
