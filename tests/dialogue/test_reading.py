@@ -1,0 +1,79 @@
+"""Language and numbers, as pure functions of the text."""
+
+import pytest
+
+from kefu.worker.nlu.language import detect
+from kefu.worker.nlu.numbers import find_numbers
+from kefu.worker.nlu.text import fold, tokens
+
+
+@pytest.mark.parametrize(
+    "text, language",
+    [
+        ("我的订单20260001到哪了", "zh"),
+        ("where is my order 20260001?", "en"),
+        ("帮我track一下order", "zh"),
+        ("where is my 订单", "en"),
+        ("hello 你好", "zh"),
+        ("請問有人嗎", "zh"),
+        ("I", "en"),
+        ("it’s late", "en"),
+    ],
+)
+def test_the_language_is_the_one_most_words_are_in(text: str, language: str) -> None:
+    assert detect(text).value == language
+
+
+@pytest.mark.parametrize("text", ["", "20260001", "😀👍", "...", "ok", "OK!", "SF1234567890", "a@b.example", "１２３４"])
+def test_a_text_that_tells_nothing_leaves_the_language_alone(text: str) -> None:
+    assert detect(text) is None
+
+
+def test_the_language_is_placed_on_the_first_words_that_speak_for_it() -> None:
+    assert detect("20260001到哪了")[1:] == (8, 11)
+    assert detect("ok, where is it")[1:] == (4, 9)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("我的订单20260001到哪了", [("order_number", "20260001")]),
+        ("order20260001", [("order_number", "20260001")]),
+        ("２０２６０００１", [("order_number", "20260001")]),
+        ("订单 2026 0001，谢谢", [("order_number", "20260001")]),
+        ("2026-0001", [("order_number", "20260001")]),
+        ("2 0 2 6 0 0 0 1", [("order_number", "20260001")]),
+        ("20260001 20260002", [("order_number", "20260001"), ("order_number", "20260002")]),
+        ("订单20260001，手机尾号1234", [("order_number", "20260001"), ("phone_last4", "1234")]),
+        ("my phone ends in 1234", [("phone_last4", "1234")]),
+        ("手機末四碼是１２３４", [("phone_last4", "1234")]),
+        ("电话*******1234", [("phone_last4", "1234")]),
+        ("13800001234", [("phone_last4", "1234")]),
+        ("+86 138 0000 1234", [("phone_last4", "1234")]),
+        ("1234", [("number", "1234")]),
+        ("123456789", [("number", "123456789")]),
+        ("都3天了", []),
+        ("SF1234567890", []),
+    ],
+)
+def test_numbers_are_read_as_people_type_them(text: str, expected: list) -> None:
+    assert [(each.kind, each.value) for each in find_numbers(text)] == expected
+
+
+def test_a_date_is_no_order_number() -> None:
+    assert "order_number" not in {each.kind for each in find_numbers("2026-11-20 下的单")}
+
+
+def test_numbers_keep_their_places() -> None:
+    number = find_numbers("订单２０２６０００１")[0]
+    assert (number.start, number.end) == (2, 10)
+
+
+def test_folding_keeps_the_length() -> None:
+    text = "請問訂單２０２６，ＯＫ？　😀"
+    assert fold(text) == "请问订单2026,OK? 😀"
+    assert len(fold(text)) == len(text)
+
+
+def test_chinese_is_split_into_characters_and_the_rest_into_words() -> None:
+    assert [token for token, _ in tokens("查order20260001，it's")] == ["查", "order", "20260001", "，", "it's"]
