@@ -11,6 +11,7 @@ from typing import Any, Deque, Dict, List, Optional, Set
 
 from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import (
+    ActionExecuted,
     ActiveLoop,
     ConversationPaused,
     Event,
@@ -37,15 +38,16 @@ def build_tracker(conversation: str, domain: Domain, events: List[Event]) -> Dia
 
 
 def snapshot_of(tracker: DialogueStateTracker) -> List[Event]:
-    """Return the events that bring an empty tracker to this one's slots, loop and pause."""
-    changed: List[Event] = [
-        SlotSet(slot.name, slot.value) for slot in tracker.slots.values() if slot.value != slot.initial_value
-    ]
-    if tracker.active_loop_name:
-        changed.append(ActiveLoop(tracker.active_loop_name))
-    if tracker.is_paused():
-        changed.append(ConversationPaused())
-    return changed
+    """Return the events that bring an empty tracker to this one's slots, loop and pause.
+
+    In the order of a real conversation: policies trip over a loop that no action opened, and over
+    a message that the assistant did not listen for.
+    """
+    loop = tracker.active_loop_name
+    opened: List[Event] = [ActionExecuted(loop), ActiveLoop(loop)] if loop else []
+    changed = [SlotSet(slot.name, slot.value) for slot in tracker.slots.values() if slot.value != slot.initial_value]
+    paused = [ConversationPaused()] if tracker.is_paused() else []
+    return [*opened, *changed, *paused, ActionExecuted("action_listen")]
 
 
 def as_stored(events: List[Event]) -> List[Dict[str, Any]]:

@@ -1,0 +1,139 @@
+"""Fixtures of the worker's tests, which run in Rasa's environment (Python 3.10)."""
+
+import asyncio
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Awaitable, Callable, Dict, List
+
+import pytest
+import pytest_asyncio
+from rasa.utils.endpoints import ClientResponseError
+
+from kefu.events import UserSaid
+from kefu.settings import RedisSettings
+from kefu.worker.action_endpoint import ActionEndpoint
+from kefu.worker.agent import TurnAgent
+from kefu.worker.broker import TurnBroker
+from kefu.worker.conversations import Conversations
+from kefu.worker.live import LiveConversation
+from kefu.worker.lock import PartitionLock
+from kefu.worker.processor import LoadedModel
+from kefu.worker.store import TurnStore
+from kefu.worker.turn import Outcome, TurnRunner, neutral
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "models" / "kefu.tar.gz"
+Answer = Callable[[Dict[str, Any]], Awaitable[Dict[str, Any]]]
+
+
+class ScriptedActions(ActionEndpoint):
+    """The seam to the action server: answers from a function. Its real side is tests/contract."""
+
+    def __init__(self) -> None:
+        super().__init__("http://127.0.0.1:9/", timeout_s=1)
+        self.calls: List[str] = []
+        self.answer: Answer = self.form_is_content
+
+    async def request(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls.append(kwargs["json"]["next_action"])
+        return await self.answer(kwargs["json"])
+
+    @staticmethod
+    async def form_is_content(body: Dict[str, Any]) -> Dict[str, Any]:
+        """Validate what the form was given and say of any order that it is shipped."""
+        slots = body["tracker"]["slots"]
+        if body["next_action"].startswith("validate_"):
+            asked = None if slots.get("order_number") else "order_number"
+            return {"events": [{"event": "slot", "name": "requested_slot", "value": asked}], "responses": []}
+        number = slots["order_number"]
+        facts = {"order_number": number, "carrier": "SF", "tracking_number": "SF1"}
+        return {"events": [], "responses": [{"response": "utter_order_shipped", **facts}]}
+
+    @staticmethod
+    async def broken(_: Dict[str, Any]) -> Dict[str, Any]:
+        raise ClientResponseError(500, "Internal Server Error", b"{}")
+
+    @staticmethod
+    async def slow(_: Dict[str, Any]) -> Dict[str, Any]:
+        await asyncio.sleep(30)
+        return {}
+
+
+@pytest.fixture(scope="session")
+def model() -> LoadedModel:
+    """The trained model; `make train` makes it."""
+    assert MODEL.is_file(), f"no model at {MODEL.relative_to(ROOT)}: run `make train`"
+    return LoadedModel.from_path(str(MODEL))
+
+
+@pytest.fixture
+def actions() -> ScriptedActions:
+    """The action server's stand-in of one test."""
+    return ScriptedActions()
+
+
+@pytest.fixture
+def agent(model: LoadedModel, actions: ScriptedActions, monkeypatch: pytest.MonkeyPatch) -> TurnAgent:
+    """An agent as the worker builds it, on the trained model."""
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.setattr("kefu.worker.agent.ActionEndpoint", ScriptedActions)
+    template = SimpleNamespace(tracker_store=TurnStore(None, TurnBroker()), lock_store=PartitionLock())
+    return TurnAgent.around(model, template, actions)
+
+
+class Chat:
+    """One customer's conversation, run in memory turn by turn."""
+
+    def __init__(self, agent: TurnAgent, deadline_s: float = 10.0) -> None:
+        self.runner: TurnRunner = agent.runner(deadline_s)
+        self.live = LiveConversation.restore("demo:alice", agent.domain, _nothing())
+        self.sent = 0
+
+    async def say(self, text: str = None, payload: str = None, **fields: Any) -> Outcome:
+        """Run one message and take its outcome as stored."""
+        self.sent += 1
+        said = UserSaid("demo", "alice", f"m{self.sent}", text=text, payload=payload, identified=True, **fields)
+        parsed = asyncio.get_running_loop().create_future()
+        words = neutral(text) if text is not None else payload
+        parsed.set_result(self.runner.processor.parse_batch("test", [words])[0])
+        return self.take(await self.runner.run(self.live, said, parsed))
+
+    def take(self, outcome: Outcome) -> Outcome:
+        """Do what the inbox does after a successful write."""
+        if outcome.snapshot is not None:
+            self.live.trim(outcome.snapshot, self.runner.processor.domain, len(outcome.events))
+        self.live.written(outcome.write)
+        return outcome
+
+
+def _nothing() -> Any:
+    from kefu.worker.conversations import Stored
+
+    return Stored()
+
+
+@pytest.fixture
+def chat(agent: TurnAgent) -> Chat:
+    """A new conversation."""
+    return Chat(agent)
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A real Redis-protocol server on a free port."""
+    from ops.local.servers import RedisServer, free_port
+
+    server = RedisServer(tmp_path_factory.mktemp("redis"), free_port())
+    server.start()
+    server.wait_ready(20)
+    yield server
+    server.stop()
+
+
+@pytest_asyncio.fixture
+async def conversations(valkey: Any) -> Any:
+    """The store, under a key prefix of its own."""
+    store = Conversations(RedisSettings(url=valkey.url, key_prefix=f"t{uuid.uuid4().hex[:8]}"))
+    yield store
+    await store.close()

@@ -1,0 +1,91 @@
+"""The write of a turn is atomic, fenced by version and marker, and mended after a failover."""
+
+import asyncio
+
+import pytest
+
+from kefu.errors import AlreadyProcessed, StoreUnavailable, VersionConflict
+from kefu.settings import RedisSettings
+from kefu.worker.conversations import Conversations, TurnWrite
+
+pytestmark = pytest.mark.asyncio
+ALICE = "demo:alice"
+
+
+def turn(number, version=None, **fields):
+    reply = {"seq": number, "message_id": f"m{number}", "text": "hi", "ts": 1}
+    events = [{"event": "user", "text": f"t{number}"}]
+    version = number - 1 if version is None else version
+    return TurnWrite(f"m{number}", version, number, events, b"marker-%d" % number, [reply], **fields)
+
+
+async def test_a_turn_is_stored_whole_and_read_back(conversations):
+    await conversations.write(ALICE, turn(1))
+    stored = await conversations.load(ALICE)
+    assert (stored.version, stored.seq, stored.turns) == (1, 1, [[{"event": "user", "text": "t1"}]])
+    assert await conversations.marker(ALICE, "m1") == b"marker-1"
+    assert await conversations.marker("demo:bob", "m1") is None
+    assert await conversations.turn_events(ALICE, 1) == [{"event": "user", "text": "t1"}]
+
+
+async def test_the_same_message_is_stored_once(conversations):
+    await conversations.write(ALICE, turn(1))
+    with pytest.raises(AlreadyProcessed) as found:
+        await conversations.write(ALICE, turn(1))
+    assert found.value.marker == b"marker-1"
+    assert (await conversations.load(ALICE)).version == 1
+
+
+async def test_a_write_from_another_version_changes_nothing(conversations):
+    await conversations.write(ALICE, turn(1))
+    before = await conversations.load(ALICE)
+    for version in (0, 2, 7):
+        with pytest.raises(VersionConflict) as conflict:
+            await conversations.write(ALICE, turn(2, version=version))
+        assert (conflict.value.expected, conflict.value.found) == (version, 1)
+    assert await conversations.load(ALICE) == before
+    assert await conversations.marker(ALICE, "m2") is None
+
+
+async def test_of_two_owners_who_write_at_once_one_wins(conversations):
+    writes = [conversations.write(ALICE, turn(n, version=0)) for n in range(1, 21)]
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    assert outcomes.count(None) == 1
+    assert all(isinstance(outcome, VersionConflict) for outcome in outcomes if outcome is not None)
+
+
+async def test_trimming_keeps_the_last_turns_and_the_snapshot(conversations):
+    for number in range(1, 6):
+        await conversations.write(ALICE, turn(number))
+    snapshot = [{"event": "slot", "name": "language", "value": "zh"}]
+    await conversations.write(ALICE, turn(6, snapshot=snapshot, keep=2))
+    stored = await conversations.load(ALICE)
+    assert [events[0]["text"] for events in stored.turns] == ["t4", "t5", "t6"]
+    assert stored.snapshot == snapshot
+
+
+async def test_all_of_a_conversation_expires(conversations):
+    await conversations.write(ALICE, turn(1))
+    keys = conversations.keys(ALICE)
+    for key in (keys.state, keys.turns, keys.replies, keys.marker("m1")):
+        assert 0 < await conversations._redis.ttl(key) <= 7 * 24 * 3600
+
+
+async def test_a_server_that_is_away_is_said_to_be_away():
+    store = Conversations(RedisSettings(url="redis://127.0.0.1:1/0", timeout_s=0.2))
+    for call in (store.ping(), store.load(ALICE), store.write(ALICE, turn(1))):
+        with pytest.raises(StoreUnavailable):
+            await call
+    await store.close()
+
+
+async def test_a_server_without_memory_is_away_and_the_same_write_succeeds_later(conversations):
+    redis = conversations._redis
+    await redis.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(StoreUnavailable):
+            await conversations.write(ALICE, turn(1))
+    finally:
+        await redis.config_set("maxmemory", "0")
+    await conversations.write(ALICE, turn(1))
+    assert (await conversations.load(ALICE)).version == 1

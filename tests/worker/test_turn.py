@@ -1,0 +1,133 @@
+"""A turn ends with a true reply, whatever fails, and leaves a tracker that goes on well."""
+
+import asyncio
+
+import pytest
+
+from kefu.events import UserSaid
+from kefu.worker.live import LiveConversation
+from kefu.worker.conversations import Stored
+from kefu.worker.turn import neutral
+from tests.worker.conftest import Chat
+
+pytestmark = pytest.mark.asyncio
+
+
+def texts(outcome):
+    return [reply.get("text", "") for reply in outcome.write.replies]
+
+
+def said_by(chat, outcome):
+    return [event.metadata.get("utter_action") for event in outcome.events if event.type_name == "bot"]
+
+
+async def test_an_order_is_looked_up_and_the_reply_numbered(chat, actions):
+    outcome = await chat.say("where is my order 20260001?")
+    assert said_by(chat, outcome) == ["utter_order_shipped"]
+    assert [reply["seq"] for reply in outcome.write.replies] == [1]
+    assert outcome.answer.intent == "track_order"
+    assert "action_track_order" in actions.calls
+
+
+async def test_the_answer_has_the_language_of_the_question(chat):
+    assert "20260001" in texts(await chat.say("我的订单20260001到哪了"))[0]
+    assert "您" in texts(await chat.say("我的订单20260001到哪了"))[0]
+    assert "Your order" in texts(await chat.say("where is my order 20260001"))[0]
+
+
+async def test_sequence_numbers_go_on_from_turn_to_turn(chat):
+    seqs = [reply["seq"] for _ in range(4) for reply in (await chat.say("hello")).write.replies]
+    assert seqs == list(range(1, len(seqs) + 1))
+
+
+async def test_a_failed_action_is_answered_by_its_own_reply_and_undone(chat, actions):
+    actions.answer = actions.broken
+    outcome = await chat.say("where is my order 20260001?")
+    assert said_by(chat, outcome) == ["utter_action_failed"]
+    assert "action_track_order" not in outcome.answer.actions
+    actions.answer = actions.form_is_content
+    assert said_by(chat, await chat.say("where is my order 20260001?")) == ["utter_order_shipped"]
+
+
+async def test_a_slow_action_gets_the_holding_reply_within_the_deadline(agent, actions):
+    actions.answer = actions.slow
+    chat = Chat(agent, deadline_s=1.0)
+    outcome = await asyncio.wait_for(chat.say("where is my order 20260001?"), 20)
+    assert said_by(chat, outcome) == ["utter_holding"]
+    actions.answer = actions.form_is_content
+    chat.runner = agent.runner(10)
+    assert said_by(chat, await chat.say("where is my order 20260001?")) == ["utter_order_shipped"]
+
+
+async def test_failed_language_understanding_gets_the_holding_reply(chat):
+    broken = asyncio.get_running_loop().create_future()
+    broken.set_exception(ValueError("a component broke"))
+    said = UserSaid("demo", "alice", "m1", text="hello")
+    outcome = await chat.runner.run(chat.live, said, broken)
+    assert said_by(chat, outcome) == ["utter_holding"]
+
+
+async def test_a_slash_typed_by_a_customer_is_text(chat):
+    outcome = await chat.say("/track_order")
+    assert outcome.answer.confidence != 1.0
+    assert outcome.write.events[-1] is not None
+    user = next(event for event in outcome.events if event.type_name == "user")
+    assert user.text == "/track_order"
+
+
+async def test_a_payload_is_accepted_only_if_a_button_offered_it(chat):
+    refused = await chat.say(payload="/track_order")
+    assert (refused.answer.status, refused.answer.reason) == ("failed", "payload_not_offered")
+    assert refused.write.events == [] and refused.write.replies == []
+    greeting = await chat.say("hello")
+    offered = greeting.write.replies[0]["buttons"][0]["payload"]
+    accepted = await chat.say(payload=offered)
+    assert accepted.answer.status == "answered"
+    assert (await chat.say(payload='/track_order{"order_number": "20260002"}')).answer.status == "failed"
+
+
+async def test_what_actions_see_of_the_user_comes_from_the_token_alone(chat):
+    outcome = await chat.say("hello", metadata={"user": "mallory", "identified": False})
+    user = next(event for event in outcome.events if event.type_name == "user")
+    assert (user.metadata["user"], user.metadata["identified"]) == ("alice", True)
+    assert user.metadata["client"] == {"user": "mallory", "identified": False}
+
+
+async def test_a_session_expires_by_the_time_of_the_messages(chat):
+    start = 1_000_000_000_000
+    await chat.say("hello", ts=start)
+    within = await chat.say("hello", ts=start + 29 * 60_000)
+    after = await chat.say("hello", ts=start + 60 * 60_000)
+    assert "action_session_start" not in within.answer.actions
+    assert "action_session_start" in after.answer.actions
+
+
+async def test_state_of_early_turns_outlives_trimming_and_a_restart(agent):
+    """Slots and a form of the first turns are there at turn 300, in memory and read again."""
+    chat = Chat(agent)
+    await chat.say("track my order")  # opens the form, which asks for the number
+    assert chat.live.tracker.active_loop_name == "track_order_form"
+    stored = Stored()
+    turns, snapshot = [], []
+    for _ in range(300):
+        outcome = await chat.say("谢谢")
+        if outcome.snapshot is not None:
+            turns, snapshot = turns[-outcome.write.keep :], outcome.write.snapshot
+        turns.append(outcome.write.events)
+    stored = Stored(chat.live.version, chat.live.seq, snapshot, turns)
+    again = LiveConversation.restore("demo:alice", agent.domain, stored)
+    assert len(turns) <= 150
+    for tracker in (chat.live.tracker, again.tracker):
+        assert tracker.active_loop_name == "track_order_form"
+        assert tracker.get_slot("requested_slot") == "order_number"
+        assert tracker.get_slot("language") == "zh"
+    chat.live = again
+    assert said_by(chat, await chat.say("20260001")) == ["utter_order_shipped"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("/x", "／x"), ("  /x", "  ／x"), ("a/b", "a/b"), ("", ""), ("//", "／/"), (" ", " ")]
+)
+async def test_neutral_text_keeps_its_length(text, expected):
+    assert neutral(text) == expected
+    assert len(neutral(text)) == len(text)
