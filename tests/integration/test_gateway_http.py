@@ -1,0 +1,88 @@
+"""What every answer has: probes, headers, problems, files, logs without secrets."""
+
+import logging
+
+import httpx
+import pytest
+
+from tests.integration.gateway_kit import bearer, serve, served, settings, valkey  # noqa: F401
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_an_unknown_route_is_404_and_a_wrong_method_405(served):
+    for method, path, status in (("GET", "/v1/nothing", 404), ("GET", "/v1/sessions", 405), ("PUT", "/", 405)):
+        answer = await served.client.request(method, path)
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert answer.json()["status"] == status
+    assert "POST" in (await served.client.get("/v1/sessions")).headers["allow"]
+
+
+async def test_an_unexpected_error_says_nothing_of_the_sender(served, caplog):
+    served.inbox.on_said = lambda said: 1 / 0
+    answer = await served.say(await served.token(), {"text": "my secret text"})
+    assert (answer.status_code, answer.json()["type"]) == (500, "urn:kefu:problem:internal")
+    assert "secret" not in answer.text and "my secret text" not in caplog.text
+
+
+async def test_ready_means_that_kafka_is_there(served):
+    assert (await served.client.get("/livez")).status_code == 200
+    answer = await served.client.get("/readyz")
+    assert (answer.status_code, answer.json()["missing"]) == (503, ["kafka"])
+    metrics = await served.client.get("/metrics")
+    assert "kefu_http_requests_total" in metrics.text and metrics.headers["content-type"].startswith("text/plain")
+
+
+async def test_every_answer_has_the_security_headers(served):
+    for path in ("/", "/livez", "/v1/replies", "/nothing"):
+        headers = (await served.client.get(path)).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert "set-cookie" not in headers
+    assert "unsafe" not in (await served.client.get("/")).headers["content-security-policy"]
+
+
+async def test_files_are_kept_for_ever_under_their_version_and_checked_otherwise(served):
+    page = await served.client.get("/")
+    assert page.headers["cache-control"] == "no-cache" and "{{" not in page.text
+    versioned = page.text.partition('src="/static/chat.js')[2].partition('"')[0]
+    kept = await served.client.get(f"/static/chat.js{versioned}")
+    assert "immutable" in kept.headers["cache-control"] and "javascript" in kept.headers["content-type"]
+    plain = await served.client.get("/static/api.js")
+    assert plain.headers["cache-control"] == "no-cache"
+    same = await served.client.get("/static/api.js", headers={"If-None-Match": plain.headers["etag"]})
+    assert same.status_code == 304
+    for path in ("/static/../app.py", "/static/%2e%2e%2fapp.py", "/static/index.html", "/static/"):
+        assert (await served.client.get(path)).status_code == 404
+
+
+async def test_logs_hold_no_token_no_query_and_no_text(served, caplog):
+    caplog.set_level(logging.DEBUG, logger="kefu")
+    caplog.set_level(logging.DEBUG, logger="sanic")
+    token = await served.token("alice")
+    link = (await served.say(token, {"text": "my secret text"})).json()["links"]["self"]
+    await served.client.get(link, headers=bearer(token))
+    logged = " ".join(str(vars(record)) for record in caplog.records if not record.name.startswith("http"))
+    assert "/v1/messages" in logged
+    for secret in (token, "my secret text", "receipt=", link.partition("receipt=")[2]):
+        assert secret not in logged
+
+
+async def test_a_body_of_unknown_length_is_cut_off_at_the_limit(served):
+    head = {**bearer(await served.token()), "content-type": "application/json"}
+
+    async def endless():
+        for _ in range(200):
+            yield b"x" * 1000
+
+    try:
+        assert (await served.client.post("/v1/messages", content=endless(), headers=head)).status_code == 413
+    except httpx.TransportError:
+        pass  # the connection is closed while the client still writes: it may not get to read the answer
+    assert not served.inbox.said
+
+
+async def test_the_page_of_a_shop_without_demo_login_offers_none(valkey):
+    async with serve(valkey.settings, settings(demo_login=True, page_tenant="other")) as served:
+        page = (await served.client.get("/")).text
+        assert "other-site" in page and "alice" not in page

@@ -1,0 +1,238 @@
+"""Accepting messages and telling what became of them."""
+
+import asyncio
+import time
+
+import httpx
+import pytest
+
+from tests.integration.gateway_kit import bearer, serve, served, settings, until, valkey  # noqa: F401
+
+pytestmark = pytest.mark.asyncio
+
+
+async def post(served, content, **headers):
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    head = {**bearer(await served.token()), "content-type": "application/json", **headers}
+    return await served.client.post("/v1/messages", content=content, headers=head)
+
+
+async def test_an_accepted_message_is_202_with_a_link_that_says_queued(served):
+    token = await served.token("alice")
+    answer = await served.say(token, {"text": "hello", "message_id": "m:1@x"})
+    body = answer.json()
+    assert (answer.status_code, body["message_id"], body["status"]) == (202, "m:1@x", "queued")
+    assert answer.headers["location"] == body["links"]["self"]
+    found = await served.client.get(body["links"]["self"], headers=bearer(token))
+    assert (found.status_code, found.json()) == (200, {"message_id": "m:1@x", "status": "queued"})
+
+
+async def test_what_leaves_the_process_is_masked(served):
+    said = {"text": "call 13800001234", "metadata": {"note": ["mail a@example.com"], "n": 1}}
+    await served.say(await served.token("alice"), said, traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01")
+    await served.say(await served.token("alice"), {"payload": "/choose 13800001234"}, traceparent="nonsense")
+    first, second = served.inbox.said
+    assert (first.text, first.metadata) == ("call *******1234", {"note": ["mail [email]"], "n": 1})
+    assert first.traceparent.startswith("00-aaa") and second.traceparent == ""
+    assert second.payload == "/choose *******1234" and second.text is None
+    assert abs(first.ts - time.time() * 1000) < 5000
+    assert served.inbox.keys == ["demo:alice"] * 2
+
+
+async def test_the_idempotency_key_is_the_message_id(served):
+    token = await served.token()
+    for key, body in (("k1", {}), ('"k1"', {}), ("k1", {"message_id": "k1"})):
+        assert (await served.say(token, {"text": "x", **body}, idempotency_key=key)).json()["message_id"] == "k1"
+    differ = await served.say(token, {"text": "x", "message_id": "k2"}, idempotency_key="k1")
+    assert (differ.status_code, differ.json()["type"]) == (400, "urn:kefu:problem:ids-differ")
+    minted = (await served.say(token, {"text": "x"})).json()["message_id"]
+    assert len(minted) == 32 and minted != "k1"
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "kind"),
+    [
+        (b"", 400, "not-json"),
+        (b"{", 400, "not-json"),
+        (b'{"text":"\xff"}', 400, "not-json"),
+        (rb'{"text":"\ud800"}', 400, "not-json"),
+        (b'{"text":1e999}', 400, "not-json"),
+        (b"[" * 2000, 400, "not-json"),
+        (b'["text"]', 400, "malformed"),
+        (b"{}", 400, "malformed"),
+        (b'{"text":"a","payload":"/b"}', 400, "malformed"),
+        (b'{"text":1}', 400, "malformed"),
+        (b'{"payload":{}}', 400, "malformed"),
+        (b'{"text":"a","message_id":1}', 400, "malformed"),
+        (b'{"text":"a","message_id":""}', 400, "malformed"),
+        (b'{"text":"a","message_id":"a b"}', 400, "malformed"),
+        (b'{"text":"a","message_id":"%s"}' % (b"x" * 129), 400, "malformed"),
+        (b'{"text":"a","metadata":[]}', 400, "malformed"),
+        (b'{"text":""}', 422, "text-empty"),
+        (b'{"text":" \\n\\t\\u3000"}', 422, "text-empty"),
+        ('{"text":"%s"}' % ("字" * 4001), 422, "text-too-long"),
+        (rb'{"text":"a\u0000b"}', 422, "text-has-nul"),
+        (b'{"payload":" "}', 422, "payload-invalid"),
+        (b'{"payload":"%s"}' % (b"x" * 1025), 422, "payload-invalid"),
+        (b'{"text":"a","metadata":{"a":"%s"}}' % (b"x" * 5000), 422, "metadata-invalid"),
+        (b'{"text":"a","metadata":{"a":%s1%s}}' % (b"[" * 9, b"]" * 9), 422, "metadata-invalid"),
+        (b'{"text":"a","metadata":{"13800001234":1}}', 422, "metadata-invalid"),
+        (b'{"text":"%s"}' % (b"x" * 70_000), 413, "too-large"),
+    ],
+)
+async def test_what_is_wrong_with_a_message_is_said_in_a_problem(served, content, status, kind):
+    answer = await post(served, content)
+    problem = answer.json()
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert (problem["type"], problem["status"]) == (f"urn:kefu:problem:{kind}", status)
+    assert not served.inbox.said
+
+
+async def test_4000_characters_pass_however_many_bytes_they_take(served):
+    assert (await post(served, '{"text":"%s"}' % ("😀" * 4000))).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=gbk", ""]
+)
+async def test_another_content_type_is_415(served, kind):
+    assert (await post(served, b'{"text":"a"}', content_type=kind)).status_code == 415
+
+
+async def test_json_in_utf8_may_say_so(served):
+    assert (await post(served, b'{"text":"a"}', content_type="application/json; charset=UTF-8")).status_code == 202
+
+
+async def test_waiting_gives_the_replies_as_soon_as_they_are_stored(served):
+    token = await served.token("alice")
+    served.inbox.on_said = lambda said: asyncio.get_running_loop().call_later(
+        0.2, served.worker.answer, said.user, said.message_id, "hi"
+    )
+    began = time.monotonic()
+    answer = await served.say(token, {"text": "hello", "message_id": "m1"}, prefer='respond-async, wait="5", wait=0')
+    body = answer.json()
+    assert (answer.status_code, body["status"], body["replies"][0]["text"]) == (200, "answered", "hi")
+    assert answer.headers["preference-applied"] == "wait=5"
+    assert time.monotonic() - began < 1.5
+    again = await served.say(token, {"text": "hello", "message_id": "m1"}, prefer="wait=5")
+    assert again.json() == body
+
+
+async def test_waiting_tells_of_a_failure(served):
+    served.inbox.on_said = lambda said: served.worker.answer(
+        said.user, said.message_id, status="failed", reason="payload_not_offered"
+    )
+    answer = await served.say(await served.token(), {"payload": "/x"}, prefer="wait=5")
+    assert answer.status_code == 200
+    assert (answer.json()["status"], answer.json()["reason"]) == ("failed", "payload_not_offered")
+
+
+async def test_when_the_time_is_over_it_is_202(valkey):
+    async with serve(valkey.settings, settings(wait_limit_s=0.3)) as served:
+        began = time.monotonic()
+        answer = await served.say(await served.token(), prefer="wait=60")
+        assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+        assert 0.25 < time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("prefer", ["wait", "wait=", "wait=soon", "wait=-1", "wait=1.5", "wait=0", "await=9", ""])
+async def test_a_malformed_preference_is_ignored(served, prefer):
+    began = time.monotonic()
+    answer = await served.say(await served.token(), prefer=prefer)
+    assert answer.status_code == 202 and "preference-applied" not in answer.headers
+    assert time.monotonic() - began < 0.9
+
+
+async def test_a_lost_hint_costs_two_seconds(served):
+    served.worker.hints = False
+    served.inbox.on_said = lambda said: asyncio.get_running_loop().call_later(
+        0.2, served.worker.answer, said.user, said.message_id, "hi"
+    )
+    began = time.monotonic()
+    answer = await served.say(await served.token(), prefer="wait=8")
+    assert answer.status_code == 200 and time.monotonic() - began < 3
+
+
+async def test_an_answered_message_is_found_without_its_receipt(served):
+    token = await served.token("alice")
+    served.worker.answer("alice", "m1", "hi")
+    served.worker.answer("alice", "m2", status="failed", reason="turn_failed")
+    first = await served.client.get("/v1/messages/m1", headers=bearer(token))
+    second = await served.client.get("/v1/messages/m2", headers=bearer(token))
+    assert (first.status_code, first.json()["replies"][0]["text"]) == (200, "hi")
+    assert second.json() == {"message_id": "m2", "status": "failed", "reason": "turn_failed"}
+
+
+async def test_a_receipt_is_good_for_its_own_message_and_user_only(served):
+    alice, bob, stranger = await served.token("alice"), await served.token("bob"), await served.token("alice", "other")
+    link = (await served.say(alice, {"text": "x", "message_id": "m1"})).json()["links"]["self"]
+    receipt = link.partition("receipt=")[2]
+    issued, _, signature = receipt.partition(".")
+    forged = ["", "x", f"{int(issued) + 1}.{signature}", f"{issued}.{'0' * 64}", f"{issued}.", ".", f"é.{signature}"]
+    tried = [(alice, "m2", receipt), (bob, "m1", receipt), (stranger, "m1", receipt)]
+    for token, message_id, given in tried + [(alice, "m1", bad) for bad in forged]:
+        path = f"/v1/messages/{message_id}"
+        answer = await served.client.get(path, params={"receipt": given}, headers=bearer(token))
+        assert answer.status_code == 404, (message_id, given)
+    assert (await served.client.get("/v1/messages/a%20b", headers=bearer(alice))).status_code == 400
+
+
+async def test_a_receipt_expires_with_the_marker(served):
+    token = await served.token("alice")
+    link = (await served.say(token)).json()["links"]["self"]
+    later = time.time() + 7 * 24 * 3600 + 5
+    served.app.ctx.gateway.receipts._clock = lambda: later
+    assert (await served.client.get(link, headers=bearer(token))).status_code == 404
+
+
+async def test_accepting_needs_no_redis(valkey):
+    redis_settings = valkey.settings
+    valkey.stop()
+    try:
+        async with serve(redis_settings) as served:
+            token = await served.token("alice")
+            began = time.monotonic()
+            answer = await served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=1")
+            assert answer.status_code == 202 and time.monotonic() - began < 3
+            for path in (answer.headers["location"], "/v1/replies"):
+                away = await served.client.get(path, headers=bearer(token))
+                assert (away.status_code, away.json()["type"]) == (503, "urn:kefu:problem:store-unavailable")
+                assert int(away.headers["retry-after"]) > 0
+    finally:
+        valkey.start()
+
+
+async def test_without_an_acknowledgement_it_is_503(served):
+    served.inbox.away = True
+    answer = await served.say(await served.token())
+    assert (answer.status_code, answer.json()["type"]) == (503, "urn:kefu:problem:queue-unavailable")
+    assert int(answer.headers["retry-after"]) > 0 and "same" in answer.json()["detail"]
+
+
+async def test_one_users_messages_are_limited_and_nobody_elses(valkey):
+    async with serve(valkey.settings, settings(user_rate=1)) as served:
+        alice, bob = await served.token("alice"), await served.token("bob")
+        answers = [await served.say(alice) for _ in range(4)]
+        assert [answer.status_code for answer in answers][:2] == [202, 202]
+        assert (answers[-1].status_code, answers[-1].headers["retry-after"]) == (429, "1")
+        assert (await served.say(bob)).status_code == 202
+
+
+async def test_a_user_who_waits_too_often_is_accepted_without_waiting(valkey):
+    async with serve(valkey.settings, settings(max_user_streams=1, wait_limit_s=1)) as served:
+        token = await served.token("alice")
+        slow = asyncio.create_task(served.say(token, prefer="wait=1"))
+        await until(lambda: served.app.ctx.gateway.slots.open == 1)
+        began = time.monotonic()
+        assert (await served.say(token, prefer="wait=1")).status_code == 202
+        assert time.monotonic() - began < 0.7
+        assert (await slow).status_code == 202
+
+
+async def test_a_sender_who_goes_away_while_waiting_leaves_nothing_behind(served):
+    token = await served.token("alice")
+    with pytest.raises(httpx.ReadTimeout):
+        await served.client.post(
+            "/v1/messages", json={"text": "x"}, headers={**bearer(token), "prefer": "wait=30"}, timeout=0.3
+        )
+    await until(lambda: served.app.ctx.gateway.slots.open == 0 and not served.app.ctx.gateway.waits)

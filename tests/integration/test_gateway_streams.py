@@ -1,0 +1,196 @@
+"""Replies, now and as they come: complete, in order, one's own."""
+
+import asyncio
+import socket
+import time
+
+import pytest
+
+from tests.integration.gateway_kit import bearer, serve, served, settings, stream, until, valkey  # noqa: F401
+
+pytestmark = pytest.mark.asyncio
+
+
+async def replies(served, token, after=""):
+    answer = await served.client.get(
+        "/v1/replies", params={"after": after} if after != "" else {}, headers=bearer(token)
+    )
+    return answer.json()["replies"]
+
+
+async def test_replies_come_in_order_a_page_at_a_time(served):
+    token = await served.token("alice")
+    served.worker.answer("alice", "m1", *map(str, range(130)))
+    assert [reply["seq"] for reply in await replies(served, token)] == list(range(1, 101))
+    assert [reply["seq"] for reply in await replies(served, token, 100)] == list(range(101, 131))
+    assert await replies(served, token, 130) == []
+
+
+@pytest.mark.parametrize("after", ["-1", "x", "1.5", "٣", "9" * 19, "1-0"])
+async def test_a_malformed_sequence_number_is_400(served, after):
+    token = await served.token()
+    answer = await served.client.get("/v1/replies", params={"after": after}, headers=bearer(token))
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:kefu:problem:malformed")
+    head = {**bearer(token), "Last-Event-ID": after.encode()}
+    assert (await served.client.get("/v1/stream", headers=head)).status_code == 400
+
+
+async def test_nobody_reads_anyone_elses_replies(served):
+    served.worker.answer("alice", "m1", "hers")
+    for token in (await served.token("bob"), await served.token("alice", "other"), await served.token()):
+        assert await replies(served, token) == []
+        assert (await served.client.get("/v1/messages/m1", headers=bearer(token))).status_code == 404
+        async with stream(served, token) as events:
+            with pytest.raises(TimeoutError):
+                await events.next(0.3)
+
+
+async def test_a_stream_gives_what_there_is_and_what_comes(served):
+    token = await served.token("alice")
+    served.worker.answer("alice", "m1", "one")
+    async with stream(served, token) as events:
+        assert (await events.next())["data"]["text"] == "one"
+        began = time.monotonic()
+        served.worker.answer("alice", "m2", "two", "three", buttons=[{"title": "A", "payload": "/a"}])
+        two, three = await events.next(), await events.next()
+        assert (two["event"], two["id"], two["data"]["text"]) == ("reply", "2", "two")
+        assert three["id"] == "3" and three["data"]["buttons"][0]["payload"] == "/a"
+        assert time.monotonic() - began < 0.5
+
+
+async def test_a_stream_goes_on_after_the_last_event_id(served):
+    token = await served.token("alice")
+    served.worker.answer("alice", "m1", *map(str, range(250)))
+    async with stream(served, token, last_event_id="40") as events:
+        got = [(await events.next())["id"] for _ in range(210)]
+    assert got == [str(seq) for seq in range(41, 251)]
+
+
+async def test_a_failure_is_told_without_an_id(served):
+    async with stream(served, await served.token("alice")) as events:
+        await until(lambda: served.app.ctx.gateway.hub._live)
+        served.worker.answer("alice", "m1", "sorry", status="failed", reason="turn_failed")
+        assert (await events.next())["data"]["text"] == "sorry"
+        failed = await events.next()
+        assert failed["event"] == "failed" and "id" not in failed
+        assert failed["data"] == {"message_id": "m1", "status": "failed", "reason": "turn_failed"}
+
+
+async def test_two_streams_of_one_user_share_a_subscription(served):
+    token = await served.token("alice")
+    async with stream(served, token) as first, stream(served, token) as second:
+        await until(lambda: len(served.app.ctx.gateway.hub._channels) == 1)
+        served.worker.answer("alice", "m1", "one")
+        assert (await first.next())["id"] == (await second.next())["id"] == "1"
+    await until(lambda: not served.app.ctx.gateway.hub._channels and served.app.ctx.gateway.slots.open == 0)
+
+
+async def test_a_lost_hint_is_found_by_looking(valkey):
+    async with serve(valkey.settings, settings(heartbeat_s=30)) as served:
+        served.worker.hints = False
+        async with stream(served, await served.token("alice")) as events:
+            await until(lambda: served.app.ctx.gateway.hub._live)
+            served.worker.answer("alice", "m1", "one")
+            assert (await events.next(3))["id"] == "1"
+
+
+async def test_comments_keep_a_quiet_connection_alive(valkey):
+    async with serve(valkey.settings, settings(heartbeat_s=0.1)) as served:
+        async with stream(served, await served.token()) as events:
+            with pytest.raises(TimeoutError):
+                await events.next(1.0)
+            assert 5 <= events.comments <= 12
+
+
+async def test_nothing_is_lost_while_redis_is_away_and_back(served, valkey):
+    token = await served.token("alice")
+    async with stream(served, token) as events:
+        served.worker.answer("alice", "m1", "one")
+        assert (await events.next())["id"] == "1"
+        valkey.stop()
+        try:
+            await until(lambda: not served.app.ctx.gateway.hub.connected)
+            assert (await served.client.get("/readyz")).json()["degraded"] == ["redis"]
+        finally:
+            valkey.start()
+        served.worker.answer("alice", "m2", "two")
+        assert (await events.next())["id"] == "2"
+        await until(lambda: served.app.ctx.gateway.hub._live, 8)
+        began = time.monotonic()
+        served.worker.answer("alice", "m3", "three")
+        assert (await events.next())["id"] == "3"
+        assert time.monotonic() - began < 0.5
+
+
+async def test_a_stream_opened_while_redis_is_away_is_served_later(valkey):
+    redis_settings = valkey.settings
+    valkey.stop()
+    async with serve(redis_settings) as served:
+        async with stream(served, await served.token("alice")) as events:
+            valkey.start()
+            served.worker.answer("alice", "m1", "one")
+            assert (await events.next())["id"] == "1"
+
+
+async def test_a_full_house_and_a_greedy_user_are_told_to_come_later(valkey):
+    async with serve(valkey.settings, settings(max_streams=3, max_user_streams=2)) as served:
+        alice, bob, carol = [await served.token(name) for name in ("alice", "bob", "carol")]
+        async with stream(served, alice), stream(served, alice):
+            greedy = await served.client.get("/v1/stream", headers=bearer(alice))
+            assert (greedy.status_code, greedy.json()["type"]) == (429, "urn:kefu:problem:too-many-streams")
+            async with stream(served, bob):
+                full = await served.client.get("/v1/stream", headers=bearer(carol))
+                assert (full.status_code, full.json()["type"]) == (503, "urn:kefu:problem:streams-full")
+                assert int(full.headers["retry-after"]) > 0
+        await until(lambda: served.app.ctx.gateway.slots.open == 0)
+        async with stream(served, carol):
+            pass
+
+
+async def test_a_client_that_reads_nothing_does_not_fill_our_memory(served):
+    token = await served.token("alice")
+    for message in range(5):
+        served.worker.answer("alice", f"m{message}", *["x" * 60_000] * 100)
+    port = int(served.address.rpartition(":")[2])
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    reader.connect(("127.0.0.1", port))
+    reader.sendall(f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+    await until(lambda: served.app.ctx.gateway.slots.open == 1)
+    await asyncio.sleep(0.5)
+    peak = await asyncio.to_thread(_written, served)
+    assert peak < 10_000_000  # one page of 6 MB, not the 30 MB that wait in Redis
+    reader.close()
+    await until(lambda: served.app.ctx.gateway.slots.open == 0)
+
+
+def _written(served):
+    connections = [c for c in served.connections if c.transport and not c.transport.is_closing()]
+    return sum(c.transport.get_write_buffer_size() for c in connections)
+
+
+async def test_a_stream_ends_with_its_token(served):
+    import jwt
+
+    from tests.integration.gateway_kit import TENANTS
+
+    claims = {"sub": "alice", "tenant": "demo", "exp": time.time() + 1}
+    token = jwt.encode(claims, TENANTS["demo"].token_secret, algorithm="HS256")
+    async with stream(served, token) as events:
+        with pytest.raises(EOFError):
+            await events.next(4)
+
+
+async def test_stopping_ends_streams_and_waits(valkey):
+    async with serve(valkey.settings, settings(drain_s=0.3)) as served:
+        token = await served.token("alice")
+        waiting = asyncio.create_task(served.say(token, prefer="wait=30"))
+        async with stream(served, token) as events:
+            await until(lambda: served.app.ctx.gateway.waits == 1)
+            await served.app.ctx.gateway.drain()
+            with pytest.raises(EOFError):
+                await events.next(3)
+        assert (await waiting).status_code == 202
+        ready = await served.client.get("/readyz")
+        assert ready.status_code == 503 and "stopping" in ready.json()["missing"]
+        assert (await served.client.get("/v1/stream", headers=bearer(token))).status_code == 503
