@@ -2,7 +2,7 @@
 
 const STRINGS = {
   en: {
-    title: "Customer service",
+    title: "Support",
     other: "中文",
     otherLabel: "切换到中文",
     welcome: "How can we help?",

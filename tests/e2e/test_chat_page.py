@@ -1,0 +1,259 @@
+"""The chat page in a real browser, on the real gateway; a stand-in writes what the worker would.
+
+`KEFU_SCREENSHOTS=folder` keeps pictures of it.
+"""
+
+import os
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import jwt
+import pytest
+from playwright.async_api import async_playwright, expect
+
+from tests.integration.gateway_kit import TENANTS, serve, settings, until, valkey  # noqa: F401
+
+pytestmark = pytest.mark.asyncio
+CHROMIUM = "/usr/bin/chromium"
+# Source: TOOLS, Browser: what it needs to run as root, without a display and without calling home.
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+HUMAN = [{"title": "转人工", "payload": "/human"}, {"title": "No, thanks", "payload": "/deny"}]
+
+
+@asynccontextmanager
+async def opened(valkey, locale="en-US", user="alice", **context):
+    """Serve the page and open it as a demo customer; what the console complains of fails the test."""
+    assert os.path.exists(CHROMIUM), f"{CHROMIUM} is missing: apt-get install chromium fonts-noto-cjk"
+    complaints = []
+    async with serve(valkey.settings, settings(demo_login=True)) as served, async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = await (await browser.new_context(locale=locale, **context)).new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: "Security Policy" in message.text and complaints.append(message.text))
+        await page.goto(served.address)
+        if user:
+            await page.get_by_role("button", name=user).click()
+            await expect(page.locator("#status")).to_have_attribute("data-state", "online")
+        try:
+            yield served, page
+        finally:
+            await browser.close()
+    assert not complaints
+
+
+async def say(page, text):
+    await page.get_by_role("textbox").fill(text)
+    await page.keyboard.press("Enter")
+
+
+def answering(served, *texts, **fields):
+    served.inbox.on_said = lambda said: served.worker.answer(said.user, said.message_id, *texts, **fields)
+
+
+async def picture(page, name):
+    folder = os.environ.get("KEFU_SCREENSHOTS")
+    if folder:
+        await page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+@pytest.mark.parametrize(
+    ("locale", "title", "placeholder"),
+    [("zh-CN", "在线客服", "请输入消息"), ("zh-TW", "在线客服", "请输入消息"), ("en-GB", "Support", "Write a message")]
+    + [("de-DE", "Support", "Write a message")],
+)
+async def test_the_page_speaks_the_browsers_language(valkey, locale, title, placeholder):
+    async with opened(valkey, locale) as (_, page):
+        await expect(page).to_have_title(title)
+        await expect(page.get_by_placeholder(placeholder)).to_be_focused()
+
+
+async def test_the_language_can_be_switched_and_stays(valkey):
+    async with opened(valkey) as (_, page):
+        await page.get_by_role("button", name="切换到中文").click()
+        await expect(page.get_by_placeholder("请输入消息")).to_be_visible()
+        assert await page.get_attribute("html", "lang") == "zh-CN"
+        await page.reload()
+        await expect(page.get_by_placeholder("请输入消息")).to_be_visible()
+
+
+async def test_a_question_is_answered_and_both_are_there_after_a_reload(valkey):
+    async with opened(valkey, "zh-CN") as (served, page):
+        answering(served, "顺丰速运 SF1234567890123")
+        await say(page, "我的订单20260001到哪了")
+        await expect(page.locator(".theirs")).to_contain_text("客服: 顺丰速运 SF1234567890123")
+        await expect(page.locator(".mine")).to_have_attribute("data-state", "answered")
+        await expect(page.locator("#typing")).to_be_hidden()
+        assert (served.inbox.said[0].text, served.inbox.keys) == ("我的订单20260001到哪了", ["demo:alice"])
+        await picture(page, "answered-zh")
+        await page.reload()
+        await expect(page.locator(".message")).to_have_count(2)
+        await expect(page.locator(".message").first).to_contain_text("我的订单20260001到哪了")
+
+
+async def test_a_guest_has_an_id_of_his_own(valkey):
+    async with opened(valkey, user=None) as (served, page):
+        await picture(page, "start-en")
+        await page.get_by_role("button", name="guest").click()
+        await say(page, "hello")
+        await until(lambda: served.inbox.said)
+        assert served.inbox.said[0].user.startswith("guest-") and not served.inbox.said[0].identified
+
+
+async def test_what_is_on_its_way_is_shown_as_such(valkey):
+    async with opened(valkey) as (served, page):
+        await say(page, "hello")
+        await expect(page.locator(".mine")).to_have_attribute("data-state", "queued")
+        await expect(page.locator("#typing")).to_be_visible()
+        served.worker.answer("alice", served.inbox.said[0].message_id, "hi")
+        await expect(page.locator(".theirs")).to_contain_text("hi")
+        await expect(page.locator("#typing")).to_be_hidden()
+
+
+async def test_markup_from_either_side_stays_text(valkey):
+    evil = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
+    async with opened(valkey) as (served, page):
+        buttons = [{"title": evil, "payload": evil}]
+        answering(served, evil, buttons=buttons, image="javascript:document.title=3", attachment="data:text/html,x")
+        await say(page, evil)
+        await expect(page.locator(".theirs .bubble")).to_have_text(evil)
+        await expect(page.locator(".mine .bubble")).to_have_text(evil)
+        assert await page.locator("#log img, #log script, #log a").count() == 0
+        await expect(page).to_have_title("Support")
+
+
+async def test_a_button_sends_its_payload_once(valkey):
+    async with opened(valkey) as (served, page):
+        answering(served, "Shall I?", buttons=HUMAN)
+        await say(page, "help")
+        answering(served, "Done.")
+        await page.get_by_role("button", name="转人工").click()
+        await expect(page.locator(".theirs").last).to_contain_text("Done.")
+        assert [said.payload for said in served.inbox.said] == [None, "/human"]
+        await expect(page.get_by_role("button", name="No, thanks")).to_be_disabled()
+        await expect(page.locator(".mine").last).to_contain_text("转人工")
+
+
+async def test_a_choice_that_is_no_longer_offered_is_refused_politely(valkey):
+    async with opened(valkey) as (served, page):
+        answering(served, "Shall I?", buttons=HUMAN)
+        await say(page, "help")
+        await page.get_by_role("button", name="转人工").wait_for()
+        answering(served, status="failed", reason="payload_not_offered")
+        await page.get_by_role("button", name="转人工").click()
+        await expect(page.locator(".mine").last).to_contain_text("no longer available")
+        await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
+        await picture(page, "refused-en")
+
+
+async def test_what_kafka_did_not_take_is_sent_again_under_its_id(valkey):
+    async with opened(valkey) as (served, page):
+        served.inbox.away = True
+        await say(page, "hello")
+        await expect(page.locator(".mine")).to_have_attribute("data-state", "unsent")
+        served.inbox.away = False
+        answering(served, "hi")
+        await page.evaluate("window.kept = JSON.parse(sessionStorage['kefu.messages'])[0].id")
+        await page.get_by_role("button", name="Try again").click()
+        await expect(page.locator(".theirs")).to_contain_text("hi")
+        assert served.inbox.said[0].message_id == await page.evaluate("window.kept")
+        await expect(page.locator(".mine")).to_have_count(1)
+
+
+async def test_after_a_dropped_connection_each_reply_is_there_once(valkey):
+    async with opened(valkey) as (served, page):
+        served.worker.answer("alice", "m1", "one")
+        await expect(page.locator(".theirs")).to_have_count(1)
+        for connection in list(served.connections):
+            connection.transport.abort()
+        await expect(page.locator("#status")).to_have_attribute("data-state", "reconnecting")
+        served.worker.answer("alice", "m2", "two", "three")
+        await expect(page.locator("#status")).to_have_attribute("data-state", "online")
+        await expect(page.locator(".theirs .bubble")).to_have_text(["one", "two", "three"])
+
+
+async def test_a_failure_whose_hint_was_lost_is_asked_for(valkey):
+    async with opened(valkey) as (served, page):
+        served.worker.hints = False
+        answering(served, status="failed", reason="turn_failed")
+        await say(page, "hello")
+        await expect(page.locator(".mine")).to_have_attribute("data-state", "failed", timeout=15_000)
+        served.worker.hints = True
+        answering(served, "hi")
+        await page.get_by_role("button", name="Try again").click()
+        await expect(page.locator(".theirs")).to_contain_text("hi")
+        assert len({said.message_id for said in served.inbox.said}) == 2
+
+
+async def test_enter_does_not_send_while_an_input_method_composes(valkey):
+    async with opened(valkey, "zh-CN") as (served, page):
+        await page.get_by_role("textbox").fill("nihao")
+        await page.evaluate(
+            "document.getElementById('text').dispatchEvent("
+            "new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true, cancelable: true}))"
+        )
+        await page.keyboard.press("Shift+Enter")
+        await page.keyboard.type("second")
+        await expect(page.locator(".mine")).to_have_count(0)
+        await page.keyboard.press("Enter")
+        await until(lambda: served.inbox.said)
+        assert [said.text for said in served.inbox.said] == ["nihao\nsecond"]
+
+
+async def test_a_text_too_long_cannot_be_sent(valkey):
+    async with opened(valkey) as (_, page):
+        await page.get_by_role("textbox").fill("字" * 4001)
+        await expect(page.get_by_role("button", name="Send")).to_be_disabled()
+        await expect(page.locator("#count")).to_have_text("1 characters too many")
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".mine")).to_have_count(0)
+        await page.get_by_role("textbox").fill(" \n ")
+        await expect(page.get_by_role("button", name="Send")).to_be_disabled()
+
+
+async def test_an_expired_token_is_renewed_for_a_demo_customer(valkey):
+    async with opened(valkey) as (served, page):
+        served.worker.answer("alice", "m1", "one")
+        await expect(page.locator(".theirs")).to_have_count(1)
+        claims = {"sub": "alice", "tenant": "demo", "exp": int(time.time()) - 60}
+        expired = jwt.encode(claims, TENANTS["demo"].token_secret, algorithm="HS256")
+        await page.evaluate(
+            "token => sessionStorage['kefu.session'] = JSON.stringify({token, user_id: 'alice', tenant_id: 'demo'})",
+            expired,
+        )
+        await page.reload()
+        await expect(page.locator("#status")).to_have_text("Online · alice")
+        await expect(page.locator(".theirs")).to_have_count(1)
+
+
+async def test_it_can_be_used_by_keyboard_and_read_aloud(valkey):
+    async with opened(valkey, user=None) as (served, page):
+        answering(served, "Shall I?", buttons=HUMAN)
+        for _ in range(3):
+            await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_label("Your message")).to_be_focused()
+        await page.keyboard.type("help")
+        await page.keyboard.press("Enter")
+        log = page.get_by_role("log")
+        await expect(log).to_have_attribute("aria-live", "polite")
+        await expect(log).to_contain_text("Assistant: Shall I?")
+        await page.keyboard.press("Shift+Tab")
+        await expect(page.get_by_role("button", name="No, thanks")).to_be_focused()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_it_fits_a_phone(valkey, scheme):
+    phone = {"viewport": {"width": 360, "height": 640}, "has_touch": True, "is_mobile": True, "color_scheme": scheme}
+    async with opened(valkey, "zh-CN", **phone) as (served, page):
+        answering(served, "SF" + "1234567890" * 20, "您好，" * 30, buttons=HUMAN)
+        await page.get_by_role("textbox").fill("长" * 200)
+        await page.get_by_role("button", name="发送").tap()
+        await expect(page.locator(".theirs")).to_have_count(2)
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+        box = await page.get_by_role("button", name="发送").bounding_box()
+        assert box["y"] + box["height"] <= 640 and min(box["width"], box["height"]) >= 44
+        await picture(page, f"phone-{scheme}")
