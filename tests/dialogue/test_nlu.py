@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
 from kefu.worker.nlu.language import detect
 from phrases import phrases
 
+ROOT = Path(__file__).resolve().parents[2]
 HELD_OUT = ROOT / "tests" / "dialogue" / "nlu_heldout.yml"
 TRAINING = sorted((ROOT / "data" / "nlu").glob("*.yml"))
 BAR = 0.90
