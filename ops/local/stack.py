@@ -1,0 +1,242 @@
+"""The whole system on one machine: what runs, with which settings, in which order.
+
+`ops/local/run.py` runs it for a person, the end-to-end tests run it on free ports in a directory
+of their own.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+from kefu.errors import QueueUnavailable
+from kefu.kafka import create_topics
+from kefu.settings import KafkaSettings
+from ops.local.servers import HOST, ROOT, KafkaServer, RedisServer, free_port, services_python
+from ops.local.supervisor import Service, Supervisor
+
+DEMO_IDENTITY_SECRET = "demo-identity-secret"
+READY_S = 120.0
+# Port by the variable that sets it. Source: DESIGN.md, HTTP and Commands.
+PORTS = {
+    "KEFU_GATEWAY_PORT": 8080,
+    "KEFU_WORKER_PORT": 5005,
+    "KEFU_WORKER_HEALTH_PORT": 5006,
+    "KEFU_ACTION_PORT": 5055,
+    "KEFU_ACTION_HEALTH_PORT": 5057,
+    "KEFU_SHOP_PORT": 8090,
+    "KEFU_KAFKA_PORT": 9092,
+    "KEFU_KAFKA_CONTROLLER_PORT": 9093,
+    "KEFU_REDIS_PORT": 6379,
+}
+
+
+def local_ports(environment: Mapping[str, str]) -> Dict[str, int]:
+    """Return the ports of `make run`: DESIGN.md's, or what the environment says."""
+    return {name: int(environment.get(name) or default) for name, default in PORTS.items()}
+
+
+def free_ports() -> Dict[str, int]:
+    """Return a set of ports that nobody uses, for a test."""
+    return {name: free_port() for name in PORTS}
+
+
+class Stack:
+    """Kafka, Redis, shop, action server, worker and gateway under one supervisor.
+
+    Args:
+        directory: of data, logs and secrets; kept between runs.
+        ports: by variable, see PORTS.
+        environment: of the caller; KAFKA_BROKERS or REDIS_URL in it are used instead of own servers.
+        tell: gets one line of news at a time.
+        overrides: settings of the processes, for tests.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        ports: Dict[str, int],
+        environment: Optional[Mapping[str, str]] = None,
+        tell: Callable[[str], None] = print,
+        overrides: Optional[Mapping[str, str]] = None,
+    ) -> None:
+        self.directory = Path(directory).resolve()
+        self.ports = ports
+        self._given = dict(environment or {})
+        self._tell = tell
+        self._supervisor = Supervisor(self.directory / "logs", tell)
+        self.kafka = KafkaServer(
+            self.directory / "kafka", ports["KEFU_KAFKA_PORT"], ports["KEFU_KAFKA_CONTROLLER_PORT"]
+        )
+        self.redis = RedisServer(self.directory / "redis", ports["KEFU_REDIS_PORT"])
+        self.settings = {**self._defaults(), **(overrides or {})}
+
+    @property
+    def shop_database(self) -> Path:
+        """The file that holds the shop's orders."""
+        return self.directory / "shop.db"
+
+    @property
+    def token_secret(self) -> str:
+        """By which the demo shop's backend mints tokens."""
+        return json.loads(self.settings["KEFU_TENANTS"])["demo"]["token_secret"]
+
+    def url(self, name: str) -> str:
+        """Return the address of `gateway`, `shop`, `actions` or `worker`."""
+        port = {"actions": "ACTION"}.get(name, name.upper())
+        return f"http://{HOST}:{self.ports[f'KEFU_{port}_PORT']}"
+
+    def start(self) -> None:
+        """Start everything and wait until it is ready; each step says how long it took."""
+        servers = [self._server(server) for server, given in self._servers() if not given]
+        self._step("servers", servers)
+        self._create_topics()
+        self._step("processes", self._processes())
+
+    def start_actions(self) -> None:
+        """Start the shop and the action server alone: what `rasa shell` needs."""
+        self._step("processes", self._processes()[:2])
+
+    def stop(self) -> None:
+        """Stop everything, in order. May be called at any time, twice too."""
+        self._supervisor.stop()
+
+    def kill(self, name: str, restart_after_s: float = 0.0) -> None:
+        """End a process with -9; the supervisor starts it again."""
+        self._supervisor.kill(name, restart_after_s)
+
+    def pid(self, name: str) -> int:
+        """Return the process id of a service."""
+        return self._supervisor.process(name).pid
+
+    def wait_ready(self, name: str, deadline_s: float = READY_S) -> None:
+        """Wait until a service is ready."""
+        self._supervisor.wait_ready([name], deadline_s)
+
+    def add_worker(self) -> str:
+        """Start one more worker, on ports of its own; returns its name."""
+        name = f"worker-{secrets.token_hex(2)}"
+        ports = {"KEFU_WORKER_PORT": free_port(), "KEFU_WORKER_HEALTH_PORT": free_port()}
+        self._supervisor.start(self._process(name, "worker", "kefu", "worker", ports, grace_s=30))
+        return name
+
+    def token(self, user: Optional[str] = None) -> str:
+        """Return a session's token: a guest's, or a known customer's."""
+        body = {"tenant": "demo", "site_key": "demo"}
+        if user is not None:
+            digest = hmac.new(DEMO_IDENTITY_SECRET.encode(), user.encode(), hashlib.sha256).hexdigest()
+            body.update(user_id=user, user_hash=digest)
+        request = urllib.request.Request(
+            f"{self.url('gateway')}/v1/sessions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)["token"]
+
+    def _defaults(self) -> Dict[str, str]:
+        kept = _secrets(self.directory / "secrets.json")
+        tenant = {
+            "site_key": "demo",
+            "identity_secret": DEMO_IDENTITY_SECRET,
+            "token_secret": kept["token_secret"],
+        }
+        return {
+            **{name: str(port) for name, port in self.ports.items()},
+            "KAFKA_BROKERS": self._given.get("KAFKA_BROKERS") or self.kafka.brokers,
+            "REDIS_URL": self._given.get("REDIS_URL") or self.redis.url,
+            "ACTION_ENDPOINT_URL": f"{self.url('actions')}/webhook",
+            "SHOP_URL": self.url("shop"),
+            "KEFU_SHOP_DATABASE_URL": f"sqlite:///{self.shop_database}",
+            "KEFU_SHOP_TOKEN": kept["shop_token"],
+            "KEFU_RECEIPT_SECRET": kept["receipt_secret"],
+            "KEFU_TENANTS": self._given.get("KEFU_TENANTS") or json.dumps({"demo": tenant}),
+            "KEFU_DEMO_LOGIN": "1",
+            "KEFU_MODEL": str(ROOT / "models" / "kefu.tar.gz"),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def _servers(self) -> List[Any]:
+        given = self._given
+        return [(self.redis, given.get("REDIS_URL")), (self.kafka, given.get("KAFKA_BROKERS"))]
+
+    def _server(self, server: Any) -> Service:
+        return Service(
+            server.name,
+            server.command,
+            lambda: "" if server.ready() else f"nothing answers on port {server.port}",
+            directory=server.directory,
+            grace_s=15,
+        )
+
+    def _processes(self) -> List[Service]:
+        return [
+            self._process("shop", "services", "ops.local.shop"),
+            self._process("actions", "services", "kefu", "actions"),
+            self._process("worker", "worker", "kefu", "worker", grace_s=30),
+            self._process("gateway", "services", "kefu", "gateway", grace_s=15),
+        ]
+
+    def _process(
+        self,
+        name: str,
+        python: str,
+        module: str,
+        argument: Optional[str] = None,
+        ports: Optional[Dict[str, int]] = None,
+        grace_s: float = 10,
+    ) -> Service:
+        environment = {**self.settings, **{key: str(port) for key, port in (ports or {}).items()}}
+        probe = {"worker": "KEFU_WORKER_HEALTH_PORT", "actions": "KEFU_ACTION_HEALTH_PORT"}.get(argument or "")
+        port = environment[probe or f"KEFU_{name.upper()}_PORT"]
+        command = [str(services_python(python)), "-m", module] + ([argument] if argument else [])
+        return Service(name, lambda: command, lambda: _missing(port), environment, ROOT, grace_s)
+
+    def _step(self, what: str, services: List[Service]) -> None:
+        if not services:
+            return
+        started = time.monotonic()
+        for service in services:
+            self._supervisor.start(service)
+        names = [service.name for service in services]
+        self._supervisor.wait_ready(names, READY_S)
+        self._tell(f"{what} ready: {', '.join(names)} ({time.monotonic() - started:.1f} s)")
+
+    def _create_topics(self) -> None:
+        started, end = time.monotonic(), time.monotonic() + READY_S
+        while True:
+            try:
+                made = create_topics(KafkaSettings.from_env({**os.environ, **self.settings}))
+                break
+            except QueueUnavailable as error:
+                if time.monotonic() > end:
+                    raise RuntimeError(f"Kafka does not create the topics: {error}") from error
+                time.sleep(0.5)
+        new = sum(state == "created" for state in made.values())
+        self._tell(f"topics ready: {new} made, {len(made) - new} there ({time.monotonic() - started:.1f} s)")
+
+
+def _missing(port: str) -> str:
+    """Return what a process says is missing, empty when it is ready."""
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{port}/readyz", timeout=5):
+            return ""
+    except urllib.error.HTTPError as error:
+        return error.read(500).decode("utf-8", "replace")
+    except OSError:
+        return f"nothing answers on port {port}"
+
+
+def _secrets(path: Path) -> Dict[str, str]:
+    """Return this machine's secrets, made the first time, readable by their owner alone."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = {name: secrets.token_hex(32) for name in ("token_secret", "receipt_secret", "shop_token")}
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(made, file)
+    return json.loads(path.read_text())

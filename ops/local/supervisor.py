@@ -1,0 +1,168 @@
+"""Starts processes, starts again what dies, stops all in order.
+
+Each process has its own group, so that a terminal's Ctrl-C reaches the supervisor alone, and dies
+with the supervisor, whatever kills that. What it prints goes to a log file of bounded size.
+"""
+
+import contextlib
+import logging
+import logging.handlers
+import os
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Callable, Dict, List, Optional
+
+from ops.local.servers import die_with_parent
+
+FIRST_BACKOFF_S = 0.5
+LAST_BACKOFF_S = 30.0
+HEALTHY_AFTER_S = 60.0
+LOG_BYTES = 5 * 1024 * 1024
+LOG_FILES = 2
+
+
+@dataclass(frozen=True)
+class Service:
+    """What is to run.
+
+    Attributes:
+        command: called before each start; may write configuration.
+        missing: names what keeps it from being ready, empty when it is.
+        grace_s: from SIGTERM to SIGKILL.
+    """
+
+    name: str
+    command: Callable[[], List[str]]
+    missing: Callable[[], str]
+    environment: Dict[str, str] = field(default_factory=dict)
+    directory: Optional[Path] = None
+    grace_s: float = 10.0
+
+
+@dataclass
+class _Running:
+    service: Service
+    process: "subprocess.Popen[bytes]"
+    started: float
+    backoff_s: float = FIRST_BACKOFF_S
+    again_at: Optional[float] = None
+
+
+class Supervisor:
+    """Runs services until `stop`. Start and stop from one thread; `kill` from any.
+
+    Args:
+        logs: directory of the log files, `<service>.log`.
+        tell: gets one line of news at a time, for the person at the terminal.
+    """
+
+    def __init__(self, logs: Path, tell: Callable[[str], None] = print) -> None:
+        self._logs = logs
+        self._tell = tell
+        self._lock = threading.RLock()
+        self._running: Dict[str, _Running] = {}
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def start(self, service: Service) -> None:
+        """Start a service; returns at once."""
+        with self._lock:
+            self._running[service.name] = _Running(service, self._spawn(service), time.monotonic())
+        if not self._watcher.is_alive():
+            self._watcher.start()
+
+    def wait_ready(self, names: List[str], deadline_s: float) -> None:
+        """Wait until these services are ready; raises RuntimeError saying what is missing where."""
+        end = time.monotonic() + deadline_s
+        while True:
+            missing = {name: self._running[name].service.missing() for name in names}
+            lacking = [f"{name}: {what}" for name, what in missing.items() if what]
+            if not lacking:
+                return
+            if time.monotonic() > end or self._stopping.is_set():
+                raise RuntimeError(f"not ready: {'; '.join(lacking)}. Look into {self._logs}")
+            time.sleep(0.1)
+
+    def process(self, name: str) -> "subprocess.Popen[bytes]":
+        """Return the service's process of now."""
+        with self._lock:
+            return self._running[name].process
+
+    def kill(self, name: str, restart_after_s: float = 0.0) -> None:
+        """End a service with -9, as a crash does; it is started again after that time."""
+        with self._lock:
+            running = self._running[name]
+            running.again_at = time.monotonic() + restart_after_s
+            running.process.kill()
+            running.process.wait()
+
+    def stop(self) -> None:
+        """Stop all, the last started first: SIGTERM, and SIGKILL after each one's grace."""
+        self._stopping.set()
+        if self._watcher.is_alive():
+            self._watcher.join(5)
+        for running in reversed(list(self._running.values())):
+            self._end(running)
+
+    def _spawn(self, service: Service) -> "subprocess.Popen[bytes]":
+        process = subprocess.Popen(
+            service.command(),
+            env={**os.environ, **service.environment},
+            cwd=service.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+        threading.Thread(target=self._log, args=(service.name, process), daemon=True).start()
+        return process
+
+    def _log(self, name: str, process: "subprocess.Popen[bytes]") -> None:
+        path = self._logs / f"{name}.log"
+        handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        for line in process.stdout:
+            text = line.decode("utf-8", "replace").rstrip("\n")
+            handler.emit(logging.LogRecord(name, logging.INFO, "", 0, text, None, None))
+        handler.close()
+
+    def _watch(self) -> None:
+        while not self._stopping.wait(0.1):
+            with self._lock:
+                for running in self._running.values():
+                    self._mend(running)
+
+    def _mend(self, running: _Running) -> None:
+        """Start a dead service again once its time has come."""
+        if running.process.poll() is None:
+            if time.monotonic() - running.started > HEALTHY_AFTER_S:
+                running.backoff_s = FIRST_BACKOFF_S
+            return
+        name = running.service.name
+        if running.again_at is None:
+            running.again_at = time.monotonic() + running.backoff_s
+            running.backoff_s = min(LAST_BACKOFF_S, running.backoff_s * 2)
+            code, wait = running.process.returncode, running.again_at - time.monotonic()
+            self._tell(f"{name} ended with {code}; starting it again in {wait:.1f} s ({self._logs / name}.log)")
+        if time.monotonic() >= running.again_at:
+            running.again_at = None
+            running.process = self._spawn(running.service)
+            running.started = time.monotonic()
+
+    def _end(self, running: _Running) -> None:
+        process = running.process
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            process.wait(running.service.grace_s)
+        except subprocess.TimeoutExpired:
+            self._tell(f"{running.service.name} did not stop within {running.service.grace_s:.0f} s: killed")
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it may have started and left behind
+        process.wait(5)
