@@ -4,8 +4,10 @@
 it is ready. Everything listens on loopback.
 """
 
+import contextlib
 import hashlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -62,10 +64,16 @@ Configuration:
 
 
 def free_port() -> int:
-    """Return a port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
+    """Return a port on loopback that nobody listens on now.
+
+    From below the range that outgoing connections take theirs from: one of those could take it
+    before whoever asked listens on it.
+    """
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 def listening(port: int) -> bool:

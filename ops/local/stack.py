@@ -126,6 +126,10 @@ class Stack:
         self._supervisor.start(self._process(name, "worker", "kefu", "worker", ports, grace_s=30))
         return name
 
+    def remove(self, name: str) -> None:
+        """Stop one service in order, for good."""
+        self._supervisor.remove(name)
+
     def token(self, user: Optional[str] = None) -> str:
         """Return a session's token: a guest's, or a known customer's."""
         body = {"tenant": "demo", "site_key": "demo"}

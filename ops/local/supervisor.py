@@ -101,6 +101,12 @@ class Supervisor:
             running.process.kill()
             running.process.wait()
 
+    def remove(self, name: str) -> None:
+        """Stop a service in order and forget it."""
+        with self._lock:
+            running = self._running.pop(name)
+        self._end(running)
+
     def stop(self) -> None:
         """Stop all, the last started first: SIGTERM, and SIGKILL after each one's grace."""
         self._stopping.set()

@@ -12,7 +12,7 @@ import jwt
 import pytest
 from playwright.async_api import async_playwright, expect
 
-from tests.integration.gateway_kit import TENANTS, serve, settings, until, valkey  # noqa: F401
+from tests.integration.gateway_kit import TENANTS, running_valkey, serve, settings, until
 
 pytestmark = pytest.mark.asyncio
 CHROMIUM = "/usr/bin/chromium"
@@ -24,10 +24,17 @@ FLAGS = (
 HUMAN = [{"title": "转人工", "payload": "/human"}, {"title": "No, thanks", "payload": "/deny"}]
 
 
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory):
+    """One Redis-protocol server for all pages."""
+    assert Path(CHROMIUM).exists(), f"{CHROMIUM} is missing: apt-get install chromium fonts-noto-cjk"
+    with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
 @asynccontextmanager
 async def opened(valkey, locale="en-US", user="alice", **context):
     """Serve the page and open it as a demo customer; what the console complains of fails the test."""
-    assert os.path.exists(CHROMIUM), f"{CHROMIUM} is missing: apt-get install chromium fonts-noto-cjk"
     complaints = []
     async with serve(valkey.settings, settings(demo_login=True)) as served, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -62,8 +69,12 @@ async def picture(page, name):
 
 @pytest.mark.parametrize(
     ("locale", "title", "placeholder"),
-    [("zh-CN", "在线客服", "请输入消息"), ("zh-TW", "在线客服", "请输入消息"), ("en-GB", "Support", "Write a message")]
-    + [("de-DE", "Support", "Write a message")],
+    [
+        ("zh-CN", "在线客服", "请输入消息"),
+        ("zh-TW", "在线客服", "请输入消息"),
+        ("en-GB", "Support", "Write a message"),
+        ("de-DE", "Support", "Write a message"),
+    ],
 )
 async def test_the_page_speaks_the_browsers_language(valkey, locale, title, placeholder):
     async with opened(valkey, locale) as (_, page):

@@ -1,0 +1,44 @@
+"""Fixtures on the real servers, started once a session on free ports."""
+
+import uuid
+from dataclasses import replace
+
+import pytest
+
+from kefu.kafka import create_topics
+from kefu.settings import KafkaSettings, RedisSettings
+from ops.local.servers import KafkaServer, RedisServer, free_port
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory):
+    """A real Kafka."""
+    server = KafkaServer(tmp_path_factory.mktemp("kafka"), free_port())
+    server.start()
+    server.wait_ready()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory):
+    """A real Redis-protocol server."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"), free_port())
+    server.start()
+    server.wait_ready()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def kafka_settings(kafka):
+    """Topics of this test's own."""
+    settings = KafkaSettings(brokers=kafka.brokers, topic_prefix=f"t{uuid.uuid4().hex[:8]}.")
+    create_topics(settings)
+    return replace(settings, group=f"g{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture
+def redis_settings(redis_server):
+    """Keys of this test's own."""
+    return RedisSettings(url=redis_server.url, key_prefix=f"t{uuid.uuid4().hex[:8]}")

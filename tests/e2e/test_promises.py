@@ -1,0 +1,199 @@
+"""The promises of the way of a message, on the whole system, while things die."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import uuid
+
+import httpx
+import orjson
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from kefu.events import ANSWERS
+from tests.e2e.customers import (
+    TEXTS,
+    check_promises,
+    known_customer,
+    wait_until_all_have_a_status,
+    wait_until_answered,
+)
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+async def client(stack):
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
+    async with httpx.AsyncClient(base_url=stack.url("gateway"), timeout=30, limits=limits) as client:
+        yield client
+
+
+def crowd(stack, client, size):
+    """Return customers who are nobody in the shop but the first: she is alice, with a side effect a question."""
+    run = uuid.uuid4().hex[:8]
+    return [known_customer(client, f"c{run}-{n}", stack.token_secret) for n in range(size)]
+
+
+async def talk(customer, texts=TEXTS):
+    for text in texts:
+        await customer.send(text)
+
+
+async def ask(client, token, text):
+    answer = await client.post(
+        "/v1/messages", json={"text": text}, headers={"Authorization": f"Bearer {token}", "Prefer": "wait=20"}
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()["replies"][0]["text"]
+
+
+def shop_row(stack, query, *arguments):
+    with sqlite3.connect(f"file:{stack.shop_database}?mode=ro", uri=True) as database:
+        return database.execute(query, arguments).fetchall()
+
+
+def inquiries(stack):
+    return shop_row(stack, "SELECT count(*) FROM inquiries")[0][0]
+
+
+def records_on(stack, topic, conversations):
+    """Return the records of a topic that belong to these conversations, duplicates included."""
+    consumer = Consumer({"bootstrap.servers": stack.settings["KAFKA_BROKERS"], "group.id": uuid.uuid4().hex})
+    partitions = [TopicPartition(topic, number) for number in consumer.list_topics(topic).topics[topic].partitions]
+    ends = {p.partition: consumer.get_watermark_offsets(p)[1] for p in partitions}
+    consumer.assign([TopicPartition(topic, p.partition, 0) for p in partitions])
+    found = []
+    while any(position.offset < ends[position.partition] for position in consumer.position(partitions)):
+        for message in consumer.consume(1000, 1.0):
+            if message.error() is None and message.key().decode() in conversations:
+                found.append(message)
+    consumer.close()
+    return found
+
+
+@pytest.mark.parametrize("text", ["我的订单20260001到哪了", "where is my order 20260001?"])
+async def test_alice_gets_the_truth_about_her_order_and_bob_does_not(stack, client, text):
+    stored = "SELECT tracking_number, carrier_zh, carrier_en FROM orders WHERE number = '20260001'"
+    tracking, *carrier = shop_row(stack, stored)[0]
+    hers = await ask(client, stack.token("alice"), text)
+    assert tracking in hers
+    assert carrier[text.isascii()] in hers
+    his = await ask(client, stack.token("bob"), text)
+    assert tracking not in his
+    assert his == (await ask(client, stack.token("bob"), text.replace("20260001", "20269999"))).replace(
+        "20269999", "20260001"
+    )
+
+
+async def test_the_same_message_sent_three_times_is_answered_once(stack, client):
+    headers = {"Authorization": f"Bearer {stack.token('alice')}", "Prefer": "wait=20"}
+    before = inquiries(stack)
+    message = {"text": "where is my order 20260001?", "message_id": uuid.uuid4().hex}
+    answers = await asyncio.gather(*(client.post("/v1/messages", json=message, headers=headers) for _ in range(3)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.text for answer in answers}) == 1
+    assert inquiries(stack) == before + 1
+
+
+async def test_200_conversations_survive_a_killed_worker(stack, client):
+    """1,000 messages, kill -9 in the middle: 1,000 answers, alice's side effects once each."""
+    customers = crowd(stack, client, 199) + [known_customer(client, "customer-003", stack.token_secret)]
+    own = shop_row(stack, "SELECT number FROM orders WHERE customer_id = 'customer-003'")[0][0]
+    asks = tuple(text.replace("20260001", own) for text in TEXTS)
+    before = inquiries(stack)
+    heard = len(await customers[-1].replies())
+    assert heard == 0
+
+    async def kill():
+        while sum(len(customer.accepted) for customer in customers) < 300:
+            await asyncio.sleep(0.01)
+        stack.kill("worker")
+
+    await asyncio.gather(kill(), *(talk(customer, asks) for customer in customers))
+    await wait_until_answered(customers, 180)
+    await check_promises(customers)
+    assert inquiries(stack) == before + 2
+    keys = {f"demo:{customer.user}" for customer in customers}
+    answers = [orjson.loads(record.value()) for record in await asyncio.to_thread(records_on, stack, ANSWERS, keys)]
+    assert {answer["message_id"] for answer in answers} == {id for customer in customers for id in customer.accepted}
+    assert len({answer["id"] for answer in answers}) == 1000
+
+
+async def test_redis_away_for_five_seconds_loses_nothing(stack, client):
+    customers = crowd(stack, client, 20)
+    await asyncio.gather(*(talk(customer, TEXTS[:2]) for customer in customers))
+    stack.kill("redis", restart_after_s=5)
+    await asyncio.gather(*(talk(customer, TEXTS[2:]) for customer in customers))
+    await wait_until_answered(customers, 120)
+    await check_promises(customers)
+
+
+async def test_kafka_away_is_a_503_and_loses_nothing_accepted(stack, client):
+    customers = crowd(stack, client, 20)
+    await asyncio.gather(*(talk(customer, TEXTS[:2]) for customer in customers))
+    stack.kill("kafka", restart_after_s=5)
+    await asyncio.gather(*(talk(customer, TEXTS[2:]) for customer in customers))
+    await wait_until_answered(customers, 180)
+    await check_promises(customers)
+
+
+async def test_an_action_server_that_is_away_is_told_honestly_and_heals(stack, client):
+    token = stack.token("alice")
+    stack.kill("actions", restart_after_s=8)
+    sorry = await ask(client, token, "where is my order 20260001?")
+    assert "20260001" not in sorry
+    await asyncio.to_thread(stack.wait_ready, "actions", 60)
+    told = await ask(client, token, "where is my order 20260001?")
+    assert "20260001" in told
+
+
+async def test_two_owners_of_a_partition_give_one_answer(stack, client):
+    """A worker that is frozen loses its partitions; thawed, it still believes that they are its own."""
+    second = stack.add_worker()
+    await asyncio.to_thread(stack.wait_ready, second)
+    customers = crowd(stack, client, 40)
+    await asyncio.gather(*(talk(customer, TEXTS[:2]) for customer in customers))
+    sending = asyncio.gather(*(talk(customer, TEXTS[2:]) for customer in customers))
+    os.kill(stack.pid("worker"), signal.SIGSTOP)
+    try:
+        await sending
+        await wait_until_answered(customers, 120)
+    finally:
+        os.kill(stack.pid("worker"), signal.SIGCONT)
+    await asyncio.gather(*(talk(customer, TEXTS[:2]) for customer in customers))
+    await wait_until_answered(customers, 120)
+    await check_promises(customers)
+    stack.remove(second)
+
+
+async def test_a_conversation_of_300_turns_outlives_its_worker(stack, client):
+    """Slots and a form of the first turns are there when another process takes over at turn 300."""
+    customer = crowd(stack, client, 1)[0]
+    await customer.send("我要查订单")
+    for _ in range(299):
+        await customer.send("谢谢")
+    await wait_until_all_have_a_status([customer], 120)
+    stack.kill("worker")
+    reply = await ask(client, customer.token, "20260001")
+    assert reply.startswith("没能查到订单20260001"), "the form of turn 1 asks for a number, in its language"
+    replies = await customer.replies()
+    assert replies[-1]["text"] == reply
+
+
+async def test_a_record_that_cannot_be_read_is_put_aside_and_holds_up_nobody(stack, client):
+    producer = Producer({"bootstrap.servers": stack.settings["KAFKA_BROKERS"], "partitioner": "murmur2_random"})
+    marks = [uuid.uuid4().hex for _ in range(3)]
+    values = [f"not json {marks[0]}", f'{{"type": "Newer", "v": 1, "id": "{marks[1]}"}}', f'["{marks[2]}"]']
+    for value in values:
+        producer.produce("user.query", value.encode(), b"demo:alice", headers=[("x", b"y")])
+    assert producer.flush(20) == 0
+    assert "20260001" in await ask(client, stack.token("alice"), "where is my order 20260001?")
+    letters = await asyncio.to_thread(records_on, stack, "user.query.dlq", {"demo:alice"})
+    assert [letter.value().decode() for letter in letters][-3:] == values
+    headers = dict(letters[-1].headers())
+    assert headers["kefu-origin-topic"] == b"user.query"
+    assert headers["kefu-error-class"] == b"malformed"
+    assert headers["x"] == b"y"
+    assert int(headers["kefu-origin-offset"]) >= 0
