@@ -46,6 +46,9 @@ def create_app(
     """Return the app; it connects when its server starts.
 
     Args:
+        settings: the door: tenants, limits, times.
+        kafka: where accepted messages go.
+        redis: where replies are read.
         producer: makes the producer; by default one whose records give up when the sender is told so.
         name: Sanic wants another one for every app of a process.
     """

@@ -40,7 +40,8 @@ class KafkaProbe:
         self._closing.set()
 
     def _run(self) -> None:
-        quiet = {"logger": logging.getLogger("kefu.quiet"), "error_cb": lambda _: None}
+        # The producer's client already tells of a lost broker, as JSON; this one would do so on bare stderr.
+        quiet = {"log_level": 0, "reconnect.backoff.max.ms": 1000}
         admin = AdminClient({**self._settings.client_config(), **quiet})
         topic = self._settings.topic_prefix + USER_QUERY
         while not self._closing.is_set():

@@ -66,7 +66,7 @@ class Hub:
         self._channels: Dict[bytes, _Channel] = {}
         self._live: Set[bytes] = set()
         self._changed = asyncio.Event()
-        self._task: "Optional[asyncio.Task[None]]" = None
+        self._task: Optional[asyncio.Task[None]] = None
         self.connected = False
         self.closed = False
 
@@ -119,33 +119,37 @@ class Hub:
                 watch.wake()
 
     async def _run(self) -> None:
-        backoff_s = 0.1
+        failures = 0
         while True:
             try:
                 await self._session()
-            except* (RedisError, OSError, TimeoutError) as group:
-                cause = group.exceptions[0].__class__.__name__
-                logger.warning("hints interrupted, polling goes on", extra={"fields": {"cause": cause}})
-            backoff_s = 0.1 if self.connected else min(MAX_BACKOFF_S, backoff_s * 2)
+            except (RedisError, OSError, TimeoutError) as error:
+                level = logging.WARNING if self.connected or not failures else logging.DEBUG
+                fields = {"cause": error.__class__.__name__}
+                logger.log(level, "hints interrupted, polling goes on", extra={"fields": fields})
+            failures = 1 if self.connected else failures + 1
             self.connected = False
             metrics.HINT_BREAKS.inc()
             self._live.clear()
             for channel in self._channels.values():
                 channel.confirmed.clear()
-            await asyncio.sleep(backoff_s)
+            await asyncio.sleep(min(MAX_BACKOFF_S, 0.1 * 2 ** min(failures, 10)))
 
     async def _session(self) -> None:
         """Serve one connection until it breaks. Only `_subscribe` writes on it, only `_read` reads."""
         pubsub = self._redis.pubsub()
+        tasks = []
         try:
             await pubsub.connect()
             self.connected = True
             self._changed.set()
             self._wake_all()  # what was hinted while nobody listened is read now
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._subscribe(pubsub))
-                tasks.create_task(self._read(pubsub))
+            tasks = [asyncio.create_task(self._subscribe(pubsub)), asyncio.create_task(self._read(pubsub))]
+            await asyncio.gather(*tasks)
         finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await pubsub.aclose()
 
     async def _subscribe(self, pubsub: PubSub) -> None:

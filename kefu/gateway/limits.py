@@ -26,7 +26,7 @@ class Rate:
         self._per_s = per_s
         self._burst = max(1.0, 2 * per_s)
         self._clock = clock
-        self._buckets: "OrderedDict[str, Tuple[float, float]]" = OrderedDict()
+        self._buckets: OrderedDict[str, Tuple[float, float]] = OrderedDict()
 
     def take(self, key: str) -> None:
         """Count one request of `key`.
@@ -54,7 +54,7 @@ class Slots:
     def __init__(self, total: int, each: int) -> None:
         self._total = total
         self._each = each
-        self._held: "Counter[str]" = Counter()
+        self._held: Counter[str] = Counter()
         self.open = 0
 
     def room(self, conversation: str) -> bool:

@@ -56,7 +56,7 @@ class Gateway:
         """Let waits finish for at most `drain_s`, then release them and the streams."""
         self.draining = True
         deadline = asyncio.get_running_loop().time() + self.settings.drain_s
-        while self.waits and asyncio.get_running_loop().time() < deadline:
+        while self.waits and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - bounded
             await asyncio.sleep(0.05)
         self.hub.release()
 

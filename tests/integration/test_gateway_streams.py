@@ -4,9 +4,10 @@ import asyncio
 import socket
 import time
 
+import jwt
 import pytest
 
-from tests.integration.gateway_kit import bearer, serve, served, settings, stream, until, valkey  # noqa: F401
+from tests.integration.gateway_kit import TENANTS, bearer, serve, settings, stream, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -170,10 +171,6 @@ def _written(served):
 
 
 async def test_a_stream_ends_with_its_token(served):
-    import jwt
-
-    from tests.integration.gateway_kit import TENANTS
-
     claims = {"sub": "alice", "tenant": "demo", "exp": time.time() + 1}
     token = jwt.encode(claims, TENANTS["demo"].token_secret, algorithm="HS256")
     async with stream(served, token) as events:

@@ -1,0 +1,138 @@
+"""The gateway as a process, with a real Kafka that goes away and comes back, and a real SIGTERM."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from dataclasses import asdict
+
+import httpx
+import pytest
+from confluent_kafka import Consumer
+
+from kefu.events import USER_QUERY, UserSaid, decode
+from kefu.kafka import create_topics
+from kefu.settings import KafkaSettings
+from ops.local.servers import KafkaServer
+from tests.integration.gateway_kit import TENANTS, bearer, free_port, serve, settings, until
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    """A Kafka of this module's own: its tests stop it."""
+    server = KafkaServer(tmp_path_factory.mktemp("kafka"), free_port())
+    server.start()
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def kafka_of_test(broker):
+    found = KafkaSettings(brokers=broker.brokers, topic_prefix=f"t{uuid.uuid4().hex[:8]}.")
+    create_topics(found)
+    return found
+
+
+def consumed(kafka, count):
+    """Return what lies in the inbox: key, message, partition."""
+    config = {**kafka.client_config(), "group.id": "t", "auto.offset.reset": "earliest"}
+    consumer = Consumer(config)
+    consumer.subscribe([kafka.topic_prefix + USER_QUERY])
+    found = []
+    for _ in range(300):
+        record = consumer.poll(0.1)
+        if record is not None and not record.error():
+            found.append((record.key().decode(), decode(record.value(), UserSaid), record.partition()))
+        if len(found) >= count:
+            break
+    consumer.close()
+    return found
+
+
+async def test_what_is_accepted_lies_in_the_inbox_in_order(valkey, kafka_of_test):
+    async with serve(valkey.settings, settings(), kafka_of_test, real_kafka=True) as served:
+        await until(lambda: served.app.ctx.gateway.kafka.available, 15)
+        assert (await served.client.get("/readyz")).json()["status"] == "ok"
+        token = await served.token("alice")
+        for number in range(20):
+            assert (await served.say(token, {"text": f"{number}: 13800001234"})).status_code == 202
+        records = await asyncio.to_thread(consumed, kafka_of_test, 20)
+    assert [said.text for _, said, _ in records] == [f"{number}: *******1234" for number in range(20)]
+    assert {key for key, _, _ in records} == {"demo:alice"} and len({part for _, _, part in records}) == 1
+
+
+def _environment(valkey, kafka, port):
+    tenants = {name: {k: v for k, v in asdict(tenant).items() if k != "name"} for name, tenant in TENANTS.items()}
+    return {
+        **os.environ,
+        "KAFKA_BROKERS": kafka.brokers,
+        "KEFU_TOPIC_PREFIX": kafka.topic_prefix,
+        "REDIS_URL": valkey.settings.url,
+        "KEFU_TENANTS": json.dumps(tenants),
+        "KEFU_RECEIPT_SECRET": "receipt",
+        "KEFU_GATEWAY_PORT": str(port),
+        "KEFU_GATEWAY_DRAIN_S": "1",
+    }
+
+
+async def test_sigterm_lets_waits_end_and_leaves_with_zero(valkey, kafka_of_test, tmp_path):
+    port = free_port()
+    log = (tmp_path / "log").open("wb")
+    command = [sys.executable, "-c", "from kefu.gateway.app import main; main()"]
+    environment = _environment(valkey, kafka_of_test, port)
+    process = await asyncio.to_thread(subprocess.Popen, command, env=environment, stderr=log, stdout=log)
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            await _ready(client)
+            body = {"tenant": "demo", "site_key": "demo-site"}
+            token = (await client.post("/v1/sessions", json=body)).json()["token"]
+            headers = {**bearer(token), "prefer": "wait=30"}
+            waiting = asyncio.create_task(client.post("/v1/messages", json={"text": "x"}, headers=headers))
+            await asyncio.to_thread(consumed, kafka_of_test, 1)
+            process.send_signal(signal.SIGTERM)
+            assert (await waiting).status_code == 202
+        assert await asyncio.to_thread(process.wait, 15) == 0
+    finally:
+        process.kill()
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines and all(json.loads(line)["process"] == "gateway" for line in lines)
+
+
+async def test_kafka_away_is_503_and_back_is_202(valkey, broker, kafka_of_test):
+    async with serve(valkey.settings, settings(), kafka_of_test, real_kafka=True) as served:
+        gateway, token = served.app.ctx.gateway, await served.token("alice")
+        await until(lambda: gateway.kafka.available, 15)
+        await asyncio.to_thread(broker.kill)
+        try:
+            refused = await served.say(token, {"text": "x", "message_id": "m1"})
+            assert (refused.status_code, refused.json()["type"]) == (503, "urn:kefu:problem:queue-unavailable")
+            assert int(refused.headers["retry-after"]) > 0
+            await until(lambda: not gateway.kafka.available, 15)
+            assert (await served.client.get("/readyz")).json()["missing"] == ["kafka"]
+            assert (await served.client.get("/livez")).status_code == 200
+        finally:
+            await asyncio.to_thread(broker.start)
+            await asyncio.to_thread(broker.wait_ready)
+        await until(lambda: gateway.kafka.available, 30)
+        async with asyncio.timeout(30):  # the producer's own connection may need a moment more
+            while (again := await served.say(token, {"text": "x", "message_id": "m1"})).status_code != 202:
+                assert again.status_code == 503
+
+
+async def _ready(client):
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                if (await client.get("/readyz")).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            await asyncio.sleep(0.05)
