@@ -1,204 +1,246 @@
-"""Sets this machine up: environments, Kafka's jars, the trained model. Run by the Makefile.
+"""Makes a machine ready: environments, Kafka's jars, the trained model. Any Python 3.8, no package.
 
-`python3 ops/local/setup.py` with any Python from 3.8 on, standard library only. Every step is
-skipped when its inputs have not changed since it was done.
+`python3 ops/local/setup.py [--no-train]`. Every step is skipped when its inputs have not changed
+since it was last done here, says what it does and how long it took, and what to do when it fails.
 """
 
-import argparse
-import fcntl
 import hashlib
 import os
-import re
 import shutil
+import subprocess
 import sys
+import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Callable, Dict, Iterable, List, Optional
 
-from interpreters import find_python, find_uv, install_uv, output_of
-from steps import LOCAL, ROOT, StepFailed, fingerprint, forget, run, say, step, with_retries
-
-REQUIREMENTS = ROOT / "ops/requirements"
-# The locks are made for the first version of each; a newer one takes the same pins.
-WORKER = ("worker", "worker-dev.txt", ((3, 10),))
-SERVICES = ("services", "dev.txt", ((3, 12), (3, 13), (3, 14)))
-# In this order: dev is constrained by services, worker-dev by worker.
-LOCKS = {"uv": "3.8", "services": "3.12", "dev": "3.12", "worker": "3.10", "worker-dev": "3.10"}
-
-KAFKA = ROOT / "ops/local/kafka"
-LIBS = LOCAL / "kafka/libs"
-COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
-
-MODEL = ROOT / "models/kefu.tar.gz"
-QUIET = {"RASA_TELEMETRY_ENABLED": "false", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+ROOT = Path(__file__).resolve().parents[2]
+LOCAL = ROOT / ".local"
+REQUIREMENTS = ROOT / "ops" / "requirements"
+KAFKA = ROOT / "ops" / "local" / "kafka"
+UV_REQUIREMENT = "uv>=0.8"
+TRIES = 3
+# Environment, its Python, its requirements.
+ENVIRONMENTS = (("services", "3.12", "dev.txt"), ("worker", "3.10", "worker-dev.txt"))
+NEWER = ("3.13", "3.14")  # also good for the services where 3.12 is missing
 
 
-def uv() -> Path:
-    """Return uv, installed into .local/uv if the machine has none. Raises StepFailed."""
-    return find_uv() or install_uv()
+class StepFailed(Exception):
+    """A step could not be done; the text says what to do."""
 
 
-def environment(name: str, requirements: str, versions: Tuple[Tuple[int, int], ...]) -> bool:
-    """Make `.local/<name>` hold exactly what the lock file says. Raises StepFailed."""
-    folder, lock = LOCAL / name, REQUIREMENTS / requirements
-    python = folder / "bin/python"
-
-    def work() -> None:
-        binary, tool = find_python(*versions), uv()
-        wanted = str(binary) if binary else "%d.%d" % versions[0]
-        if not binary:
-            say(f"no Python {wanted} on this machine: uv fetches one")
-        env = {**os.environ, "UV_HTTP_TIMEOUT": "120", "UV_NO_PROGRESS": "1", "VIRTUAL_ENV": ""}
-        if version_of(python) not in versions:
-            shutil.rmtree(str(folder), ignore_errors=True)
-            with_retries(lambda: run([str(tool), "venv", "--python", wanted, str(folder)], name, env))
-        sync = [str(tool), "pip", "sync", "--require-hashes", "--python", str(python), str(lock)]
-        with_retries(lambda: run(sync, name, env))
-
-    # A venv holds absolute paths: a moved tree needs a new one.
-    return step(name, f"environment .local/{name}", fingerprint([lock], str(ROOT)), python, work)
-
-
-def version_of(python: Path) -> Tuple[int, ...]:
-    """Return major and minor version of an interpreter."""
-    shown = output_of([str(python), "-c", "import sys; print(*sys.version_info[:2])"])
-    return tuple(int(part) for part in shown.split())
-
-
-def wanted_jars() -> Dict[str, str]:
-    """Return file name to SHA-256 of every jar of Kafka, as committed."""
-    lines = (KAFKA / "jars.sha256").read_text().splitlines()
-    return {name: digest for digest, name in (line.split() for line in lines)}
-
-
-def wrong_jars(folder: Path, wanted: Dict[str, str]) -> List[str]:
-    """Return what is missing in `folder`, too much, or not the file whose sum is committed."""
-    present = {path.name: path for path in folder.iterdir()} if folder.is_dir() else {}
-    wrong = [f"{name} is missing" for name in sorted(set(wanted) - set(present))]
-    wrong += [f"{name} does not belong there" for name in sorted(set(present) - set(wanted))]
-    for name in sorted(set(wanted) & set(present)):
-        if hashlib.sha256(present[name].read_bytes()).hexdigest() != wanted[name]:
-            wrong.append(f"{name} has a wrong SHA-256 sum")
-    return wrong
-
-
-def kafka_jars(services: "Future[bool]") -> bool:
-    """Get Kafka's jars by Maven if it works, else by jgo from the services environment."""
-
-    def work() -> None:
-        new = LIBS.with_name("libs.new")
-        for get in [by_maven] * bool(output_of(["mvn", "--version"])) + [by_jgo]:
-            shutil.rmtree(str(new), ignore_errors=True)
-            new.mkdir(parents=True)
-            try:
-                get(new, services)
-                break
-            except StepFailed as error:
-                if get is by_jgo:
-                    raise StepFailed(f"{error}\n    Is Maven Central (or your mirror of it) within reach?") from error
-                say(f"Maven did not get the jars, now by jgo\n{error}")
-        if wrong_jars(new, wanted_jars()):
-            problems = "; ".join(wrong_jars(new, wanted_jars())[:5])
-            raise StepFailed(f"Kafka's jars are not those of ops/local/kafka/jars.sha256: {problems}")
-        shutil.rmtree(str(LIBS), ignore_errors=True)
-        new.rename(LIBS)
-
-    if set(wanted_jars()) != {path.name for path in LIBS.glob("*")}:
-        shutil.rmtree(str(LIBS), ignore_errors=True)
-    inputs = fingerprint([KAFKA / "pom.xml", KAFKA / "jars.sha256"])
-    return step("kafka", "Kafka 4.2 in .local/kafka", inputs, LIBS, work)
-
-
-def by_maven(target: Path, services: "Future[bool]") -> None:
-    """Copy the jars with the machine's own Maven."""
-    run(["mvn", "-q", "-B", "-f", str(KAFKA / "pom.xml"), COPY, f"-DoutputDirectory={target}"], "maven")
-
-
-def by_jgo(target: Path, services: "Future[bool]") -> None:
-    """Copy the jars with jgo, which needs neither Maven nor Java but the services environment."""
-    services.result()
-    command = [str(LOCAL / "services/bin/python"), str(KAFKA / "jars.py"), str(KAFKA / "pom.xml"), str(target)]
-    with_retries(lambda: run(command, "jgo"))
-
-
-def training_inputs() -> List[Path]:
-    """Return all that the model depends on: the designers' files and the components they name."""
-    found = [ROOT / "config.yml", ROOT / "domain.yml", ROOT / "domain", ROOT / "data"]
-    config = (ROOT / "config.yml").read_text(encoding="utf-8")
-    for module in re.findall(r"name:\s*[\"']?(kefu(?:\.\w+)+)\.\w+", config):
-        found.append((ROOT / module.replace(".", "/")).parent)
-    return [path for path in dict.fromkeys(found) if path.exists()]
-
-
-def train(force: bool = False) -> bool:
-    """Train the model into models/kefu.tar.gz if what it is made of changed. Raises StepFailed."""
-
-    def work() -> None:
-        out = LOCAL / "train"
-        command = [str(LOCAL / "worker/bin/python"), "-m", "rasa", "train", "--fixed-model-name", "kefu"]
-        try:
-            run([*command, "--out", str(out)], "train", {**os.environ, **QUIET})
-        except StepFailed as error:
-            raise StepFailed(f"{error}\n    `.local/worker/bin/rasa data validate` tells what is wrong") from error
-        MODEL.parent.mkdir(exist_ok=True)
-        os.replace(str(out / MODEL.name), str(MODEL))  # whoever reads sees the old model or the new one
-
-    inputs = fingerprint([*training_inputs(), REQUIREMENTS / "worker.txt"])
-    if force:
-        forget("model")
-    return step("model", "model models/kefu.tar.gz", inputs, MODEL, work)
-
-
-def lock_requirements() -> None:
-    """Compile every requirements file again. Raises StepFailed."""
-    options = ["--generate-hashes", "--no-emit-index-url", "--no-header", "--quiet"]
-    env = {**os.environ, "UV_NO_PROGRESS": "1"}
-    os.chdir(str(REQUIREMENTS))  # relative names, so that no path of this machine gets into the files
-    for name, version in LOCKS.items():
-        base = [str(uv()), "--directory", str(REQUIREMENTS), "pip", "compile", *options]
-        run([*base, "--python-version", version, f"{name}.in", "-o", f"{name}.txt"], "lock", env)
-        say(f"ops/requirements/{name}.txt is compiled")
-
-
-def everything(options: argparse.Namespace) -> bool:
-    """Run the steps, downloads side by side. Returns whether anything was done."""
-    with ThreadPoolExecutor(3) as pool:
-        if not all((LOCAL / name / "bin/python").exists() for name in ("worker", "services")):
-            uv()  # once, before two threads ask for it
-        services = pool.submit(environment, *SERVICES)
-        worker = pool.submit(environment, *WORKER)
-        jars = pool.submit(kafka_jars, services)
-        done = [future.result() for future in (services, worker, jars)]
-    if not options.no_train:
-        done.append(train(options.force_train))
-    return any(done)
-
-
-def main() -> int:
-    """Read the options, hold the lock, run the steps; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--no-train", action="store_true", help="leave the model as it is")
-    parser.add_argument("--force-train", action="store_true", help="train even if nothing changed")
-    parser.add_argument("--lock", action="store_true", help="compile the requirements files again, nothing else")
-    options = parser.parse_args()
+def main(arguments: List[str]) -> int:
+    """Do what is not done yet; returns 0, or 1 after saying what failed."""
+    started = time.monotonic()
     LOCAL.mkdir(exist_ok=True)
-    began = time.monotonic()
-    with (LOCAL / "setup.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two targets of make at once: the second finds all done
-            if options.lock:
-                lock_requirements()
-            elif not everything(options):
-                say(f"all is up to date ({time.monotonic() - began:.1f} s)")
-        except StepFailed as error:
-            say(f"FAILED: {error}")
-            return 1
-        except KeyboardInterrupt:
-            say("stopped; start again to go on where it was")
-            return 130
+    try:
+        uv = find_uv()
+        together([lambda: environment(uv, *ENVIRONMENTS[1]), lambda: services_and_jars(uv)])
+        if "--no-train" not in arguments:
+            train()
+    except StepFailed as error:
+        print(f"\nset-up failed: {error}", file=sys.stderr)
+        return 1
+    print(f"set up ({time.monotonic() - started:.1f} s)", flush=True)
     return 0
 
 
+def find_uv() -> str:
+    """Return uv: that of the machine, or one of our own in `.local/uv`."""
+    own = LOCAL / "uv"
+    candidates = [shutil.which("uv"), own / "bin" / "uv", *Path.home().glob(".pyenv/versions/*/bin/uv")]
+    for candidate in candidates:
+        if candidate and _works([str(candidate), "--version"]):
+            return str(candidate)
+    step = Step("uv installed")
+    for python in _pythons():
+        for command in (
+            [python, "-m", "pip", "install", "-q", "--target", str(own), UV_REQUIREMENT],
+            [python, "-m", "venv", str(own)],
+        ):
+            if _works(command):
+                if "venv" in command:
+                    _works([str(own / "bin" / "python"), "-m", "pip", "install", "-q", UV_REQUIREMENT])
+                if _works([str(own / "bin" / "uv"), "--version"]):
+                    step.done()
+                    return str(own / "bin" / "uv")
+    raise StepFailed(
+        "uv can't be installed: this machine's Python has neither pip nor venv. "
+        "Install one (Debian: apt-get install python3-venv) or uv itself, then try again."
+    )
+
+
+def environment(uv: str, name: str, version: str, requirements: str) -> None:
+    """Make an environment equal to its hash-locked requirements."""
+    path, locked = LOCAL / name, REQUIREMENTS / requirements
+    stamp = Stamp(f"environment-{name}", [locked])
+    python = path / "bin" / "python"
+    if stamp.fresh() and _works([str(python), "-c", "pass"]):
+        return
+    step = Step(f"environment {name} installed from {locked.relative_to(ROOT)}")
+    if not _works([str(python), "-c", "pass"]):
+        _run([uv, "venv", "-q", "--clear", "--python", interpreter(version), str(path)], f"Python {version} is missing")
+    sync = [uv, "pip", "sync", "-q", "--python", str(python), "--require-hashes", str(locked)]
+    _run(sync, "check the connection to the package index", tries=TRIES)
+    stamp.write()
+    step.done()
+
+
+def interpreter(version: str) -> str:
+    """Return a real interpreter of that version, or the version itself for uv to fetch.
+
+    pyenv's shims are looked past: for a version that is not selected they end with 127.
+    """
+    wanted = (version, *NEWER) if version != "3.10" else (version,)
+    for each in wanted:
+        places = sorted(Path.home().glob(f".pyenv/versions/{each}.*/bin/python"))
+        places += [Path(f"/usr/bin/python{each}"), Path(f"/usr/local/bin/python{each}")]
+        for place in places:
+            if _works([str(place), "-c", "import ssl, venv"]):
+                return str(place)
+    return version
+
+
+def services_and_jars(uv: str) -> None:
+    """The jars may need the services environment, for jgo."""
+    environment(uv, *ENVIRONMENTS[0])
+    jars()
+
+
+def jars() -> None:
+    """Get Kafka's jars by their Maven coordinates and check every one of them."""
+    pom, sums = KAFKA / "pom.xml", KAFKA / "jars.sha256"
+    target = LOCAL / "kafka" / "libs"
+    stamp = Stamp("kafka-jars", [pom, sums])
+    if stamp.fresh() and target.is_dir():
+        return
+    fresh = target.with_name("libs.new")
+    for way, command in _ways_to_get(pom, fresh):
+        step = Step(f"Kafka's jars fetched by {way}")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        if _works(command) and not wrong_jars(fresh, sums):
+            shutil.rmtree(target, ignore_errors=True)
+            fresh.rename(target)
+            stamp.write()
+            step.done()
+            return
+    wrong = wrong_jars(fresh, sums) or ["none arrived"]
+    raise StepFailed(f"Kafka's jars are not what {sums.relative_to(ROOT)} lists: {', '.join(wrong[:5])}")
+
+
+def _ways_to_get(pom: Path, target: Path) -> Iterable:
+    if shutil.which("mvn") and _works(["mvn", "-v"]):
+        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={target}"]
+        yield "Maven", ["mvn", "-q", "-B", "-f", str(pom), *goal]
+    yield "jgo", [str(LOCAL / "services" / "bin" / "python"), str(KAFKA / "jars.py"), str(pom), str(target)]
+
+
+def wrong_jars(directory: Path, sums: Path) -> List[str]:
+    """Return the names of jars that are missing, too many, or of another content than listed."""
+    listed = dict(reversed(line.split()) for line in sums.read_text().splitlines())
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.glob("*.jar")}
+    return sorted(name for name in listed.keys() | found.keys() if listed.get(name) != found.get(name))
+
+
+def train() -> None:
+    """Train the model if anything that it is made of has changed."""
+    sources = [ROOT / "config.yml", ROOT / "domain.yml", *sorted((ROOT / "data").rglob("*.yml"))]
+    sources += [*sorted((ROOT / "kefu" / "worker" / "nlu").rglob("*")), REQUIREMENTS / "worker.txt"]
+    stamp = Stamp("model", [path for path in sources if path.is_file() and path.suffix != ".pyc"])
+    if stamp.fresh() and (ROOT / "models" / "kefu.tar.gz").is_file():
+        return
+    step = Step("model trained")
+    quiet = {"RASA_TELEMETRY_ENABLED": "false", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+    rasa = [str(LOCAL / "worker" / "bin" / "rasa"), "train", "--force", "--fixed-model-name", "kefu"]  # its cache misses our code
+    _run(rasa, "mend config.yml, domain.yml or data/ as the lines above say", environment=quiet)
+    stamp.write()
+    step.done()
+
+
+class Step:
+    """A step under way; `done` prints what was done and how long it took."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._started = time.monotonic()
+        print(f"… {what}", flush=True)
+
+    def done(self) -> None:
+        """Say so."""
+        print(f"✓ {self._what} ({time.monotonic() - self._started:.1f} s)", flush=True)
+
+
+class Stamp:
+    """Remembers in `.local/stamps` from which inputs a step was done last."""
+
+    def __init__(self, name: str, inputs: Iterable[Path]) -> None:
+        self._path = LOCAL / "stamps" / name
+        digest = hashlib.sha256()
+        for path in inputs:
+            digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+        self._digest = digest.hexdigest()
+
+    def fresh(self) -> bool:
+        """Return whether the step was done from these inputs."""
+        return self._path.is_file() and self._path.read_text() == self._digest
+
+    def write(self) -> None:
+        """Remember that it was."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(self._digest)
+
+
+def together(steps: List[Callable[[], None]]) -> None:
+    """Do steps at once; raises the first failure after all have ended."""
+    failures: List[BaseException] = []
+
+    def run(step: Callable[[], None]) -> None:
+        try:
+            step()
+        except BaseException as error:  # noqa: BLE001 - raised below, in the main thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(step,)) for step in steps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _pythons() -> List[str]:
+    found = [sys.executable, shutil.which("python3"), "/usr/bin/python3"]
+    return list(dict.fromkeys(python for python in found if python))
+
+
+def _works(command: List[str]) -> bool:
+    try:
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def _run(command: List[str], advice: str, tries: int = 1, environment: Optional[Dict[str, str]] = None) -> None:
+    """Run a command; its output is shown when it fails for good. Raises StepFailed with the advice."""
+    for left in range(tries - 1, -1, -1):
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        if done.returncode == 0:
+            return
+        if left:
+            time.sleep(2)
+    print(done.stdout.decode("utf-8", "replace")[-4000:], file=sys.stderr)
+    raise StepFailed(f"`{' '.join(Path(part).name for part in command[:3])} …` ended with {done.returncode}: {advice}")
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
