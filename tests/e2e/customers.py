@@ -40,10 +40,16 @@ class Customer:
             await asyncio.sleep(0.2)
 
     async def replies(self) -> List[Dict[str, Any]]:
-        """Return all replies of the conversation."""
-        answer = await self.client.get("/v1/replies?after=0", headers=self.headers)
-        answer.raise_for_status()
-        return answer.json()["replies"]
+        """Return all replies of the conversation, page by page."""
+        found: List[Dict[str, Any]] = []
+        while True:
+            after = found[-1]["seq"] if found else 0
+            answer = await self.client.get(f"/v1/replies?after={after}", headers=self.headers)
+            answer.raise_for_status()
+            page = answer.json()["replies"]
+            if not page:
+                return found
+            found += page
 
     async def statuses(self) -> List[str]:
         """Return the status of each accepted message."""

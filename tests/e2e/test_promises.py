@@ -178,8 +178,6 @@ async def test_a_conversation_of_300_turns_outlives_its_worker(stack, client):
     stack.kill("worker")
     reply = await ask(client, customer.token, "20260001")
     assert reply.startswith("没能查到订单20260001"), "the form of turn 1 asks for a number, in its language"
-    replies = await customer.replies()
-    assert replies[-1]["text"] == reply
 
 
 async def test_a_record_that_cannot_be_read_is_put_aside_and_holds_up_nobody(stack, client):
