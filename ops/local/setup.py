@@ -4,8 +4,11 @@
 since it was last done here, says what it does and how long it took, and what to do when it fails.
 """
 
+import fcntl
 import hashlib
 import os
+import pwd
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +21,12 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
 REQUIREMENTS = ROOT / "ops" / "requirements"
 KAFKA = ROOT / "ops" / "local" / "kafka"
-UV_REQUIREMENT = "uv>=0.8"
+UV_REQUIREMENTS = REQUIREMENTS / "uv.txt"
+PIP_INSTALL = ["-m", "pip", "install", "-q", "--require-hashes", "-r", str(UV_REQUIREMENTS)]
+# Source: the plugin's own releases; unpinned, Maven takes the one that its own version happens to name.
+COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
+# Companies put their own authorities into the system's store, which uv and requests pass over by themselves.
+AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 TRIES = 3
 # Environment, its Python, its requirements.
 ENVIRONMENTS = (("services", "3.12", "dev.txt"), ("worker", "3.10", "worker-dev.txt"))
@@ -33,6 +41,9 @@ def main(arguments: List[str]) -> int:
     """Do what is not done yet; returns 0, or 1 after saying what failed."""
     started = time.monotonic()
     LOCAL.mkdir(exist_ok=True)
+    lock = (LOCAL / "setup.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)  # of two commands at once, the second finds all done
+    trust_system()
     try:
         uv = find_uv()
         together([lambda: environment(uv, *ENVIRONMENTS[1]), lambda: services_and_jars(uv)])
@@ -45,22 +56,29 @@ def main(arguments: List[str]) -> int:
     return 0
 
 
+def trust_system() -> None:
+    """Have uv and jgo trust the authorities that the machine trusts, unless told otherwise."""
+    os.environ.setdefault("UV_SYSTEM_CERTS", "true")
+    if AUTHORITIES.is_file():
+        os.environ.setdefault("REQUESTS_CA_BUNDLE", str(AUTHORITIES))
+
+
 def find_uv() -> str:
     """Return uv: that of the machine, or one of our own in `.local/uv`."""
     own = LOCAL / "uv"
-    candidates = [shutil.which("uv"), own / "bin" / "uv", *Path.home().glob(".pyenv/versions/*/bin/uv")]
+    candidates = [shutil.which("uv"), own / "bin" / "uv", *_pyenv("uv")]
     for candidate in candidates:
         if candidate and _works([str(candidate), "--version"]):
             return str(candidate)
     step = Step("uv installed")
     for python in _pythons():
         for command in (
-            [python, "-m", "pip", "install", "-q", "--target", str(own), UV_REQUIREMENT],
+            [python, *PIP_INSTALL, "--target", str(own)],
             [python, "-m", "venv", str(own)],
         ):
             if _works(command):
                 if "venv" in command:
-                    _works([str(own / "bin" / "python"), "-m", "pip", "install", "-q", UV_REQUIREMENT])
+                    _works([str(own / "bin" / "python"), *PIP_INSTALL])
                 if _works([str(own / "bin" / "uv"), "--version"]):
                     step.done()
                     return str(own / "bin" / "uv")
@@ -93,7 +111,7 @@ def interpreter(version: str) -> str:
     """
     wanted = (version, *NEWER) if version != "3.10" else (version,)
     for each in wanted:
-        places = sorted(Path.home().glob(f".pyenv/versions/{each}.*/bin/python"))
+        places = _pyenv(f"python{each}")
         places += [Path(f"/usr/bin/python{each}"), Path(f"/usr/local/bin/python{each}")]
         for place in places:
             if _works([str(place), "-c", "import ssl, venv"]):
@@ -112,14 +130,14 @@ def jars() -> None:
     pom, sums = KAFKA / "pom.xml", KAFKA / "jars.sha256"
     target = LOCAL / "kafka" / "libs"
     stamp = Stamp("kafka-jars", [pom, sums])
-    if stamp.fresh() and target.is_dir():
+    if stamp.fresh() and target.is_dir() and not wrong_jars(target, sums):
         return
     fresh = target.with_name("libs.new")
     for way, command in _ways_to_get(pom, fresh):
         step = Step(f"Kafka's jars fetched by {way}")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        if _works(command) and not wrong_jars(fresh, sums):
+        if any(_works(command) for _ in range(TRIES)) and not wrong_jars(fresh, sums):
             shutil.rmtree(target, ignore_errors=True)
             fresh.rename(target)
             stamp.write()
@@ -131,7 +149,7 @@ def jars() -> None:
 
 def _ways_to_get(pom: Path, target: Path) -> Iterable:
     if shutil.which("mvn") and _works(["mvn", "-v"]):
-        goal = ["dependency:copy-dependencies", f"-DoutputDirectory={target}"]
+        goal = [COPY_JARS, f"-DoutputDirectory={target}"]
         yield "Maven", ["mvn", "-q", "-B", "-f", str(pom), *goal]
     yield "jgo", [str(LOCAL / "services" / "bin" / "python"), str(KAFKA / "jars.py"), str(pom), str(target)]
 
@@ -139,21 +157,25 @@ def _ways_to_get(pom: Path, target: Path) -> Iterable:
 def wrong_jars(directory: Path, sums: Path) -> List[str]:
     """Return the names of jars that are missing, too many, or of another content than listed."""
     listed = dict(reversed(line.split()) for line in sums.read_text().splitlines())
-    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.glob("*.jar")}
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
     return sorted(name for name in listed.keys() | found.keys() if listed.get(name) != found.get(name))
 
 
 def train() -> None:
     """Train the model if anything that it is made of has changed."""
-    sources = [ROOT / "config.yml", ROOT / "domain.yml", *sorted((ROOT / "data").rglob("*.yml"))]
+    sources = [ROOT / "config.yml", ROOT / "domain.yml"]
+    sources += [path for folder in ("domain", "data") for path in sorted((ROOT / folder).rglob("*.yml"))]
     sources += [*sorted((ROOT / "kefu" / "worker" / "nlu").rglob("*")), REQUIREMENTS / "worker.txt"]
     stamp = Stamp("model", [path for path in sources if path.is_file() and path.suffix != ".pyc"])
     if stamp.fresh() and (ROOT / "models" / "kefu.tar.gz").is_file():
         return
     step = Step("model trained")
     quiet = {"RASA_TELEMETRY_ENABLED": "false", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
-    rasa = [str(LOCAL / "worker" / "bin" / "rasa"), "train", "--force", "--fixed-model-name", "kefu"]  # its cache misses our code
+    rasa = [str(LOCAL / "worker" / "bin" / "python"), "-m", "rasa", "train", "--fixed-model-name", "kefu"]
+    rasa += ["--force", "--out", str(LOCAL / "train")]  # forced: Rasa's cache misses changes of our components
     _run(rasa, "mend config.yml, domain.yml or data/ as the lines above say", environment=quiet)
+    (ROOT / "models").mkdir(exist_ok=True)
+    os.replace(LOCAL / "train" / "kefu.tar.gz", ROOT / "models" / "kefu.tar.gz")  # never half a model
     stamp.write()
     step.done()
 
@@ -210,8 +232,16 @@ def together(steps: List[Callable[[], None]]) -> None:
         raise failures[0]
 
 
+def _pyenv(program: str) -> List[Path]:
+    """Return where pyenv has a program, newest version first; HOME may be another than the user's."""
+    homes = [Path.home(), Path(pwd.getpwuid(os.getuid()).pw_dir)]
+    roots = [Path(os.environ.get("PYENV_ROOT") or homes[0] / ".pyenv"), *(home / ".pyenv" for home in homes)]
+    found = [path for root in dict.fromkeys(roots) for path in root.glob(f"versions/*/bin/{program}")]
+    return sorted(found, key=lambda path: [int(part) for part in re.findall(r"\d+", path.parts[-3])], reverse=True)
+
+
 def _pythons() -> List[str]:
-    found = [sys.executable, shutil.which("python3"), "/usr/bin/python3"]
+    found = [sys.executable, shutil.which("python3"), "/usr/bin/python3", *map(str, _pyenv("python3"))]
     return list(dict.fromkeys(python for python in found if python))
 
 
