@@ -38,7 +38,7 @@ class HealthServer:
         class Handler(BaseHTTPRequestHandler):
             timeout = 5  # a probe that connects and says nothing must not keep its thread
 
-            def do_GET(self) -> None:  # noqa: N802 - the name is http.server's
+            def do_GET(self) -> None:  # the name is http.server's
                 status, kind, body = answer(self.path.partition("?")[0], missing, stuck)
                 self.send_response(status)
                 self.send_header("Content-Type", kind)

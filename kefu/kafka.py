@@ -7,7 +7,9 @@ The worker's consumer is `kefu.worker.intake`.
 import asyncio
 import logging
 import threading
-from typing import Dict, List, Optional, Tuple
+import time
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, Dict, List, Optional, Tuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -19,9 +21,26 @@ from kefu.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
 
+ERROR_EVERY_S = 10.0
 MAX_QUEUED_RECORDS = 100_000
 MAX_QUEUED_KBYTES = 256 * 1024
 Headers = Optional[List[Tuple[str, bytes]]]
+
+
+def damped_errors() -> Dict[str, Any]:
+    """Return client settings that log each kind of error at most once in ERROR_EVERY_S.
+
+    While a broker is away librdkafka reports every attempt to reach it, many a second.
+    """
+    said: Dict[str, float] = {}
+
+    def on_error(error: KafkaError) -> None:
+        now = time.monotonic()
+        if now - said.get(error.name(), -ERROR_EVERY_S) >= ERROR_EVERY_S:
+            said[error.name()] = now
+            logger.warning("kafka client error", extra={"fields": {"kafka_error": error.name()}})
+
+    return {"error_cb": on_error, "log_level": 0}  # its own lines say the same
 
 
 class EventProducer:
@@ -47,17 +66,12 @@ class EventProducer:
                 "reconnect.backoff.max.ms": 1000,
                 # murmur2, as Java clients do, so that every client finds the same partition.
                 "partitioner": "murmur2_random",
-                "error_cb": self._on_error,
-                "logger": logger,
+                **damped_errors(),
             }
         )
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="kafka-producer", daemon=True)
         self._thread.start()
-
-    @staticmethod
-    def _on_error(error: KafkaError) -> None:
-        logger.warning("kafka client error", extra={"fields": {"kafka_error": error.name()}})
 
     def _serve(self) -> None:
         while not self._closing.is_set():
@@ -76,7 +90,7 @@ class EventProducer:
                 did not acknowledge in time.
         """
         loop = asyncio.get_running_loop()
-        done: "asyncio.Future[None]" = loop.create_future()
+        done: asyncio.Future[None] = loop.create_future()
 
         def delivered(error: Optional[KafkaError], _: object) -> None:
             try:
@@ -120,7 +134,7 @@ def create_topics(settings: KafkaSettings, timeout_s: float = 30.0) -> Dict[str,
     Raises:
         QueueUnavailable: no broker answered in time, or one refused a topic.
     """
-    admin = AdminClient(settings.client_config())
+    admin = AdminClient({**settings.client_config(), **damped_errors()})
     wanted = [
         NewTopic(
             settings.topic_prefix + name,
@@ -135,6 +149,8 @@ def create_topics(settings: KafkaSettings, timeout_s: float = 30.0) -> Dict[str,
         try:
             future.result(timeout_s)
             outcome[name] = "created"
+        except FutureTimeout as error:  # librdkafka waits longer than it was told to for a broker it lost
+            raise QueueUnavailable(f"topic {name}: no answer within {timeout_s:.0f} s") from error
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise QueueUnavailable(f"topic {name}: {error.args[0].name()}") from error

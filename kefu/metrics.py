@@ -4,6 +4,9 @@ from prometheus_client import Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
+# Every process
+LOG_LINES_DROPPED = Counter("kefu_log_lines_dropped_total", "Lines lost because the log was read too slowly.")
+
 # Gateway
 HTTP_REQUESTS = Counter("kefu_http_requests_total", "Requests answered.", ["route", "status"])
 HTTP_SECONDS = Histogram("kefu_http_request_seconds", "Time from request to response.", ["route"], buckets=SECONDS)

@@ -12,16 +12,24 @@ from typing import Any
 _WIDE = {0xFF10 + n: str(n) for n in range(10)}
 _WIDE.update({0xFF20: "@", 0xFF0E: ".", 0xFF0B: "+", 0xFF0D: "-", 0xFF38: "X", 0xFF58: "x"})
 
+# Each shape is looked for by itself, so that a phone beside an order number is found all the same.
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}")
-# Digits with single separators between them; letters before or after make it a tracking number.
-_DIGITS = re.compile(r"(?<![A-Za-z0-9])\+?\(?\d(?:[ ()-]{0,2}\d){6,21}(?:[ -]?[Xx](?![A-Za-z0-9]))?(?![A-Za-z0-9])")
+_ID_CARD = re.compile(r"(?<![A-Za-z0-9])\d{6}[ -]?\d{8}[ -]?\d{3}[\dXx](?![A-Za-z0-9])")
+_CARD = re.compile(
+    r"(?<![A-Za-z0-9])(?:\d{13,19}|\d{4}(?:[ -]\d{4}){2,3}(?:[ -]\d{1,4})?|\d{4}[ -]\d{6}[ -]\d{5})(?![A-Za-z0-9])"
+)
+_CARD_NETWORK = re.compile(r"(?:4|5[1-5]|2[2-7]|3[47]|35|6[0-9])\d+")
+_PHONES = tuple(
+    re.compile(rf"(?<!\d){shape}(?!\d)")
+    for shape in (
+        r"(?:(?:\+|00)?86[ -]?)?1[3-9]\d([ -]?)\d{4}\1\d{4}",  # mainland mobile
+        r"\+\d(?:[ ()-]{0,2}\d){7,14}",  # international
+        r"\(?0\d{2,3}(?:\) ?|[ -])\d{7,8}",  # mainland landline: bare digits could be anything else
+        r"(?:1[ -])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[ -])[2-9]\d{2}[ -]\d{4}",  # North America
+    )
+)
 _ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _ID_CHECK = "10X98765432"
-_CN_MOBILE = re.compile(r"(?:0{0,2}86)?(1[3-9]\d{9})")
-# Shapes with their separators: the bare digits could as well be a number of an order or a date.
-_CN_LANDLINE = re.compile(r"\(?0\d{2,3}\)?[ -]\d{7,8}")
-_NANP = re.compile(r"(?:1[ -])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[ -])[2-9]\d{2}[ -]\d{4}")
-_CARD = re.compile(r"(?:4|5[1-5]|2[2-7]|3[47]|35|6[0-9])\d+")
 
 
 def mask(text: str) -> str:
@@ -29,7 +37,10 @@ def mask(text: str) -> str:
     if not text:
         return text
     narrow = text.translate(_WIDE)
-    masked = _DIGITS.sub(_mask_digits, _EMAIL.sub("[email]", narrow))
+    masked = _EMAIL.sub("[email]", narrow)
+    masked = _CARD.sub(_mask_card, _ID_CARD.sub(_mask_id_card, masked))
+    for phone in _PHONES:
+        masked = phone.sub(_keep_last_four, masked)
     return text if masked == narrow else masked
 
 
@@ -44,34 +55,20 @@ def mask_all(value: Any) -> Any:
     return value
 
 
-def _mask_digits(found: "re.Match[str]") -> str:
-    raw = found.group()
-    digits = re.sub(r"[^0-9Xx]", "", raw).upper()
-    if _is_id_card(digits):
-        return "[id-card]"
-    if _is_card(digits) or _is_phone(digits, raw):
-        return "*" * (len(digits) - 4) + digits[-4:]
-    return raw
+def _keep_last_four(found: "re.Match[str]") -> str:
+    digits = re.sub(r"\D", "", found.group())
+    return "*" * (len(digits) - 4) + digits[-4:]
 
 
-def _is_id_card(digits: str) -> bool:
-    if len(digits) != 18 or not digits[:17].isdigit():
-        return False
-    return _ID_CHECK[sum(int(d) * w for d, w in zip(digits, _ID_WEIGHTS)) % 11] == digits[17]
+def _mask_id_card(found: "re.Match[str]") -> str:
+    digits = re.sub(r"[ -]", "", found.group()).upper()
+    check = _ID_CHECK[sum(int(digit) * weight for digit, weight in zip(digits[:17], _ID_WEIGHTS)) % 11]
+    return "[id-card]" if check == digits[17] else found.group()
 
 
-def _is_card(digits: str) -> bool:
-    if not 13 <= len(digits) <= 19 or not digits.isdigit() or not _CARD.fullmatch(digits):
-        return False
-    doubled = (int(d) * (2 if n % 2 else 1) for n, d in enumerate(reversed(digits)))
-    return sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0
-
-
-def _is_phone(digits: str, raw: str) -> bool:
-    if not digits.isdigit():
-        return False
-    if _CN_MOBILE.fullmatch(digits):
-        return True
-    if raw.startswith("+"):
-        return 8 <= len(digits) <= 15
-    return bool(_CN_LANDLINE.fullmatch(raw) or _NANP.fullmatch(raw))
+def _mask_card(found: "re.Match[str]") -> str:
+    digits = re.sub(r"\D", "", found.group())
+    doubled = (int(digit) * (2 if n % 2 else 1) for n, digit in enumerate(reversed(digits)))
+    passes_luhn = sum(digit - 9 if digit > 9 else digit for digit in doubled) % 10 == 0
+    is_card = len(digits) >= 13 and passes_luhn and _CARD_NETWORK.fullmatch(digits)
+    return _keep_last_four(found) if is_card else found.group()

@@ -99,6 +99,6 @@ async def load_beside(path: str, template: Agent, action_endpoint: ActionEndpoin
         await loop.run_in_executor(None, agent.processor.parse_batch, "warm-up", ["你好", "hello"])
     except (ModelUnfit, UnsafeStart):
         raise
-    except Exception as error:  # noqa: BLE001 - a broken archive fails in any way
+    except Exception as error:  # a broken archive fails in any way
         raise ModelUnfit(f"the model can't be loaded: {error.__class__.__name__}") from error
     return agent

@@ -89,7 +89,7 @@ class Inbox:
         """
         try:
             answer, events = await self._outcome(message)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the message must not block its lane for ever
+        except Exception as error:  # whatever it is, the message must not block its lane for ever
             if isinstance(error, NotMine):
                 raise
             answer, events = await self._dead_letter(message, error)
@@ -117,7 +117,7 @@ class Inbox:
                 metrics.CONFLICTS.labels(kind).inc()
             except NotMine:
                 raise
-            except Exception as error:  # noqa: BLE001 - bounded: after the last attempt it is dead-lettered
+            except Exception as error:  # bounded: after the last attempt it is dead-lettered
                 message.attempts += 1
                 fields = {"attempt": message.attempts, "message_id": message.said.message_id}
                 logger.exception("turn failed", extra={"fields": fields})
@@ -212,9 +212,7 @@ class Inbox:
             except VersionConflict:
                 continue
         self._live.check_out(said.conversation)
-        await self._insist(
-            message.mine, "kafka", self._send_dead_letter, message.record, error_class, message.attempts
-        )
+        await self._insist(message.mine, "kafka", self._send_dead_letter, message.record, error_class, message.attempts)
         metrics.TURNS.labels("dead_letter").inc()
         return write.marker, []
 

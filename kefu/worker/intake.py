@@ -12,10 +12,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Callable, Deque, Dict, List, Optional, Set
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from kefu import metrics
 from kefu.events import USER_QUERY
+from kefu.kafka import damped_errors
 from kefu.settings import KafkaSettings, WorkerSettings
 from kefu.worker.inbox import Record
 
@@ -111,8 +112,7 @@ class Intake:
                 "queued.max.messages.kbytes": MAX_FETCH_BYTES // 1024,
                 "fetch.message.max.bytes": MAX_FETCH_BYTES // 8,
                 "reconnect.backoff.max.ms": 1000,
-                "logger": logger,
-                "error_cb": self._on_error,
+                **damped_errors(),
             }
         )
 
@@ -167,7 +167,7 @@ class Intake:
                     self._commit()
             # close() revokes all partitions: what is under way is finished, and committed.
             self._consumer.close()
-        except BaseException as error:  # noqa: BLE001 - the thread's end must be seen, see `failure`
+        except BaseException as error:  # the thread's end must be seen, see `failure`
             logger.exception("intake failed")
             self.failure = error.__class__.__name__
 
@@ -181,9 +181,8 @@ class Intake:
     def _deliver(self, messages: List[Message]) -> None:
         batch = []
         for message in messages:
-            error = message.error()
-            if error is not None:
-                self._on_error(error)
+            if message.error() is not None:
+                logger.warning("poll failed", extra={"fields": {"kafka_error": message.error().name()}})
                 continue
             partition = self._partitions.get(message.partition())
             if partition is None:
@@ -273,10 +272,6 @@ class Intake:
     def _running(self, partition: Partition) -> bool:
         with self._lock:
             return len(partition.unfinished) > len(partition.finished) + partition.abandoned
-
-    @staticmethod
-    def _on_error(error: KafkaError) -> None:
-        logger.warning("kafka consumer error", extra={"fields": {"kafka_error": error.name()}})
 
 
 def _record(message: Message) -> Record:

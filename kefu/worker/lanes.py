@@ -18,7 +18,7 @@ class Lanes(Generic[Item]):
     def __init__(self, serve: Callable[[Item], Awaitable[None]]) -> None:
         self._serve = serve
         self._queues: Dict[str, Deque[Item]] = {}
-        self._tasks: Dict[str, "asyncio.Task[None]"] = {}
+        self._tasks: Dict[str, asyncio.Task[None]] = {}
 
     def put(self, conversation: str, item: Item) -> None:
         """Queue an item behind those of its conversation. Doesn't block."""

@@ -137,7 +137,7 @@ class LiveConversations:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._held: "OrderedDict[str, LiveConversation]" = OrderedDict()
+        self._held: OrderedDict[str, LiveConversation] = OrderedDict()
 
     def check_out(self, conversation: str) -> Optional[LiveConversation]:
         """Take a conversation out; whoever takes it puts it back only as the store has it."""

@@ -99,7 +99,7 @@ class TurnProcessor(MessageProcessor):
         """
         try:
             await self.run_action_extract_slots(channel, tracker)
-        except Exception as error:  # noqa: BLE001 - a remote slot validation fails in many ways
+        except Exception as error:  # a remote slot validation fails in many ways
             raise ActionFailed("action_extract_slots", error.__class__.__name__) from error
         await self._run_prediction_loop(channel, tracker)
 

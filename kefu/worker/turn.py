@@ -280,9 +280,7 @@ def _reply(event: BotUttered, seq: int, said: UserSaid, ts: int) -> Dict[str, An
     if stored.get("text"):
         reply["text"] = stored["text"]
     buttons = [{"title": b.get("title", ""), "payload": b.get("payload", "")} for b in data.get("buttons") or []]
-    buttons += [
-        {"title": b.get("title", ""), "payload": b.get("payload", "")} for b in data.get("quick_replies") or []
-    ]
+    buttons += [{"title": b.get("title", ""), "payload": b.get("payload", "")} for b in data.get("quick_replies") or []]
     if buttons:
         reply["buttons"] = buttons
     for name in ("image", "attachment", "custom"):

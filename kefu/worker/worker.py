@@ -183,7 +183,7 @@ class Worker:
         except asyncio.CancelledError:
             self._intake.abandoned(taken)
             raise
-        except BaseException:  # noqa: BLE001 - the offset must not be committed, the lane can't go on
+        except BaseException:  # the offset must not be committed, the lane can't go on
             logger.exception("worker broken")
             self._die("a message could be neither processed nor put aside")
         else:

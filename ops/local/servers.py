@@ -102,7 +102,7 @@ class Server:
     def __init__(self, directory: Path, port: int) -> None:
         self.directory = Path(directory).resolve()
         self.port = port
-        self._process: Optional["subprocess.Popen[bytes]"] = None
+        self._process: Optional[subprocess.Popen[bytes]] = None
 
     def command(self) -> List[str]:
         """Write what the server needs to its directory and return the command that runs it."""

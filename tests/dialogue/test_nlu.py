@@ -5,9 +5,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from phrases import phrases
 
 from kefu.worker.nlu.language import detect
-from phrases import phrases
 
 ROOT = Path(__file__).resolve().parents[2]
 HELD_OUT = ROOT / "tests" / "dialogue" / "nlu_heldout.yml"

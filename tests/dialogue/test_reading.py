@@ -24,7 +24,9 @@ def test_the_language_is_the_one_most_words_are_in(text: str, language: str) -> 
     assert detect(text).value == language
 
 
-@pytest.mark.parametrize("text", ["", "20260001", "😀👍", "...", "ok", "OK!", "SF1234567890", "a@b.example", "１２３４"])
+@pytest.mark.parametrize(
+    "text", ["", "20260001", "😀👍", "...", "ok", "OK!", "SF1234567890", "a@b.example", "１２３４"]
+)
 def test_a_text_that_tells_nothing_leaves_the_language_alone(text: str) -> None:
     assert detect(text) is None
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from kefu.events import UserSaid
-from kefu.worker.live import LiveConversation
 from kefu.worker.conversations import Stored
+from kefu.worker.live import LiveConversation
 from kefu.worker.turn import neutral
 from tests.worker.conftest import Chat
 

@@ -1,6 +1,6 @@
 """The tokenizer and the two entity readers of the pipeline: lists of messages in and out."""
 
-from typing import Any, Dict, List, Text
+from typing import Any, Dict, List
 
 from rasa.engine.graph import ExecutionContext, GraphComponent
 from rasa.engine.recipes.default_recipe import DefaultV1Recipe
@@ -21,11 +21,11 @@ class MixedTokenizer(Tokenizer):
     """Splits Chinese into characters and everything else into words, numbers and signs."""
 
     @staticmethod
-    def get_default_config() -> Dict[Text, Any]:
+    def get_default_config() -> Dict[str, Any]:
         """Return Rasa's own settings; there are none of ours."""
         return {"intent_tokenization_flag": False, "intent_split_symbol": "_", "token_pattern": None}
 
-    def tokenize(self, message: Message, attribute: Text) -> List[Token]:
+    def tokenize(self, message: Message, attribute: str) -> List[Token]:
         """Return the tokens of `attribute`, with the positions that they have as typed."""
         return [Token(token, start) for token, start in tokens(fold(message.get(attribute)))]
 
@@ -36,7 +36,7 @@ class _EntityReader(GraphComponent, EntityExtractorMixin):
     @classmethod
     def create(
         cls,
-        config: Dict[Text, Any],
+        config: Dict[str, Any],
         model_storage: ModelStorage,
         resource: Resource,
         execution_context: ExecutionContext,
@@ -51,7 +51,7 @@ class _EntityReader(GraphComponent, EntityExtractorMixin):
             message.set(ENTITIES, message.get(ENTITIES, []) + found, add_to_output=True)
         return messages
 
-    def read(self, text: Text) -> List[Dict[Text, Any]]:
+    def read(self, text: str) -> List[Dict[str, Any]]:
         """Return the entities in `text`."""
         raise NotImplementedError
 
@@ -60,7 +60,7 @@ class _EntityReader(GraphComponent, EntityExtractorMixin):
 class LanguageDetector(_EntityReader):
     """Gives an entity `language`, zh or en, placed on the first words that speak for it."""
 
-    def read(self, text: Text) -> List[Dict[Text, Any]]:
+    def read(self, text: str) -> List[Dict[str, Any]]:
         """Return one entity, or none where the text doesn't tell."""
         found = detect(text)
         if found is None:
@@ -72,7 +72,7 @@ class LanguageDetector(_EntityReader):
 class NumberReader(_EntityReader):
     """Gives entities `order_number`, `phone_last4` and `number`, their values digits only."""
 
-    def read(self, text: Text) -> List[Dict[Text, Any]]:
+    def read(self, text: str) -> List[Dict[str, Any]]:
         """Return the numbers in `text`."""
         return [
             {"entity": kind, "value": value, "start": start, "end": end}

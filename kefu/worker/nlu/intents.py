@@ -6,7 +6,7 @@ messages is one addition over one array; no TensorFlow, no matrices of a message
 
 import json
 import re
-from typing import Any, Dict, Iterator, List, Text
+from typing import Any, Dict, Iterator, List
 
 import numpy as np
 from rasa.engine.graph import ExecutionContext, GraphComponent
@@ -24,7 +24,7 @@ _HAN = re.compile("[\u3400-\u9fff]")
 _NOTHING = 0  # a feature that weighs nothing, so that a message without known ones has one too
 
 
-def features(words: List[Text]) -> Iterator[Text]:
+def features(words: List[str]) -> Iterator[str]:
     """Yield the features of a message: its words, pairs, triples of characters, and pieces.
 
     Digits become their count (an order number is `#8`), repeated signs and words count once.
@@ -40,7 +40,7 @@ def features(words: List[Text]) -> Iterator[Text]:
             yield from _pieces(f"<{word}>")
 
 
-def _pieces(word: Text) -> Iterator[Text]:
+def _pieces(word: str) -> Iterator[str]:
     """Yield runs of three and four letters: they forgive typing errors and endings."""
     for size in (3, 4):
         for start in range(len(word) - size + 1):
@@ -57,28 +57,28 @@ class NgramIntentClassifier(IntentClassifier, GraphComponent):
         return [Tokenizer]
 
     @staticmethod
-    def required_packages() -> List[Text]:
+    def required_packages() -> List[str]:
         """Return the packages needed to train."""
         return ["sklearn"]
 
     @staticmethod
-    def get_default_config() -> Dict[Text, Any]:
+    def get_default_config() -> Dict[str, Any]:
         """Return `C`, the inverse strength of regularisation, and how many intents to rank."""
         return {"C": 30.0, "ranking_length": 5}
 
-    def __init__(self, config: Dict[Text, Any], storage: ModelStorage, resource: Resource) -> None:
+    def __init__(self, config: Dict[str, Any], storage: ModelStorage, resource: Resource) -> None:
         """Build an untrained classifier."""
         self._config = config
         self._storage = storage
         self._resource = resource
-        self._vocabulary: Dict[Text, int] = {}
-        self._intents: List[Text] = []
+        self._vocabulary: Dict[str, int] = {}
+        self._intents: List[str] = []
         self._weights = np.zeros((1, 0), dtype=np.float32)
 
     @classmethod
     def create(
         cls,
-        config: Dict[Text, Any],
+        config: Dict[str, Any],
         model_storage: ModelStorage,
         resource: Resource,
         execution_context: ExecutionContext,
@@ -126,10 +126,10 @@ class NgramIntentClassifier(IntentClassifier, GraphComponent):
         return messages
 
     @staticmethod
-    def _bag(message: Message) -> List[Text]:
+    def _bag(message: Message) -> List[str]:
         return list(dict.fromkeys(features([token.text for token in message.get(TOKENS_NAMES[TEXT]) or []])))
 
-    def _confidences(self, bags: List[List[Text]]) -> "np.ndarray":
+    def _confidences(self, bags: List[List[str]]) -> "np.ndarray":
         """Return an array (messages, intents) of probabilities.
 
         Features never seen weigh nothing but count in the length: the stranger a message, the
@@ -153,7 +153,7 @@ class NgramIntentClassifier(IntentClassifier, GraphComponent):
     @classmethod
     def load(
         cls,
-        config: Dict[Text, Any],
+        config: Dict[str, Any],
         model_storage: ModelStorage,
         resource: Resource,
         execution_context: ExecutionContext,
