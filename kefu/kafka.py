@@ -84,6 +84,8 @@ class EventProducer:
         Args:
             topic: one of `kefu.events.TOPICS`, without the prefix.
             key: the conversation, `tenant:user`.
+            value: the record as it is sent.
+            headers: the record's, none if left out.
 
         Raises:
             QueueUnavailable: from here when the local queue is full, from the future when Kafka
