@@ -1,0 +1,182 @@
+"""The servers and the supervisor of `make run`, as real processes."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import redis as redis_client
+from confluent_kafka import Consumer, Producer
+
+from kefu.kafka import create_topics
+from kefu.settings import KafkaSettings
+from ops.local.run import _taken
+from ops.local.servers import HOST, ROOT, KafkaServer, RedisServer, free_port
+from ops.local.supervisor import Service, Supervisor
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+IGNORES_TERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+
+
+def until(condition, deadline_s=20.0):
+    """Wait for a condition; returns what it gave."""
+    end = time.monotonic() + deadline_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, "the condition did not come true in time"
+        time.sleep(0.05)
+
+
+def gone(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.fixture
+def news():
+    return []
+
+
+@pytest.fixture
+def supervisor(tmp_path, news):
+    running = Supervisor(tmp_path / "logs", news.append)
+    yield running
+    running.stop()
+
+
+def service(name="sleeper", command=SLEEP, **more):
+    return Service(name, lambda: command, lambda: "", **more)
+
+
+def test_kafka_keeps_what_it_acknowledged_when_killed(tmp_path):
+    server = KafkaServer(tmp_path, free_port())
+    try:
+        server.start()
+        server.wait_ready()
+        settings = KafkaSettings(brokers=server.brokers)
+        until(lambda: create_topics(settings))
+        producer = Producer({"bootstrap.servers": server.brokers, "acks": "all"})
+        producer.produce("user.query", b"kept", b"demo:alice")
+        assert producer.flush(20) == 0
+        server.kill()
+        server.start()
+        server.wait_ready()
+        assert read_one(server.brokers) == b"kept"
+    finally:
+        server.stop()
+
+
+def read_one(brokers):
+    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "reader", "auto.offset.reset": "earliest"})
+    try:
+        consumer.subscribe(["user.query"])
+        return until(lambda: consumer.poll(0.5), 30).value()
+    finally:
+        consumer.close()
+
+
+def test_redis_keeps_what_is_older_than_a_second_when_killed(tmp_path):
+    server = RedisServer(tmp_path, free_port())
+    try:
+        server.start()
+        server.wait_ready()
+        client = redis_client.Redis.from_url(server.url)
+        client.set("answered", "once")
+        until(lambda: client.info("persistence")["aof_pending_bio_fsync"] == 0)
+        server.kill()
+        server.start()
+        server.wait_ready()
+        assert client.get("answered") == b"once"
+    finally:
+        server.stop()
+
+
+def test_redis_refuses_rather_than_forgets(redis_server):
+    client = redis_client.Redis.from_url(redis_server.url)
+    wanted = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "everysec"}
+    assert {key: client.config_get(key)[key] for key in wanted} == wanted
+
+
+def test_what_dies_is_started_again_and_said_in_one_line(supervisor, news):
+    supervisor.start(service())
+    before = supervisor.process("sleeper").pid
+    os.kill(before, 9)
+    until(lambda: supervisor.process("sleeper").pid != before)
+    assert supervisor.process("sleeper").poll() is None
+    assert len(news) == 1
+    assert "sleeper ended with -9; starting it again in 0.5 s" in news[0]
+
+
+def test_what_keeps_dying_is_started_more_and_more_slowly(supervisor, news):
+    supervisor.start(service(command=[sys.executable, "-c", "raise SystemExit(3)"]))
+    until(lambda: len(news) == 3)
+    assert [line.split(" in ")[1].split(" s")[0] for line in news] == ["0.5", "1.0", "2.0"]
+
+
+def test_a_kill_by_a_test_lasts_as_long_as_it_asks(supervisor):
+    supervisor.start(service())
+    before = supervisor.process("sleeper")
+    began = time.monotonic()
+    supervisor.kill("sleeper", restart_after_s=1.0)
+    until(lambda: supervisor.process("sleeper") is not before)
+    assert time.monotonic() - began >= 1.0
+
+
+def test_what_ignores_sigterm_is_killed_after_its_grace(supervisor, tmp_path, news):
+    supervisor.start(service("stubborn", [sys.executable, "-c", IGNORES_TERM], grace_s=0.5))
+    log = tmp_path / "logs/stubborn.log"
+    until(lambda: log.exists() and "up" in log.read_text())
+    pid = supervisor.process("stubborn").pid
+    supervisor.stop()
+    assert gone(pid)
+    assert any("did not stop within" in line for line in news)
+
+
+def test_children_die_when_the_supervisor_is_killed(tmp_path):
+    code = f"""
+import sys, time
+from pathlib import Path
+from ops.local.supervisor import Service, Supervisor
+s = Supervisor(Path({str(tmp_path)!r}))
+s.start(Service("child", lambda: {SLEEP!r}, lambda: ""))
+print(s.process("child").pid, flush=True)
+time.sleep(600)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT)
+    with parent:
+        child = int(parent.stdout.readline())
+        assert not gone(child)
+        parent.kill()
+    until(lambda: gone(child))
+
+
+def test_children_are_out_of_reach_of_the_terminals_ctrl_c(supervisor):
+    supervisor.start(service())
+    assert os.getpgid(supervisor.process("sleeper").pid) != os.getpgid(0)
+
+
+def test_a_taken_port_is_told_with_its_holder_and_its_variable(monkeypatch):
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    with socket.socket() as other:
+        other.bind((HOST, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        (line,) = _taken({"KEFU_REDIS_PORT": port})
+    assert f"port {port} is taken by" in line
+    assert f"process {os.getpid()}" in line
+    assert "set KEFU_REDIS_PORT" in line
+
+
+def test_a_server_that_is_given_needs_no_port(monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "redis://elsewhere:6379/0")
+    with socket.socket() as other:
+        other.bind((HOST, 0))
+        other.listen()
+        assert _taken({"KEFU_REDIS_PORT": other.getsockname()[1]}) == []

@@ -1,0 +1,97 @@
+"""The parts of ops/local/setup.py that need no network."""
+
+import hashlib
+import os
+import stat
+
+import pytest
+
+from ops.local import setup
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """A folder with two jars, and the list of their sums."""
+    folder = tmp_path / "libs"
+    folder.mkdir()
+    for name in ("a.jar", "b.jar"):
+        (folder / name).write_text(name)
+    sums = tmp_path / "jars.sha256"
+    sums.write_text("".join(f"{hashlib.sha256(n.encode()).hexdigest()}  {n}\n" for n in ("a.jar", "b.jar")))
+    return folder, sums
+
+
+@pytest.fixture
+def local(tmp_path, monkeypatch):
+    monkeypatch.setattr(setup, "LOCAL", tmp_path / ".local")
+    monkeypatch.setattr(setup, "ROOT", tmp_path)
+    return tmp_path
+
+
+def pyenv_with(home, *versions):
+    for version in versions:
+        binary = home / ".pyenv/versions" / version / "bin/uv"
+        binary.parent.mkdir(parents=True)
+        binary.write_text("#!/bin/sh\nexit 0\n")
+        binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
+
+
+def test_jars_as_listed_are_right(listed):
+    assert setup.wrong_jars(*listed) == []
+
+
+def test_a_changed_a_missing_and_an_extra_file_are_named(listed):
+    folder, sums = listed
+    (folder / "a.jar").write_text("changed")
+    (folder / "b.jar").unlink()
+    (folder / "extra.class").write_text("")
+    assert setup.wrong_jars(folder, sums) == ["a.jar", "b.jar", "extra.class"]
+
+
+def test_a_stamp_is_fresh_until_an_input_changes(local):
+    source = local / "config.yml"
+    source.write_text("one")
+    setup.Stamp("model", [source]).write()
+    assert setup.Stamp("model", [source]).fresh()
+    source.write_text("two")
+    assert not setup.Stamp("model", [source]).fresh()
+
+
+def test_a_renamed_input_is_a_change(local):
+    (local / "a.yml").write_text("one")
+    setup.Stamp("model", [local / "a.yml"]).write()
+    (local / "a.yml").rename(local / "b.yml")
+    assert not setup.Stamp("model", [local / "b.yml"]).fresh()
+
+
+def test_pyenvs_newest_version_comes_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / ".pyenv"))
+    pyenv_with(tmp_path, "3.9.18", "3.12.1", "3.10.13")
+    own = [path for path in setup._pyenv("uv") if tmp_path in path.parents]
+    assert [path.parts[-3] for path in own] == ["3.12.1", "3.10.13", "3.9.18"]
+
+
+def test_the_systems_authorities_are_trusted_unless_told_otherwise(monkeypatch):
+    monkeypatch.setattr(os, "environ", {"REQUESTS_CA_BUNDLE": "of-the-company.pem"})
+    setup.trust_system()
+    assert os.environ["UV_SYSTEM_CERTS"] == "true"
+    assert os.environ["REQUESTS_CA_BUNDLE"] == "of-the-company.pem"
+
+
+def test_a_failure_says_what_to_do(capsys):
+    with pytest.raises(setup.StepFailed, match="ended with 1: look at the cable"):
+        setup._run(["false"], "look at the cable")
+
+
+def test_a_failure_that_passes_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(setup.time, "sleep", lambda _: None)
+    mark = tmp_path / "mark"
+    setup._run(["sh", "-c", f"test -e {mark} || {{ touch {mark}; exit 1; }}"], "", tries=2)
+
+
+def test_the_first_failure_of_steps_at_once_is_raised():
+    def fail():
+        raise setup.StepFailed("no disk")
+
+    with pytest.raises(setup.StepFailed, match="no disk"):
+        setup.together([fail, lambda: None])
