@@ -57,7 +57,7 @@ def configure(process: str, level: int = logging.INFO) -> None:
     """Send every logger of this process through one JSON handler. Replaces what is there."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(process))
-    lines: "queue.Queue[logging.LogRecord]" = queue.Queue(MAX_WAITING_LINES)
+    lines: queue.Queue[logging.LogRecord] = queue.Queue(MAX_WAITING_LINES)
     listener = logging.handlers.QueueListener(lines, handler)
     listener.start()
     atexit.register(listener.stop)

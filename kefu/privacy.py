@@ -62,7 +62,7 @@ def _keep_last_four(found: "re.Match[str]") -> str:
 
 def _mask_id_card(found: "re.Match[str]") -> str:
     digits = re.sub(r"[ -]", "", found.group()).upper()
-    check = _ID_CHECK[sum(int(digit) * weight for digit, weight in zip(digits[:17], _ID_WEIGHTS)) % 11]
+    check = _ID_CHECK[sum(int(digit) * weight for digit, weight in zip(digits[:17], _ID_WEIGHTS, strict=True)) % 11]
     return "[id-card]" if check == digits[17] else found.group()
 
 

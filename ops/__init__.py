@@ -1,0 +1,1 @@
+"""What runs Kefu: its requirements, and the means to run all of it on one machine."""

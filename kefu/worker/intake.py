@@ -78,6 +78,8 @@ class Intake:
         """Prepare; connects at `start`.
 
         Args:
+            kafka: where to connect, and the topics' prefix.
+            worker: how much to take at a time and to have in flight.
             receive: called in the loop with each poll; must not block.
             hold: whether to take nothing for now (the store is away).
             dropped: called in the loop with partitions that are no longer this worker's.

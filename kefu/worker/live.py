@@ -101,6 +101,7 @@ class LiveConversation:
         """Return what stands for all but the last TURNS_KEPT turns, None while there is room.
 
         Args:
+            domain: the one the conversation is replayed with.
             new_events: how many of the tracker's events belong to the turn under way.
         """
         if len(self.turn_sizes) < TURNS_BEFORE_TRIM:

@@ -151,7 +151,7 @@ class TurnRunner:
         if message:
             data = {key: value for key, value in message.items() if key not in ("text", "metadata", "id")}
             events.append(BotUttered(message.get("text"), data, {"utter_action": name}))
-        return events + [ActionExecuted("action_listen")]
+        return [*events, ActionExecuted("action_listen")]
 
 
 class _Turn:

@@ -99,7 +99,7 @@ async def test_the_same_message_sent_three_times_is_answered_once(stack, client)
 
 async def test_200_conversations_survive_a_killed_worker(stack, client):
     """1,000 messages, kill -9 in the middle: 1,000 answers, alice's side effects once each."""
-    customers = crowd(stack, client, 199) + [known_customer(client, "customer-003", stack.token_secret)]
+    customers = [*crowd(stack, client, 199), known_customer(client, "customer-003", stack.token_secret)]
     own = shop_row(stack, "SELECT number FROM orders WHERE customer_id = 'customer-003'")[0][0]
     asks = tuple(text.replace("20260001", own) for text in TEXTS)
     before = inquiries(stack)
@@ -107,7 +107,7 @@ async def test_200_conversations_survive_a_killed_worker(stack, client):
     assert heard == 0
 
     async def kill():
-        while sum(len(customer.accepted) for customer in customers) < 300:
+        while sum(len(customer.accepted) for customer in customers) < 300:  # noqa: ASYNC110 - many add to it
             await asyncio.sleep(0.01)
         stack.kill("worker")
 

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Awaitable, Callable, Dict, List
+from typing import Any, Awaitable, Callable, Dict, List, Optional
 
 import pytest
 import pytest_asyncio
@@ -90,7 +90,7 @@ class Chat:
         self.live = LiveConversation.restore("demo:alice", agent.domain, _nothing())
         self.sent = 0
 
-    async def say(self, text: str = None, payload: str = None, **fields: Any) -> Outcome:
+    async def say(self, text: Optional[str] = None, payload: Optional[str] = None, **fields: Any) -> Outcome:
         """Run one message and take its outcome as stored."""
         self.sent += 1
         said = UserSaid("demo", "alice", f"m{self.sent}", text=text, payload=payload, identified=True, **fields)

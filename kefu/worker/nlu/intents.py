@@ -98,7 +98,7 @@ class NgramIntentClassifier(IntentClassifier, GraphComponent):
         known = sorted(set().union(*bags))
         self._vocabulary = {feature: index for index, feature in enumerate(known, start=_NOTHING + 1)}
         rows = [(row, self._vocabulary[feature], len(bag) ** -0.5) for row, bag in enumerate(bags) for feature in bag]
-        row, column, value = zip(*rows)
+        row, column, value = zip(*rows, strict=True)
         shape = (len(examples), len(known) + 1)
         model = LogisticRegression(
             C=self._config["C"],
@@ -119,7 +119,7 @@ class NgramIntentClassifier(IntentClassifier, GraphComponent):
             return messages
         confidences = self._confidences([self._bag(message) for message in messages])
         best_first = np.argsort(-confidences, axis=1)[:, : self._config["ranking_length"]]
-        for message, order, row in zip(messages, best_first.tolist(), confidences.tolist()):
+        for message, order, row in zip(messages, best_first.tolist(), confidences.tolist(), strict=True):
             ranking = [{"name": self._intents[at], "confidence": row[at]} for at in order]
             message.set(INTENT, ranking[0], add_to_output=True)
             message.set(INTENT_RANKING_KEY, ranking, add_to_output=True)

@@ -22,7 +22,7 @@ def _folding() -> Dict[int, int]:
     table[0x3000] = 0x20
     for line in _TRADITIONAL.read_text(encoding="utf-8").splitlines():
         traditional, simplified = line.split("\t")
-        table.update(zip(map(ord, traditional), map(ord, simplified)))
+        table.update(zip(map(ord, traditional), map(ord, simplified), strict=True))
     return table
 
 

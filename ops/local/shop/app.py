@@ -134,7 +134,7 @@ def _fields(request: Request, **patterns: "re.Pattern[str]") -> list[str]:
         values = [body[name] for name in patterns]
     except (ValueError, TypeError, KeyError):
         raise Refused(400, "bad-body", f"The body must be a JSON object with {', '.join(patterns)}.") from None
-    for value, pattern in zip(values, patterns.values()):
+    for value, pattern in zip(values, patterns.values(), strict=True):
         if not isinstance(value, str) or not pattern.fullmatch(value):
             raise Refused(400, "bad-body", "A field of the body is malformed.")
     return values

@@ -39,7 +39,7 @@ def customers() -> list[dict[str, Any]]:
 
 def orders() -> list[dict[str, Any]]:
     """Return alice's five orders, bob's two, and one to four for every other customer."""
-    rows = _orders_of_alice() + [_order(6, "bob", "shipped"), _order(7, "bob", "processing")]
+    rows = [*_orders_of_alice(), _order(6, "bob", "shipped"), _order(7, "bob", "processing")]
     sequence = 10
     for n in range(3, CUSTOMERS + 1):
         for _ in range(1 + n % 4):
