@@ -4,25 +4,26 @@ A message comes in as typed; folding gives a text of the same length, so that po
 """
 
 import re
-from pathlib import Path
 from typing import Dict, List, Tuple
 
-HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+from opencc import OpenCC
+
+HAN_RANGES = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF))
+HAN = "".join(f"{chr(first)}-{chr(last)}" for first, last in HAN_RANGES)
 LATIN = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
 _TOKEN = re.compile(rf"[{LATIN}]+(?:['’][{LATIN}]+)*|\d+|[{HAN}]|[^\s\w]|\w")
-_TRADITIONAL = Path(__file__).with_name("traditional.tsv")
 
 
 def _folding() -> Dict[int, int]:
     """Return the map from full-width forms and traditional characters to their plain ones.
 
-    Source: OpenCC's TSCharacters (Apache-2.0), what Big5 and GB 2312 hold, first choice each.
+    Character by character: OpenCC's phrases would be better Chinese, but change the length.
     """
     table = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
     table[0x3000] = 0x20
-    for line in _TRADITIONAL.read_text(encoding="utf-8").splitlines():
-        traditional, simplified = line.split("\t")
-        table.update(zip(map(ord, traditional), map(ord, simplified), strict=True))
+    han = [chr(code) for first, last in HAN_RANGES for code in range(first, last + 1)]
+    simplified = OpenCC("t2s").convert("\n".join(han)).split("\n")
+    table.update((ord(old), ord(new)) for old, new in zip(han, simplified, strict=True) if old != new and len(new) == 1)
     return table
 
 
