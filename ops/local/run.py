@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -28,7 +29,7 @@ def main() -> int:
         taken = _taken(ports)
         if taken:
             return _fail("\n".join(taken))
-        return _run(Stack(DIRECTORY, ports, os.environ))
+        return _run(Stack(DIRECTORY, ports, os.environ, tell=partial(print, flush=True)))
 
 
 def _run(stack: Stack) -> int:
