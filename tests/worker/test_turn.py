@@ -29,6 +29,32 @@ async def test_an_order_is_looked_up_and_the_reply_numbered(chat, actions):
     assert "action_track_order" in actions.calls
 
 
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        ("track my order", "where is my order"),
+        ("查订单", "我的订单到哪了"),
+        ("track my order", "ok"),
+        ("查订单", "好的"),
+    ],
+)
+async def test_asking_again_within_the_form_asks_its_question_again(chat, first, again):
+    """By the real form: `rasa test` doesn't run forms, and so doesn't see what follows a refusal."""
+    await chat.say(first)
+    for _ in range(2):
+        assert said_by(chat, await chat.say(again)) == ["utter_form_continue", "utter_ask_order_number"]
+    assert said_by(chat, await chat.say("20260001")) == ["utter_order_shipped"]
+
+
+@pytest.mark.parametrize("greeting", ["hello", "你好"])
+async def test_the_button_clicked_again_within_the_form_asks_its_question_again(chat, greeting):
+    await chat.say(greeting)
+    assert said_by(chat, await chat.say(payload="/track_order")) == ["utter_ask_order_number"]
+    again = await chat.say(payload="/track_order")
+    assert said_by(chat, again) == ["utter_form_continue", "utter_ask_order_number"]
+    assert said_by(chat, await chat.say("20260001")) == ["utter_order_shipped"]
+
+
 async def test_the_answer_has_the_language_of_the_question(chat):
     assert "20260001" in texts(await chat.say("我的订单20260001到哪了"))[0]
     assert "您" in texts(await chat.say("我的订单20260001到哪了"))[0]
