@@ -1,6 +1,7 @@
 """Many customers who talk through the gateway at once, and what they must have got in the end."""
 
 import asyncio
+import sqlite3
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -8,6 +9,8 @@ from typing import Any, Dict, List
 
 import httpx
 import jwt
+
+from ops.local.stack import Stack
 
 TEXTS = ("hello", "我的订单20260001到哪了", "thanks", "where is my order 20260001?", "再见")
 
@@ -108,3 +111,9 @@ async def check_promises(customers: List[Customer]) -> None:
         assert [reply["seq"] for reply in replies] == list(range(1, len(replies) + 1))
         assert [reply["message_id"] for reply in replies] == customer.accepted
         assert set(await customer.statuses()) == {"answered"}
+
+
+def shop_rows(stack: Stack, query: str, *arguments: Any) -> List[Any]:
+    """Return what the shop's database holds."""
+    with sqlite3.connect(f"file:{stack.shop_database}?mode=ro", uri=True) as database:
+        return database.execute(query, arguments).fetchall()

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-import sqlite3
+import time
 import uuid
 
 import httpx
@@ -16,6 +16,7 @@ from tests.e2e.customers import (
     TEXTS,
     check_promises,
     known_customer,
+    shop_rows,
     wait_until_all_have_a_status,
     wait_until_answered,
 )
@@ -49,23 +50,20 @@ async def ask(client, token, text):
     return answer.json()["replies"][0]["text"]
 
 
-def shop_row(stack, query, *arguments):
-    with sqlite3.connect(f"file:{stack.shop_database}?mode=ro", uri=True) as database:
-        return database.execute(query, arguments).fetchall()
-
-
 def inquiries(stack):
-    return shop_row(stack, "SELECT count(*) FROM inquiries")[0][0]
+    return shop_rows(stack, "SELECT count(*) FROM inquiries")[0][0]
 
 
 def records_on(stack, topic, conversations):
     """Return the records of a topic that belong to these conversations, duplicates included."""
     consumer = Consumer({"bootstrap.servers": stack.settings["KAFKA_BROKERS"], "group.id": uuid.uuid4().hex})
-    partitions = [TopicPartition(topic, number) for number in consumer.list_topics(topic).topics[topic].partitions]
+    partitions = [TopicPartition(topic, number, 0) for number in consumer.list_topics(topic).topics[topic].partitions]
     ends = {p.partition: consumer.get_watermark_offsets(p)[1] for p in partitions}
-    consumer.assign([TopicPartition(topic, p.partition, 0) for p in partitions])
-    found = []
+    partitions = [p for p in partitions if ends[p.partition]]
+    consumer.assign(partitions)
+    found, deadline = [], time.monotonic() + 60
     while any(position.offset < ends[position.partition] for position in consumer.position(partitions)):
+        assert time.monotonic() < deadline, f"{topic} is not read within a minute"
         for message in consumer.consume(1000, 1.0):
             if message.error() is None and message.key().decode() in conversations:
                 found.append(message)
@@ -76,7 +74,7 @@ def records_on(stack, topic, conversations):
 @pytest.mark.parametrize("text", ["我的订单20260001到哪了", "where is my order 20260001?"])
 async def test_alice_gets_the_truth_about_her_order_and_bob_does_not(stack, client, text):
     stored = "SELECT tracking_number, carrier_zh, carrier_en FROM orders WHERE number = '20260001'"
-    tracking, *carrier = shop_row(stack, stored)[0]
+    tracking, *carrier = shop_rows(stack, stored)[0]
     hers = await ask(client, stack.token("alice"), text)
     assert tracking in hers
     assert carrier[text.isascii()] in hers
@@ -100,7 +98,7 @@ async def test_the_same_message_sent_three_times_is_answered_once(stack, client)
 async def test_200_conversations_survive_a_killed_worker(stack, client):
     """1,000 messages, kill -9 in the middle: 1,000 answers, alice's side effects once each."""
     customers = [*crowd(stack, client, 199), known_customer(client, "customer-003", stack.token_secret)]
-    own = shop_row(stack, "SELECT number FROM orders WHERE customer_id = 'customer-003'")[0][0]
+    own = shop_rows(stack, "SELECT number FROM orders WHERE customer_id = 'customer-003'")[0][0]
     asks = tuple(text.replace("20260001", own) for text in TEXTS)
     before = inquiries(stack)
     heard = len(await customers[-1].replies())
