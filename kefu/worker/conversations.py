@@ -11,15 +11,17 @@ from typing import Any, Dict, List, Optional, Sequence
 import orjson
 import redis.asyncio as aioredis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from kefu.errors import AlreadyProcessed, StoreUnavailable, VersionConflict
 from kefu.keys import REPLIES_KEPT, ConversationKeys
 from kefu.settings import CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, RedisSettings
 
-# Answers of a server that is there but can't take a write now. Source: Redis, error prefixes.
-_PASSING = ("OOM", "READONLY", "LOADING", "MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")
+# A server that is there but can't serve now: redis-py has a class for some of these answers, and
+# leaves the prefix to the others. Source: Redis, error prefixes; redis-py 4.6, EXCEPTION_CLASSES.
+_PASSING_KINDS = (OutOfMemoryError, ReadOnlyError, NoPermissionError)
+_PASSING_PREFIXES = ("MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "EXECABORT")
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS  # Rasa's events hold numpy's floats
 
@@ -181,7 +183,10 @@ class Conversations:
             pipe.eval(_WRITE, len(names), *names, *arguments)
             if self._settings.wait_replicas:
                 pipe.execute_command("WAIT", self._settings.wait_replicas, int(self._settings.timeout_s * 1000))
-            answers = await pipe.execute()
+            answers = await pipe.execute(raise_on_error=False)  # it would put words before the prefix
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
         if self._settings.wait_replicas and answers[1] < self._settings.wait_replicas:
             raise StoreUnavailable(f"{answers[1]} replicas have the write, {self._settings.wait_replicas} needed")
         return answers[0]
@@ -193,8 +198,8 @@ class Conversations:
         except (RedisConnectionError, RedisTimeoutError, asyncio.TimeoutError, OSError) as error:
             raise StoreUnavailable(error.__class__.__name__) from error
         except ResponseError as error:
-            if str(error).startswith(_PASSING):
-                raise StoreUnavailable(str(error).split(" ", 1)[0]) from error
+            if isinstance(error, _PASSING_KINDS) or str(error).startswith(_PASSING_PREFIXES):
+                raise StoreUnavailable(error.__class__.__name__) from error
             raise
         except RedisError as error:
             raise StoreUnavailable(error.__class__.__name__) from error
