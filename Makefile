@@ -19,7 +19,7 @@ run: ## set up what is missing and run everything on this machine, until Ctrl-C
 test: ## set up what is missing, check the code and run all tests
 	@$(SETUP)
 	@$(MAKE) --no-print-directory check
-	@$(QUIET) $(WORKER) -m pytest tests/worker
+	@$(QUIET) $(WORKER) -m pytest -W ignore tests/worker
 	@$(SERVICES) -m pytest
 
 .PHONY: check

@@ -18,6 +18,7 @@ from kefu import metrics
 from kefu.privacy import mask_all
 
 MAX_CONNECTIONS = 256
+MAX_ANSWER_BYTES = 256 * 1024
 FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 1.0
 # The server is there but can't serve now; 500 is an action's own failure and is not repeated.
@@ -94,7 +95,12 @@ class ActionEndpoint(EndpointConfig):
         ) as answer:
             if answer.status >= 400:
                 raise ClientResponseError(answer.status, answer.reason, await answer.content.read())
-            return mask_all(await answer.json(content_type=None))  # here the shop's data enters
+            body = await answer.content.read(MAX_ANSWER_BYTES + 1)
+            while len(body) <= MAX_ANSWER_BYTES and not answer.content.at_eof():
+                body += await answer.content.read(MAX_ANSWER_BYTES + 1 - len(body))
+            if len(body) > MAX_ANSWER_BYTES:  # Kafka takes no record of more than 1 MB
+                raise aiohttp.ClientPayloadError(f"more than {MAX_ANSWER_BYTES} bytes")
+            return mask_all(json.loads(body))  # here the shop's data enters
 
     async def close(self) -> None:
         """Close the pool."""

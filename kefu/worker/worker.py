@@ -152,7 +152,9 @@ class Worker:
             return
         parsing = asyncio.ensure_future(self._parse(texts))
         for n, (taken, said) in enumerate(readable):
-            message = Inbound(taken.record, said, taken.mine, asyncio.ensure_future(_item(parsing, n)))
+            parsed = asyncio.ensure_future(_item(parsing, n))
+            parsed.add_done_callback(_seen)
+            message = Inbound(taken.record, said, taken.mine, parsed)
             self._lanes.put(said.conversation, (taken, message))
 
     async def _parse(self, texts: List[str]) -> List[Any]:
@@ -198,6 +200,12 @@ class Worker:
     def _dropped(self, partitions: Set[int]) -> None:
         """Forget conversations that are another worker's now."""
         self._live.drop(partitions)
+
+
+def _seen(parsed: "asyncio.Future[Any]") -> None:
+    """Take note of a failure that no turn asks for, which asyncio would else log with its text."""
+    if not parsed.cancelled():
+        parsed.exception()
 
 
 async def _item(parsing: "asyncio.Future[List[Any]]", n: int) -> Dict[str, Any]:

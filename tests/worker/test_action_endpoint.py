@@ -1,0 +1,98 @@
+"""The way to the action server: a budget, retries of what passes, one key a call, bounded answers."""
+
+import asyncio
+import time
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from rasa.utils.endpoints import ClientResponseError
+
+from kefu.worker.action_endpoint import CALLS, MAX_ANSWER_BYTES, ActionCalls, ActionEndpoint
+
+pytestmark = pytest.mark.asyncio
+BODY = {"next_action": "action_track_order"}
+
+
+class Server:
+    """A real HTTP server that answers as a test says."""
+
+    def __init__(self):
+        self.answers = []
+        self.keys = []
+
+    async def handle(self, request):
+        self.keys.append(request.headers.get("Idempotency-Key"))
+        answer = self.answers.pop(0) if self.answers else web.json_response({"events": []})
+        return await answer() if callable(answer) else answer
+
+
+@pytest_asyncio.fixture
+async def server():
+    found = Server()
+    app = web.Application()
+    app.router.add_post("/webhook", found.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    found.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/webhook"
+    yield found
+    await runner.cleanup()
+
+
+@pytest_asyncio.fixture
+async def endpoint(server):
+    found = ActionEndpoint(server.url, timeout_s=1.0)
+    yield found
+    await found.close()
+
+
+async def test_a_passing_failure_is_tried_again_under_the_same_key(server, endpoint):
+    CALLS.set(ActionCalls("m1", time.monotonic() + 10))
+    server.answers = [web.Response(status=503), web.Response(status=502)]
+    assert await endpoint.request(json=BODY) == {"events": []}
+    assert server.keys == ["m1:action_track_order:0"] * 3
+
+
+async def test_the_second_call_of_an_action_has_another_key_and_a_rerun_the_same(server, endpoint):
+    for _ in range(2):
+        CALLS.set(ActionCalls("m1", time.monotonic() + 10))
+        await endpoint.request(json=BODY)
+        await endpoint.request(json=BODY)
+    assert server.keys == ["m1:action_track_order:0", "m1:action_track_order:1"] * 2
+
+
+async def test_an_actions_own_failure_is_not_repeated(server, endpoint):
+    server.answers = [web.Response(status=500)]
+    with pytest.raises(ClientResponseError):
+        await endpoint.request(json=BODY)
+    assert len(server.keys) == 1
+
+
+async def test_a_server_that_does_not_answer_is_given_up_within_the_budget(server, endpoint):
+    async def never():
+        await asyncio.sleep(30)
+
+    server.answers = [never]
+    with pytest.raises(aiohttp.ClientError):
+        await asyncio.wait_for(endpoint.request(json=BODY), 10)
+
+
+async def test_a_server_that_is_not_there_is_a_client_error():
+    endpoint = ActionEndpoint("http://127.0.0.1:1/webhook", timeout_s=0.3)
+    with pytest.raises(aiohttp.ClientError):
+        await endpoint.request(json=BODY)
+    await endpoint.close()
+
+
+async def test_an_answer_that_no_record_could_hold_is_refused(server, endpoint):
+    server.answers = [web.Response(text='"' + "x" * MAX_ANSWER_BYTES + '"')] * 20
+    with pytest.raises(aiohttp.ClientError):
+        await endpoint.request(json=BODY)
+
+
+async def test_what_the_shop_tells_is_masked_where_it_enters(server, endpoint):
+    server.answers = [web.json_response({"responses": [{"text": "call 13800001234"}]})]
+    assert await endpoint.request(json=BODY) == {"responses": [{"text": "call *******1234"}]}
