@@ -32,6 +32,10 @@ class QueueUnavailable(Retry):
     """Kafka did not acknowledge within the time given, or the local queue is full."""
 
 
+class RecordRefused(KefuError):
+    """Go on without it: Kafka will never take this record, whatever is tried."""
+
+
 class VersionConflict(KefuError):
     """Run the turn again from what is stored: the tracker has another version than was read.
 

@@ -9,32 +9,38 @@ import logging
 import threading
 import time
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from kefu import metrics
-from kefu.errors import QueueUnavailable
+from kefu.errors import QueueUnavailable, RecordRefused
 from kefu.events import TOPICS
 from kefu.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
 
 ERROR_EVERY_S = 10.0
+MAX_RECORD_BYTES = 2_000_000  # an inbox message is bounded far below; tracker events may be large
+_PERMANENT = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD)
 MAX_QUEUED_RECORDS = 100_000
 MAX_QUEUED_KBYTES = 256 * 1024
 Headers = Optional[List[Tuple[str, bytes]]]
 
 
-def damped_errors() -> Dict[str, Any]:
+def damped_errors(on_fatal: Callable[[str], None] = lambda _: None) -> Dict[str, Any]:
     """Return client settings that log each kind of error at most once in ERROR_EVERY_S.
+
+    `on_fatal` gets the name of an error after which the client is good for nothing.
 
     While a broker is away librdkafka reports every attempt to reach it, many a second.
     """
     said: Dict[str, float] = {}
 
     def on_error(error: KafkaError) -> None:
+        if error.fatal():
+            on_fatal(error.name())
         now = time.monotonic()
         if now - said.get(error.name(), -ERROR_EVERY_S) >= ERROR_EVERY_S:
             said[error.name()] = now
@@ -52,6 +58,7 @@ class EventProducer:
 
     def __init__(self, settings: KafkaSettings, timeout_s: float = 30.0) -> None:
         self._prefix = settings.topic_prefix
+        self.failure: Optional[str] = None
         self._producer = Producer(
             {
                 **settings.client_config(),
@@ -59,6 +66,7 @@ class EventProducer:
                 "enable.idempotence": True,
                 "linger.ms": 2,
                 "compression.type": "lz4",
+                "message.max.bytes": MAX_RECORD_BYTES,
                 "message.timeout.ms": int(timeout_s * 1000),
                 "queue.buffering.max.messages": MAX_QUEUED_RECORDS,
                 "queue.buffering.max.kbytes": MAX_QUEUED_KBYTES,
@@ -66,12 +74,15 @@ class EventProducer:
                 "reconnect.backoff.max.ms": 1000,
                 # murmur2, as Java clients do, so that every client finds the same partition.
                 "partitioner": "murmur2_random",
-                **damped_errors(),
+                **damped_errors(self._on_fatal),
             }
         )
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="kafka-producer", daemon=True)
         self._thread.start()
+
+    def _on_fatal(self, name: str) -> None:
+        self.failure = name  # only a new process mends it: see the probes
 
     def _serve(self) -> None:
         while not self._closing.is_set():
@@ -90,6 +101,7 @@ class EventProducer:
         Raises:
             QueueUnavailable: from here when the local queue is full, from the future when Kafka
                 did not acknowledge in time.
+            RecordRefused: from the future, when Kafka never will.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
@@ -104,9 +116,11 @@ class EventProducer:
             self._producer.produce(
                 self._prefix + topic, value, key.encode(), on_delivery=delivered, headers=headers or []
             )
-        except (BufferError, KafkaException) as error:
+        except BufferError as error:
             metrics.PRODUCE_FAILURES.labels(topic).inc()
-            raise QueueUnavailable(f"{topic}: {error.__class__.__name__}") from error
+            raise QueueUnavailable(f"{topic}: the local queue is full") from error
+        except KafkaException as error:
+            _settle(done, topic, error.args[0])
         return done
 
     def close(self, timeout_s: float = 10.0) -> int:
@@ -126,6 +140,8 @@ def _settle(done: "asyncio.Future[None]", topic: str, error: Optional[KafkaError
         return
     if error is None:
         done.set_result(None)
+    elif error.code() in _PERMANENT:
+        done.set_exception(RecordRefused(f"{topic}: {error.name()}"))
     else:
         done.set_exception(QueueUnavailable(f"{topic}: {error.name()}"))
 
@@ -142,7 +158,11 @@ def create_topics(settings: KafkaSettings, timeout_s: float = 30.0) -> Dict[str,
             settings.topic_prefix + name,
             num_partitions=settings.partitions,
             replication_factor=settings.replication,
-            config={"retention.ms": str(kept_ms), "min.insync.replicas": str(max(1, settings.replication - 1))},
+            config={
+                "retention.ms": str(kept_ms),
+                "min.insync.replicas": str(max(1, settings.replication - 1)),
+                "max.message.bytes": str(MAX_RECORD_BYTES + 100_000),
+            },
         )
         for name, kept_ms in TOPICS.items()
     ]

@@ -33,8 +33,7 @@ class TurnAgent(Agent):
         """Return the store itself: Rasa's FailSafeTrackerStore would answer from memory."""
         if store is None:
             raise UnsafeStart("no tracker store: Rasa would keep conversations in memory")
-        store.domain = domain
-        return store
+        return store  # its domain changes when this agent is taken, not while it is checked
 
     @classmethod
     def around(cls, model: LoadedModel, template: Agent, action_endpoint: ActionEndpoint) -> "TurnAgent":

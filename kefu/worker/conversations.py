@@ -6,7 +6,7 @@ marker, replies and the hint that wakes the gateway. See ops/decisions/0003 for 
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Tuple
 
 import orjson
 import redis.asyncio as aioredis
@@ -30,7 +30,10 @@ _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS  # Rasa's events ho
 # and of the marker in s, replies kept, then each reply's seq and JSON.
 _WRITE = """
 local marker = redis.call('GET', KEYS[4])
-if marker then return {2, marker} end
+if marker then
+  redis.call('EXPIRE', KEYS[4], ARGV[9])  -- a write, so that WAIT has something to wait for
+  return {2, marker}
+end
 local found = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
 if found ~= tonumber(ARGV[1]) then return {1, found} end
 if ARGV[6] ~= '' then
@@ -122,7 +125,16 @@ class Conversations:
     async def marker(self, conversation: str, message_id: str) -> Optional[bytes]:
         """Return the outcome of a message, None if it has not been processed."""
         key = self.keys(conversation).marker(message_id)
-        return await self._ask(lambda: self._redis.get(key))
+        found = await self._ask(lambda: self._redis.get(key))
+        if found is not None and self._settings.wait_replicas:
+            await self._ask(lambda: self._replicated("EXPIRE", key, MARKER_LIFETIME_S))
+        return found
+
+    async def position(self, conversation: str) -> Tuple[int, int]:
+        """Return version and last sequence number, whatever else the state holds."""
+        state = self.keys(conversation).state
+        version, seq = await self._ask(lambda: self._redis.hmget(state, "version", "seq"))
+        return int(version or 0), int(seq or 0)
 
     async def load(self, conversation: str) -> Stored:
         """Return the whole state in one round trip, from the master."""
@@ -156,7 +168,7 @@ class Conversations:
         """
         keys = self.keys(conversation)
         names = (keys.state, keys.turns, keys.replies, keys.marker(turn.message_id), keys.hint)
-        kind, found = await self._ask(lambda: self._eval(names, turn.arguments()))
+        kind, found = await self._ask(lambda: self._replicated("EVAL", _WRITE, len(names), *names, *turn.arguments()))
         if kind == 2:
             raise AlreadyProcessed(found)
         if kind == 1:
@@ -178,9 +190,10 @@ class Conversations:
         """Close the connections."""
         await self._redis.close()
 
-    async def _eval(self, names: Sequence[str], arguments: List[Any]) -> Any:
+    async def _replicated(self, *command: Any) -> Any:
+        """Run a write, and WAIT where the settings ask for it, on one connection."""
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.eval(_WRITE, len(names), *names, *arguments)
+            pipe.execute_command(*command)
             if self._settings.wait_replicas:
                 pipe.execute_command("WAIT", self._settings.wait_replicas, int(self._settings.timeout_s * 1000))
             answers = await pipe.execute(raise_on_error=False)  # it would put words before the prefix

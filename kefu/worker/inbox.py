@@ -12,7 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Awaitable, Callable, Dict, List, Tuple
 
 from kefu import metrics
-from kefu.errors import AlreadyProcessed, PoisonMessage, QueueUnavailable, StoreUnavailable, VersionConflict
+from kefu.errors import (
+    AlreadyProcessed,
+    PoisonMessage,
+    QueueUnavailable,
+    RecordRefused,
+    StoreUnavailable,
+    VersionConflict,
+)
 from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, AnswerGenerated, DialogueEvent, UserSaid, decode, encode
 from kefu.kafka import EventProducer
 from kefu.privacy import mask
@@ -22,6 +29,7 @@ from kefu.worker.turn import Outcome, TurnRunner
 
 logger = logging.getLogger(__name__)
 
+INTERNAL_ERROR = "internal_error"
 FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 5.0
 LIVE_IDLE_S = 30 * 60  # a live tracker older than this is read again: the store's own expiry may have come
@@ -46,6 +54,7 @@ class Inbound:
     Attributes:
         mine: whether this worker still owns the partition; a turn is not begun or repeated otherwise.
         parsed: NLU's result, which is made for the whole poll.
+        begun: when it came to the head of its lane; its deadline counts from here.
     """
 
     record: Record
@@ -54,6 +63,7 @@ class Inbound:
     parsed: "asyncio.Future[Dict[str, Any]]"
     attempts: int = 0
     taken: float = field(default_factory=time.monotonic)
+    begun: float = field(default_factory=time.monotonic)
 
 
 class NotMine(Exception):
@@ -87,6 +97,7 @@ class Inbox:
         Raises:
             NotMine: the partition was taken away; nothing more is to be done here.
         """
+        message.begun = time.monotonic()
         try:
             answer, events = await self._outcome(message)
         except Exception as error:  # whatever it is, the message must not block its lane for ever
@@ -135,7 +146,7 @@ class Inbox:
         runner = self.runner  # one model for the whole turn, whatever is swapped meanwhile
         live = await self._take(message, runner)
         async with self._running:
-            outcome = await runner.run(live, said, message.parsed)
+            outcome = await runner.run(live, said, message.parsed, message.begun)
         return await self._store(message, outcome)
 
     async def _take(self, message: Inbound, runner: TurnRunner) -> LiveConversation:
@@ -155,6 +166,10 @@ class Inbox:
         conversation = message.said.conversation
         try:
             await self._insist(message.mine, "redis", self._conversations.write, conversation, write)
+        except AlreadyProcessed as found:
+            if found.marker != write.marker:
+                raise
+            # Sent again after a time-out, the write has found itself: it had happened.
         except VersionConflict as conflict:
             if conflict.found > conflict.expected:
                 raise
@@ -163,7 +178,8 @@ class Inbox:
         if outcome.snapshot is not None:
             live.trim(outcome.snapshot, self.runner.processor.domain, len(outcome.events))
         live.written(write)
-        self._live.put_back(live)
+        if message.mine():  # else another worker goes on, and this tracker would be stale when it comes back
+            self._live.put_back(live)
         metrics.TURN_SECONDS.labels("store").observe(time.monotonic() - started)
         metrics.TURNS.labels(outcome.answer.status).inc()
         return write.marker, write.events
@@ -186,6 +202,9 @@ class Inbox:
         metrics.TURNS.labels("repeated").inc()
         answer = decode(marker, AnswerGenerated)
         said = message.said
+        if answer.reason == INTERNAL_ERROR:
+            # Whoever marked it may have died before the dead letter was out.
+            await self._put_aside(message, INTERNAL_ERROR)
         events = await self._insist(
             message.mine,
             "redis",
@@ -200,10 +219,9 @@ class Inbox:
         said = message.said
         error_class = getattr(error, "error_class", error.__class__.__name__)
         while True:
-            stored = await self._insist(message.mine, "redis", self._conversations.load, said.conversation)
-            live = LiveConversation(said.conversation, None, stored.version, stored.seq)  # type: ignore[arg-type]
-            refusal = self.runner.refusal(live, said, "internal_error")
-            write = refusal.write
+            version, seq = await self._insist(message.mine, "redis", self._conversations.position, said.conversation)
+            live = LiveConversation(said.conversation, None, version, seq)  # type: ignore[arg-type]
+            write = self.runner.refusal(live, said, INTERNAL_ERROR).write
             try:
                 await self._insist(message.mine, "redis", self._conversations.write, said.conversation, write)
                 break
@@ -212,9 +230,13 @@ class Inbox:
             except VersionConflict:
                 continue
         self._live.check_out(said.conversation)
-        await self._insist(message.mine, "kafka", self._send_dead_letter, message.record, error_class, message.attempts)
+        await self._put_aside(message, error_class)
         metrics.TURNS.labels("dead_letter").inc()
         return write.marker, []
+
+    async def _put_aside(self, message: Inbound, error_class: str) -> None:
+        attempts = max(1, message.attempts)
+        await self._insist(message.mine, "kafka", self._send_dead_letter, message.record, error_class, attempts)
 
     async def _send_dead_letter(self, record: Record, error_class: str, attempts: int) -> None:
         headers = [
@@ -240,7 +262,9 @@ class Inbox:
         async def send_all() -> None:
             sent = [self._producer.send(topic, said.conversation, value) for topic, value in records]
             for done in await asyncio.gather(*sent, return_exceptions=True):
-                if isinstance(done, BaseException):
+                if isinstance(done, RecordRefused):
+                    logger.error("record refused by Kafka", extra={"fields": {"message_id": said.message_id}})
+                elif isinstance(done, BaseException):
                     raise done
 
         started = time.monotonic()

@@ -40,6 +40,11 @@ class Partition:
     committed: Optional[int] = None
     abandoned: int = 0
 
+    @property
+    def load(self) -> int:
+        """How many messages are taken and neither done with nor abandoned."""
+        return len(self.unfinished) - len(self.finished) - self.abandoned
+
     def take(self, offset: int) -> None:
         """Note a message taken."""
         self.unfinished.append(offset)
@@ -94,7 +99,7 @@ class Intake:
         self._partitions: Dict[int, Partition] = {}
         self._lock = threading.Lock()
         self._inflight = 0
-        self._paused = False
+        self._paused: Set[int] = set()  # only the intake's thread uses it
         self._stopping = threading.Event()
         self._thread: Optional[threading.Thread] = None
         self.failure: Optional[str] = None
@@ -201,12 +206,23 @@ class Intake:
         self._loop.call_soon_threadsafe(self._receive, batch)
 
     def _pause_or_resume(self) -> None:
-        """Take nothing while the store is away or too much is under way; go on at half of it."""
-        wanted = self._hold() or self._inflight >= self._limit or (self._paused and self._inflight > self._limit // 2)
-        if wanted == self._paused:
-            return
-        assignment = self._consumer.assignment()
-        (self._consumer.pause if wanted else self._consumer.resume)(assignment)
+        """Pause the partitions that hold too much, all while asked to hold; go on at half of it.
+
+        By partition, so that one customer's slow lane stops nobody on other partitions.
+        """
+        with self._lock:
+            load = {number: partition.load for number, partition in self._partitions.items()}
+        limit = max(self._poll_messages, self._limit // max(1, len(load)))
+        hold = self._hold()
+        wanted = {
+            number
+            for number, held in load.items()
+            if hold or held >= limit or (number in self._paused and held > limit // 2)
+        }
+        if wanted - self._paused:
+            self._consumer.pause([TopicPartition(self._topic, number) for number in wanted - self._paused])
+        if self._paused - wanted:
+            self._consumer.resume([TopicPartition(self._topic, number) for number in self._paused - wanted])
         self._paused = wanted
 
     def _commit(self, only: Optional[Set[int]] = None, wait: bool = False) -> None:
@@ -235,8 +251,6 @@ class Intake:
             for partition in partitions:
                 self._partitions[partition.partition] = Partition(partition.partition)
         consumer.incremental_assign(partitions)
-        if self._paused:
-            consumer.pause(partitions)
         self.connected = True
         logger.info("partitions assigned", extra={"fields": {"partitions": [p.partition for p in partitions]}})
 
@@ -258,6 +272,7 @@ class Intake:
         logger.warning("partitions lost", extra={"fields": {"partitions": sorted(numbers)}})
 
     def _forget(self, numbers: Set[int]) -> None:
+        self._paused -= numbers
         with self._lock:
             for number in numbers:
                 partition = self._partitions.pop(number, None)
@@ -273,7 +288,7 @@ class Intake:
 
     def _running(self, partition: Partition) -> bool:
         with self._lock:
-            return len(partition.unfinished) > len(partition.finished) + partition.abandoned
+            return partition.load > 0
 
 
 def _record(message: Message) -> Record:

@@ -26,7 +26,7 @@ from kefu.worker.conversations import Stored, TurnWrite
 
 TURNS_KEPT = 100  # of a conversation in Redis and in memory. Source: DESIGN.md, Redis
 TURNS_BEFORE_TRIM = 150  # trimming costs a replay, so it is done for fifty turns at once
-WRITES_REMEMBERED = 100  # to write again what a failed-over Redis lost
+WRITES_REMEMBERED = 8  # to write again what a failed-over Redis lost
 
 
 def build_tracker(conversation: str, domain: Domain, events: List[Event]) -> DialogueStateTracker:

@@ -112,6 +112,7 @@ class TurnProcessor(MessageProcessor):
         goes_on = await super()._run_action(guarded, tracker, output_channel, nlg, prediction)  # type: ignore[arg-type]
         if guarded.failure is not None:
             raise ActionFailed(action.name(), guarded.failure.__class__.__name__) from guarded.failure
+        output_channel.checkpoint = len(tracker.events)  # type: ignore[attr-defined]
         await asyncio.sleep(0)  # let other conversations of the poll move on between two actions
         return goes_on
 

@@ -30,6 +30,7 @@ HOLDING_REPLY = "utter_holding"
 PAYLOAD_NOT_OFFERED = "payload_not_offered"
 # Of the deadline, this much is kept for storing and answering after Rasa had its time.
 RESERVED_S = 0.5
+HEARING_S = 0.4  # out of what is reserved: the message must get on the tracker, however late it is
 
 
 class ReplyChannel(CollectingOutputChannel):
@@ -76,7 +77,7 @@ def was_offered(live: LiveConversation, payload: str) -> bool:
         button.get("payload") == payload
         for event in live.tracker.events
         if type(event) is BotUttered
-        for button in event.data.get("buttons") or []
+        for button in [*(event.data.get("buttons") or []), *(event.data.get("quick_replies") or [])]
     )
 
 
@@ -93,11 +94,20 @@ class TurnRunner:
         """The id of the model that this runner serves."""
         return self.processor.model_metadata.model_id
 
-    async def run(self, live: LiveConversation, said: UserSaid, parsed: "asyncio.Future[Dict[str, Any]]") -> Outcome:
-        """Run a message through Rasa. Mutates `live`, which is good for nothing if this raises."""
+    async def run(
+        self, live: LiveConversation, said: UserSaid, parsed: "asyncio.Future[Dict[str, Any]]", begun: float
+    ) -> Outcome:
+        """Run a message through Rasa. Mutates `live`, which is good for nothing if this raises.
+
+        Args:
+            live: the conversation, as the store has it.
+            said: the message.
+            parsed: what NLU makes of it.
+            begun: of the monotonic clock, in s; the deadline counts from here.
+        """
         if said.payload is not None and not was_offered(live, said.payload):
             return self.refusal(live, said, PAYLOAD_NOT_OFFERED)
-        turn = _Turn(self, live, said, time.monotonic() + self._budget_s)
+        turn = _Turn(self, live, said, begun + self._budget_s)
         await turn.run(parsed)
         return self._outcome(turn)
 
@@ -218,7 +228,7 @@ class _Turn:
         processor, tracker = self.runner.processor, self.live.tracker
         tracker.model_id = processor.model_metadata.model_id
         tracker.assistant_id = processor.model_metadata.assistant_id
-        await self._within_deadline(processor.start_session_if_due(tracker, self.channel))
+        await asyncio.wait_for(processor.start_session_if_due(tracker, self.channel), HEARING_S)
         parse_data = self.parse_data
         heard = UserUttered(
             self.said.text or self.said.payload,
@@ -256,7 +266,8 @@ class _Turn:
         domain = self.runner.processor.domain
         done = list(self.live.tracker.events)[: self.channel.checkpoint]
         self.live.tracker = build_tracker(self.live.conversation, domain, done)
-        await self._say(reply)
+        if not self.live.tracker.is_paused():  # a person has the conversation
+            await self._say(reply)
 
     async def _say(self, reply: str) -> None:
         for event in await self.runner.utter(reply, self):

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Dict, List, Optional, Set
 
@@ -15,7 +16,7 @@ from kefu.health import HealthServer
 from kefu.kafka import EventProducer
 from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
 from kefu.worker.action_endpoint import ActionEndpoint
-from kefu.worker.agent import TurnAgent, load_beside
+from kefu.worker.agent import ModelUnfit, TurnAgent, load_beside
 from kefu.worker.conversations import Conversations
 from kefu.worker.inbox import Inbound, Inbox, NotMine, read
 from kefu.worker.intake import Intake, Taken
@@ -27,6 +28,8 @@ from kefu.worker.turn import TurnRunner, neutral
 logger = logging.getLogger(__name__)
 
 BATCH_NAME = "kefu-poll"
+MAX_BATCHES = 8  # polls that wait for NLU; beyond it, texts would be understood after their turns have ended
+NLU_STUCK_S = 60.0
 
 
 class Worker:
@@ -42,6 +45,8 @@ class Worker:
         self._health = HealthServer(settings.host, settings.health_port, self.missing, self.stuck)
         self._swapping = asyncio.Lock()
         self._draining = False
+        self._swap_waits = False
+        self._batches: List[float] = []  # when each poll that NLU works on began, oldest first
 
     async def start(self, rasa_agent: Agent) -> TurnAgent:
         """Take over from the agent that Rasa loaded, and begin to take messages.
@@ -54,6 +59,7 @@ class Worker:
         model = _loaded(rasa_agent)
         self.agent = TurnAgent.around(model, rasa_agent, self._endpoint)
         self._conversations = Conversations(self._redis)
+        self.agent.tracker_store.domain = self.agent.domain
         self.agent.tracker_store.serve_worker(self._conversations)  # type: ignore[attr-defined]
         self._producer = EventProducer(self._kafka)
         self._live = LiveConversations(self._settings.live_trackers)
@@ -92,10 +98,28 @@ class Worker:
         """Serve another model from the next turn on; raises ModelUnfit and keeps the old one."""
         async with self._swapping:
             agent = await load_beside(path, self.agent, self._endpoint)
-            self._inbox.runner = agent.runner(self._settings.turn_deadline_s)
-            self.agent = agent
+            await self._between_two_polls()
+            try:
+                self._take(agent)
+            finally:
+                self._swap_waits = False
             logger.info("model swapped", extra={"fields": {"model": agent.model_id}})
             return agent
+
+    async def _between_two_polls(self) -> None:
+        """Take nothing more, and wait for what is under way: no turn may see two models."""
+        self._swap_waits = True
+        deadline = time.monotonic() + self._settings.drain_s
+        while self._intake.inflight:
+            if time.monotonic() > deadline:
+                self._swap_waits = False
+                raise ModelUnfit("the worker is too busy to swap now: try again")
+            await asyncio.sleep(0.02)
+
+    def _take(self, agent: TurnAgent) -> None:
+        agent.tracker_store.domain = agent.domain
+        self.agent = agent
+        self._inbox.runner = agent.runner(self._settings.turn_deadline_s)
 
     def missing(self) -> List[str]:
         """Return what keeps the worker from being ready."""
@@ -112,14 +136,17 @@ class Worker:
 
     def stuck(self) -> List[str]:
         """Return what only a restart can mend."""
-        failure = self._intake.failure if self._intake else None
-        return [f"intake: {failure}"] if failure else []
+        if self._intake is None:
+            return []
+        found = [("intake", self._intake.failure), ("producer", self._producer.failure)]
+        late = self._batches and time.monotonic() - self._batches[0] > NLU_STUCK_S
+        return [f"{name}: {failure}" for name, failure in found if failure] + (["nlu"] if late else [])
 
     def _runner(self) -> TurnRunner:
         return self.agent.runner(self._settings.turn_deadline_s)
 
     def _hold(self) -> bool:
-        return self._inbox.store_away
+        return self._inbox.store_away or self._swap_waits or len(self._batches) >= MAX_BATCHES
 
     async def _watch_store(self) -> None:
         """Notice that Redis has gone, or is back, while nothing else asks it."""
@@ -133,8 +160,8 @@ class Worker:
                 if not self._inbox.store_away:
                     logger.warning("redis is away", extra={"fields": {"error": error.__class__.__name__}})
                 self._inbox.store_away = True
-            if self._intake.failure:
-                self._die("intake failed")
+            if self.stuck():
+                self._die(", ".join(self.stuck()))
             await asyncio.sleep(0.5)
 
     def _receive(self, batch: List[Taken]) -> None:
@@ -159,6 +186,14 @@ class Worker:
 
     async def _parse(self, texts: List[str]) -> List[Any]:
         """Return parse data of each text; one that breaks NLU gets its exception, the others their data."""
+        began = time.monotonic()
+        self._batches.append(began)
+        try:
+            return await self._parse_batch(texts)
+        finally:
+            self._batches.remove(began)
+
+    async def _parse_batch(self, texts: List[str]) -> List[Any]:
         loop = asyncio.get_running_loop()
         processor = self.agent.processor
         try:
@@ -187,6 +222,9 @@ class Worker:
             raise
         except BaseException:  # the offset must not be committed, the lane can't go on
             logger.exception("worker broken")
+            # Its lane must not go on with the next message, and the drain must not wait for this one.
+            taken.partition.mine = False
+            self._intake.abandoned(taken)
             self._die("a message could be neither processed nor put aside")
         else:
             self._intake.done(taken)

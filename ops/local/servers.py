@@ -5,6 +5,7 @@ it is ready. Everything listens on loopback.
 """
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import random
@@ -240,9 +241,11 @@ def _redis_binary() -> str:
     return found
 
 
-def die_with_parent() -> None:
-    """Make the calling process die when its parent does, whatever kills that. Linux only."""
-    if sys.platform == "linux":
-        import ctypes
+# Loaded before any fork: importing in the child of a threaded process may deadlock.
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
-        ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL. Source: prctl(2)
+
+def die_with_parent() -> None:
+    """Make the calling process die when the thread that forked it does. Linux only."""
+    if _LIBC is not None:
+        _LIBC.prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL. Source: prctl(2)

@@ -66,6 +66,7 @@ class Supervisor:
         self._lock = threading.RLock()
         self._running: Dict[str, _Running] = {}
         self._stopping = threading.Event()
+        self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         logs.mkdir(parents=True, exist_ok=True)
 
@@ -110,10 +111,11 @@ class Supervisor:
     def stop(self) -> None:
         """Stop all, the last started first: SIGTERM, and SIGKILL after each one's grace."""
         self._stopping.set()
-        if self._watcher.is_alive():
-            self._watcher.join(5)
-        for running in reversed(list(self._running.values())):
-            self._end(running)
+        with self._lock:  # a start under way is waited for
+            running = list(self._running.values())
+        for each in reversed(running):
+            self._end(each)
+        self._ended.set()
 
     def _spawn(self, service: Service) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(
@@ -142,7 +144,27 @@ class Supervisor:
         while not self._stopping.wait(0.1):
             with self._lock:
                 for running in self._running.values():
-                    self._mend(running)
+                    self._try_to_mend(running)
+        # What this thread started dies with it (PDEATHSIG goes by thread): it must outlive the stop.
+        self._ended.wait()
+
+    def _try_to_mend(self, running: _Running) -> None:
+        """Mend; a start that fails (disk full, no process to be had) is tried again later."""
+        try:
+            if not self._stopping.is_set():
+                self._mend(running)
+        except Exception as error:  # noqa: BLE001 - the watcher must go on, whatever one service does
+            self._put_off(running)
+            self._say(f"{running.service.name} can't be started: {error}")
+
+    @staticmethod
+    def _put_off(running: _Running) -> None:
+        running.again_at = time.monotonic() + running.backoff_s
+        running.backoff_s = min(LAST_BACKOFF_S, running.backoff_s * 2)
+
+    def _say(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            self._tell(line)
 
     def _mend(self, running: _Running) -> None:
         """Start a dead service again once its time has come."""
@@ -152,13 +174,12 @@ class Supervisor:
             return
         name = running.service.name
         if running.again_at is None:
-            running.again_at = time.monotonic() + running.backoff_s
-            running.backoff_s = min(LAST_BACKOFF_S, running.backoff_s * 2)
+            self._put_off(running)
             code, wait = running.process.returncode, running.again_at - time.monotonic()
-            self._tell(f"{name} ended with {code}; starting it again in {wait:.1f} s ({self._logs / name}.log)")
+            self._say(f"{name} ended with {code}; starting it again in {wait:.1f} s ({self._logs / name}.log)")
         if time.monotonic() >= running.again_at:
-            running.again_at = None
             running.process = self._spawn(running.service)
+            running.again_at = None
             running.started = time.monotonic()
 
     def _end(self, running: _Running) -> None:
@@ -168,7 +189,7 @@ class Supervisor:
         try:
             process.wait(running.service.grace_s)
         except subprocess.TimeoutExpired:
-            self._tell(f"{running.service.name} did not stop within {running.service.grace_s:.0f} s: killed")
+            self._say(f"{running.service.name} did not stop within {running.service.grace_s:.0f} s: killed")
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # what it may have started and left behind
         process.wait(5)

@@ -1,6 +1,7 @@
 """Fixtures of the worker's tests, which run in Rasa's environment (Python 3.10)."""
 
 import asyncio
+import time
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
@@ -97,7 +98,7 @@ class Chat:
         parsed = asyncio.get_running_loop().create_future()
         words = neutral(text) if text is not None else payload
         parsed.set_result(self.runner.processor.parse_batch("test", [words])[0])
-        return self.take(await self.runner.run(self.live, said, parsed))
+        return self.take(await self.runner.run(self.live, said, parsed, time.monotonic()))
 
     def take(self, outcome: Outcome) -> Outcome:
         """Do what the inbox does after a successful write."""

@@ -1,8 +1,10 @@
 """A turn ends with a true reply, whatever fails, and leaves a tracker that goes on well."""
 
 import asyncio
+import time
 
 import pytest
+from rasa.shared.core.events import ConversationPaused
 
 from kefu.events import UserSaid
 from kefu.worker.conversations import Stored
@@ -85,11 +87,30 @@ async def test_a_slow_action_gets_the_holding_reply_within_the_deadline(agent, a
     assert said_by(chat, await chat.say("where is my order 20260001?")) == ["utter_order_shipped"]
 
 
+async def test_a_message_that_waited_past_its_deadline_is_answered_at_once(chat):
+    parsed = asyncio.get_running_loop().create_future()
+    said = UserSaid("demo", "alice", "m1", text="hello")
+    outcome = await asyncio.wait_for(chat.runner.run(chat.live, said, parsed, time.monotonic() - 60), 5)
+    assert said_by(chat, outcome) == ["utter_holding"]
+    assert any(event.type_name == "user" for event in outcome.events)
+
+
+async def test_nothing_is_said_while_a_person_has_the_conversation(chat, actions):
+    await chat.say("hello")
+    chat.live.tracker.update(ConversationPaused(), chat.runner.processor.domain)
+    assert (await chat.say("where is my order 20260001?")).write.replies == []
+    broken = asyncio.get_running_loop().create_future()
+    broken.set_exception(ValueError("a component broke"))
+    said = UserSaid("demo", "alice", "m9", text="hello")
+    outcome = await chat.runner.run(chat.live, said, broken, time.monotonic())
+    assert (outcome.answer.status, outcome.write.replies) == ("answered", [])
+
+
 async def test_failed_language_understanding_gets_the_holding_reply(chat):
     broken = asyncio.get_running_loop().create_future()
     broken.set_exception(ValueError("a component broke"))
     said = UserSaid("demo", "alice", "m1", text="hello")
-    outcome = await chat.runner.run(chat.live, said, broken)
+    outcome = await chat.runner.run(chat.live, said, broken, time.monotonic())
     assert said_by(chat, outcome) == ["utter_holding"]
 
 

@@ -1,0 +1,146 @@
+"""What one message leaves in the store and on Kafka, when things fail between the steps."""
+
+import asyncio
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from kefu.errors import PoisonMessage, StoreUnavailable
+from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, UserSaid, encode
+from kefu.worker.inbox import Inbound, Inbox, NotMine, Record, read
+from kefu.worker.live import LiveConversations
+
+pytestmark = pytest.mark.asyncio
+
+
+class Sent:
+    """The seam to Kafka: keeps what was sent. Its real side is tests/e2e."""
+
+    def __init__(self):
+        self.records = []
+
+    def send(self, topic, key, value, headers=None):
+        self.records.append((topic, value, dict(headers or [])))
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    def topics(self):
+        return [topic for topic, _, _ in self.records]
+
+
+@pytest.fixture
+def sent():
+    return Sent()
+
+
+@pytest.fixture
+def inbox(agent, conversations, sent):
+    return Inbox(agent.runner(10), conversations, LiveConversations(10), sent, attempts=2, turns_at_once=4)
+
+
+def inbound(inbox, text="hello", message_id="m1", mine=lambda: True):
+    said = UserSaid("demo", "alice", message_id, text=text, identified=True)
+    parsed = asyncio.get_running_loop().create_future()
+    parsed.set_result(inbox.runner.processor.parse_batch("test", [text])[0])
+    return Inbound(Record("user.query", 3, 7, b"demo:alice", encode(said), []), said, mine, parsed)
+
+
+async def test_a_message_delivered_twice_runs_once_and_is_published_twice_alike(inbox, sent, conversations):
+    await inbox.process(inbound(inbox))
+    first = list(sent.records)
+    await inbox.process(inbound(inbox))
+    again = sent.records[len(first) :]
+    assert [orjson.loads(value)["id"] for _, value, _ in again] == [orjson.loads(value)["id"] for _, value, _ in first]
+    assert sent.topics().count(ANSWERS) == 2 and DIALOGUE_EVENTS in sent.topics()
+    assert (await conversations.load("demo:alice")).version == 1
+
+
+async def test_a_turn_that_always_fails_is_put_aside_with_its_origin_and_the_next_goes_on(
+    inbox, sent, conversations, monkeypatch
+):
+    async def broken(*_):
+        raise ValueError("a bug")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inbox.runner, "run", broken)
+        await inbox.process(inbound(inbox))
+    assert sent.topics() == [DEAD_LETTERS, ANSWERS]
+    _, value, headers = sent.records[0]
+    assert orjson.loads(value)["message_id"] == "m1"
+    assert (headers["kefu-error-class"], headers["kefu-attempts"]) == (b"ValueError", b"2")
+    assert (headers["kefu-origin-partition"], headers["kefu-origin-offset"]) == (b"3", b"7")
+    assert orjson.loads(await conversations.marker("demo:alice", "m1"))["status"] == "failed"
+    await inbox.process(inbound(inbox, message_id="m2"))
+    assert orjson.loads(await conversations.marker("demo:alice", "m2"))["status"] == "answered"
+
+
+async def test_a_dead_letter_whose_writer_died_after_the_marker_is_sent_by_the_next(inbox, sent, conversations):
+    message = inbound(inbox)
+    live = await inbox._take(message, inbox.runner)
+    await conversations.write("demo:alice", inbox.runner.refusal(live, message.said, "internal_error").write)
+    await inbox.process(message)
+    assert sent.topics() == [DEAD_LETTERS, ANSWERS]
+
+
+async def test_a_write_whose_answer_was_lost_is_sent_again_and_counts_once(inbox, sent, conversations, monkeypatch):
+    write, lost = conversations.write, []
+
+    async def write_and_lose_the_answer(*arguments):
+        await write(*arguments)
+        if not lost:
+            lost.append(True)
+            raise StoreUnavailable("TimeoutError")
+
+    monkeypatch.setattr(conversations, "write", write_and_lose_the_answer)
+    await inbox.process(inbound(inbox))
+    assert (await conversations.load("demo:alice")).version == 1
+    assert inbox._live.check_out("demo:alice").version == 1
+    assert sent.topics().count(ANSWERS) == 1
+
+
+async def test_of_two_owners_the_slower_publishes_what_the_faster_stored(agent, inbox, sent, conversations):
+    other = Inbox(agent.runner(10), conversations, LiveConversations(10), sent, attempts=2, turns_at_once=4)
+    for number in range(3):
+        both = [inbound(inbox, message_id=f"m{number}") for _ in range(2)]
+        await asyncio.gather(inbox.process(both[0]), other.process(both[1]))
+    answers = {}
+    for topic, value, _ in sent.records:
+        if topic == ANSWERS:
+            answer = orjson.loads(value)
+            answers.setdefault(answer["message_id"], []).append([reply["seq"] for reply in answer["replies"]])
+    assert all(seqs[0] == seqs[1] for seqs in answers.values())
+    stored = await conversations.load("demo:alice")
+    assert stored.version == 3
+
+
+async def test_writes_that_a_failover_lost_are_written_again_from_memory(inbox, conversations):
+    for number in range(1, 4):
+        await inbox.process(inbound(inbox, message_id=f"m{number}"))
+    before = await conversations.load("demo:alice")
+    keys = conversations.keys("demo:alice")
+    await conversations._redis.delete(keys.state, keys.turns, keys.replies, *(keys.marker(f"m{n}") for n in (1, 2, 3)))
+    await inbox.process(inbound(inbox, message_id="m4"))
+    after = await conversations.load("demo:alice")
+    assert (after.version, after.turns[:3]) == (4, before.turns)
+    assert await conversations.marker("demo:alice", "m2") is not None
+
+
+async def test_nothing_is_begun_for_a_partition_that_is_gone(inbox, sent, conversations):
+    with pytest.raises(NotMine):
+        await inbox.process(inbound(inbox, mine=lambda: False))
+    assert sent.records == []
+    assert (await conversations.load("demo:alice")).version == 0
+
+
+async def test_a_record_under_another_conversations_key_is_poison(inbox):
+    record = inbound(inbox).record
+    assert read(record).user == "alice"
+    with pytest.raises(PoisonMessage):
+        read(replace(record, key=b"demo:bob"))
+
+
+async def test_personal_data_that_a_sender_did_not_mask_is_masked_before_the_tracker(inbox):
+    said = UserSaid("demo", "alice", "m1", text="call 13800001234")
+    assert read(Record("user.query", 0, 0, b"demo:alice", encode(said), [])).text == "call *******1234"
