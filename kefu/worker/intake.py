@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Callable, Deque, Dict, List, Optional, Set
+from typing import Any, Callable, Deque, Dict, List, Optional, Set
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
@@ -104,24 +104,7 @@ class Intake:
         self._thread: Optional[threading.Thread] = None
         self.failure: Optional[str] = None
         self.connected = False
-        self._consumer = Consumer(
-            {
-                **kafka.client_config(),
-                "group.id": kafka.group,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "partition.assignment.strategy": "cooperative-sticky",
-                "session.timeout.ms": SESSION_TIMEOUT_MS,
-                "heartbeat.interval.ms": 2000,
-                "fetch.wait.max.ms": 50,
-                "queued.max.messages.kbytes": MAX_FETCH_BYTES // 1024,
-                "fetch.message.max.bytes": MAX_FETCH_BYTES // 8,
-                "reconnect.backoff.max.ms": 1000,
-                **damped_errors(),
-            }
-        )
+        self._consumer = Consumer(_consumer_config(kafka))
 
     @property
     def assigned(self) -> List[int]:
@@ -289,6 +272,26 @@ class Intake:
     def _running(self, partition: Partition) -> bool:
         with self._lock:
             return partition.load > 0
+
+
+def _consumer_config(kafka: KafkaSettings) -> Dict[str, Any]:
+    """Return librdkafka's settings. Source: librdkafka CONFIGURATION.md."""
+    return {
+        **kafka.client_config(),
+        "group.id": kafka.group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": SESSION_TIMEOUT_MS,
+        "heartbeat.interval.ms": 2000,
+        "fetch.wait.max.ms": 50,
+        "queued.max.messages.kbytes": MAX_FETCH_BYTES // 1024,
+        "fetch.message.max.bytes": MAX_FETCH_BYTES // 8,
+        "reconnect.backoff.max.ms": 1000,
+        **damped_errors(),
+    }
 
 
 def _record(message: Message) -> Record:

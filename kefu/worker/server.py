@@ -2,11 +2,11 @@
 
 import logging
 import os
-import warnings
 from pathlib import Path
 
 # Before TensorFlow and Rasa are imported: they read these once, and their imports deprecate each other.
-warnings.simplefilter("ignore")
+logging.captureWarnings(True)  # and not by a filter: some of them set their own
+logging.getLogger("py.warnings").setLevel(logging.ERROR)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("RASA_TELEMETRY_ENABLED", "false")
 

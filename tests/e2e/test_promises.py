@@ -193,3 +193,20 @@ async def test_a_record_that_cannot_be_read_is_put_aside_and_holds_up_nobody(sta
     assert headers["kefu-error-class"] == b"malformed"
     assert headers["x"] == b"y"
     assert int(headers["kefu-origin-offset"]) >= 0
+
+
+async def test_a_model_is_swapped_under_load_and_a_bad_one_refused(stack, client, tmp_path):
+    customers = crowd(stack, client, 20)
+    talking = asyncio.gather(*(talk(customer) for customer in customers))
+    broken = tmp_path / "broken.tar.gz"
+    broken.write_bytes(b"not a model")
+    async with httpx.AsyncClient(base_url=stack.url("worker"), timeout=60) as rasa:
+        refused = await rasa.put("/model", json={"model_file": str(broken)})
+        assert refused.status_code == 400 and "stays" in refused.json()["detail"]
+        swapped = await rasa.put("/model", json={"model_file": stack.settings["KEFU_MODEL"]})
+        assert swapped.status_code == 200, swapped.text
+        changed = await rasa.post("/conversations/demo:alice/tracker/events", json={"event": "restart"})
+        assert changed.status_code == 409
+    await talking
+    await wait_until_answered(customers, 120)
+    await check_promises(customers)
