@@ -1,12 +1,16 @@
 """The write of a turn is atomic, fenced by version and marker, and mended after a failover."""
 
 import asyncio
+import os
+import signal
+import time
 
 import pytest
 
 from kefu.errors import AlreadyProcessed, StoreUnavailable, VersionConflict
 from kefu.settings import RedisSettings
 from kefu.worker.conversations import Conversations, TurnWrite
+from ops.local.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.asyncio
 ALICE = "demo:alice"
@@ -89,3 +93,54 @@ async def test_a_server_without_memory_is_away_and_the_same_write_succeeds_later
         await redis.config_set("maxmemory", "0")
     await conversations.write(ALICE, turn(1))
     assert (await conversations.load(ALICE)).version == 1
+
+
+async def test_a_write_counts_only_once_a_replica_has_it_however_often_it_is_sent(valkey, tmp_path):
+    replica = Replica(tmp_path, free_port(), valkey.port)
+    replica.start()
+    replica.wait_ready(20)
+    store = Conversations(RedisSettings(url=valkey.url, key_prefix="waits", wait_replicas=1, timeout_s=1))
+    try:
+        await until_written(store, turn(1))
+        os.kill(replica.pid, signal.SIGSTOP)
+        for _ in range(2):  # the second finds its own marker, and must wait all the same
+            with pytest.raises(StoreUnavailable):
+                await store.write(ALICE, turn(2))
+        with pytest.raises(StoreUnavailable):
+            await store.marker(ALICE, "m2")
+        os.kill(replica.pid, signal.SIGCONT)
+        assert await until_written(store, turn(2)) == b"marker-2"
+        assert (await store.load(ALICE)).version == 2
+    finally:
+        os.kill(replica.pid, signal.SIGCONT)
+        await store.close()
+        replica.stop()
+
+
+class Replica(RedisServer):
+    """A server that follows another one."""
+
+    def __init__(self, directory, port, master):
+        super().__init__(directory, port)
+        self._master = master
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    def command(self):
+        return [*super().command(), "--replicaof", "127.0.0.1", str(self._master)]
+
+
+async def until_written(store, write):
+    """Send a write until the store has it on its replica; returns the marker."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            await store.write(ALICE, write)
+            return write.marker
+        except AlreadyProcessed as found:
+            return found.marker
+        except StoreUnavailable:
+            assert time.monotonic() < deadline, "the replica did not follow"
+            await asyncio.sleep(0.1)
