@@ -11,11 +11,15 @@ import logging.handlers
 import queue
 import sys
 import time
+import traceback
+from typing import List, Optional
 
 from kefu.metrics import LOG_LINES_DROPPED
 from kefu.privacy import mask
 
 MAX_WAITING_LINES = 10_000
+MAX_FRAMES = 8
+MAX_TRACE_LINES = 40
 
 
 class JsonFormatter(logging.Formatter):
@@ -36,8 +40,22 @@ class JsonFormatter(logging.Formatter):
             **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            line["error"] = mask(self.formatException(record.exc_info))
+            line["error"] = _trace(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def _trace(error: Optional[BaseException]) -> List[str]:
+    """Return classes and places of an error and its causes, the error itself first.
+
+    Not their texts: a component may have put the customer's words there.
+    """
+    lines: List[str] = []
+    while error is not None and len(lines) < MAX_TRACE_LINES:
+        lines.append(error.__class__.__name__)
+        frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
+        lines += [f"  {frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames)]
+        error = error.__cause__ or error.__context__
+    return lines
 
 
 class _Aside(logging.handlers.QueueHandler):

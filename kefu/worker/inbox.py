@@ -5,6 +5,7 @@ else by now. The caller commits its offset afterwards, never before.
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -22,7 +23,7 @@ from kefu.errors import (
 )
 from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, AnswerGenerated, DialogueEvent, UserSaid, decode, encode
 from kefu.kafka import EventProducer
-from kefu.privacy import mask
+from kefu.privacy import mask, mask_all
 from kefu.worker.conversations import Conversations
 from kefu.worker.live import LiveConversation, LiveConversations
 from kefu.worker.turn import Outcome, TurnRunner
@@ -54,7 +55,6 @@ class Inbound:
     Attributes:
         mine: whether this worker still owns the partition; a turn is not begun or repeated otherwise.
         parsed: NLU's result, which is made for the whole poll.
-        begun: when it came to the head of its lane; its deadline counts from here.
     """
 
     record: Record
@@ -63,7 +63,6 @@ class Inbound:
     parsed: "asyncio.Future[Dict[str, Any]]"
     attempts: int = 0
     taken: float = field(default_factory=time.monotonic)
-    begun: float = field(default_factory=time.monotonic)
 
 
 class NotMine(Exception):
@@ -89,7 +88,13 @@ class Inbox:
         self._attempts = attempts
         # More turns at once only make each wait longer for the event loop, until calls time out for nothing.
         self._running = asyncio.Semaphore(turns_at_once)
-        self.store_away = False
+        self.store_lost = False  # as the worker's own watch finds it
+        self._waiting_for_store = 0
+
+    @property
+    def store_away(self) -> bool:
+        """Whether Redis doesn't answer, or answers a ping and yet takes no write."""
+        return self.store_lost or self._waiting_for_store > 0
 
     async def process(self, message: Inbound) -> None:
         """Store and publish what comes of the message. Ends only when that is sure.
@@ -97,7 +102,6 @@ class Inbox:
         Raises:
             NotMine: the partition was taken away; nothing more is to be done here.
         """
-        message.begun = time.monotonic()
         try:
             answer, events = await self._outcome(message)
         except Exception as error:  # whatever it is, the message must not block its lane for ever
@@ -145,8 +149,10 @@ class Inbox:
             raise AlreadyProcessed(marker)
         runner = self.runner  # one model for the whole turn, whatever is swapped meanwhile
         live = await self._take(message, runner)
+        # From here, not from before a Redis that was away: its messages wait, they are not put off.
+        begun = time.monotonic()
         async with self._running:
-            outcome = await runner.run(live, said, message.parsed, message.begun)
+            outcome = await runner.run(live, said, message.parsed, begun)
         return await self._store(message, outcome)
 
     async def _take(self, message: Inbound, runner: TurnRunner) -> LiveConversation:
@@ -275,21 +281,29 @@ class Inbox:
         self, mine: Callable[[], bool], server: str, call: Callable[..., Awaitable[Any]], *arguments: Any
     ) -> Any:
         """Repeat a call until its server is back, or the partition is another's."""
+        try:
+            return await call(*arguments)
+        except (StoreUnavailable, QueueUnavailable) as error:
+            logger.warning("%s is away", server, extra={"fields": {"error": str(error)}})
+        waits_for_store = int(server == "redis")
+        self._waiting_for_store += waits_for_store
+        try:
+            return await self._until_back(mine, server, call, *arguments)
+        finally:
+            self._waiting_for_store -= waits_for_store
+
+    @staticmethod
+    async def _until_back(
+        mine: Callable[[], bool], server: str, call: Callable[..., Awaitable[Any]], *arguments: Any
+    ) -> Any:
         attempt = 0
-        while True:
-            try:
-                found = await call(*arguments)
-                self.store_away = self.store_away and server != "redis"
-                return found
-            except (StoreUnavailable, QueueUnavailable) as error:
-                self.store_away = self.store_away or server == "redis"
-                metrics.RETRIES.labels(server).inc()
-                if attempt == 0:
-                    logger.warning("%s is away", server, extra={"fields": {"error": str(error)}})
-            if not mine():
-                raise NotMine
+        while mine():
             attempt += 1
+            metrics.RETRIES.labels(server).inc()
             await asyncio.sleep(_backoff_s(attempt))
+            with contextlib.suppress(StoreUnavailable, QueueUnavailable):
+                return await call(*arguments)
+        raise NotMine
 
 
 def _idle(live: LiveConversation, said: UserSaid) -> bool:
@@ -311,6 +325,4 @@ def read(record: Record) -> UserSaid:
     said = decode(record.value, UserSaid)
     if record.key != said.conversation.encode():
         raise PoisonMessage("wrong_key", "key and conversation differ")
-    if said.text is None:
-        return said
-    return replace(said, text=mask(said.text))
+    return replace(said, text=said.text and mask(said.text), metadata=mask_all(said.metadata))

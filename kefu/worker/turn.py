@@ -30,7 +30,7 @@ HOLDING_REPLY = "utter_holding"
 PAYLOAD_NOT_OFFERED = "payload_not_offered"
 # Of the deadline, this much is kept for storing and answering after Rasa had its time.
 RESERVED_S = 0.5
-HEARING_S = 0.4  # out of what is reserved: the message must get on the tracker, however late it is
+HEARING_S = 0.4  # at least, out of what is reserved: the message must get on the tracker, however late it is
 
 
 class ReplyChannel(CollectingOutputChannel):
@@ -228,7 +228,8 @@ class _Turn:
         processor, tracker = self.runner.processor, self.live.tracker
         tracker.model_id = processor.model_metadata.model_id
         tracker.assistant_id = processor.model_metadata.assistant_id
-        await asyncio.wait_for(processor.start_session_if_due(tracker, self.channel), HEARING_S)
+        left_s = max(HEARING_S, self._deadline - time.monotonic())
+        await asyncio.wait_for(processor.start_session_if_due(tracker, self.channel), left_s)
         parse_data = self.parse_data
         heard = UserUttered(
             self.said.text or self.said.payload,

@@ -153,13 +153,13 @@ class Worker:
         while True:
             try:
                 await self._conversations.ping()
-                self._inbox.store_away = False
+                self._inbox.store_lost = False
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # noqa: BLE001 - any failure to answer means away
-                if not self._inbox.store_away:
+                if not self._inbox.store_lost:
                     logger.warning("redis is away", extra={"fields": {"error": error.__class__.__name__}})
-                self._inbox.store_away = True
+                self._inbox.store_lost = True
             if self.stuck():
                 self._die(", ".join(self.stuck()))
             await asyncio.sleep(0.5)
