@@ -113,38 +113,35 @@ class TurnRunner:
 
     def refusal(self, live: LiveConversation, said: UserSaid, reason: str) -> Outcome:
         """Return the outcome of a message that failed: a marker that says so, no events, no replies."""
-        answer = AnswerGenerated(
+        answer = self._answer(live, said, status="failed", reason=reason)
+        return Outcome(live, TurnWrite(said.message_id, live.version, live.seq, [], encode(answer), []), answer)
+
+    def _answer(self, live: LiveConversation, said: UserSaid, **outcome: Any) -> AnswerGenerated:
+        return AnswerGenerated(
             said.tenant,
             said.user,
             said.message_id,
             cause=said.id,
             tracker_version=live.version + 1,
-            status="failed",
-            reason=reason,
             model_id=self.model_id,
             traceparent=said.traceparent,
+            **outcome,
         )
-        return Outcome(live, TurnWrite(said.message_id, live.version, live.seq, [], encode(answer), []), answer)
 
     def _outcome(self, turn: "_Turn") -> Outcome:
         live, said, events = turn.live, turn.said, turn.new_events()
         ts = now_ms()
         uttered = [event for event in events if type(event) is BotUttered]
         replies = [_reply(event, live.seq + n, said, ts) for n, event in enumerate(uttered, 1)]
-        answer = AnswerGenerated(
-            said.tenant,
-            said.user,
-            said.message_id,
-            cause=said.id,
-            tracker_version=live.version + 1,
+        answer = self._answer(
+            live,
+            said,
             replies=replies,
             intent=turn.parse_data.get("intent", {}).get("name"),
             confidence=turn.parse_data.get("intent", {}).get("confidence"),
             actions=[event.action_name for event in events if type(event) is ActionExecuted and event.action_name],
             stages_ms={stage: round(ms, 2) for stage, ms in turn.stages_ms.items()},
-            model_id=self.model_id,
             ts=ts,
-            traceparent=said.traceparent,
         )
         write = TurnWrite(
             said.message_id, live.version, live.seq + len(replies), as_stored(events), encode(answer), replies
