@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
+from kefu import redis_url
 from kefu.errors import SettingsError
 
 Environment = Mapping[str, str]
@@ -121,7 +122,7 @@ class KafkaSettings:
 
 @dataclass(frozen=True)
 class RedisSettings:
-    """Where the conversations are kept. The URL may hold a password, so it is never shown."""
+    """Where the conversations are kept. The URL (forms: `kefu.redis_url`) may hold a password: it is never shown."""
 
     url: str = field(repr=False)
     key_prefix: str = "kefu"
@@ -131,9 +132,8 @@ class RedisSettings:
     @classmethod
     def from_env(cls, env: Environment = os.environ) -> "RedisSettings":
         """Read the section; raises SettingsError naming the key at fault."""
-        url = secret(env, "REDIS_URL")
-        if not url.startswith(("redis://", "rediss://", "unix://")):
-            raise SettingsError("REDIS_URL", "must start with redis://, rediss:// or unix://")
+        url = secret(env, redis_url.KEY)
+        redis_url.parse(url)  # what is wrong with it stops the start, not the first call
         return cls(
             url=url,
             key_prefix=text(env, "KEFU_KEY_PREFIX", "kefu"),

@@ -5,35 +5,19 @@ The stored state is the truth; hints only say when to look (see `hub`).
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Awaitable, Dict, List, Optional, Tuple, TypeVar
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple, TypeVar
 
 import orjson
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from kefu.errors import StoreUnavailable
 from kefu.gateway.hub import POLL_S, Hub
+from kefu.gateway.redis_client import Servers
 from kefu.keys import ConversationKeys
-from kefu.settings import RedisSettings
 
 PAGE = 100
-MAX_CONNECTIONS = 64
 Result = TypeVar("Result")
-
-
-def connect(settings: RedisSettings, retries: int = 1, connections: int = MAX_CONNECTIONS) -> Redis:
-    """Return a client that connects at first use. One retry: after a restart of Redis pooled connections are dead."""
-    pool = BlockingConnectionPool.from_url(
-        settings.url,
-        max_connections=connections,
-        timeout=settings.timeout_s,
-        socket_timeout=settings.timeout_s,
-        socket_connect_timeout=settings.timeout_s,
-        retry=Retry(NoBackoff(), retries),
-    )
-    return Redis.from_pool(pool)
 
 
 @dataclass(frozen=True)
@@ -55,14 +39,14 @@ class Outcome:
 class ReplyStore:
     """Outcomes and replies of conversations; every call raises StoreUnavailable when Redis is away."""
 
-    def __init__(self, redis: Redis, prefix: str) -> None:
-        self._redis = redis
+    def __init__(self, servers: Servers, prefix: str) -> None:
+        self._servers = servers
         self._prefix = prefix
 
     async def outcome(self, conversation: str, message_id: str) -> Optional[Outcome]:
         """Return what became of a message, None while it has not been processed."""
         key = ConversationKeys(self._prefix, conversation).marker(message_id)
-        raw = await _answered(self._redis.get(key))
+        raw = await self._answered(key, lambda redis: redis.get(key))
         if raw is None:
             return None
         marker = orjson.loads(raw)
@@ -71,15 +55,15 @@ class ReplyStore:
     async def after(self, conversation: str, seq: int) -> List[Tuple[int, bytes]]:
         """Return up to PAGE replies after `seq`, in order: sequence number and JSON."""
         key = ConversationKeys(self._prefix, conversation).replies
-        entries = await _answered(self._redis.xrange(key, min=f"{seq + 1}-0", count=PAGE))
+        entries = await self._answered(key, lambda redis: redis.xrange(key, min=f"{seq + 1}-0", count=PAGE))
         return [(int(entry.partition(b"-")[0]), fields[b"r"]) for entry, fields in entries]
 
-
-async def _answered(call: "Awaitable[Result]") -> Result:
-    try:
-        return await call
-    except (TimeoutError, RedisError, OSError) as error:
-        raise StoreUnavailable(error.__class__.__name__) from error
+    async def _answered(self, key: str, call: "Callable[[Redis], Awaitable[Result]]") -> Result:
+        try:
+            return await call(await self._servers.holding(key))
+        except (TimeoutError, RedisError, OSError) as error:
+            self._servers.doubt()
+            raise StoreUnavailable(error.__class__.__name__) from error
 
 
 async def wait_for_outcome(

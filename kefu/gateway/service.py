@@ -10,7 +10,8 @@ from kefu.gateway.auth import Caller, Receipts, Tokens
 from kefu.gateway.health import KafkaProbe
 from kefu.gateway.hub import Hub
 from kefu.gateway.limits import Rate, Slots
-from kefu.gateway.replies import ReplyStore, connect
+from kefu.gateway.redis_client import connect
+from kefu.gateway.replies import ReplyStore
 from kefu.settings import GatewaySettings, KafkaSettings, RedisSettings
 
 logger = logging.getLogger(__name__)
@@ -67,8 +68,8 @@ class Gateway:
         left = await asyncio.to_thread(self.producer.close)
         if left:
             logger.error("records given up at stop", extra={"fields": {"records": left}})
-        await self._reads.aclose(close_connection_pool=True)
-        await self._hints.aclose(close_connection_pool=True)
+        await self._reads.close()
+        await self._hints.close()
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -6,22 +6,23 @@ marker, replies and the hint that wakes the gateway. See ops/decisions/0003 for 
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
 
 import orjson
-import redis.asyncio as aioredis
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from kefu.errors import AlreadyProcessed, StoreUnavailable, VersionConflict
 from kefu.keys import REPLIES_KEPT, ConversationKeys
 from kefu.settings import CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, RedisSettings
+from kefu.worker.redis_client import MAX_CONNECTIONS, connect
 
-# A server that is there but can't serve now: redis-py has a class for some of these answers, and
-# leaves the prefix to the others. Source: Redis, error prefixes; redis-py 4.6, EXCEPTION_CLASSES.
+# A server that is there but can't serve now, or no more: redis-py has a class for some of these answers,
+# and leaves the prefix to the others. ASK and TRYAGAIN: the slot is being moved, which takes a moment.
+# Source: Redis, error prefixes; redis-py 4.6, EXCEPTION_CLASSES.
 _PASSING_KINDS = (OutOfMemoryError, ReadOnlyError, NoPermissionError)
-_PASSING_PREFIXES = ("MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "EXECABORT")
+_CLUSTER_PREFIXES = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
+_PASSING_PREFIXES = ("MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "EXECABORT", *_CLUSTER_PREFIXES)
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS  # Rasa's events hold numpy's floats
 
@@ -105,44 +106,46 @@ class Conversations:
 
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
-        self._redis = aioredis.Redis.from_url(
-            settings.url,
-            socket_timeout=settings.timeout_s,
-            socket_connect_timeout=settings.timeout_s,
-            health_check_interval=15,
-            max_connections=64,
-        )
-        self._slots = asyncio.Semaphore(60)  # below max_connections: beyond it redis-py raises instead of waiting
+        self._servers = connect(settings)
+        self._slots = asyncio.Semaphore(MAX_CONNECTIONS - 4)
 
     def keys(self, conversation: str) -> ConversationKeys:
         """Return the names of a conversation's keys."""
         return ConversationKeys(self._settings.key_prefix, conversation)
 
     async def ping(self) -> None:
-        """Ask whether Redis answers."""
-        await self._ask(self._redis.ping)
+        """Ask whether Redis answers, each master of it."""
+
+        async def ping_all() -> None:
+            await asyncio.gather(*(redis.ping() for redis in await self._servers.masters()))
+
+        await self._bounded(ping_all)
 
     async def marker(self, conversation: str, message_id: str) -> Optional[bytes]:
         """Return the outcome of a message, None if it has not been processed."""
         key = self.keys(conversation).marker(message_id)
-        found = await self._ask(lambda: self._redis.get(key))
+        found = await self._ask(key, lambda redis: redis.get(key))
         if found is not None and self._settings.wait_replicas:
-            await self._ask(lambda: self._replicated("EXPIRE", key, MARKER_LIFETIME_S))
+            await self._ask(key, lambda redis: self._replicated(redis, "EXPIRE", key, MARKER_LIFETIME_S))
         return found
 
     async def position(self, conversation: str) -> Tuple[int, int]:
         """Return version and last sequence number, whatever else the state holds."""
         state = self.keys(conversation).state
-        version, seq = await self._ask(lambda: self._redis.hmget(state, "version", "seq"))
+        version, seq = await self._ask(state, lambda redis: redis.hmget(state, "version", "seq"))
         return int(version or 0), int(seq or 0)
 
     async def load(self, conversation: str) -> Stored:
         """Return the whole state in one round trip, from the master."""
         keys = self.keys(conversation)
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.hmget(keys.state, "version", "seq", "snapshot")
-        pipe.lrange(keys.turns, 0, -1)
-        (version, seq, snapshot), turns = await self._ask(pipe.execute)
+
+        async def read(redis: Redis) -> Any:
+            pipe = redis.pipeline(transaction=True)
+            pipe.hmget(keys.state, "version", "seq", "snapshot")
+            pipe.lrange(keys.turns, 0, -1)
+            return await pipe.execute()
+
+        (version, seq, snapshot), turns = await self._ask(keys.state, read)
         if version is None:
             return Stored()
         events = [orjson.loads(turn)["events"] for turn in turns]
@@ -151,7 +154,7 @@ class Conversations:
     async def turn_events(self, conversation: str, version: int) -> List[Dict[str, Any]]:
         """Return the events that the write of `version` stored; empty when they have been trimmed."""
         keys = self.keys(conversation)
-        for raw in reversed(await self._ask(lambda: self._redis.lrange(keys.turns, -128, -1))):
+        for raw in reversed(await self._ask(keys.turns, lambda redis: redis.lrange(keys.turns, -128, -1))):
             record = orjson.loads(raw)
             if record["v"] == version:
                 return record["events"]
@@ -168,7 +171,8 @@ class Conversations:
         """
         keys = self.keys(conversation)
         names = (keys.state, keys.turns, keys.replies, keys.marker(turn.message_id), keys.hint)
-        kind, found = await self._ask(lambda: self._replicated("EVAL", _WRITE, len(names), *names, *turn.arguments()))
+        command = ("EVAL", _WRITE, len(names), *names, *turn.arguments())
+        kind, found = await self._ask(keys.state, lambda redis: self._replicated(redis, *command))
         if kind == 2:
             raise AlreadyProcessed(found)
         if kind == 1:
@@ -177,22 +181,26 @@ class Conversations:
     async def replace(self, conversation: str, events: List[Dict[str, Any]]) -> None:
         """Put `events` in the place of all that is stored. For designers' commands alone."""
         keys = self.keys(conversation)
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.delete(keys.turns)
-        pipe.hdel(keys.state, "snapshot")
-        pipe.rpush(keys.turns, orjson.dumps({"v": 0, "events": events}))
-        pipe.hincrby(keys.state, "version", 1)
-        pipe.expire(keys.turns, CONVERSATION_LIFETIME_S)
-        pipe.expire(keys.state, CONVERSATION_LIFETIME_S)
-        await self._ask(pipe.execute)
+
+        async def put(redis: Redis) -> None:
+            pipe = redis.pipeline(transaction=True)
+            pipe.delete(keys.turns)
+            pipe.hdel(keys.state, "snapshot")
+            pipe.rpush(keys.turns, orjson.dumps({"v": 0, "events": events}))
+            pipe.hincrby(keys.state, "version", 1)
+            pipe.expire(keys.turns, CONVERSATION_LIFETIME_S)
+            pipe.expire(keys.state, CONVERSATION_LIFETIME_S)
+            await pipe.execute()
+
+        await self._ask(keys.state, put)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._redis.close()
+        await self._servers.close()
 
-    async def _replicated(self, *command: Any) -> Any:
+    async def _replicated(self, redis: Redis, *command: Any) -> Any:
         """Run a write, and WAIT where the settings ask for it, on one connection."""
-        async with self._redis.pipeline(transaction=False) as pipe:
+        async with redis.pipeline(transaction=False) as pipe:
             pipe.execute_command(*command)
             if self._settings.wait_replicas:
                 pipe.execute_command("WAIT", self._settings.wait_replicas, int(self._settings.timeout_s * 1000))
@@ -204,15 +212,31 @@ class Conversations:
             raise StoreUnavailable(f"{answers[1]} replicas have the write, {self._settings.wait_replicas} needed")
         return answers[0]
 
-    async def _ask(self, call: Any) -> Any:
+    async def _ask(self, key: str, call: Callable[[Redis], Awaitable[Any]]) -> Any:
+        """Run a call on the master that holds `key`."""
+
+        async def on_its_master() -> Any:
+            return await call(await self._servers.holding(key))
+
+        return await self._bounded(on_its_master)
+
+    async def _bounded(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Run a call; whatever a server that is away or failing over makes of it is StoreUnavailable."""
         try:
             async with self._slots:
                 return await asyncio.wait_for(call(), self._settings.timeout_s * 2)
-        except (RedisConnectionError, RedisTimeoutError, asyncio.TimeoutError, OSError) as error:
-            raise StoreUnavailable(error.__class__.__name__) from error
         except ResponseError as error:
-            if isinstance(error, _PASSING_KINDS) or str(error).startswith(_PASSING_PREFIXES):
-                raise StoreUnavailable(error.__class__.__name__) from error
-            raise
-        except RedisError as error:
-            raise StoreUnavailable(error.__class__.__name__) from error
+            if not _passes(error):
+                raise
+            cause: Exception = error
+        except (RedisError, asyncio.TimeoutError, OSError) as error:
+            cause = error
+        self._servers.doubt()
+        raise StoreUnavailable(cause.__class__.__name__) from cause
+
+
+def _passes(error: ResponseError) -> bool:
+    """Return whether the same call may succeed later, here or on another server."""
+    # In a transaction redis-py puts words before the prefix: "... caused error: ('MOVED 1 ...',)".
+    answer = str(error).rpartition("caused error: ")[2].lstrip("('\"")
+    return isinstance(error, _PASSING_KINDS) or answer.startswith(_PASSING_PREFIXES)

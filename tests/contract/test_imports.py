@@ -8,7 +8,10 @@ import pytest
 
 from ops.local.servers import ROOT, services_python
 
-SHARED = ("errors", "events", "health", "keys", "kafka", "logs", "metrics", "privacy", "settings")
+SHARED = (
+    "errors", "events", "health", "keys", "kafka", "logs", "metrics", "privacy", "redis_cluster", "redis_url",
+    "settings",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("environment", ["services", "worker"])

@@ -69,7 +69,7 @@ async def test_a_stream_goes_on_after_the_last_event_id(served):
 
 async def test_a_failure_is_told_without_an_id(served):
     async with stream(served, await served.token("alice")) as events:
-        await until(lambda: served.app.ctx.gateway.hub._live)
+        await until(lambda: served.app.ctx.gateway.hub.subscribed)
         served.worker.answer("alice", "m1", "sorry", status="failed", reason="turn_failed")
         assert (await events.next())["data"]["text"] == "sorry"
         failed = await events.next()
@@ -90,7 +90,7 @@ async def test_a_lost_hint_is_found_by_looking(valkey):
     async with serve(valkey.settings, settings(heartbeat_s=30)) as served:
         served.worker.hints = False
         async with stream(served, await served.token("alice")) as events:
-            await until(lambda: served.app.ctx.gateway.hub._live)
+            await until(lambda: served.app.ctx.gateway.hub.subscribed)
             served.worker.answer("alice", "m1", "one")
             assert (await events.next(3))["id"] == "1"
 
@@ -116,7 +116,7 @@ async def test_nothing_is_lost_while_redis_is_away_and_back(served, valkey):
             valkey.start()
         served.worker.answer("alice", "m2", "two")
         assert (await events.next())["id"] == "2"
-        await until(lambda: served.app.ctx.gateway.hub._live, 8)
+        await until(lambda: served.app.ctx.gateway.hub.subscribed, 8)
         began = time.monotonic()
         served.worker.answer("alice", "m3", "three")
         assert (await events.next())["id"] == "3"

@@ -71,8 +71,9 @@ async def test_trimming_keeps_the_last_turns_and_the_snapshot(conversations):
 async def test_all_of_a_conversation_expires(conversations):
     await conversations.write(ALICE, turn(1))
     keys = conversations.keys(ALICE)
+    redis = await conversations._servers.holding(ALICE)
     for key in (keys.state, keys.turns, keys.replies, keys.marker("m1")):
-        assert 0 < await conversations._redis.ttl(key) <= 7 * 24 * 3600
+        assert 0 < await redis.ttl(key) <= 7 * 24 * 3600
 
 
 async def test_a_server_that_is_away_is_said_to_be_away():
@@ -84,7 +85,7 @@ async def test_a_server_that_is_away_is_said_to_be_away():
 
 
 async def test_a_server_without_memory_is_away_and_the_same_write_succeeds_later(conversations):
-    redis = conversations._redis
+    redis = await conversations._servers.holding(ALICE)
     await redis.config_set("maxmemory", "1")
     try:
         with pytest.raises(StoreUnavailable):

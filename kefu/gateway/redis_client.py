@@ -1,0 +1,100 @@
+"""The gateway's connections to Redis (redis-py 8.1): one server, a master behind Sentinels, or a cluster.
+
+Reads go to masters only: a replica may not know yet what a customer has been told.
+"""
+
+from typing import Any, Dict, List, Type, Union
+
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.backoff import NoBackoff
+
+from kefu import redis_cluster, redis_url
+from kefu.redis_url import Address, RedisUrl
+from kefu.settings import RedisSettings
+
+MAX_CONNECTIONS = 64  # to one server
+
+
+class SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
+    """A bounded pool of connections to the master: who finds none free waits."""
+
+
+class Single(redis_cluster.One[Redis]):
+    """One server."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose(close_connection_pool=True)
+
+
+class BehindSentinels(redis_cluster.One[Redis]):
+    """The master of a service; whoever connects asks the Sentinels which server that is."""
+
+    def __init__(self, url: RedisUrl, limits: Dict[str, Any]) -> None:
+        times = {name: value for name, value in limits.items() if name.startswith("socket_")}
+        self._sentinel = Sentinel(url.hosts, sentinel_kwargs={**times, **url.sentinel})
+        master = self._sentinel.master_for(url.service, connection_pool_class=SentinelPool, **limits, **url.connection)
+        super().__init__(master)
+
+    async def close(self) -> None:
+        """Close the connections, those to the Sentinels too."""
+        await self._client.aclose(close_connection_pool=True)
+        await self._sentinel.aclose()
+
+
+class Nodes(redis_cluster.Cluster[Redis]):
+    """The masters of a cluster."""
+
+    def __init__(self, url: RedisUrl, limits: Dict[str, Any]) -> None:
+        super().__init__(url.hosts)
+        self._limits = limits
+        self._connection = dict(url.connection)
+        self._class: Type[Connection] = SSLConnection if self._connection.pop("ssl", False) else Connection
+
+    def open(self, address: Address) -> Redis:
+        """Return a client of a node."""
+        return Redis.from_pool(
+            BlockingConnectionPool(
+                connection_class=self._class, host=address[0], port=address[1], **self._limits, **self._connection
+            )
+        )
+
+    async def close_client(self, client: Redis) -> None:
+        """Close a node's connections."""
+        await client.aclose(close_connection_pool=True)
+
+    async def ask_slots(self, address: Address) -> List[Any]:
+        """Ask a node on a connection of its own."""
+        client = self.open(address)
+        try:
+            return await client.execute_command("CLUSTER SLOTS")
+        finally:
+            await client.aclose(close_connection_pool=True)
+
+
+Servers = Union[Single, BehindSentinels, Nodes]
+
+
+def connect(settings: RedisSettings, retries: int = 1, connections: int = MAX_CONNECTIONS) -> Servers:
+    """Return the servers that the URL names; nothing is connected before its first use.
+
+    Args:
+        settings: the URL and the longest time of a call.
+        retries: one by default, for after a restart of Redis pooled connections are dead.
+        connections: most connections to one server.
+    """
+    limits = {
+        "max_connections": connections,
+        "timeout": settings.timeout_s,
+        "socket_timeout": settings.timeout_s,
+        "socket_connect_timeout": settings.timeout_s,
+        "retry": Retry(NoBackoff(), retries),
+    }
+    url = redis_url.parse(settings.url)
+    if url.kind == "sentinel":
+        return BehindSentinels(url, limits)
+    if url.kind == "cluster":
+        return Nodes(url, limits)
+    return Single(Redis.from_pool(BlockingConnectionPool.from_url(settings.url, **limits)))

@@ -1,0 +1,169 @@
+"""Which master of a Redis cluster holds which conversation, for both sides.
+
+In: a key. Out: the client of the master that holds it. All keys of a conversation share a slot, so
+a conversation needs a plain client and no more; redis-py's own cluster client would pipeline no
+script, nor keep WAIT on the connection of the write, nor know sharded channels in 4.6.
+"""
+
+import asyncio
+import binascii
+import time
+from abc import ABC, abstractmethod
+from typing import Any, Dict, Generic, List, Optional, Sequence, Set, TypeVar, Union
+
+from kefu.errors import StoreUnavailable
+from kefu.redis_url import Address
+
+SLOTS = 16384
+ASK_AGAIN_S = 0.2  # of a cluster that is failing over the nodes are asked no more often than this
+
+Client = TypeVar("Client")
+Key = Union[str, bytes]
+
+
+def slot_of(key: Key) -> int:
+    """Return the slot of a key, by its hash tag. Source: Redis cluster specification, key distribution."""
+    name = key.encode() if isinstance(key, str) else key
+    opened = name.find(b"{")
+    closed = name.find(b"}", opened + 1) if opened >= 0 else -1
+    tagged = name[opened + 1 : closed] if closed > opened + 1 else name
+    return binascii.crc_hqx(tagged, 0) % SLOTS
+
+
+class Cluster(ABC, Generic[Client]):
+    """Clients of the masters, as the cluster told last; asked again after `doubt`.
+
+    Args:
+        seeds: any nodes, asked first.
+
+    Attributes:
+        version: of the map, one more each time that it was told anew.
+    """
+
+    def __init__(self, seeds: Sequence[Address]) -> None:
+        self._seeds = list(seeds)
+        self._known: List[Address] = []
+        self._slots: List[Optional[Address]] = [None] * SLOTS
+        self._clients: Dict[Address, Client] = {}
+        self.version = 0
+        self._doubtful = True
+        self._asking = asyncio.Lock()
+        self._asked = -ASK_AGAIN_S
+
+    @abstractmethod
+    def open(self, address: Address) -> Client:
+        """Return a client of a node; it connects at first use."""
+
+    @abstractmethod
+    async def close_client(self, client: Client) -> None:
+        """Close a client, whatever uses it."""
+
+    @abstractmethod
+    async def ask_slots(self, address: Address) -> List[Any]:
+        """Return a node's answer to CLUSTER SLOTS. Raises anything when it doesn't give one."""
+
+    async def holding(self, key: Key) -> Client:
+        """Return the client of the master that holds a key; raises StoreUnavailable when none does."""
+        await self._refresh_if_doubtful()
+        client = self.holder(key)
+        if client is None:
+            self._doubtful = True
+            raise StoreUnavailable("no master for the slot")
+        return client
+
+    def holder(self, key: Key) -> Optional[Client]:
+        """Return the same as far as it is known now, without asking."""
+        address = self._slots[slot_of(key)]
+        return None if address is None else self._clients[address]
+
+    async def masters(self) -> List[Client]:
+        """Return the clients of all masters; raises StoreUnavailable when a slot has none."""
+        await self._refresh_if_doubtful()
+        if None in self._slots:
+            self._doubtful = True
+            raise StoreUnavailable("a slot without master")
+        return list(self._clients.values())
+
+    def doubt(self) -> None:
+        """Note that a node failed or sent elsewhere: the map is asked for anew before the next call."""
+        self._doubtful = True
+
+    async def close(self) -> None:
+        """Close all clients."""
+        clients, self._clients = list(self._clients.values()), {}
+        self._slots = [None] * SLOTS
+        for client in clients:
+            await self.close_client(client)
+
+    async def _refresh_if_doubtful(self) -> None:
+        if not self._doubtful:
+            return
+        async with self._asking:
+            if not self._doubtful or time.monotonic() - self._asked < ASK_AGAIN_S:
+                return
+            try:
+                await self._refresh()
+            finally:
+                self._asked = time.monotonic()
+            self._doubtful = False
+
+    async def _refresh(self) -> None:
+        """Ask one node after another; the one that answered is asked last the next time."""
+        cause: Optional[BaseException] = None
+        for address in [*self._known, *(seed for seed in self._seeds if seed not in self._known)]:
+            try:
+                answer = await self.ask_slots(address)
+            except Exception as error:  # noqa: BLE001 - of redis-py's versions each has its own; the last is raised
+                cause = error
+                continue
+            await self._learn(address, answer)
+            return
+        raise StoreUnavailable("no node of the cluster answers") from cause
+
+    async def _learn(self, asked: Address, answer: List[Any]) -> None:
+        slots: List[Optional[Address]] = [None] * SLOTS
+        masters: Set[Address] = set()
+        nodes: List[Address] = []
+        for first, last, *members in answer:
+            addresses = [_address(member, asked) for member in members]
+            masters.add(addresses[0])
+            nodes += [address for address in addresses if address not in nodes]
+            slots[int(first) : int(last) + 1] = [addresses[0]] * (int(last) - int(first) + 1)
+        gone = [self._clients.pop(address) for address in list(self._clients) if address not in masters]
+        for address in masters - self._clients.keys():
+            self._clients[address] = self.open(address)
+        self._slots = slots
+        self.version += 1
+        self._known = [node for node in nodes if node != asked] + [asked]
+        for client in gone:
+            await self.close_client(client)
+
+
+def _address(member: Sequence[Any], asked: Address) -> Address:
+    """Return a node's address; one that doesn't know its own name is where it was asked."""
+    host = member[0].decode() if isinstance(member[0], bytes) else member[0]
+    return (host if host and host != "?" else asked[0], int(member[1]))
+
+
+class One(Generic[Client]):
+    """A single master, or the one that Sentinels name: the same client for every key, and no map."""
+
+    version = 0
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def holding(self, key: Key) -> Client:
+        """Return the client."""
+        return self._client
+
+    def holder(self, key: Key) -> Optional[Client]:
+        """Return the client."""
+        return self._client
+
+    async def masters(self) -> List[Client]:
+        """Return the client alone."""
+        return [self._client]
+
+    def doubt(self) -> None:
+        """Do nothing: redis-py asks the Sentinels at each connect."""

@@ -1,0 +1,82 @@
+"""The worker's connections to Redis (redis-py 4.6): one server, a master behind Sentinels, or a cluster.
+
+Never retries by itself: a call that failed may have happened, and what to do then is for
+`kefu.worker.conversations` to say.
+"""
+
+import asyncio
+from typing import Any, Dict, List, Union
+
+from redis.asyncio import Redis
+from redis.asyncio.sentinel import Sentinel
+
+from kefu import redis_cluster, redis_url
+from kefu.redis_url import Address, RedisUrl
+from kefu.settings import RedisSettings
+
+MAX_CONNECTIONS = 64  # to one server; callers keep below it, for beyond it redis-py raises instead of waiting
+
+
+class Single(redis_cluster.One[Redis]):
+    """One server."""
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+
+class BehindSentinels(redis_cluster.One[Redis]):
+    """The master of a service; whoever connects asks the Sentinels which server that is."""
+
+    def __init__(self, url: RedisUrl, limits: Dict[str, Any]) -> None:
+        times = {name: value for name, value in limits.items() if name.startswith("socket_")}
+        self._sentinel = Sentinel(url.hosts, sentinel_kwargs={**times, **url.sentinel})
+        super().__init__(self._sentinel.master_for(url.service, **limits, **url.connection))
+
+    async def close(self) -> None:
+        """Close the connections, those to the Sentinels too."""
+        await asyncio.gather(self._client.close(), *(sentinel.close() for sentinel in self._sentinel.sentinels))
+
+
+class Nodes(redis_cluster.Cluster[Redis]):
+    """The masters of a cluster."""
+
+    def __init__(self, url: RedisUrl, limits: Dict[str, Any]) -> None:
+        super().__init__(url.hosts)
+        self._settings = {**limits, **url.connection}
+
+    def open(self, address: Address) -> Redis:
+        """Return a client of a node."""
+        return Redis(host=address[0], port=address[1], **self._settings)
+
+    async def close_client(self, client: Redis) -> None:
+        """Close a node's connections, those in use too: what waits on them is sent again elsewhere."""
+        await client.close()
+        await client.connection_pool.disconnect(inuse_connections=True)
+
+    async def ask_slots(self, address: Address) -> List[Any]:
+        """Ask a node on a connection of its own."""
+        client = self.open(address)
+        try:
+            return await client.execute_command("CLUSTER SLOTS")
+        finally:
+            await client.close()
+
+
+Servers = Union[Single, BehindSentinels, Nodes]
+
+
+def connect(settings: RedisSettings) -> Servers:
+    """Return the servers that the URL names; nothing is connected before its first use."""
+    limits = {
+        "socket_timeout": settings.timeout_s,
+        "socket_connect_timeout": settings.timeout_s,
+        "health_check_interval": 15,
+        "max_connections": MAX_CONNECTIONS,
+    }
+    url = redis_url.parse(settings.url)
+    if url.kind == "sentinel":
+        return BehindSentinels(url, limits)
+    if url.kind == "cluster":
+        return Nodes(url, limits)
+    return Single(Redis.from_url(settings.url, **limits))
