@@ -18,6 +18,7 @@ from rasa.shared.core.events import Event, UserUttered
 from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu.errors import ActionFailed
+from kefu.worker import lean
 
 # The time of the message under way, in seconds since the epoch; None for Rasa's own HTTP calls.
 MESSAGE_TIME: "contextvars.ContextVar[Optional[float]]" = contextvars.ContextVar("kefu_message_time", default=None)
@@ -33,6 +34,7 @@ class LoadedModel(NamedTuple):
     @classmethod
     def from_path(cls, path: str) -> "LoadedModel":
         """Load a model. Blocks for seconds: call it in a thread. Raises what Rasa raises."""
+        lean.make_fit(path)
         return cls(*MessageProcessor._load_model(path))
 
 

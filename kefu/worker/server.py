@@ -10,13 +10,10 @@ logging.getLogger("py.warnings").setLevel(logging.ERROR)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("RASA_TELEMETRY_ENABLED", "false")
 
-import structlog  # noqa: E402
-from rasa.core.run import serve_application  # noqa: E402
-from rasa.core.utils import AvailableEndpoints  # noqa: E402
-
 from kefu import logs  # noqa: E402
 from kefu.errors import SettingsError  # noqa: E402
 from kefu.settings import WorkerSettings  # noqa: E402
+from kefu.worker import lean  # noqa: E402
 
 CREDENTIALS = "credentials.yml"
 ENDPOINTS = "endpoints.yml"
@@ -30,6 +27,15 @@ def main() -> None:
             raise SettingsError("working directory", f"has no {path}: start the worker from the project's root")
     if not Path(settings.model).exists():
         raise SettingsError("KEFU_MODEL", f"names {settings.model}, where no model is: run `make train`")
+    lean.begin(settings.model)
+    _serve(settings)
+
+
+def _serve(settings: WorkerSettings) -> None:
+    # Not before `lean.begin`: what an import of Rasa brings depends on the model.
+    from rasa.core.run import serve_application
+    from rasa.core.utils import AvailableEndpoints
+
     _log_through_kefu()
     serve_application(
         settings.model,
@@ -43,6 +49,8 @@ def main() -> None:
 
 
 def _log_through_kefu() -> None:
+    import structlog
+
     logs.configure("worker")
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, structlog.processors.KeyValueRenderer(key_order=["event"])],

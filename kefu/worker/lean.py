@@ -1,0 +1,94 @@
+"""What the served model needs of Rasa: a model without TensorFlow is served without importing it.
+
+In: the model's archive, before Rasa is imported. Out: a process that defers Rasa's modules of
+components that the model does not name, or one that imports everything, as plain Rasa does. Rasa
+imports TensorFlow for any model: 390 MB and three quarters of the CPU of the start.
+"""
+
+import json
+import tarfile
+import zlib
+from pathlib import Path
+from typing import Optional, Set
+
+from kefu.worker.deferred import Deferral
+
+# Rasa's modules that import TensorFlow, scikit-learn or Matplotlib and are themselves imported by
+# what any worker needs; with the names that are imported from them. Source: Rasa 3.6.21.
+DEFERRED = {
+    "rasa.core.policies.ted_policy": ("TEDPolicy",),
+    "rasa.nlu.classifiers.diet_classifier": ("DIETClassifier",),
+    "rasa.nlu.selectors.response_selector": ("ResponseSelector",),
+    "rasa.utils.plotting": (),
+    "rasa.utils.tensorflow.model_data": ("ragged_array_to_ndarray",),
+    "rasa.utils.tensorflow.model_data_utils": (),
+    "rasa.utils.train_utils": (),
+}
+# Components that do without. Whatever is not named here, or in `kefu`, may need anything.
+LIGHT = {
+    "rasa.core.policies.ensemble",
+    "rasa.core.policies.memoization",
+    "rasa.core.policies.rule_policy",
+    "rasa.graph_components.converters.nlu_message_converter",
+    "rasa.graph_components.providers.domain_for_core_training_provider",
+    "rasa.graph_components.providers.domain_provider",
+    "rasa.graph_components.providers.forms_provider",
+    "rasa.graph_components.providers.nlu_training_data_provider",
+    "rasa.graph_components.providers.responses_provider",
+    "rasa.graph_components.providers.rule_only_provider",
+    "rasa.graph_components.providers.story_graph_provider",
+    "rasa.graph_components.providers.training_tracker_provider",
+    "rasa.graph_components.validators.default_recipe_validator",
+    "rasa.graph_components.validators.finetuning_validator",
+    "rasa.nlu.classifiers.fallback_classifier",
+    "rasa.nlu.classifiers.keyword_intent_classifier",
+    "rasa.nlu.classifiers.regex_message_handler",
+    "rasa.nlu.extractors.entity_synonyms",
+    "rasa.nlu.extractors.regex_entity_extractor",
+    "rasa.nlu.tokenizers.whitespace_tokenizer",
+}
+
+_deferral: Optional[Deferral] = None
+
+
+def begin(model: str) -> None:
+    """Defer what `model`, an archive or a folder of them, does not need. To be called before Rasa is imported."""
+    global _deferral
+    if is_light(model):
+        _deferral = Deferral(DEFERRED)
+        _deferral.begin()
+
+
+def make_fit(model: str) -> None:
+    """Make this process fit to load `model`: import what was deferred if it may need that. Blocks for seconds.
+
+    Raises:
+        ImportError: a module is broken; the process is still fit for the model that it serves.
+    """
+    if _deferral is not None and not is_light(model):
+        _deferral.end()
+
+
+def is_light(model: str) -> bool:
+    """Return whether all of the model's components are known to need nothing that is deferred."""
+    try:
+        modules = {used.rpartition(".")[0] for used in _components(_newest(Path(model)))}
+    except (OSError, tarfile.TarError, EOFError, zlib.error, ValueError, KeyError):
+        return False  # Rasa reads it next, and says what is wrong with it
+    return all(module in LIGHT or module.startswith("kefu.") for module in modules)
+
+
+def _newest(model: Path) -> Path:
+    """Return the archive that Rasa would take. Source: rasa.model.get_latest_model."""
+    return max(model.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime) if model.is_dir() else model
+
+
+def _components(archive: Path) -> Set[str]:
+    """Return the module paths of the classes in the model's graphs, training's too: Rasa imports both."""
+    with tarfile.open(archive, "r|gz") as files:
+        for member in files:
+            if member.name.lstrip("./") == "metadata.json":
+                metadata = json.load(files.extractfile(member))
+                graphs = (metadata["train_schema"], metadata["predict_schema"])
+                return {node["uses"] for graph in graphs for node in graph["nodes"].values()}
+    raise KeyError("metadata.json")

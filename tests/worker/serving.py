@@ -1,0 +1,111 @@
+"""A worker as its own process, on a real Kafka and a real Redis-protocol server, asked through the inbox."""
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import Callable, Optional
+
+from confluent_kafka import Producer
+
+from kefu.events import USER_QUERY, AnswerGenerated, UserSaid, decode, encode
+from kefu.settings import RedisSettings
+from kefu.worker.conversations import Conversations
+from ops.local.servers import HOST, free_port
+
+ROOT = Path(__file__).parents[2]
+READY_S = 120.0
+
+
+def until(condition: Callable[[], Optional[object]], what: str, deadline_s: float = READY_S) -> object:
+    """Return the condition's first value that counts as true."""
+    end = time.monotonic() + deadline_s
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{what}: not within {deadline_s:.0f} s")
+
+
+class ServedWorker:
+    """`python -m kefu worker` on a model, started from the root of the project."""
+
+    def __init__(self, brokers: str, redis_url: str, model: Path, log: Path) -> None:
+        self._brokers = brokers
+        self._redis_url = redis_url
+        self._port, self._health = free_port(), free_port()
+        environment = {
+            **os.environ,
+            "KAFKA_BROKERS": brokers,
+            "REDIS_URL": redis_url,
+            "ACTION_ENDPOINT_URL": f"http://{HOST}:9/webhook",
+            "KEFU_MODEL": str(model),
+            "KEFU_WORKER_PORT": str(self._port),
+            "KEFU_WORKER_HEALTH_PORT": str(self._health),
+        }
+        self._log = log
+        with open(log, "wb") as file:
+            command = [sys.executable, "-m", "kefu", "worker"]
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
+
+    def wait_ready(self) -> None:
+        """Wait until it takes messages."""
+        until(self._ready, "the worker is ready")
+
+    def _ready(self) -> bool:
+        assert self.process.poll() is None, self._log.read_text()[-3000:]
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{HOST}:{self._health}/readyz", timeout=5):
+            return True
+        return False
+
+    def ask(self, text: str) -> AnswerGenerated:
+        """Return what comes of a message of a new customer."""
+        said = UserSaid("demo", f"u{uuid.uuid4().hex[:8]}", "m1", text=text)
+        producer = Producer({"bootstrap.servers": self._brokers})
+        producer.produce(USER_QUERY, encode(said), said.conversation.encode())
+        assert producer.flush(20) == 0
+        marker = asyncio.run(self._marker(said))
+        return decode(marker, AnswerGenerated)
+
+    async def _marker(self, said: UserSaid) -> bytes:
+        store = Conversations(RedisSettings(url=self._redis_url))
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            marker = await store.marker(said.conversation, said.message_id)
+            if marker is not None:
+                await store.close()
+                return marker
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"no answer within a minute: {self._log.read_text()[-3000:]}")
+
+    def swap(self, model: Path) -> dict:
+        """PUT another model; returns the answer's body."""
+        url, body = f"http://{HOST}:{self._port}/model", json.dumps({"model_file": str(model)}).encode()
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method="PUT")
+        try:
+            with urllib.request.urlopen(request, timeout=READY_S) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from error
+
+    def has_mapped(self, library: str) -> bool:
+        """Return whether the process has a shared library of this package in memory."""
+        return f"/{library}/" in Path(f"/proc/{self.process.pid}/maps").read_text()
+
+    def rss_mb(self) -> float:
+        """Return the process's resident memory."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def stop(self) -> None:
+        """End it in order."""
+        self.process.terminate()
+        self.process.wait(40)
