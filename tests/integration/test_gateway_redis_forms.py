@@ -1,0 +1,132 @@
+"""Replies and hints behind Sentinels and in a cluster, through the death of a master."""
+
+import asyncio
+import time
+
+import pytest
+from redis import RedisError
+
+from kefu.errors import StoreUnavailable
+from kefu.events import AnswerGenerated, encode
+from kefu.gateway.hub import Hub
+from kefu.gateway.redis_client import connect
+from kefu.gateway.replies import ReplyStore, wait_for_outcome
+from kefu.keys import ConversationKeys
+from kefu.settings import RedisSettings
+from ops.local.clusters import RedisCluster, RedisSentinels, until
+
+pytestmark = pytest.mark.timeout(240)
+PEOPLE = [f"demo:p{number}" for number in range(12)]  # over all masters of a cluster
+WRITE = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('SPUBLISH', KEYS[2], ARGV[2])"
+
+
+@pytest.fixture(scope="module", params=[RedisSentinels, RedisCluster])
+def group(request, tmp_path_factory):
+    servers = request.param(tmp_path_factory.mktemp("redis"))
+    try:
+        servers.start()
+        yield servers
+    finally:
+        servers.stop()
+
+
+class Side:
+    """The gateway's store and hub, and beside them what the worker's write does."""
+
+    def __init__(self, url):
+        self.settings = RedisSettings(url, key_prefix=f"t{time.time_ns()}", timeout_s=1)
+        self._clients = [connect(self.settings), connect(self.settings, retries=0, connections=1)]
+        self.writes = connect(self.settings)
+        self.store = ReplyStore(self._clients[0], self.settings.key_prefix)
+        self.hub = Hub(self._clients[1], self.settings.key_prefix)
+
+    async def __aenter__(self):
+        self.hub.start()
+        await until_true(lambda: self.hub.connected)
+        return self
+
+    async def __aexit__(self, *_):
+        await self.hub.close()
+        for client in [*self._clients, self.writes]:
+            await client.close()
+
+    async def answer(self, conversation, message_id):
+        """Write an outcome and its hint, until a master takes it."""
+        keys = ConversationKeys(self.settings.key_prefix, conversation)
+        marker = encode(AnswerGenerated(*conversation.split(":"), message_id, "cause", 1))
+        while True:
+            try:
+                master = await self.writes.holding(keys.state)
+                return await master.eval(WRITE, 2, keys.marker(message_id), keys.hint, marker, message_id)
+            except (RedisError, OSError, StoreUnavailable):
+                self.writes.doubt()
+                await asyncio.sleep(0.1)
+
+
+async def until_true(condition, deadline_s=30):
+    deadline = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        await asyncio.sleep(0.05)
+
+
+async def hinted(watch, message_id):
+    """Wait for a hint of this very message; polling alone would bring none."""
+    while message_id not in await watch.wait(30):
+        pass
+
+
+async def test_hints_come_from_every_master_and_outcomes_are_read(group):
+    async with Side(group.url) as side:
+        for person in PEOPLE:
+            async with side.hub.watch(person) as watch:
+                await until_true(lambda: side.hub.subscribed)
+                await side.answer(person, "m1")
+                await asyncio.wait_for(hinted(watch, "m1"), 30)
+            outcome = await side.store.outcome(person, "m1")
+            assert (outcome.status, await side.store.after(person, 0)) == ("answered", [])
+        await until_true(lambda: not side.hub.subscribed)
+
+
+async def test_who_watches_is_told_though_a_master_dies(group):
+    async with Side(group.url) as side:
+        waits = [asyncio.create_task(wait_for_outcome(side.store, side.hub, person, "m2", 120)) for person in PEOPLE]
+        await until_true(lambda: len(side.hub.subscribed) == len(PEOPLE))
+        before = {member.name for member in group.masters()}
+        victim = group.masters()[0]
+        victim.kill()
+        await asyncio.to_thread(until, lambda: {m.name for m in group.masters()} - before, "a new master")
+        victim.start()
+        await asyncio.gather(*(side.answer(person, "m2") for person in PEOPLE))
+        assert {outcome.message_id for outcome in await asyncio.gather(*waits)} == {"m2"}
+        await asyncio.to_thread(until, group.whole, "the group to be whole")
+        for person in PEOPLE:
+            async with side.hub.watch(person) as watch:
+                await until_true(lambda: side.hub.connected and side.hub.subscribed)
+                await side.answer(person, "m3")
+                await asyncio.wait_for(hinted(watch, "m3"), 30)
+
+
+async def test_a_slot_that_moves_takes_its_watchers_along(group):
+    if not isinstance(group, RedisCluster):
+        pytest.skip("only a cluster has slots")
+    async with Side(group.url) as side:
+        person = "demo:moved-away"
+        keys = ConversationKeys(side.settings.key_prefix, person)
+        async with side.hub.watch(person) as watch:
+            await until_true(lambda: side.hub.subscribed)
+            source = await side.writes.holding(keys.state)
+            masters = await side.writes.masters()
+            target = next(client for client in masters if client is not source)
+            slot = await source.execute_command("CLUSTER", "KEYSLOT", keys.state)
+            new = await target.execute_command("CLUSTER", "MYID")
+            for client in [target, source, *masters]:
+                await client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new)
+            await until_true(lambda: side.hub._servers.holder(keys.hint) is not None)
+            await side.answer(person, "m4")
+            deadline = time.monotonic() + 60
+            number = 4
+            while not await watch.wait(0.5):  # until a hint comes from the slot's new master
+                assert time.monotonic() < deadline, "no hint came from where the slot went"
+                number += 1
+                await side.answer(person, f"m{number}")

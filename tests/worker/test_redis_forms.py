@@ -1,0 +1,148 @@
+"""The store behind Sentinels and in a cluster: the same promises, through failovers and moved slots."""
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from kefu.errors import AlreadyProcessed, StoreUnavailable
+from kefu.redis_cluster import slot_of
+from kefu.settings import RedisSettings
+from kefu.worker.conversations import Conversations, TurnWrite
+from ops.local.clusters import RedisCluster, RedisSentinels, until
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]
+PEOPLE = [f"demo:p{number}" for number in range(12)]  # over all masters of a cluster
+
+
+@pytest.fixture(scope="module", params=[RedisSentinels, RedisCluster])
+def group(request, tmp_path_factory):
+    """Servers that one URL names."""
+    servers = request.param(tmp_path_factory.mktemp("redis"))
+    try:
+        servers.start()
+        yield servers
+    finally:
+        servers.stop()
+
+
+@pytest.fixture
+def settings(group, request):
+    return RedisSettings(group.url, key_prefix=f"t{time.time_ns()}", wait_replicas=1, timeout_s=1)
+
+
+def turn(number):
+    events = [{"event": "user", "text": f"t{number}"}]
+    reply = {"seq": number, "message_id": f"m{number}", "text": "hi", "ts": 1}
+    return TurnWrite(f"m{number}", number - 1, number, events, b"marker-%d" % number, [reply])
+
+
+async def insist(call, *arguments):
+    """Repeat until the store is back, as the inbox does; the write that finds itself has happened."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return await call(*arguments)
+        except AlreadyProcessed as found:
+            assert found.marker == arguments[1].marker
+            return None
+        except StoreUnavailable:
+            assert time.monotonic() < deadline, "the store did not come back"
+            await asyncio.sleep(0.1)
+
+
+async def test_conversations_on_all_masters_are_stored_and_read_back(settings):
+    store = Conversations(settings)
+    await insist(store.ping)
+    for person in PEOPLE:
+        await insist(store.write, person, turn(1))
+        assert (await store.load(person)).turns == [turn(1).events]
+        assert await store.marker(person, "m1") == b"marker-1"
+        assert await store.position(person) == (1, 1)
+        assert await store.turn_events(person, 1) == turn(1).events
+    await store.close()
+
+
+async def test_nothing_acknowledged_is_lost_when_masters_die(group, settings):
+    """Four writers a conversation after another, a master killed twice: each has its 40 turns, in order."""
+    store = Conversations(settings)
+    failed = 0
+
+    async def write(person):
+        nonlocal failed
+        for number in range(1, 41):
+            while True:
+                try:
+                    await store.write(person, turn(number))
+                    break
+                except AlreadyProcessed as found:
+                    assert found.marker == turn(number).marker
+                    break
+                except StoreUnavailable:
+                    failed += 1
+                    await asyncio.sleep(0.1)
+            await asyncio.sleep(0.05)
+
+    async def kill():
+        for _ in range(2):
+            await asyncio.sleep(1)
+            victim = (await asyncio.to_thread(group.masters))[0]
+            before = {member.name for member in group.masters()}
+            victim.kill()
+            await asyncio.to_thread(until, lambda: {m.name for m in group.masters()} - before, "a new master")  # noqa: B023
+            victim.start()
+            await asyncio.to_thread(until, group.whole, "the group to be whole")
+
+    await asyncio.wait_for(asyncio.gather(kill(), *(write(person) for person in PEOPLE)), 180)
+    assert failed, "the writers noticed nothing: nothing was shown"
+    for person in PEOPLE:
+        stored = await insist(store.load, person)
+        assert (stored.version, stored.seq) == (40, 40)
+        assert [events[0]["text"] for events in stored.turns] == [f"t{number}" for number in range(1, 41)]
+    await store.close()
+
+
+async def test_a_write_that_no_replica_has_is_not_acknowledged(group, settings):
+    store = Conversations(settings)
+    await insist(store.write, PEOPLE[0], turn(1))
+    masters = {member.name for member in group.masters()}
+    replicas = [member for member in group.members if member.name not in masters]
+    for replica in replicas:
+        os.kill(replica.pid, signal.SIGSTOP)
+    try:
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                await store.write(PEOPLE[0], turn(2))
+    finally:
+        for replica in replicas:
+            os.kill(replica.pid, signal.SIGCONT)
+    await insist(store.write, PEOPLE[0], turn(2))
+    assert (await insist(store.load, PEOPLE[0])).version == 2
+    await store.close()
+    await asyncio.to_thread(until, group.whole, "the group to be whole")
+
+
+async def test_a_slot_that_moves_is_waited_for_and_followed(group, settings):
+    if not isinstance(group, RedisCluster):
+        pytest.skip("only a cluster has slots")
+    store = Conversations(settings)
+    await insist(store.ping)
+    person = "demo:moved-away"
+    slot = slot_of(person)
+    assert slot not in map(slot_of, PEOPLE), "their keys lie there"
+    source = await store._servers.holding(store.keys(person).state)
+    target = next(client for client in await store._servers.masters() if client is not source)
+    ids = [(await client.execute_command("CLUSTER MYID")).decode() for client in (source, target)]
+    await target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[0])
+    await source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[1])
+    for call in (store.write(person, turn(1)), store.load(person), store.marker(person, "m1")):
+        with pytest.raises(StoreUnavailable):
+            await call
+    for client in (target, source):
+        await client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[1])
+    await insist(store.write, person, turn(1))
+    assert (await insist(store.load, person)).version == 1
+    assert await store._servers.holding(store.keys(person).state) is target
+    await store.close()
