@@ -140,8 +140,57 @@ class DialogueEvent:
             object.__setattr__(self, "id", derived_id("DialogueEvent", self.cause, self.index))
 
 
-Event = TypeVar("Event", UserSaid, AnswerGenerated, DialogueEvent)
-TYPES: Dict[str, type] = {kind.__name__: kind for kind in (UserSaid, AnswerGenerated, DialogueEvent)}
+@dataclass(frozen=True)
+class DeadLetterHandled:
+    """What an operator did with a dead letter: a record of `user.query.dlq`, in the letter's own partition.
+
+    `letter` is the letter's id (see `kefu.dlq.letters`). `outcome` is `replaying` before the replay
+    is sent, `replayed` when Kafka has it, or `dropped`; `message_id` is the replay's.
+    """
+
+    tenant: str
+    user: str
+    letter: str
+    outcome: str
+    actor: str
+    attempt: int = 0
+    message_id: Optional[str] = None
+    note: str = ""
+    id: str = ""
+    ts: int = field(default_factory=now_ms)
+    traceparent: str = ""
+    v: int = VERSION
+    type: str = "DeadLetterHandled"
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            parts = ("DeadLetterHandled", self.letter, self.outcome, self.attempt)
+            object.__setattr__(self, "id", derived_id(*parts))
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """Who did what to whose conversation. `subject` names what it was done to, `details` say how.
+
+    Whoever may write the same entry twice gives it a derived `id`.
+    """
+
+    tenant: str
+    user: str
+    actor: str
+    action: str
+    subject: str
+    details: Dict[str, Any] = field(default_factory=dict)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    ts: int = field(default_factory=now_ms)
+    traceparent: str = ""
+    v: int = VERSION
+    type: str = "AuditEntry"
+
+
+Event = TypeVar("Event", UserSaid, AnswerGenerated, DialogueEvent, DeadLetterHandled, AuditEntry)
+_KINDS = (UserSaid, AnswerGenerated, DialogueEvent, DeadLetterHandled, AuditEntry)
+TYPES: Dict[str, type] = {kind.__name__: kind for kind in _KINDS}
 _FIELDS = {kind: frozenset(f.name for f in fields(kind)) for kind in TYPES.values()}
 _INBOX_LIMITS: Tuple[Tuple[str, "re.Pattern[str]"], ...] = (
     ("tenant", IDENTIFIER),

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -26,6 +26,7 @@ MAX_RECORD_BYTES = 2_000_000  # an inbox message is bounded far below; tracker e
 _PERMANENT = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD)
 MAX_QUEUED_RECORDS = 100_000
 MAX_QUEUED_KBYTES = 256 * 1024
+PARTITION_UA = -1  # "unassigned": the partitioner chooses. Source: librdkafka, RD_KAFKA_PARTITION_UA
 Headers = Optional[List[Tuple[str, bytes]]]
 
 
@@ -89,14 +90,17 @@ class EventProducer:
             self._producer.poll(0.1)
             metrics.PRODUCE_QUEUE.set(len(self._producer))
 
-    def send(self, topic: str, key: str, value: bytes, headers: Headers = None) -> "asyncio.Future[None]":
+    def send(
+        self, topic: str, key: Union[str, bytes], value: bytes, headers: Headers = None, partition: int = PARTITION_UA
+    ) -> "asyncio.Future[None]":
         """Queue a record; the future ends when Kafka acknowledged it on all replicas.
 
         Args:
             topic: one of `kefu.events.TOPICS`, without the prefix.
-            key: the conversation, `tenant:user`.
+            key: the conversation, `tenant:user`; bytes are sent as they are.
             value: the record as it is sent.
             headers: the record's, none if left out.
+            partition: where to put it; left out, the key says.
 
         Raises:
             QueueUnavailable: from here when the local queue is full, from the future when Kafka
@@ -114,7 +118,12 @@ class EventProducer:
 
         try:
             self._producer.produce(
-                self._prefix + topic, value, key.encode(), on_delivery=delivered, headers=headers or []
+                self._prefix + topic,
+                value,
+                key.encode() if isinstance(key, str) else key,
+                partition,
+                on_delivery=delivered,
+                headers=headers or [],
             )
         except BufferError as error:
             metrics.PRODUCE_FAILURES.labels(topic).inc()

@@ -4,8 +4,10 @@ Each process builds the frozen sections that it needs once, at its start, and pa
 A secret may also come from a file named by `<KEY>_FILE` (mounted by Kubernetes or Vault).
 """
 
+import getpass
 import json
 import os
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
@@ -69,6 +71,14 @@ def number(env: Environment, key: str, default: float, low: float, high: float) 
 def port(env: Environment, key: str, default: int) -> int:
     """Return a TCP port."""
     return integer(env, key, default, 1, 65535)
+
+
+def operator(env: Environment = os.environ) -> str:
+    """Return who gives commands: KEFU_OPERATOR, or the login name at this machine."""
+    name = text(env, "KEFU_OPERATOR", f"{getpass.getuser()}@{socket.gethostname()}")
+    if len(name) > 128:
+        raise SettingsError("KEFU_OPERATOR", "is longer than 128 characters")
+    return name
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from kefu.errors import (
     VersionConflict,
 )
 from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, AnswerGenerated, DialogueEvent, UserSaid, decode, encode
+from kefu.headers import ATTEMPTS, ERROR_CLASS, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC
 from kefu.kafka import EventProducer
 from kefu.privacy import mask, mask_all
 from kefu.worker.conversations import Conversations
@@ -242,18 +243,21 @@ class Inbox:
 
     async def _put_aside(self, message: Inbound, error_class: str) -> None:
         attempts = max(1, message.attempts)
-        await self._insist(message.mine, "kafka", self._send_dead_letter, message.record, error_class, attempts)
+        trace = message.said.traceparent
+        await self._insist(message.mine, "kafka", self._send_dead_letter, message.record, error_class, attempts, trace)
 
-    async def _send_dead_letter(self, record: Record, error_class: str, attempts: int) -> None:
+    async def _send_dead_letter(self, record: Record, error_class: str, attempts: int, trace: str = "") -> None:
+        traced = [("traceparent", trace.encode())] if trace and "traceparent" not in dict(record.headers) else []
         headers = [
             *record.headers,
-            ("kefu-error-class", error_class.encode()),
-            ("kefu-attempts", str(attempts).encode()),
-            ("kefu-origin-topic", record.topic.encode()),
-            ("kefu-origin-partition", str(record.partition).encode()),
-            ("kefu-origin-offset", str(record.offset).encode()),
+            *traced,
+            (ERROR_CLASS, error_class.encode()),
+            (ATTEMPTS, str(attempts).encode()),
+            (ORIGIN_TOPIC, record.topic.encode()),
+            (ORIGIN_PARTITION, str(record.partition).encode()),
+            (ORIGIN_OFFSET, str(record.offset).encode()),
         ]
-        await self._producer.send(DEAD_LETTERS, record.key.decode("utf-8", "replace"), record.value, headers)
+        await self._producer.send(DEAD_LETTERS, record.key, record.value, headers)
 
     async def _publish(self, message: Inbound, answer: bytes, events: List[Dict[str, Any]]) -> None:
         """Publish a stored turn until Kafka has all of it, under ids that stay the same."""

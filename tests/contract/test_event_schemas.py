@@ -9,7 +9,16 @@ import orjson
 import pytest
 
 from kefu.errors import PoisonMessage
-from kefu.events import TYPES, AnswerGenerated, DialogueEvent, UserSaid, decode, encode
+from kefu.events import (
+    TYPES,
+    AnswerGenerated,
+    AuditEntry,
+    DeadLetterHandled,
+    DialogueEvent,
+    UserSaid,
+    decode,
+    encode,
+)
 
 SCHEMAS = Path(__file__).parents[2] / "kefu" / "schemas"
 CAUSE = "0" * 32
@@ -31,6 +40,9 @@ SAMPLES = [
     ),
     AnswerGenerated("demo", "alice", "m1", cause=CAUSE, tracker_version=3, status="failed", reason="internal_error"),
     DialogueEvent("demo", "alice", CAUSE, tracker_version=3, index=0, event={"event": "user", "text": "hi"}),
+    DeadLetterHandled("demo", "alice", CAUSE, "replayed", "li.wei", attempt=1, message_id="replay-1"),
+    DeadLetterHandled("", "", CAUSE, "dropped", "li.wei", note="a test"),
+    AuditEntry("demo", "alice", "li.wei", "dead_letter.drop", CAUSE, {"note": "a test"}),
 ]
 
 

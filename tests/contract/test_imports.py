@@ -9,8 +9,8 @@ import pytest
 from ops.local.servers import ROOT, services_python
 
 SHARED = (
-    "errors", "events", "health", "keys", "kafka", "logs", "metrics", "privacy", "redis_cluster", "redis_url",
-    "settings",
+    "errors", "events", "headers", "health", "keys", "kafka", "logs", "metrics", "privacy", "redis_cluster",
+    "redis_url", "settings",
 )  # fmt: skip
 
 

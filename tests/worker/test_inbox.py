@@ -9,6 +9,7 @@ import pytest
 from kefu.errors import PoisonMessage, StoreUnavailable
 from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, UserSaid, encode
 from kefu.worker.inbox import Inbound, Inbox, NotMine, Record, read
+from kefu.worker.lanes import Lanes
 from kefu.worker.live import LiveConversations
 
 pytestmark = pytest.mark.asyncio
@@ -19,9 +20,11 @@ class Sent:
 
     def __init__(self):
         self.records = []
+        self.keys = []
 
     def send(self, topic, key, value, headers=None):
         self.records.append((topic, value, dict(headers or [])))
+        self.keys.append(key)
         done = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
@@ -40,11 +43,11 @@ def inbox(agent, conversations, sent):
     return Inbox(agent.runner(10), conversations, LiveConversations(10), sent, attempts=2, turns_at_once=4)
 
 
-def inbound(inbox, text="hello", message_id="m1", mine=lambda: True):
-    said = UserSaid("demo", "alice", message_id, text=text, identified=True)
+def inbound(inbox, text="hello", message_id="m1", mine=lambda: True, user="alice", **fields):
+    said = UserSaid("demo", user, message_id, text=text, identified=True, **fields)
     parsed = asyncio.get_running_loop().create_future()
     parsed.set_result(inbox.runner.processor.parse_batch("test", [text])[0])
-    return Inbound(Record("user.query", 3, 7, b"demo:alice", encode(said), []), said, mine, parsed)
+    return Inbound(Record("user.query", 3, 7, said.conversation.encode(), encode(said), []), said, mine, parsed)
 
 
 async def test_a_message_delivered_twice_runs_once_and_is_published_twice_alike(inbox, sent, conversations):
@@ -74,6 +77,43 @@ async def test_a_turn_that_always_fails_is_put_aside_with_its_origin_and_the_nex
     assert orjson.loads(await conversations.marker("demo:alice", "m1"))["status"] == "failed"
     await inbox.process(inbound(inbox, message_id="m2"))
     assert orjson.loads(await conversations.marker("demo:alice", "m2"))["status"] == "answered"
+
+
+async def test_a_poison_conversation_waits_between_its_attempts_and_others_of_its_partition_go_on(inbox, monkeypatch):
+    run, done = inbox.runner.run, []
+
+    async def broken_for_alice(live, said, *rest):
+        if said.user == "alice":
+            raise ValueError("a bug")
+        return await run(live, said, *rest)
+
+    async def serve(message):
+        await inbox.process(message)
+        done.append((message.said.user, message.said.message_id))
+
+    monkeypatch.setattr(inbox.runner, "run", broken_for_alice)
+    monkeypatch.setattr("kefu.worker.inbox._backoff_s", lambda _: 3600)
+    lanes = Lanes(serve)
+    messages = [inbound(inbox, message_id=f"{user}{n}", user=user) for n in (1, 2) for user in ("alice", "bob")]
+    for message in messages:
+        lanes.put(message.said.conversation, message)
+    deadline = asyncio.get_running_loop().time() + 20
+    while len(done) < 2 or not messages[0].attempts:
+        assert asyncio.get_running_loop().time() < deadline, done
+        await asyncio.sleep(0.01)
+    assert done == [("bob", "bob1"), ("bob", "bob2")]
+    assert (messages[0].attempts, messages[2].attempts) == (1, 0), "alice's second message waits for her first"
+    await lanes.cancel()
+
+
+async def test_a_dead_letter_has_the_trace_and_the_key_it_came_with(inbox, sent):
+    traced = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    message = inbound(inbox, traceparent=traced)
+    await inbox._put_aside(message, "ValueError")
+    assert sent.records[0][2]["traceparent"] == traced.encode()
+    record = replace(message.record, key=b"\xff", headers=[("traceparent", b"as it came")])
+    await inbox.reject(record, lambda: True, PoisonMessage("wrong_key", ""))
+    assert (sent.keys[1], sent.records[1][2]["traceparent"]) == (b"\xff", b"as it came")
 
 
 async def test_a_dead_letter_whose_writer_died_after_the_marker_is_sent_by_the_next(inbox, sent, conversations):

@@ -1,0 +1,131 @@
+"""Replays and drops dead letters, and notes it so that it is done once.
+
+Kafka can't delete one record, so what was done with a letter is a record of its own in the same
+partition. A replay is noted before and after it is sent; whoever finds only the first note sends
+the same replay again, under the same message id, which the worker answers once. That holds for as
+long as the worker remembers the id, see `resend_refused`.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Any, List, Optional, Tuple
+
+from kefu.dlq.letters import DROPPED, OPEN, REPLAYED, REPLAYING, Letter, State
+from kefu.events import (
+    AUDIT,
+    DEAD_LETTERS,
+    USER_QUERY,
+    AuditEntry,
+    DeadLetterHandled,
+    UserSaid,
+    derived_id,
+    encode,
+    now_ms,
+)
+from kefu.headers import HANDLES, PREFIX, REPLAY_ATTEMPT, REPLAY_OF
+from kefu.kafka import EventProducer
+from kefu.settings import MARKER_LIFETIME_S
+
+CHUNK = 100
+# A replay whose end is unknown may be sent again while the marker of its first sending must still be there.
+RESEND_MS = MARKER_LIFETIME_S * 1000 * 6 // 7
+
+
+@dataclass(frozen=True)
+class Task:
+    """One letter to be handled: replayed as which attempt, or dropped after how many."""
+
+    letter: Letter
+    attempt: int
+
+    @property
+    def message_id(self) -> str:
+        """Return the replay's id: of the letter and the attempt, so that sending it twice acts once."""
+        return f"replay-{derived_id('Replay', self.letter.id, self.attempt)}"
+
+
+def refused(letter: Letter, state: State, outcome: str, again: bool) -> str:
+    """Return why a letter is not to be replayed or dropped, in a sentence; empty when it may be."""
+    if outcome == REPLAYED and letter.said is None:
+        return f"can't be replayed, for it can't be read ({letter.flaw}): show it, then drop it"
+    if again or state.outcome == OPEN:
+        return ""
+    if state.outcome == REPLAYING:
+        return _resend_refused(state) if outcome == REPLAYED else ""
+    return f"was {state.outcome} by {state.actor} already; --again does it all the same"
+
+
+def _resend_refused(state: State) -> str:
+    if now_ms() - state.ts < RESEND_MS:
+        return ""
+    return (
+        f"was being replayed by {state.actor}, and nobody knows whether it went out; that is too long ago to "
+        "send it again under the same id: look whether the customer was answered, then drop it or use --again"
+    )
+
+
+def task_for(letter: Letter, state: State, outcome: str, again: bool) -> Task:
+    """Return the task: a replay whose end is unknown keeps its number, any other gets the next."""
+    same = outcome == DROPPED or (state.outcome == REPLAYING and not again)
+    return Task(letter, state.attempt if same else state.attempt + 1)
+
+
+class Handler:
+    """Handles letters in chunks. Every call raises QueueUnavailable when Kafka doesn't acknowledge.
+
+    After that, or a crash, call again with the states read anew: nothing is done twice.
+    """
+
+    def __init__(self, producer: EventProducer, actor: str, note: str) -> None:
+        self._producer = producer
+        self._actor = actor
+        self._note = note
+
+    async def replay(self, tasks: List[Task]) -> None:
+        """Send each letter's message again as a new one, in the order given."""
+        await self._all([*map(self._audit(REPLAYED), tasks), *(self._handled(task, REPLAYING) for task in tasks)])
+        await self._all([_replay(task) for task in tasks])
+        await self._all([self._handled(task, REPLAYED) for task in tasks])
+
+    async def drop(self, tasks: List[Task]) -> None:
+        """Mark letters as done with."""
+        await self._all([self._audit(DROPPED)(task) for task in tasks])
+        await self._all([self._handled(task, DROPPED) for task in tasks])
+
+    async def _all(self, records: List[Tuple[Any, ...]]) -> None:
+        await asyncio.gather(*(self._producer.send(*record) for record in records))
+
+    def _audit(self, outcome: str) -> Any:
+        def entry(task: Task) -> Tuple[Any, ...]:
+            letter = task.letter
+            action = "dead_letter.replay" if outcome == REPLAYED else "dead_letter.drop"
+            details = {"position": str(letter.position), "error_class": letter.error_class, "note": self._note}
+            if outcome == REPLAYED:
+                details.update(attempt=task.attempt, message_id=task.message_id)
+            entry_id = derived_id("AuditEntry", action, letter.id, task.attempt, self._actor)
+            made = AuditEntry(*letter.owner, self._actor, action, letter.id, details, id=entry_id)
+            return AUDIT, letter.conversation or letter.id, encode(made)
+
+        return entry
+
+    def _handled(self, task: Task, outcome: str) -> Tuple[Any, ...]:
+        letter = task.letter
+        message_id = None if outcome == DROPPED else task.message_id
+        done = DeadLetterHandled(*letter.owner, letter.id, outcome, self._actor, task.attempt, message_id, self._note)
+        headers = [(HANDLES, letter.id.encode())]
+        return DEAD_LETTERS, letter.key, encode(done), headers, letter.position.partition
+
+
+def _replay(task: Task) -> Tuple[Any, ...]:
+    letter = task.letter
+    said = _said_again(letter.said, task.message_id)
+    kept = [(name, value) for name, value in letter.headers if not name.startswith(PREFIX)]
+    headers = [*kept, (REPLAY_OF, letter.id.encode()), (REPLAY_ATTEMPT, str(task.attempt).encode())]
+    return USER_QUERY, letter.key, encode(said), headers
+
+
+def _said_again(said: Optional[UserSaid], message_id: str) -> UserSaid:
+    """Return the message as a new one, said now: session expiry goes by that."""
+    if said is None:
+        raise ValueError("a letter that can't be read was not refused")
+    return replace(said, message_id=message_id, id="", ts=now_ms())

@@ -1,0 +1,108 @@
+"""A message that can't be processed: put aside, others not held up, replayed by the operators' tool."""
+
+import asyncio
+import json
+import subprocess
+import uuid
+
+import httpx
+import pytest
+import redis
+
+from kefu.events import USER_QUERY
+from ops.local.servers import ROOT, services_python
+from tests.e2e.customers import check_promises, known_customer, wait_until_answered
+from tests.e2e.test_promises import records_on
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+async def client(stack):
+    async with httpx.AsyncClient(base_url=stack.url("gateway"), timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def store(stack):
+    with redis.Redis.from_url(stack.settings["REDIS_URL"]) as connection:
+        yield connection
+
+
+def dlq(stack, *words):
+    """Run the operators' tool as they do; returns its exit code and the JSON lines that it printed."""
+    done = subprocess.run(
+        [services_python(), "-m", "kefu", "dlq", *words, "--json"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "KEFU_OPERATOR": "li.wei", **stack.settings},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]
+
+
+async def by_partition(stack, customers):
+    """Return customers by the partition that their messages lie in."""
+    wanted = {f"demo:{customer.user}": customer for customer in customers}
+    found = {}
+    for record in await asyncio.to_thread(records_on, stack, USER_QUERY, set(wanted)):
+        found.setdefault(record.partition(), []).append(wanted[record.key().decode()])
+    return found
+
+
+async def test_a_poison_conversation_holds_up_nobody_and_is_answered_by_a_replay(stack, client, store):
+    run = uuid.uuid4().hex[:8]
+    customers = [known_customer(client, f"p{run}-{n}", stack.token_secret) for n in range(24)]
+    await asyncio.gather(*(customer.send("hello") for customer in customers))
+    await wait_until_answered(customers, 60)
+    neighbours = max((await by_partition(stack, customers)).values(), key=len)
+    poisoned, *others = neighbours
+    assert others, "24 customers over 8 partitions leave at least three in one"
+    version = int(store.hget(f"kefu:{{demo:{poisoned.user}}}:state", "version"))
+    store.rpush(f"kefu:{{demo:{poisoned.user}}}:turns", "not json")
+    stack.kill("worker")  # it has the conversation in memory, and would not read it again
+
+    failed = await poisoned.send("thanks")
+    for text in ("hello", "thanks", "再见"):
+        await asyncio.gather(*(customer.send(text) for customer in others))
+    await wait_until_answered(others, 120)
+    await check_promises(others)
+    status = await until_status(client, poisoned, failed)
+    assert status == {"message_id": failed, "status": "failed", "reason": "internal_error"}
+
+    code, letters = await asyncio.to_thread(dlq, stack, "list", "--conversation", f"demo:{poisoned.user}")
+    assert code == 0 and len(letters) == 1
+    (letter,) = letters
+    assert (letter["error_class"], letter["attempts"], letter["message_id"]) == ("JSONDecodeError", 3, failed)
+    (said,) = [
+        record
+        for record in await asyncio.to_thread(records_on, stack, USER_QUERY, {f"demo:{poisoned.user}"})
+        if json.loads(record.value())["message_id"] == failed
+    ]
+    assert letter["origin"] == {
+        "topic": USER_QUERY,
+        "partition": str(said.partition()),
+        "offset": str(said.offset()),
+    }
+
+    assert store.lrem(f"kefu:{{demo:{poisoned.user}}}:turns", 0, "not json") == 1
+    code, (sent,) = await asyncio.to_thread(dlq, stack, "replay", "--yes", letter["position"])
+    assert code == 0
+    assert (await asyncio.to_thread(dlq, stack, "replay", "--yes", letter["position"]))[0] == 1
+    answered = await until_status(client, poisoned, sent["message_id"])
+    assert answered["status"] == "answered"
+    assert (await poisoned.replies())[-1]["message_id"] == sent["message_id"]
+    assert [reply["seq"] for reply in await poisoned.replies()] == [1, 2]
+    assert int(store.hget(f"kefu:{{demo:{poisoned.user}}}:state", "version")) == version + 2
+    assert (await until_status(client, poisoned, failed))["status"] == "failed"
+
+
+async def until_status(client, customer, message_id):
+    """Return what became of a message, as soon as anything did."""
+    for _ in range(600):
+        answer = await client.get(f"/v1/messages/{message_id}", headers=customer.headers)
+        if answer.status_code == 200 and answer.json()["status"] != "queued":
+            return answer.json()
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"{message_id} has no outcome within a minute")

@@ -1,0 +1,311 @@
+"""`python -m kefu dlq` on a real Kafka: what it shows, and that nothing is acted on twice."""
+
+import asyncio
+import json
+import subprocess
+import time
+import uuid
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from kefu.dlq import command, handling
+from kefu.dlq.handling import Handler
+from kefu.errors import QueueUnavailable
+from kefu.events import AUDIT, DEAD_LETTERS, USER_QUERY, AuditEntry, UserSaid, decode, encode, now_ms
+from kefu.headers import ATTEMPTS, ERROR_CLASS, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REPLAY_OF
+from kefu.kafka import EventProducer
+from ops.local.servers import ROOT, services_python
+
+SECRET = "the parcel for aunt Mei"
+
+
+@pytest.fixture
+def dlq(kafka_settings, monkeypatch, capsys):
+    """Runs a command; returns its exit code, lines of stdout, and stderr."""
+    for name, value in environment(kafka_settings).items():
+        monkeypatch.setenv(name, value)
+
+    def run(*words):
+        try:
+            code = command.main(list(words))
+        except SystemExit as ended:
+            code = ended.code
+        printed = capsys.readouterr()
+        return code, printed.out.splitlines(), printed.err
+
+    return run
+
+
+def environment(settings):
+    return {
+        "KAFKA_BROKERS": settings.brokers,
+        "KEFU_TOPIC_PREFIX": settings.topic_prefix,
+        "KEFU_CONSUMER_GROUP": settings.group,
+        "KEFU_OPERATOR": "li.wei",
+    }
+
+
+def message(user="alice", message_id="m1", text=SECRET):
+    return UserSaid("demo", user, message_id, text=text, identified=True, channel="rest")
+
+
+def letter(said, error_class="ValueError", offset=7, attempts=3):
+    headers = [("traceparent", b"00-trace"), (ERROR_CLASS, error_class.encode()), (ATTEMPTS, b"%d" % attempts)]
+    headers += [(ORIGIN_TOPIC, b"user.query"), (ORIGIN_PARTITION, b"1"), (ORIGIN_OFFSET, b"%d" % offset)]
+    if isinstance(said, bytes):
+        return DEAD_LETTERS, b"demo:nobody", said, headers
+    return DEAD_LETTERS, said.conversation, encode(said), headers
+
+
+def put(settings, *records):
+    """Put records on their topics."""
+
+    async def send():
+        await asyncio.gather(*(producer.send(*record) for record in records))
+
+    producer = EventProducer(settings)
+    asyncio.run(send())
+    producer.close()
+
+
+def records_on(settings, topic):
+    """Return every record of a topic, by partition."""
+    consumer = Consumer({"bootstrap.servers": settings.brokers, "group.id": uuid.uuid4().hex})
+    name = settings.topic_prefix + topic
+    partitions = [TopicPartition(name, number, 0) for number in consumer.list_topics(name).topics[name].partitions]
+    left = sum(consumer.get_watermark_offsets(partition)[1] for partition in partitions)
+    consumer.assign(partitions)
+    found, deadline = [], time.monotonic() + 60
+    while len(found) < left:
+        assert time.monotonic() < deadline, f"{topic} is not read within a minute"
+        found += consumer.consume(500, 0.5)
+    consumer.close()
+    return found
+
+
+def listed(dlq, *words):
+    code, lines, errors = dlq("list", "--json", *words)
+    assert code == 0, errors
+    return [json.loads(line) for line in lines]
+
+
+def test_list_tells_all_but_the_text(dlq, kafka_settings):
+    put(kafka_settings, letter(message()), letter(message("bob", "m2"), "KeyError", 8))
+    code, lines, errors = dlq("list")
+    assert (code, len(lines)) == (0, 3)
+    assert "2 letters" in errors
+    assert SECRET not in "\n".join(lines) + errors
+    alice = next(each for each in listed(dlq) if each["conversation"] == "demo:alice")
+    assert (alice["error_class"], alice["attempts"], alice["message_id"]) == ("ValueError", 3, "m1")
+    assert alice["origin"] == {"topic": "user.query", "partition": "1", "offset": "7"}
+    assert (alice["state"], alice["trace"]) == ("open", "00-trace")
+
+
+def test_filters_choose_by_class_time_and_conversation(dlq, kafka_settings):
+    put(kafka_settings, letter(message()))
+    time.sleep(0.005)
+    between = now_ms()
+    time.sleep(0.005)
+    put(kafka_settings, letter(message("bob", "m2"), "KeyError", 8))
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(between / 1000)) + f".{between % 1000:03d}+00:00"
+
+    def names(*words):
+        return {each["conversation"] for each in listed(dlq, *words)}
+
+    assert names("--error-class", "KeyError") == {"demo:bob"}
+    assert names("--since", moment) == {"demo:bob"}
+    assert names("--until", moment) == {"demo:alice"}
+    assert names("--conversation", "demo:alice") == {"demo:alice"}
+    assert names("--tenant", "other") == set()
+    assert names("--since", "1h") == {"demo:alice", "demo:bob"}
+    assert len(listed(dlq, "--limit", "1")) == 1
+
+
+def test_show_gives_headers_and_value_masked(dlq, kafka_settings):
+    unreadable = letter(b"not json, call 13800001234", offset=8)
+    put(kafka_settings, letter(message(text=f"{SECRET}, call 13800001234")), unreadable)
+    places = [each["position"] for each in listed(dlq)]
+    code, lines, _ = dlq("show", "--json", *places)
+    assert code == 0
+    shown = {each["message_id"]: each for each in map(json.loads, lines)}
+    assert shown["m1"]["value"]["text"] == f"{SECRET}, call *******1234"
+    assert shown["m1"]["headers"][ERROR_CLASS] == "ValueError"
+    assert shown[None]["value"] == "not json, call *******1234"
+    code, _, errors = dlq("show", "0:99999", "7999:1")
+    assert code == 1 and errors.count("no dead letter there") == 2
+
+
+def test_a_replay_is_a_new_message_and_is_sent_once(dlq, kafka_settings):
+    before = now_ms()
+    said = message()
+    put(kafka_settings, letter(said))
+    place = listed(dlq)[0]["position"]
+    code, lines, _ = dlq("replay", "--yes", "--json", "--note", "call 13800001234 back", place)
+    assert code == 0
+    message_id = json.loads(lines[0])["message_id"]
+    assert dlq("replay", "--yes", place)[0] == 1
+    assert "was replayed by li.wei already" in dlq("replay", "--yes", place)[2]
+
+    (sent,) = records_on(kafka_settings, USER_QUERY)
+    again = decode(sent.value(), UserSaid)
+    assert sent.key() == b"demo:alice"
+    assert (again.message_id, again.text, again.identified) == (message_id, SECRET, True)
+    assert again.id not in (said.id, "") and again.ts >= before
+    names = [name for name, _ in sent.headers()]
+    assert ERROR_CLASS not in names and REPLAY_OF in names and "traceparent" in names
+
+    (entry,) = [decode(record.value(), AuditEntry) for record in records_on(kafka_settings, AUDIT)]
+    assert (entry.actor, entry.action, entry.user) == ("li.wei", "dead_letter.replay", "alice")
+    assert entry.details["message_id"] == message_id and entry.details["note"] == "call *******1234 back"
+    assert listed(dlq) == []
+    (known,) = listed(dlq, "--all")
+    assert (known["state"], known["handled"]["by"], known["handled"]["attempt"]) == ("replayed", "li.wei", 1)
+
+
+def test_replaying_again_on_purpose_is_another_attempt_under_another_id(dlq, kafka_settings):
+    put(kafka_settings, letter(message()))
+    place = listed(dlq)[0]["position"]
+    assert [dlq("replay", "--yes", *again, place)[0] for again in ((), ("--again",), ("--again",))] == [0, 0, 0]
+    ids = [decode(record.value(), UserSaid).message_id for record in records_on(kafka_settings, USER_QUERY)]
+    assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize("dies_after", [1, 2])
+def test_a_replay_that_died_half_way_is_sent_again_under_the_same_id(dlq, kafka_settings, monkeypatch, dies_after):
+    put(kafka_settings, letter(message()))
+    place = listed(dlq)[0]["position"]
+    steps, send = [], Handler._all
+
+    async def dies(self, records):
+        if len(steps) == dies_after:
+            raise QueueUnavailable("no acknowledgement")
+        steps.append(records)
+        await send(self, records)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Handler, "_all", dies)
+        code, _, errors = dlq("replay", "--yes", place)
+    assert code == 1 and "nothing is done twice" in errors
+    assert listed(dlq)[0]["state"] == "replaying"
+    assert dlq("replay", "--yes", place)[0] == 0
+    ids = [decode(record.value(), UserSaid).message_id for record in records_on(kafka_settings, USER_QUERY)]
+    assert len(ids) == dies_after and len(set(ids)) == 1
+    assert len(
+        {record.value() and decode(record.value(), AuditEntry).id for record in records_on(kafka_settings, AUDIT)}
+    )
+    assert listed(dlq, "--all")[0]["state"] == "replayed"
+
+
+def test_a_replay_of_unknown_end_is_not_sent_again_once_its_marker_may_be_gone(dlq, kafka_settings, monkeypatch):
+    said = message()
+    put(kafka_settings, letter(said))
+    place = listed(dlq)[0]["position"]
+    with monkeypatch.context() as patch:
+        patch.setattr(handling, "_replay", lambda task: (_ for _ in ()).throw(QueueUnavailable("gone")))
+        assert dlq("replay", "--yes", place)[0] == 1
+    monkeypatch.setattr(handling, "RESEND_MS", 0)
+    code, _, errors = dlq("replay", "--yes", place)
+    assert code == 1 and "nobody knows whether it went out" in errors
+    assert records_on(kafka_settings, USER_QUERY) == []
+    assert dlq("replay", "--yes", "--again", place)[0] == 0
+    assert len(records_on(kafka_settings, USER_QUERY)) == 1
+
+
+def test_a_dropped_letter_is_gone_from_the_list_and_noted(dlq, kafka_settings):
+    put(kafka_settings, letter(message()), letter(message("bob", "m2")))
+    place = next(each["position"] for each in listed(dlq) if each["conversation"] == "demo:alice")
+    assert dlq("drop", "--yes", place)[0] == 0
+    assert [each["conversation"] for each in listed(dlq)] == ["demo:bob"]
+    (entry,) = [decode(record.value(), AuditEntry) for record in records_on(kafka_settings, AUDIT)]
+    assert entry.action == "dead_letter.drop"
+    assert records_on(kafka_settings, USER_QUERY) == []
+    assert dlq("drop", "--yes", place)[0] == 1
+
+
+def test_what_cannot_be_read_can_be_dropped_and_not_replayed(dlq, kafka_settings):
+    wrong_key = (DEAD_LETTERS, b"demo:bob", encode(message()), letter(message())[3])
+    put(kafka_settings, letter(b"\xff{", "not_json", offset=8), wrong_key)
+    found = listed(dlq)
+    assert {each["unreadable"] for each in found} == {"not_json", "wrong_key"}
+    places = [each["position"] for each in found]
+    code, lines, errors = dlq("replay", "--yes", *places)
+    assert (code, lines) == (1, [])
+    assert "can't be read (not_json)" in errors and "can't be read (wrong_key)" in errors
+    assert dlq("drop", "--yes", *places)[0] == 0
+    assert listed(dlq) == []
+
+
+def test_copies_of_a_letter_are_one_letter(dlq, kafka_settings):
+    put(kafka_settings, letter(message(), offset=7), letter(message(), "internal_error", offset=7))
+    put(kafka_settings, letter(message(), "internal_error", offset=19))
+    (known,) = listed(dlq)
+    assert known["error_class"] == "ValueError"
+    assert dlq("replay", "--yes", "--matching-all")[0] == 0
+    assert len(records_on(kafka_settings, USER_QUERY)) == 1
+    assert listed(dlq) == []
+
+
+def test_all_that_match_are_replayed_in_their_order(dlq, kafka_settings):
+    said = [message("alice", f"m{number}", f"text {number}") for number in range(250)]
+    put(kafka_settings, *(letter(each) for each in said), letter(message("bob", "b"), "KeyError"))
+    assert dlq("replay", "--dry-run", "--error-class", "ValueError")[1][0].endswith(tuple("0123456789abcdef"))
+    assert records_on(kafka_settings, USER_QUERY) == []
+    code, lines, _ = dlq("replay", "--yes", "--error-class", "ValueError")
+    assert (code, len(lines)) == (0, 250)
+    texts = [decode(record.value(), UserSaid).text for record in records_on(kafka_settings, USER_QUERY)]
+    assert texts == [each.text for each in said]
+    assert [each["conversation"] for each in listed(dlq)] == ["demo:bob"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "usage"),
+        (("list", "--since", "yesterday"), "ISO 8601"),
+        (("show", "7"), "PARTITION:OFFSET"),
+        (("replay", "--yes"), "which letters?"),
+        (("drop", "--yes", "0:1", "--matching-all"), "not both"),
+        (("replay", "0:1"), "--yes or --dry-run"),
+    ],
+)
+def test_wrong_words_are_told_and_do_nothing(dlq, words, says):
+    code, _, errors = dlq(*words)
+    assert code == 2 and says in errors
+
+
+def test_kafka_away_is_said_and_is_a_failure(dlq, monkeypatch):
+    monkeypatch.setenv("KAFKA_BROKERS", "127.0.0.1:1")
+    monkeypatch.setattr("kefu.dlq.topic.REQUEST_S", 0.5)
+    monkeypatch.setattr(command.Letters.__init__, "__defaults__", (1.0,))
+    code, _, errors = dlq("list")
+    assert code == 1 and "Run the same command again" in errors
+
+
+def peak_kb(settings):
+    """List the letters in a process of its own; returns its peak memory, and how many it found."""
+    code = "from kefu.dlq.command import main; main(['list', '--json']); "
+    code += "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
+    done = subprocess.run(
+        [services_python(), "-c", code],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", **environment(settings)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    *letters, peak = done.stdout.splitlines()
+    return int(peak), len(letters)
+
+
+def test_memory_does_not_grow_with_the_letters(kafka_settings):
+    """60 MB of letters pass through a process that grows by a fraction of it."""
+    put(kafka_settings, letter(message()))
+    few, one = peak_kb(kafka_settings)
+    for start in range(0, 20_000, 5000):
+        numbers = range(start, start + 5000)
+        put(kafka_settings, *(letter(message(f"u{n}", f"m{n}", uuid.uuid4().hex * 94)) for n in numbers))
+    many, count = peak_kb(kafka_settings)
+    assert (one, count) == (1, 20_001)
+    assert many - few < 35_000, (few, many)
