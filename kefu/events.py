@@ -8,7 +8,7 @@ import re
 import time
 import uuid
 from dataclasses import dataclass, field, fields
-from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar
+from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, Union
 
 import orjson
 
@@ -87,10 +87,65 @@ class UserSaid:
         return conversation_key(self.tenant, self.user)
 
 
+class _OfTheClock:
+    """What every event of a timer is for the inbox: the cause of its own turn."""
+
+    @property
+    def conversation(self) -> str:
+        """The key of the conversation, `tenant:user`."""
+        return conversation_key(self.tenant, self.user)  # type: ignore[attr-defined]
+
+    @property
+    def message_id(self) -> str:
+        """The id that the marker and the replies carry: the event's own."""
+        return self.id  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class ReminderDue(_OfTheClock):
+    """A reminder that an action has scheduled is due. `due` is its time, `ts` when this was seen; both in ms.
+
+    The same reminder, due at the same time, has the same id, however often it is found due.
+    """
+
+    tenant: str
+    user: str
+    name: str
+    due: int
+    id: str = ""
+    ts: int = field(default_factory=now_ms)
+    traceparent: str = ""
+    v: int = VERSION
+    type: str = "ReminderDue"
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            object.__setattr__(self, "id", derived_id("ReminderDue", self.tenant, self.user, self.name, self.due))
+
+
+@dataclass(frozen=True)
+class SessionIdled(_OfTheClock):
+    """A customer has been silent until `due`. `ts` is when this was seen; both in ms."""
+
+    tenant: str
+    user: str
+    due: int
+    id: str = ""
+    ts: int = field(default_factory=now_ms)
+    traceparent: str = ""
+    v: int = VERSION
+    type: str = "SessionIdled"
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            object.__setattr__(self, "id", derived_id("SessionIdled", self.tenant, self.user, self.due))
+
+
 @dataclass(frozen=True)
 class AnswerGenerated:
-    """The outcome of one message; also the marker that it has been processed.
+    """The outcome of one inbox event; also the marker that it has been processed.
 
+    `message_id` is the customer's, or the id of the timer's event that caused the turn.
     `status` is `answered` or `failed` (then `reason` is a stable class). `replies` are those of
     DESIGN.md, with their sequence numbers; an empty list means answered without replies.
     """
@@ -188,9 +243,15 @@ class AuditEntry:
     type: str = "AuditEntry"
 
 
-Event = TypeVar("Event", UserSaid, AnswerGenerated, DialogueEvent, DeadLetterHandled, AuditEntry)
-_KINDS = (UserSaid, AnswerGenerated, DialogueEvent, DeadLetterHandled, AuditEntry)
+Event = TypeVar(
+    "Event", UserSaid, ReminderDue, SessionIdled, AnswerGenerated, DialogueEvent, DeadLetterHandled, AuditEntry
+)
+_KINDS = (UserSaid, ReminderDue, SessionIdled, AnswerGenerated, DialogueEvent, DeadLetterHandled, AuditEntry)
 TYPES: Dict[str, type] = {kind.__name__: kind for kind in _KINDS}
+# What the inbox handles.
+TimerDue = Union[ReminderDue, SessionIdled]
+InboxEvent = Union[UserSaid, ReminderDue, SessionIdled]
+_INBOX = {kind.__name__: kind for kind in (UserSaid, ReminderDue, SessionIdled)}
 _FIELDS = {kind: frozenset(f.name for f in fields(kind)) for kind in TYPES.values()}
 _INBOX_LIMITS: Tuple[Tuple[str, "re.Pattern[str]"], ...] = (
     ("tenant", IDENTIFIER),
@@ -212,12 +273,29 @@ def decode(value: bytes, kind: Type[Event]) -> Event:
     Raises:
         PoisonMessage: not JSON, another type or version, a field missing or of the wrong type.
     """
+    return _build(_object(value), kind)
+
+
+def decode_inbox(value: bytes) -> InboxEvent:
+    """Return the event in a record of `user.query`. Raises PoisonMessage as `decode` does."""
+    found = _object(value)
+    kind = _INBOX.get(str(found.get("type")))
+    if kind is None:
+        raise PoisonMessage("unknown_type", "type is none that the inbox handles")
+    return _build(found, kind)
+
+
+def _object(value: bytes) -> Dict[str, Any]:
     try:
         found = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise PoisonMessage("not_json", "value is not JSON") from error
     if not isinstance(found, dict):
         raise PoisonMessage("malformed", "value is not a JSON object")
+    return found
+
+
+def _build(found: Dict[str, Any], kind: Type[Event]) -> Event:
     if found.get("type") != kind.__name__:
         raise PoisonMessage("unknown_type", f"type is not {kind.__name__}")
     if found.get("v") != VERSION:
@@ -226,18 +304,29 @@ def decode(value: bytes, kind: Type[Event]) -> Event:
         event = kind(**{name: found[name] for name in found.keys() & _FIELDS[kind]})
     except TypeError as error:
         raise PoisonMessage("malformed", f"{kind.__name__} lacks a field") from error
-    if kind is UserSaid:
+    if kind.__name__ in _INBOX:
         _check_inbox(event)
+        _check_said(event) if kind is UserSaid else _check_timer(event)
     return event
 
 
-def _check_inbox(said: Any) -> None:
+def _check_inbox(event: Any) -> None:
     """Refuse what can't be told apart from a bug or an attack before it reaches a tracker."""
     for name, pattern in _INBOX_LIMITS:
-        value = getattr(said, name)
+        value = getattr(event, name)
         if not isinstance(value, str) or not pattern.fullmatch(value):
             raise PoisonMessage("malformed", f"{name} is malformed")
+    if not isinstance(event.ts, int):
+        raise PoisonMessage("malformed", "ts is of the wrong type")
+
+
+def _check_said(said: Any) -> None:
     if [isinstance(said.text, str), isinstance(said.payload, str)].count(True) != 1:
         raise PoisonMessage("malformed", "exactly one of text and payload must be a string")
-    if not isinstance(said.ts, int) or not isinstance(said.metadata, dict) or not isinstance(said.identified, bool):
-        raise PoisonMessage("malformed", "ts, metadata or identified is of the wrong type")
+    if not isinstance(said.metadata, dict) or not isinstance(said.identified, bool):
+        raise PoisonMessage("malformed", "metadata or identified is of the wrong type")
+
+
+def _check_timer(timer: Any) -> None:
+    if not isinstance(timer.due, int) or not isinstance(getattr(timer, "name", ""), str):
+        raise PoisonMessage("malformed", "due or name is of the wrong type")

@@ -15,8 +15,11 @@ from kefu.events import (
     AuditEntry,
     DeadLetterHandled,
     DialogueEvent,
+    ReminderDue,
+    SessionIdled,
     UserSaid,
     decode,
+    decode_inbox,
     encode,
 )
 
@@ -43,6 +46,8 @@ SAMPLES = [
     DeadLetterHandled("demo", "alice", CAUSE, "replayed", "li.wei", attempt=1, message_id="replay-1"),
     DeadLetterHandled("", "", CAUSE, "dropped", "li.wei", note="a test"),
     AuditEntry("demo", "alice", "li.wei", "dead_letter.drop", CAUSE, {"note": "a test"}),
+    ReminderDue("demo", "alice", "call back", due=1_700_000_000_000),
+    SessionIdled("demo", "alice", due=1_700_000_000_000),
 ]
 
 
@@ -110,3 +115,32 @@ def test_a_message_that_is_not_one_of_ours_is_poison_and_its_error_names_no_valu
 def test_what_is_not_a_json_object_is_poison(value):
     with pytest.raises(PoisonMessage):
         decode(value, UserSaid)
+
+
+INBOX = [event for event in SAMPLES if isinstance(event, (UserSaid, ReminderDue, SessionIdled))]
+
+
+@pytest.mark.parametrize("event", INBOX, ids=lambda event: f"{event.type}-{event.id[:4]}")
+def test_the_inbox_takes_every_type_that_it_handles(event):
+    assert decode_inbox(encode(event)) == event
+    assert event.conversation == "demo:alice"
+
+
+@pytest.mark.parametrize("event", [each for each in SAMPLES if each not in INBOX], ids=lambda event: event.type)
+def test_the_inbox_refuses_what_is_not_for_it(event):
+    with pytest.raises(PoisonMessage):
+        decode_inbox(encode(event))
+
+
+@pytest.mark.parametrize("change", [{"due": "now"}, {"due": None}, {"name": 7}, {"user": "a:b"}, {"ts": None}], ids=str)
+def test_a_timer_that_is_not_one_of_ours_is_poison(change):
+    value = {**orjson.loads(encode(ReminderDue("demo", "alice", "call back", due=1))), **change}
+    with pytest.raises(PoisonMessage):
+        decode_inbox(orjson.dumps(value))
+
+
+def test_a_timer_has_one_id_for_each_time_it_is_due_whenever_it_is_found():
+    ids = {ReminderDue("demo", "alice", "call back", due=due, ts=ts).id for due in (1, 2) for ts in (5, 6)}
+    assert len(ids) == 2
+    assert SessionIdled("demo", "alice", due=1).id not in ids
+    assert SessionIdled("demo", "alice", due=1).message_id == SessionIdled("demo", "alice", due=1, ts=9).id
