@@ -1,4 +1,4 @@
-"""Every key of a conversation in Redis, and the form of what lies there.
+"""Every key in Redis, and the form of what lies there.
 
 All keys of one conversation share the hash tag `{tenant:user}`: one slot, one script.
 """
@@ -42,6 +42,14 @@ class ConversationKeys:
     def marker(self, message_id: str) -> str:
         """String: the outcome of a processed message, an encoded AnswerGenerated, for 7 days."""
         return self._key(f"msg:{message_id}")
+
+
+def due_index(prefix: str, partition: int) -> str:
+    """Return the key of a partition's index of due times: a sorted set, see `kefu.worker.timers.index`.
+
+    It belongs to no conversation, lies in a slot of its own and doesn't expire: its entries go when they are due.
+    """
+    return f"{prefix}:due:{{{partition}}}"
 
 
 REPLIES_KEPT = 500

@@ -27,6 +27,11 @@ LIVE_TRACKERS = Gauge("kefu_live_trackers", "Conversations held in memory.")
 CONFLICTS = Counter("kefu_version_conflicts_total", "Writes refused by the tracker's version.", ["kind"])
 RETRIES = Counter("kefu_retries_total", "Attempts repeated, by cause.", ["cause"])
 ACTION_FAILURES = Counter("kefu_action_failures_total", "Actions that ended in their failure's reply.", ["action"])
+TIMERS_DUE = Counter("kefu_timers_due_total", "Timers found due and put into the inbox, repeats included.", ["type"])
+TIMERS_FIRED = Counter("kefu_timers_fired_total", "Timers that had their turn.", ["type"])
+TIMERS_DROPPED = Counter("kefu_timers_dropped_total", "Timers that had no turn, by why.", ["type", "reason"])
+LATE = (0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200)
+TIMER_LATE_SECONDS = Histogram("kefu_timer_late_seconds", "From due to its turn's end.", ["type"], buckets=LATE)
 
 # Kafka, both sides
 PRODUCED = Counter("kefu_kafka_produced_total", "Records that Kafka acknowledged.", ["topic"])

@@ -247,7 +247,12 @@ class GatewaySettings:
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """The dialogue worker. Times in seconds, counts in messages or conversations."""
+    """The dialogue worker. Times in seconds, counts in messages or conversations.
+
+    Attributes:
+        idle_s: how long a customer may be silent before the domain's `form_idled` or `session_idled`
+            is triggered; 0 for never. Peers ask after 5 minutes, within the 30 of a session.
+    """
 
     host: str
     port: int
@@ -261,6 +266,7 @@ class WorkerSettings:
     turns_at_once: int = 64
     live_trackers: int = 2000
     drain_s: float = 20.0
+    idle_s: float = 300.0
     model: str = "models"
     api_token: str = field(default="", repr=False)
 
@@ -282,6 +288,7 @@ class WorkerSettings:
             turns_at_once=integer(env, "KEFU_TURNS_AT_ONCE", 64, 1, 10_000),
             live_trackers=integer(env, "KEFU_LIVE_TRACKERS", 2000, 1, 1_000_000),
             drain_s=number(env, "KEFU_DRAIN_S", 20.0, 0, 600),
+            idle_s=number(env, "KEFU_IDLE_S", 300.0, 0, 86_400),
             model=text(env, "KEFU_MODEL", "models"),
             api_token=secret(env, "KEFU_RASA_TOKEN", ""),
         )

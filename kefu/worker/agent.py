@@ -16,7 +16,8 @@ from kefu.worker.broker import TurnBroker
 from kefu.worker.lock import PartitionLock
 from kefu.worker.processor import LoadedModel, TurnProcessor
 from kefu.worker.store import TurnStore
-from kefu.worker.turn import ACTION_FAILED_REPLY, HOLDING_REPLY, TurnRunner
+from kefu.worker.timers.turns import TimedRunner
+from kefu.worker.turn import ACTION_FAILED_REPLY, HOLDING_REPLY
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +77,9 @@ class TurnAgent(Agent):
         if missing:
             raise ModelUnfit(f"the domain has no response {', '.join(missing)}")
 
-    def runner(self, deadline_s: float) -> TurnRunner:
-        """Return what runs turns on this agent's model."""
-        return TurnRunner(self.processor, self.nlg, deadline_s)
+    def runner(self, deadline_s: float, idle_s: float = 0) -> TimedRunner:
+        """Return what runs turns on this agent's model; `idle_s` as KEFU_IDLE_S."""
+        return TimedRunner(self.processor, self.nlg, deadline_s, idle_s)
 
     async def handle_message(self, message: UserMessage) -> Optional[List[Any]]:
         """Refuse: in a worker, messages come through the inbox alone."""

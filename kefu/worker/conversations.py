@@ -6,14 +6,14 @@ marker, replies and the hint that wakes the gateway. See ops/decisions/0003 for 
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
+from typing import Any, Awaitable, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import orjson
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from kefu.errors import AlreadyProcessed, StoreUnavailable, VersionConflict
-from kefu.keys import REPLIES_KEPT, ConversationKeys
+from kefu.keys import REPLIES_KEPT, ConversationKeys, due_index
 from kefu.settings import CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, RedisSettings
 from kefu.worker.redis_client import MAX_CONNECTIONS, connect
 
@@ -70,6 +70,14 @@ class Stored:
     turns: List[List[Dict[str, Any]]] = field(default_factory=list)
 
 
+class Arm(NamedTuple):
+    """A timer that a turn leaves behind: its entry in the index of the conversation's partition, due in ms."""
+
+    partition: int
+    member: str
+    due: int
+
+
 @dataclass(frozen=True)
 class TurnWrite:
     """One atomic write, prepared: kept until it is sure, sent again as it is.
@@ -80,6 +88,7 @@ class TurnWrite:
         marker: the encoded AnswerGenerated.
         replies: with their sequence numbers, ascending.
         snapshot: stands for all but the last `keep` turns before this one; None trims nothing.
+        arms: timers, all of one partition; they reach the index before the turn is stored.
     """
 
     message_id: str
@@ -90,6 +99,7 @@ class TurnWrite:
     replies: List[Dict[str, Any]]
     snapshot: Optional[List[Dict[str, Any]]] = None
     keep: int = 0
+    arms: Sequence[Arm] = ()
 
     def arguments(self) -> List[Any]:
         """Return the script's ARGV."""
@@ -172,7 +182,11 @@ class Conversations:
         keys = self.keys(conversation)
         names = (keys.state, keys.turns, keys.replies, keys.marker(turn.message_id), keys.hint)
         command = ("EVAL", _WRITE, len(names), *names, *turn.arguments())
-        kind, found = await self._ask(keys.state, lambda redis: self._replicated(redis, *command))
+
+        async def store(redis: Redis) -> Any:
+            return await self._replicated(redis, *command, before=await self._arm(redis, turn.arms))
+
+        kind, found = await self._ask(keys.state, store)
         if kind == 2:
             raise AlreadyProcessed(found)
         if kind == 1:
@@ -198,9 +212,45 @@ class Conversations:
         """Close the connections."""
         await self._servers.close()
 
-    async def _replicated(self, redis: Redis, *command: Any) -> Any:
-        """Run a write, and WAIT where the settings ask for it, on one connection."""
+    async def on_indexes(self, commands: Dict[int, Callable[[str], Tuple[Any, ...]]]) -> Dict[int, Any]:
+        """Run a command on the index of each partition: one round trip for all that one server holds.
+
+        Args:
+            commands: by partition; each gets the index's key.
+        """
+
+        async def run() -> Dict[int, Any]:
+            servers: Dict[Redis, Dict[int, Tuple[Any, ...]]] = {}
+            for partition, command in commands.items():
+                key = due_index(self._settings.key_prefix, partition)
+                servers.setdefault(await self._servers.holding(key), {})[partition] = command(key)
+            found: Dict[int, Any] = {}
+            for redis, here in servers.items():
+                async with redis.pipeline(transaction=False) as pipe:
+                    for each in here.values():
+                        pipe.execute_command(*each)
+                    found.update(zip(here, await pipe.execute(), strict=True))
+            return found
+
+        return await self._bounded(run)
+
+    async def _arm(self, redis: Redis, arms: Sequence[Arm]) -> Tuple[Any, ...]:
+        """Return the command that arms the timers, empty for none; where another server holds them, run it."""
+        if not arms:
+            return ()
+        key = due_index(self._settings.key_prefix, arms[0].partition)
+        command = ("ZADD", key, *(part for arm in arms for part in (arm.due, arm.member)))
+        holder = await self._servers.holding(key)
+        if holder is redis:
+            return command
+        await self._replicated(holder, *command)
+        return ()
+
+    async def _replicated(self, redis: Redis, *command: Any, before: Tuple[Any, ...] = ()) -> Any:
+        """Run a write, and WAIT where the settings ask for it, on one connection; `before` is sent ahead of it."""
         async with redis.pipeline(transaction=False) as pipe:
+            if before:
+                pipe.execute_command(*before)
             pipe.execute_command(*command)
             if self._settings.wait_replicas:
                 pipe.execute_command("WAIT", self._settings.wait_replicas, int(self._settings.timeout_s * 1000))
@@ -208,6 +258,7 @@ class Conversations:
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
+        del answers[: bool(before)]
         if self._settings.wait_replicas and answers[1] < self._settings.wait_replicas:
             raise StoreUnavailable(f"{answers[1]} replicas have the write, {self._settings.wait_replicas} needed")
         return answers[0]

@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, Awaitable, Callable, Dict, List, Tuple
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
 
 from kefu import metrics
 from kefu.errors import (
@@ -21,7 +21,18 @@ from kefu.errors import (
     StoreUnavailable,
     VersionConflict,
 )
-from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, AnswerGenerated, DialogueEvent, UserSaid, decode, encode
+from kefu.events import (
+    ANSWERS,
+    DEAD_LETTERS,
+    DIALOGUE_EVENTS,
+    AnswerGenerated,
+    DialogueEvent,
+    InboxEvent,
+    UserSaid,
+    decode,
+    decode_inbox,
+    encode,
+)
 from kefu.headers import ATTEMPTS, ERROR_CLASS, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC
 from kefu.kafka import EventProducer
 from kefu.privacy import mask, mask_all
@@ -55,13 +66,13 @@ class Inbound:
 
     Attributes:
         mine: whether this worker still owns the partition; a turn is not begun or repeated otherwise.
-        parsed: NLU's result, which is made for the whole poll.
+        parsed: NLU's result, which is made for the whole poll; None for a timer.
     """
 
     record: Record
-    said: UserSaid
+    said: InboxEvent
     mine: Callable[[], bool]
-    parsed: "asyncio.Future[Dict[str, Any]]"
+    parsed: "Optional[asyncio.Future[Dict[str, Any]]]"
     attempts: int = 0
     taken: float = field(default_factory=time.monotonic)
 
@@ -109,6 +120,8 @@ class Inbox:
             if isinstance(error, NotMine):
                 raise
             answer, events = await self._dead_letter(message, error)
+        if not answer:  # a timer of a conversation that is gone
+            return
         await self._publish(message, answer, events)
         metrics.TURN_SECONDS.labels("total").observe(time.monotonic() - message.taken)
 
@@ -150,6 +163,9 @@ class Inbox:
             raise AlreadyProcessed(marker)
         runner = self.runner  # one model for the whole turn, whatever is swapped meanwhile
         live = await self._take(message, runner)
+        if not live.version and type(said) is not UserSaid:
+            metrics.TIMERS_DROPPED.labels(said.type, "gone").inc()
+            return b"", []
         # From here, not from before a Redis that was away: its messages wait, they are not put off.
         begun = time.monotonic()
         async with self._running:
@@ -310,7 +326,7 @@ class Inbox:
         raise NotMine
 
 
-def _idle(live: LiveConversation, said: UserSaid) -> bool:
+def _idle(live: LiveConversation, said: InboxEvent) -> bool:
     return said.ts / 1000 - (live.last_message_s or 0) > LIVE_IDLE_S
 
 
@@ -320,13 +336,15 @@ def _backoff_s(attempt: int) -> float:
     return limit * (0.5 + random.random() / 2)  # noqa: S311 - spreads load, guards nothing
 
 
-def read(record: Record) -> UserSaid:
-    """Return the message in a record, masked: whoever wrote it may not have done so.
+def read(record: Record) -> InboxEvent:
+    """Return the event in a record; a message is masked: whoever wrote it may not have done so.
 
     Raises:
         PoisonMessage: the record can't be one of ours, or its key names another conversation.
     """
-    said = decode(record.value, UserSaid)
+    said = decode_inbox(record.value)
     if record.key != said.conversation.encode():
         raise PoisonMessage("wrong_key", "key and conversation differ")
+    if type(said) is not UserSaid:
+        return said
     return replace(said, text=said.text and mask(said.text), metadata=mask_all(said.metadata))

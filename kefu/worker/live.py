@@ -16,13 +16,13 @@ from rasa.shared.core.events import (
     ConversationPaused,
     Event,
     SlotSet,
-    UserUttered,
     deserialise_events,
 )
 from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu import metrics
 from kefu.worker.conversations import Stored, TurnWrite
+from kefu.worker.timers.rules import last_said, reminders
 
 TURNS_KEPT = 100  # of a conversation in Redis and in memory. Source: DESIGN.md, Redis
 TURNS_BEFORE_TRIM = 150  # trimming costs a replay, so it is done for fifty turns at once
@@ -38,7 +38,7 @@ def build_tracker(conversation: str, domain: Domain, events: List[Event]) -> Dia
 
 
 def snapshot_of(tracker: DialogueStateTracker) -> List[Event]:
-    """Return the events that bring an empty tracker to this one's slots, loop and pause.
+    """Return the events that bring an empty tracker to this one's slots, loop, pause and reminders.
 
     In the order of a real conversation: policies trip over a loop that no action opened, and over
     a message that the assistant did not listen for.
@@ -47,7 +47,8 @@ def snapshot_of(tracker: DialogueStateTracker) -> List[Event]:
     opened: List[Event] = [ActionExecuted(loop), ActiveLoop(loop)] if loop else []
     changed = [SlotSet(slot.name, slot.value) for slot in tracker.slots.values() if slot.value != slot.initial_value]
     paused = [ConversationPaused()] if tracker.is_paused() else []
-    return [*opened, *changed, *paused, ActionExecuted("action_listen")]
+    standing = reminders(tracker.events).standing.values()
+    return [*opened, *changed, *paused, *standing, ActionExecuted("action_listen")]
 
 
 def as_stored(events: List[Event]) -> List[Dict[str, Any]]:
@@ -94,7 +95,7 @@ class LiveConversation:
     @property
     def last_message_s(self) -> Optional[float]:
         """When the customer last wrote, in seconds since the epoch; None for never."""
-        last = self.tracker.get_last_event_for(UserUttered)
+        last = last_said(self.tracker.events)
         return last.timestamp if last else None
 
     def snapshot_if_due(self, domain: Domain, new_events: int) -> Optional[List[Event]]:

@@ -14,11 +14,12 @@ from rasa.core.processor import MessageProcessor
 from rasa.engine.constants import PLACEHOLDER_MESSAGE, PLACEHOLDER_TRACKER
 from rasa.engine.runner.interface import GraphRunner
 from rasa.engine.storage.storage import ModelMetadata
-from rasa.shared.core.events import Event, UserUttered
+from rasa.shared.core.events import Event
 from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu.errors import ActionFailed
 from kefu.worker import lean
+from kefu.worker.timers.rules import is_external, last_said
 
 # The time of the message under way, in seconds since the epoch; None for Rasa's own HTTP calls.
 MESSAGE_TIME: "contextvars.ContextVar[Optional[float]]" = contextvars.ContextVar("kefu_message_time", default=None)
@@ -96,13 +97,20 @@ class TurnProcessor(MessageProcessor):
     async def decide(self, tracker: DialogueStateTracker, channel: OutputChannel) -> None:
         """Fill slots from the tracker's latest message, then act until the assistant listens.
 
+        The words of an external message (`EXTERNAL: intent`) are nobody's: no slot is filled from them.
+
         Raises:
             ActionFailed: an action failed; the tracker may hold part of what it did.
         """
+        heard = tracker.latest_message
+        words = heard.text
         try:
+            heard.text = None if is_external(heard) else words
             await self.run_action_extract_slots(channel, tracker)
         except Exception as error:  # a remote slot validation fails in many ways
             raise ActionFailed("action_extract_slots", error.__class__.__name__) from error
+        finally:
+            heard.text = words
         await self._run_prediction_loop(channel, tracker)
 
     async def _run_action(
@@ -120,9 +128,11 @@ class TurnProcessor(MessageProcessor):
 
     def _has_session_expired(self, tracker: DialogueStateTracker) -> bool:
         now = MESSAGE_TIME.get()
-        if now is None:
-            return super()._has_session_expired(tracker)
-        last = tracker.get_last_event_for(UserUttered)
+        return super()._has_session_expired(tracker) if now is None else self.session_over(tracker, now)
+
+    def session_over(self, tracker: DialogueStateTracker, now: float) -> bool:
+        """Return whether at `now` (s since the epoch) the customer has been silent for too long to go on."""
+        last = last_said(tracker.events)
         config = self.domain.session_config
         if last is None or not config.are_sessions_enabled():
             return False

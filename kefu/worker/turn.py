@@ -22,6 +22,7 @@ from kefu.worker.action_endpoint import CALLS, ActionCalls
 from kefu.worker.conversations import TurnWrite
 from kefu.worker.live import TURNS_KEPT, LiveConversation, as_stored, build_tracker
 from kefu.worker.processor import MESSAGE_TIME, TurnProcessor
+from kefu.worker.timers.rules import HEARD_AT
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class TurnRunner:
         """
         if said.payload is not None and not was_offered(live, said.payload):
             return self.refusal(live, said, PAYLOAD_NOT_OFFERED)
-        turn = _Turn(self, live, said, begun + self._budget_s)
+        turn = Turn(self, live, said, begun + self._budget_s)
         await turn.run(parsed)
         return self._outcome(turn)
 
@@ -128,7 +129,7 @@ class TurnRunner:
             **outcome,
         )
 
-    def _outcome(self, turn: "_Turn") -> Outcome:
+    def _outcome(self, turn: "Turn") -> Outcome:
         live, said, events = turn.live, turn.said, turn.new_events()
         ts = now_ms()
         uttered = [event for event in events if type(event) is BotUttered]
@@ -151,7 +152,7 @@ class TurnRunner:
             write = replace(write, snapshot=as_stored(snapshot), keep=TURNS_KEPT)
         return Outcome(live, write, answer, snapshot, events)
 
-    async def utter(self, name: str, turn: "_Turn") -> List[Event]:
+    async def utter(self, name: str, turn: "Turn") -> List[Event]:
         """Return the events of saying the response `name`, after which the assistant listens."""
         message = await self._nlg.generate(name, turn.live.tracker, turn.channel.name())
         events: List[Event] = [ActionExecuted(name)]
@@ -161,7 +162,7 @@ class TurnRunner:
         return [*events, ActionExecuted("action_listen")]
 
 
-class _Turn:
+class Turn:
     """One message on its way through Rasa."""
 
     def __init__(self, runner: TurnRunner, live: LiveConversation, said: UserSaid, deadline: float) -> None:
@@ -171,6 +172,7 @@ class _Turn:
         self.channel = ReplyChannel(said.channel, len(live.tracker.events))
         self.parse_data: Dict[str, Any] = {"text": said.text or said.payload, "intent": {}, "entities": []}
         self.stages_ms: Dict[str, float] = {}
+        self.heard_at = now_ms()
         self._deadline = deadline
         self._before = len(live.tracker.events)
 
@@ -249,6 +251,7 @@ class _Turn:
             "user": said.user,
             "identified": said.identified,
             "message_id": said.message_id,
+            HEARD_AT: self.heard_at,
             "client": said.metadata,
         }
 

@@ -12,6 +12,7 @@ from rasa.core.agent import Agent
 
 from kefu import metrics
 from kefu.errors import PoisonMessage
+from kefu.events import UserSaid
 from kefu.health import HealthServer
 from kefu.kafka import EventProducer
 from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
@@ -23,6 +24,8 @@ from kefu.worker.intake import Intake, Taken
 from kefu.worker.lanes import Lanes
 from kefu.worker.live import LiveConversations
 from kefu.worker.processor import LoadedModel
+from kefu.worker.timers.index import DueIndex
+from kefu.worker.timers.scan import DueScan
 from kefu.worker.turn import TurnRunner, neutral
 
 logger = logging.getLogger(__name__)
@@ -73,8 +76,16 @@ class Worker:
         )
         self._lanes: Lanes[Any] = Lanes(self._serve)
         await self._parse(["你好", "hello"])
+        self._due_scan = DueScan(
+            DueIndex(self._conversations),
+            self._producer,
+            lambda: self._intake.assigned,
+            lambda: self._intake.inflight,
+            self._hold,
+        )
         self._intake = Intake(self._kafka, self._settings, self._receive, self._hold, self._dropped)
         self._intake.start()
+        self._due_scan.start()
         self._watch = asyncio.ensure_future(self._watch_store())
         logger.info("worker started", extra={"fields": {"model": self.agent.model_id}})
         return self.agent
@@ -85,6 +96,7 @@ class Worker:
         if self._intake is None:
             return
         self._watch.cancel()
+        await self._due_scan.stop()
         await self._intake.stop()
         await self._lanes.cancel()
         await asyncio.get_running_loop().run_in_executor(None, self._producer.close)
@@ -119,7 +131,7 @@ class Worker:
     def _take(self, agent: TurnAgent) -> None:
         agent.tracker_store.domain = agent.domain
         self.agent = agent
-        self._inbox.runner = agent.runner(self._settings.turn_deadline_s)
+        self._inbox.runner = agent.runner(self._settings.turn_deadline_s, self._settings.idle_s)
 
     def missing(self) -> List[str]:
         """Return what keeps the worker from being ready."""
@@ -138,12 +150,13 @@ class Worker:
         """Return what only a restart can mend."""
         if self._intake is None:
             return []
-        found = [("intake", self._intake.failure), ("producer", self._producer.failure)]
+        parts = (("intake", self._intake), ("producer", self._producer), ("timers", self._due_scan))
+        found = [(name, part.failure) for name, part in parts]
         late = self._batches and time.monotonic() - self._batches[0] > NLU_STUCK_S
         return [f"{name}: {failure}" for name, failure in found if failure] + (["nlu"] if late else [])
 
     def _runner(self) -> TurnRunner:
-        return self.agent.runner(self._settings.turn_deadline_s)
+        return self.agent.runner(self._settings.turn_deadline_s, self._settings.idle_s)
 
     def _hold(self) -> bool:
         return self._inbox.store_away or self._swap_waits or len(self._batches) >= MAX_BATCHES
@@ -172,6 +185,9 @@ class Worker:
                 said = read(taken.record)
             except PoisonMessage as error:
                 self._lanes.put(f"?{taken.record.partition}", (taken, error))
+                continue
+            if type(said) is not UserSaid:  # it has no words: NLU isn't asked
+                self._lanes.put(said.conversation, (taken, Inbound(taken.record, said, taken.mine, None)))
                 continue
             readable.append((taken, said))
             texts.append(neutral(said.text) if said.text is not None else said.payload)
