@@ -6,7 +6,7 @@ WORKER := .local/worker/bin/python
 QUIET := RASA_TELEMETRY_ENABLED=false TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore
 LOCK := uv pip compile -q --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help run test train shell lint lock clean
+.PHONY: help run test train shell bench lint lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -33,6 +33,10 @@ train: ## train the model if anything that it is made of has changed
 shell: ## talk to the trained model in the terminal
 	@$(SETUP)
 	@$(QUIET) $(SERVICES) -m ops.local.shell
+
+bench: ## measure stock Rasa and Kefu side by side into results/ (SHORT=1: two minutes)
+	@$(SETUP)
+	@$(SERVICES) -m ops.bench $(if $(SHORT),--short)
 
 lint: ## check the code's style
 	@$(SETUP) --no-train

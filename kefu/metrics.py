@@ -22,6 +22,8 @@ TURNS = Counter("kefu_turns_total", "Messages done with, by outcome.", ["outcome
 TURN_SECONDS = Histogram("kefu_turn_seconds", "Time of a stage of a turn.", ["stage"], buckets=SECONDS)
 POLL_SIZES = (1, 2, 4, 8, 16, 32, 64, 256)
 POLL_MESSAGES = Histogram("kefu_poll_messages", "Messages that one poll brought.", buckets=POLL_SIZES)
+NLU_TEXTS = Counter("kefu_nlu_texts_total", "Texts given to NLU.")
+NLU_CPU_SECONDS = Counter("kefu_nlu_cpu_seconds_total", "CPU time of NLU's thread; TensorFlow has more of its own.")
 INFLIGHT = Gauge("kefu_inflight_messages", "Messages taken from Kafka and not yet committed.")
 LIVE_TRACKERS = Gauge("kefu_live_trackers", "Conversations held in memory.")
 CONFLICTS = Counter("kefu_version_conflicts_total", "Writes refused by the tracker's version.", ["kind"])

@@ -23,7 +23,7 @@ from kefu.worker.inbox import Inbound, Inbox, NotMine, read
 from kefu.worker.intake import Intake, Taken
 from kefu.worker.lanes import Lanes
 from kefu.worker.live import LiveConversations
-from kefu.worker.processor import LoadedModel
+from kefu.worker.processor import LoadedModel, TurnProcessor
 from kefu.worker.timers.index import DueIndex
 from kefu.worker.timers.scan import DueScan
 from kefu.worker.turn import TurnRunner, neutral
@@ -213,13 +213,13 @@ class Worker:
         loop = asyncio.get_running_loop()
         processor = self.agent.processor
         try:
-            return await loop.run_in_executor(self._nlu, processor.parse_batch, BATCH_NAME, texts)
+            return await loop.run_in_executor(self._nlu, _understood, processor, texts)
         except Exception:  # noqa: BLE001 - which text it was is found out one by one
             metrics.RETRIES.labels("nlu").inc()
         found: List[Any] = []
         for text in texts:
             try:
-                found += await loop.run_in_executor(self._nlu, processor.parse_batch, BATCH_NAME, [text])
+                found += await loop.run_in_executor(self._nlu, _understood, processor, [text])
             except Exception as error:  # noqa: BLE001 - the turn answers for it
                 found.append(error)
         return found
@@ -254,6 +254,16 @@ class Worker:
     def _dropped(self, partitions: Set[int]) -> None:
         """Forget conversations that are another worker's now."""
         self._live.drop(partitions)
+
+
+def _understood(processor: TurnProcessor, texts: List[str]) -> List[Dict[str, Any]]:
+    """Run NLU, and note what it cost. In NLU's thread."""
+    began = time.thread_time()
+    try:
+        return processor.parse_batch(BATCH_NAME, texts)
+    finally:
+        metrics.NLU_CPU_SECONDS.inc(time.thread_time() - began)
+        metrics.NLU_TEXTS.inc(len(texts))
 
 
 def _seen(parsed: "asyncio.Future[Any]") -> None:

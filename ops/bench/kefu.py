@@ -1,0 +1,69 @@
+"""Kefu as it runs on one machine: Kafka, Redis, shop, action server, worker and gateway."""
+
+import time
+from pathlib import Path
+from typing import Dict
+
+from ops.bench.shop import add_customers
+from ops.local.servers import HOST
+from ops.local.stack import Stack, free_ports
+
+# One user's rate is limited by the gateway for the sake of all others; here nobody else is there.
+NO_LIMITS = {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0"}
+
+
+class KefuSystem:
+    """The whole system on free ports, in a directory of its own."""
+
+    name = "kefu"
+
+    def __init__(self, directory: Path) -> None:
+        self.stack = Stack(directory, free_ports(), tell=lambda _: None, overrides=NO_LIMITS)
+        self._names = ("worker", "gateway", "kafka", "redis", "actions", "shop")
+
+    @property
+    def jobs(self) -> Dict[str, str]:
+        """What a job needs to reach the system."""
+        return {
+            "url": self.stack.url("gateway"),
+            "brokers": self.stack.settings["KAFKA_BROKERS"],
+            "token_secret": self.stack.token_secret,
+        }
+
+    @property
+    def actions_metrics(self) -> str:
+        """Where the action server tells its metrics."""
+        return f"http://{HOST}:{self.stack.ports['KEFU_ACTION_HEALTH_PORT']}"
+
+    @property
+    def worker_metrics(self) -> str:
+        """Where the worker tells its metrics, empty once it was stopped."""
+        return "" if "worker" not in self._names else f"http://{HOST}:{self.stack.ports['KEFU_WORKER_HEALTH_PORT']}"
+
+    def start(self) -> None:
+        """Start all and wait until it is ready."""
+        self.stack.start()
+        add_customers(self.stack.shop_database)
+
+    def stop(self) -> None:
+        """Stop all."""
+        self.stack.stop()
+
+    def restart_worker(self) -> float:
+        """End the worker with -9 and return how long the next one took from its start to ready, in s."""
+        before = self.stack.pid("worker")
+        began = time.monotonic()
+        self.stack.kill("worker")
+        while self.stack.pid("worker") == before:
+            time.sleep(0.01)
+        self.stack.wait_ready("worker")
+        return time.monotonic() - began
+
+    def without_worker(self) -> None:
+        """Stop the worker for good: what is accepted from now on waits in Kafka."""
+        self.stack.remove("worker")
+        self._names = self._names[1:]
+
+    def pids(self) -> Dict[str, int]:
+        """Return process ids by name."""
+        return {name: self.stack.pid(name) for name in self._names}

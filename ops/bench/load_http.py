@@ -1,0 +1,180 @@
+"""Messages over HTTP: to stock Rasa's REST channel, or to the gateway. One connection a customer.
+
+A minimal HTTP/1.1 client, because the common ones cost more CPU a request than the systems that
+are measured: it knows `Content-Length` and keep-alive, which is what both servers speak.
+"""
+
+import asyncio
+import time
+from typing import Any, Callable, Dict, List, Optional, Tuple
+from urllib.parse import urlsplit
+
+import jwt
+import orjson
+import uvloop
+
+from ops.bench.load import Customer, Job, Load
+
+TENANT = "demo"
+WAIT_S = 25
+TICK_S = 0.001
+IDLE_TICK_S = 0.05  # nothing is sent by the clock
+_HEAD_END = b"\r\n\r\n"
+_LENGTH = b"content-length:"
+
+
+class Connection(asyncio.Protocol):
+    """A kept-alive connection with one request under way at a time."""
+
+    def __init__(self, on_answer: Callable[[int, bytes], None], on_lost: Callable[[], None]) -> None:
+        self._on_answer = on_answer
+        self._on_lost = on_lost
+        self._buffer = b""
+        self._transport: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Keep the transport."""
+        self._transport = transport
+
+    def connection_lost(self, error: Optional[Exception]) -> None:
+        """Tell; the request under way, if any, is lost."""
+        self._on_lost()
+
+    def request(self, data: bytes) -> None:
+        """Send a whole request."""
+        self._transport.write(data)
+
+    def data_received(self, data: bytes) -> None:
+        """Collect until the answer is whole."""
+        self._buffer += data
+        end = self._buffer.find(_HEAD_END)
+        if end < 0:
+            return
+        head = self._buffer[:end].lower()
+        at = head.index(_LENGTH) + len(_LENGTH)
+        stop = head.find(b"\r\n", at)
+        whole = end + len(_HEAD_END) + int(head[at : stop if stop > 0 else None])
+        if len(self._buffer) < whole:
+            return
+        body, self._buffer = self._buffer[end + len(_HEAD_END) : whole], self._buffer[whole:]
+        self._on_answer(int(head[9:12]), body)
+
+
+class Stock:
+    """Rasa's REST channel. `metadata` is what Kefu's worker puts beside a message; the actions go by it."""
+
+    path = "/webhooks/rest/webhook"
+
+    def request(self, customer: Customer) -> Tuple[Dict[str, Any], str]:
+        """Return the body and further header lines."""
+        who = {"tenant": TENANT, "user": customer.user, "identified": True, "message_id": customer.message_id}
+        return {"sender": f"{TENANT}:{customer.user}", "message": customer.text, "metadata": who}, ""
+
+    def check(self, load: Load, customer: Customer, status: int, body: bytes) -> int:
+        """Count what is wrong with an answer; returns its number of replies."""
+        if status != 200:
+            load.counts.failed += 1
+            return 0
+        replies = orjson.loads(body)
+        strangers = [reply for reply in replies if reply["recipient_id"] != f"{TENANT}:{customer.user}"]
+        load.counts.unexpected += len(strangers)
+        return len(replies)
+
+
+class Gateway:
+    """Kefu's gateway. `wait`: whether to ask for the answer, or only for the 202."""
+
+    path = "/v1/messages"
+
+    def __init__(self, token_secret: str, wait: bool) -> None:
+        self._secret = token_secret
+        self._prefer = f"Prefer: wait={WAIT_S}\r\n" if wait else ""
+        self._wait = wait
+        self._tokens: Dict[int, Tuple[str, str]] = {}
+
+    def request(self, customer: Customer) -> Tuple[Dict[str, Any], str]:
+        """Return the body and further header lines."""
+        user, token = self._tokens.get(customer.place, ("", ""))
+        if user != customer.user:
+            claims = {"sub": customer.user, "tenant": TENANT, "exp": int(time.time()) + 3600}
+            token = jwt.encode(claims, self._secret, algorithm="HS256")
+            self._tokens[customer.place] = customer.user, token
+        return (
+            {"text": customer.text, "message_id": customer.message_id},
+            f"Authorization: Bearer {token}\r\n{self._prefer}",
+        )
+
+    def check(self, load: Load, customer: Customer, status: int, body: bytes) -> int:
+        """Count what is wrong with an answer; returns its number of replies, 1 for a wanted 202."""
+        if status != (200 if self._wait else 202):
+            load.counts.failed += 1
+            return 0
+        answer = orjson.loads(body)
+        load.counts.unexpected += answer["message_id"] != customer.message_id
+        return count_replies(load, customer, answer["replies"]) if self._wait else 1
+
+
+def count_replies(load: Load, customer: Customer, replies: List[Dict[str, Any]]) -> int:
+    """Count replies whose sequence number isn't the next one: a reply came twice, or not, or too early."""
+    for reply in replies:
+        load.counts.out_of_order += reply["seq"] != customer.seq + 1
+        customer.seq = reply["seq"]
+    return len(replies)
+
+
+class HttpTransport:
+    """One connection for each customer, on one event loop."""
+
+    def __init__(self, job: Job) -> None:
+        address = urlsplit(job.url)
+        self._host, self._port = address.hostname, address.port
+        self._users = min(job.users, job.conversations)
+        self._dialect = Stock() if job.driver == "stock" else Gateway(job.token_secret, job.driver == "gateway")
+        self._loop = uvloop.new_event_loop()
+        self._connections: List[Connection] = []
+        self._under_way: List[Optional[Customer]] = [None] * self._users
+
+    def connect(self, load: Load) -> None:
+        """Open all connections."""
+        self._loop.run_until_complete(self._connect(load))
+
+    def send(self, customer: Customer) -> None:
+        """Send a message."""
+        document, headers = self._dialect.request(customer)
+        body = orjson.dumps(document)
+        head = (
+            f"POST {self._dialect.path} HTTP/1.1\r\nHost: {self._host}\r\n{headers}"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self._under_way[customer.place] = customer
+        self._connections[customer.place].request(head.encode() + body)
+
+    def run(self, load: Load) -> None:
+        """Drive the load to its end."""
+        load.begin()
+        self._loop.call_soon(self._tick, load)
+        self._loop.run_forever()
+
+    def _tick(self, load: Load) -> None:
+        if load.tick():
+            self._loop.call_later(TICK_S if load.job.rate else IDLE_TICK_S, self._tick, load)
+        else:
+            self._loop.stop()
+
+    async def _connect(self, load: Load) -> None:
+        for place in range(self._users):
+
+            def answered(status: int, body: bytes, place: int = place) -> None:
+                customer, self._under_way[place] = self._under_way[place], None
+                if customer is None:
+                    load.counts.unexpected += 1
+                    return
+                load.answered(customer, self._dialect.check(load, customer, status, body))
+
+            def lost(place: int = place) -> None:
+                load.counts.failed += self._under_way[place] is not None
+
+            _, connection = await self._loop.create_connection(
+                lambda a=answered, b=lost: Connection(a, b), self._host, self._port
+            )
+            self._connections.append(connection)

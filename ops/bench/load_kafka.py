@@ -1,0 +1,81 @@
+"""Messages straight to Kafka, as the gateway puts them, and answers from `answer.generated`: the worker alone."""
+
+import uuid
+from typing import Any, Dict
+
+import orjson
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+
+from kefu.events import ANSWERS, USER_QUERY, UserSaid, conversation_key, encode
+from ops.bench.load import Customer, Job, Load
+from ops.bench.load_http import TENANT, count_replies
+
+TIMEOUT_S = 30.0
+BATCH = 500
+POLL_S = 0.001
+
+
+class KafkaTransport:
+    """One producer and one consumer, in one thread; settings of the producer as in `kefu.kafka`."""
+
+    def __init__(self, job: Job) -> None:
+        servers = {"bootstrap.servers": job.brokers}
+        self._producer = Producer(
+            {
+                **servers,
+                "acks": "all",
+                "enable.idempotence": True,
+                "linger.ms": 2,
+                "compression.type": "lz4",
+                "partitioner": "murmur2_random",
+            }
+        )
+        self._consumer = Consumer(
+            {**servers, "group.id": f"bench-{uuid.uuid4().hex}", "enable.auto.commit": False, "fetch.wait.max.ms": 100}
+        )
+        self._under_way: Dict[str, Customer] = {}
+        self._answers: Dict[str, str] = {}
+
+    def connect(self, load: Load) -> None:
+        """Stand at the end of every partition of the answers."""
+        topic = self._consumer.list_topics(ANSWERS, TIMEOUT_S).topics[ANSWERS]
+        partitions = [TopicPartition(ANSWERS, number) for number in topic.partitions]
+        for partition in partitions:
+            partition.offset = self._consumer.get_watermark_offsets(partition, TIMEOUT_S)[1]
+        self._consumer.assign(partitions)
+        self._producer.list_topics(USER_QUERY, TIMEOUT_S)
+
+    def send(self, customer: Customer) -> None:
+        """Produce a message."""
+        said = UserSaid(TENANT, customer.user, customer.message_id, text=customer.text, identified=True)
+        self._under_way[customer.message_id] = customer
+        self._producer.produce(USER_QUERY, encode(said), conversation_key(TENANT, customer.user).encode())
+
+    def run(self, load: Load) -> None:
+        """Drive the load to its end."""
+        load.begin()
+        while load.tick():
+            self._producer.poll(0)
+            records = self._consumer.consume(1, POLL_S)
+            if records:
+                records += self._consumer.consume(BATCH, 0)
+            for record in records:
+                if record.error() is not None:
+                    raise KafkaException(record.error())
+                self._answered(load, orjson.loads(record.value()))
+        self._producer.flush(TIMEOUT_S)
+        self._consumer.close()
+
+    def _answered(self, load: Load, answer: Dict[str, Any]) -> None:
+        message_id = answer["message_id"]
+        if message_id in self._answers:
+            # The same record again is as it may be: publishing is at least once under one id.
+            load.counts.doubled += self._answers[message_id] != answer["id"]
+            return
+        customer = self._under_way.pop(message_id, None)
+        if customer is None or customer.message_id != message_id:
+            load.counts.unexpected += 1
+            return
+        self._answers[message_id] = answer["id"]
+        load.counts.failed += answer["status"] != "answered"
+        load.answered(customer, count_replies(load, customer, answer["replies"]))

@@ -1,0 +1,80 @@
+"""Draws `bench.json`: `python -m ops.bench.plot RESULTS PICTURE`, under Rasa's Python, which has matplotlib."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+from ops.bench import report
+from ops.bench.scripts import ORDERS, TALK
+
+COLOURS = {"stock": "#b3541e", "kefu": "#1e6fb3"}
+NAMES = {"stock": "stock Rasa", "kefu": "Kefu"}
+STYLES = {TALK: "-o", ORDERS: "--s"}
+LENGTHS = (5, 50, 500)
+
+
+def main() -> None:
+    """Draw cost by length, CPU by process, and latency by rate side by side."""
+    found = json.loads(Path(sys.argv[1]).read_text())
+    figure, axes = pyplot.subplots(1, 3, figsize=(16, 5))
+    _by_length(axes[0], found["systems"])
+    _by_process(axes[1], found["systems"])
+    _latency(axes[2], found["systems"])
+    figure.suptitle(f"Stock Rasa and Kefu, {found['machine']['cores']} cores, {found['machine']['at'][:10]}")
+    figure.tight_layout()
+    figure.savefig(sys.argv[2], dpi=120)
+
+
+def _by_length(axis: Any, systems: Any) -> None:
+    for name in systems:
+        for script, style in STYLES.items():
+            points = [(turns, report.worker_ms(systems, name, turns, script)) for turns in LENGTHS]
+            points = [point for point in points if point[1] is not None]
+            if points:
+                label = f"{NAMES[name]}, {script}"
+                axis.plot([at for at, _ in points], [ms for _, ms in points], style, color=COLOURS[name], label=label)
+                axis.annotate(f"{points[-1][1]:.2g}", points[-1], textcoords="offset points", xytext=(0, 6))
+    axis.set(xscale="log", yscale="log", xlabel="turns of a conversation", ylabel="CPU ms a turn")
+    axis.set(title="CPU of the process that runs Rasa", xticks=LENGTHS, xticklabels=LENGTHS)
+    axis.grid(alpha=0.3)
+    axis.legend()
+
+
+def _by_process(axis: Any, systems: Any) -> None:
+    for at, name in enumerate(systems):
+        found = report.scenario(systems, name, report.WHOLE[name], TALK, 5)
+        floor = 0.0
+        for n, process in enumerate(report.PROCESSES):
+            ms = found["cpu_ms_a_turn"].get(process, 0.0) if found else 0.0
+            axis.bar(at, ms, bottom=floor, color=f"C{n}", label=process if at == 0 else None)
+            floor += ms
+        axis.annotate(f"{floor:.2g} ms", (at, floor), ha="center", va="bottom")
+    axis.set(xticks=range(len(systems)), xticklabels=[NAMES[name] for name in systems])
+    axis.set(title="CPU of all processes, whole system, talk, 5 turns", ylabel="CPU ms a turn")
+    axis.legend()
+
+
+def _latency(axis: Any, systems: Any) -> None:
+    shown = ("50", "95", "99")
+    for n, name in enumerate(systems):
+        found = report.scenario(systems, name, report.WHOLE[name], TALK, 5, by_clock=True)
+        if found:
+            label = f"{NAMES[name]} at {found['job']['rate']:.0f} messages a second"
+            bars = axis.bar(
+                [at + n * 0.4 for at in range(3)], [found["latency_ms"][p] for p in shown], 0.38,
+                color=COLOURS[name], label=label,
+            )  # fmt: skip
+            axis.bar_label(bars, fmt="%.0f")
+    axis.set(xticks=[at + 0.2 for at in range(3)], xticklabels=[f"p{p}" for p in shown], yscale="log")
+    axis.set(title="POST to reply at 70 % of the peak rate", ylabel="ms")
+    axis.legend()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""What is measured: the jobs of a full run and of a short one, and how one of them is run."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, Protocol, Tuple
+
+from ops.bench import measure
+from ops.bench.load import Job
+from ops.bench.scripts import ORDERS, TALK
+from ops.local.servers import ROOT
+
+SETTLE_S = 0.3  # offsets are committed and logs written a moment after the answer
+TALK_FROM = 100_000  # numbers below it are customers who have an order, see `shop`
+
+
+class System(Protocol):
+    """What is measured."""
+
+    name: str
+
+    @property
+    def jobs(self) -> Dict[str, str]:
+        """Fields of a `Job` that say where the system is."""
+
+    @property
+    def actions_metrics(self) -> str:
+        """Where the action server tells its metrics."""
+
+    @property
+    def worker_metrics(self) -> str:
+        """Where the worker tells its metrics, empty where it doesn't."""
+
+    def pids(self) -> Dict[str, int]:
+        """Process ids by name."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The sizes of a run.
+
+    Attributes:
+        lengths: by system: turns of a conversation, and how many conversations. The time that stock
+            needs for a turn grows with their number, so it gets fewer of the long ones.
+        users: conversations at once by system, the same for all lengths.
+        seconds: after so long a scenario is cut short; `turns_reached` tells.
+        orders: the lengths at which actions are called too.
+        whole_users: connections at once to the gateway.
+        rate_seconds: length of what is measured by time and not by number.
+        most_idle: most customers to choose the next sender from where messages come by the clock.
+        starts: how often the worker is started anew.
+    """
+
+    lengths: Dict[str, Tuple[Tuple[int, int], ...]]
+    users: Dict[str, int]
+    seconds: float
+    orders: Tuple[int, ...]
+    whole_users: int
+    whole_conversations: int
+    rate_seconds: float
+    most_idle: int
+    starts: int
+
+
+FULL = Plan(
+    lengths={"stock": ((5, 64), (50, 8), (500, 1)), "kefu": ((5, 2000), (50, 200), (500, 32))},
+    users={"stock": 16, "kefu": 32},
+    seconds=75,
+    orders=(5, 50),
+    whole_users=64,
+    whole_conversations=10_000,
+    rate_seconds=20,
+    most_idle=1000,
+    starts=3,
+)
+SHORT = Plan(
+    lengths={"stock": ((5, 16),), "kefu": ((5, 160), (50, 16))},
+    users={"stock": 8, "kefu": 16},
+    seconds=20,
+    orders=(5,),
+    whole_users=32,
+    whole_conversations=2000,
+    rate_seconds=4,
+    most_idle=200,
+    starts=1,
+)
+
+
+class Numbers:
+    """Gives each job conversations of its own."""
+
+    def __init__(self) -> None:
+        self._next = {TALK: TALK_FROM, ORDERS: 0}
+
+    def take(self, script: str, count: int) -> int:
+        """Return the first of `count` numbers that no other job has."""
+        first = self._next[script]
+        self._next[script] += count
+        if script == ORDERS and self._next[ORDERS] > TALK_FROM:
+            raise ValueError("more conversations about orders than customers who have one")
+        return first
+
+
+def run(system: System, job: Job) -> Dict[str, Any]:
+    """Do a job and return what the customers saw and what the processes used meanwhile."""
+    generator = subprocess.Popen(
+        [sys.executable, "-m", "ops.bench.load"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        return _measured(system, job, generator)
+    finally:
+        generator.kill()
+        generator.wait()
+
+
+def _measured(system: System, job: Job, generator: "subprocess.Popen[str]") -> Dict[str, Any]:
+    _tell(generator, json.dumps(asdict(job)))
+    _hear(generator)
+    pids = {**system.pids(), "load generator": generator.pid}
+    calls, worker = measure.metrics(system.actions_metrics), _worker_metrics(system)
+    before = measure.sample(pids)
+    _tell(generator, "go")
+    found = json.loads(_hear(generator))
+    time.sleep(SETTLE_S)
+    used = measure.sample(pids).since(before)
+    called = measure.metrics(system.actions_metrics)
+    turns = max(1, found["turns"])
+    return {
+        "system": system.name,
+        "job": {name: value for name, value in asdict(job).items() if name not in ("url", "brokers", "token_secret")},
+        **found,
+        **used,
+        "cpu_ms_a_turn": {name: seconds * 1000 / turns for name, seconds in used["cpu_s"].items()},
+        "action_calls_a_turn": (_calls(called) - _calls(calls)) / turns,
+        **_nlu(system, worker, turns),
+    }
+
+
+def _worker_metrics(system: System) -> Dict[str, float]:
+    """Return the metrics of the worker; stock Rasa has none, nor has a worker that was stopped."""
+    return measure.metrics(system.worker_metrics) if system.worker_metrics else {}
+
+
+def _nlu(system: System, before: Dict[str, float], turns: int) -> Dict[str, float]:
+    """Return what the worker's NLU did meanwhile, by its own count; {} where nobody counts."""
+    after = _worker_metrics(system)
+    if not after:
+        return {}
+
+    def grown(name: str) -> float:
+        return measure.total(after, name) - measure.total(before, name)
+
+    return {
+        "nlu_cpu_ms_a_turn": grown("kefu_nlu_cpu_seconds_total") * 1000 / turns,
+        "texts_a_poll": grown("kefu_poll_messages_sum") / max(1.0, grown("kefu_poll_messages_count")),
+    }
+
+
+def _calls(found: Dict[str, float]) -> float:
+    return measure.total(found, "kefu_http_requests_total")
+
+
+def _tell(generator: "subprocess.Popen[str]", line: str) -> None:
+    assert generator.stdin is not None
+    generator.stdin.write(line + "\n")
+    generator.stdin.flush()
+
+
+def _hear(generator: "subprocess.Popen[str]") -> str:
+    assert generator.stdout is not None
+    line = generator.stdout.readline()
+    if not line:
+        raise RuntimeError(f"the load generator ended with {generator.wait()}")
+    return line
+
+
+def warm_up(system: System, numbers: Numbers, driver: str) -> Dict[str, Any]:
+    """Let everything that happens only once happen, in both scripts."""
+    found = {}
+    for script in (TALK, ORDERS):
+        first = numbers.take(script, 16)
+        found = run(system, Job(driver, 8, 5, 16, first, 30, script, **system.jobs))
+    return found

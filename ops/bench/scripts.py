@@ -1,0 +1,68 @@
+"""The conversations: what customer number n says at turn t, the same for both systems on every machine.
+
+Phrases come from the project's own `data/nlu`. A beginning and an end of speech go around each, so
+that few texts come twice: a system that remembers what was said before gains no more than it would
+from real customers.
+"""
+
+import random
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+ROOT = Path(__file__).resolve().parents[2]
+TALK, ORDERS = "talk", "orders"
+# A conversation repeats its five turns as often as it is long. `orders` calls actions in two of five.
+TURNS: Dict[str, Tuple[str, ...]] = {
+    TALK: ("greet", "bot_challenge", "contact_human_agent", "thank", "goodbye"),
+    ORDERS: ("greet", "order", "thank", "order", "goodbye"),
+}
+BEGINNINGS = {
+    "zh": ("", "嗯，", "那个，", "额，", "哦，", "对了，", "诶，", "亲，", "你好，", "那"),
+    "en": ("", "ok, ", "well, ", "um, ", "so, ", "right, ", "hey, ", "oh, ", "hm, ", "and "),
+}
+ENDS = {
+    "zh": ("", "。", "！", "～", "…", "？", "啊", "呀", "哈", "哦", "嗯", "！！", "。。", " 😊", " 🙂", " 👍"),
+    "en": ("", ".", "!", "...", "?", "!!", " :)", " ;)", " 😊", " 🙂", " 👍", " ok", " hm", " ..", " !", " :-)"),
+}
+ORDER_PHRASES = {
+    "zh": ("我的订单{}到哪了", "查一下订单{}", "订单{}发货了吗", "帮我看看{}的物流", "我想查一下{}这个订单"),
+    "en": ("where is my order {}", "track order {}", "has order {} been shipped", "check order {} for me"),
+}
+ORDER_NUMBERS = 9000
+_CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+
+def order_number(customer: int) -> str:
+    """Return the number of the one order that a customer of the bench has, eight digits."""
+    return f"2027{customer % ORDER_NUMBERS:04d}"
+
+
+def text(script: str, customer: int, turn: int) -> str:
+    """Return what a customer says at a turn, counted from 0. Even customers speak Chinese, odd ones English."""
+    steps = TURNS[script]
+    step = steps[turn % len(steps)]
+    language = "zh" if customer % 2 == 0 else "en"
+    choice = random.Random(customer * 1_000_003 + turn)  # noqa: S311 - texts to try with, no secrets
+    if step == "order":
+        said = choice.choice(ORDER_PHRASES[language]).format(order_number(customer))
+    else:
+        said = choice.choice(phrases()[step, language])
+    return choice.choice(BEGINNINGS[language]) + said + choice.choice(ENDS[language])
+
+
+@lru_cache(1)
+def phrases() -> Dict[Tuple[str, str], List[str]]:
+    """Return the examples of `data/nlu` by intent and language; those with digits are left out."""
+    found: Dict[Tuple[str, str], List[str]] = {}
+    for path in sorted((ROOT / "data" / "nlu").glob("*.yml")):
+        intent = ""
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.strip().startswith("- intent:"):
+                intent = line.split(":")[1].strip()
+            elif re.match(r"\s+- \S", line) and intent and not any(map(str.isdigit, line)):
+                example = line.strip()[2:]
+                language = "zh" if _CHINESE.search(example) else "en"
+                found.setdefault((intent, language), []).append(example)
+    return found

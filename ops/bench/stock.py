@@ -1,0 +1,205 @@
+"""Stock Rasa: the project's domain and data under Rasa's default pipeline and policies, one `rasa run`.
+
+What differs from Rasa's default configuration, and why:
+
+- `RegexEntityExtractor` and one regular expression find order numbers, as the project's own reader
+  does, so that a conversation takes the same way. `data/nlu` annotates nothing, so DIET has no
+  entities to learn: it is told not to look for any, which is in stock's favour.
+- `language: en`, because the default tokenizer refuses `zh`. No component depends on it otherwise.
+- The slot `language` stays empty, so that each response's last, bilingual variant is said.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+from typing import Dict, List
+from urllib.parse import urlsplit
+
+from ops.bench.shop import add_customers
+from ops.local.servers import HOST, LOCAL, ROOT, die_with_parent, free_port, services_python
+from ops.local.stack import Stack, free_ports
+
+READY_S = 240.0
+STOP_S = 20.0
+FULL_EPOCHS = 100  # Rasa's default
+SHORT_EPOCHS = 2  # what a turn costs does not depend on it
+QUIET = {"RASA_TELEMETRY_ENABLED": "false", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+
+# Source: rasa/shared/importers, the default configuration that `rasa init` writes.
+CONFIG = """\
+recipe: default.v1
+assistant_id: stock
+language: en
+pipeline:
+  - name: WhitespaceTokenizer
+  - name: RegexFeaturizer
+  - name: LexicalSyntacticFeaturizer
+  - name: CountVectorsFeaturizer
+  - name: CountVectorsFeaturizer
+    analyzer: char_wb
+    min_ngram: 1
+    max_ngram: 4
+  - name: DIETClassifier
+    epochs: {epochs}
+    constrain_similarities: true
+    entity_recognition: false
+  - name: RegexEntityExtractor
+  - name: EntitySynonymMapper
+  - name: ResponseSelector
+    epochs: {epochs}
+    constrain_similarities: true
+  - name: FallbackClassifier
+    threshold: 0.3
+    ambiguity_threshold: 0.1
+policies:
+  - name: MemoizationPolicy
+  - name: RulePolicy
+  - name: UnexpecTEDIntentPolicy
+    max_history: 5
+    epochs: {epochs}
+  - name: TEDPolicy
+    max_history: 5
+    epochs: {epochs}
+    constrain_similarities: true
+"""
+# The extractor knows a regular expression only by an entity that some example is annotated with.
+REGEX = """\
+version: "3.1"
+nlu:
+  - intent: track_order
+    examples: |
+      - where is my order [20260001](order_number)
+  - regex: order_number
+    examples: |
+      - 20\\d{6}
+"""
+CREDENTIALS = "rest:\n"
+ENDPOINTS = """\
+tracker_store: {{type: redis, url: {host}, port: {port}, db: 0}}
+lock_store: {{type: redis, url: {host}, port: {port}, db: 1}}
+action_endpoint: {{url: "{actions}"}}
+"""
+
+
+def train(epochs: int) -> Path:
+    """Return the project's folder, its model trained in it; made once for the same inputs."""
+    config = CONFIG.format(epochs=epochs)
+    folder = LOCAL / "bench" / f"stock-{_digest(config)}"
+    if (folder / "models" / "stock.tar.gz").is_file():
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shutil.copytree(ROOT / "data", folder / "data")
+    shutil.copy(ROOT / "domain.yml", folder)
+    (folder / "config.yml").write_text(config)
+    (folder / "data" / "nlu" / "regex.yml").write_text(REGEX)
+    began = time.monotonic()
+    print(f"… stock Rasa's model trained ({epochs} epochs)", flush=True)
+    command = [str(services_python("worker")), "-m", "rasa", "train", "--fixed-model-name", "stock", "--out", "new"]
+    done = subprocess.run(command, cwd=folder, env={**os.environ, **QUIET}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"stock Rasa can't be trained:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    (folder / "new").rename(folder / "models")
+    print(f"✓ stock Rasa's model trained ({time.monotonic() - began:.0f} s)", flush=True)
+    return folder
+
+
+def _digest(config: str) -> str:
+    digest = hashlib.sha256((config + REGEX).encode())
+    sources = [ROOT / "domain.yml", ROOT / "ops" / "requirements" / "worker.txt"]
+    for path in [*sources, *sorted((ROOT / "data").rglob("*.yml"))]:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+class StockSystem:
+    """One `rasa run` on Redis, beside the same action server and shop that Kefu has."""
+
+    name = "stock"
+    worker_metrics = ""  # it has none
+
+    def __init__(self, directory: Path, epochs: int) -> None:
+        self._folder = train(epochs)
+        self._directory = directory
+        self._stack = Stack(directory, free_ports(), tell=lambda _: None)
+        self._port = free_port()
+        self._rasa: subprocess.Popen[bytes]
+        self.start_s = 0.0
+
+    @property
+    def model(self) -> Path:
+        """The trained model."""
+        return self._folder / "models" / "stock.tar.gz"
+
+    @property
+    def jobs(self) -> Dict[str, str]:
+        """What a job needs to reach the system."""
+        return {"url": f"http://{HOST}:{self._port}"}
+
+    @property
+    def actions_metrics(self) -> str:
+        """Where the action server tells its metrics."""
+        return f"http://{HOST}:{self._stack.ports['KEFU_ACTION_HEALTH_PORT']}"
+
+    def start(self) -> None:
+        """Start all and wait until it answers."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._stack.redis.start()
+        self._stack.redis.wait_ready()
+        self._stack.start_actions()
+        add_customers(self._stack.shop_database)
+        self._start_rasa()
+
+    def stop(self) -> None:
+        """Stop all that was started."""
+        if hasattr(self, "_rasa"):
+            self._rasa.terminate()
+            try:
+                self._rasa.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._rasa.kill()
+        self._stack.stop()
+        self._stack.redis.stop()
+
+    def pids(self) -> Dict[str, int]:
+        """Return process ids by name; `worker` is what runs Rasa."""
+        own = {name: self._stack.pid(name) for name in ("actions", "shop")}
+        return {"worker": self._rasa.pid, "redis": self._stack.redis.pid, **own}
+
+    def _start_rasa(self) -> None:
+        redis = urlsplit(self._stack.redis.url)
+        files = {
+            "credentials.yml": CREDENTIALS,
+            "endpoints.yml": ENDPOINTS.format(
+                host=redis.hostname, port=redis.port, actions=f"{self._stack.url('actions')}/webhook"
+            ),
+        }
+        for name, content in files.items():
+            (self._directory / name).write_text(content)
+        began = time.monotonic()
+        with open(self._directory / "rasa.log", "ab") as log:
+            self._rasa = subprocess.Popen(
+                self._command(), cwd=self._directory, stdout=log, stderr=log,
+                env={**os.environ, **QUIET}, preexec_fn=die_with_parent,
+            )  # fmt: skip
+        self._wait_ready(began + READY_S)
+        self.start_s = time.monotonic() - began
+
+    def _command(self) -> List[str]:
+        run = [str(services_python("worker")), "-m", "rasa", "run", "-m", str(self.model), "-i", HOST]
+        return [*run, "-p", str(self._port), "--endpoints", "endpoints.yml", "--credentials", "credentials.yml"]
+
+    def _wait_ready(self, end: float) -> None:
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.jobs['url']}/webhooks/rest/", timeout=5):  # noqa: S310 - our own
+                    return
+            except OSError:
+                if time.monotonic() > end or self._rasa.poll() is not None:
+                    tail = (self._directory / "rasa.log").read_text(errors="replace")[-2000:]
+                    raise RuntimeError(f"stock Rasa does not start:\n{tail}") from None
+            time.sleep(0.1)
