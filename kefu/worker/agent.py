@@ -6,7 +6,6 @@ from typing import Any, List, Optional
 
 from rasa.core.agent import Agent
 from rasa.core.channels.channel import UserMessage
-from rasa.core.nlg import TemplatedNaturalLanguageGenerator
 from rasa.core.tracker_store import TrackerStore
 from rasa.shared.core.domain import Domain
 
@@ -15,6 +14,7 @@ from kefu.worker.action_endpoint import ActionEndpoint
 from kefu.worker.broker import TurnBroker
 from kefu.worker.lock import PartitionLock
 from kefu.worker.processor import LoadedModel, TurnProcessor
+from kefu.worker.responses import QuickResponses
 from kefu.worker.store import TurnStore
 from kefu.worker.timers.turns import TimedRunner
 from kefu.worker.turn import ACTION_FAILED_REPLY, HOLDING_REPLY
@@ -42,8 +42,7 @@ class TurnAgent(Agent):
         domain = model.metadata.domain
         store = getattr(template.tracker_store, "_tracker_store", template.tracker_store)
         agent = cls(domain, None, store, template.lock_store, action_endpoint)
-        if isinstance(agent.nlg, TemplatedNaturalLanguageGenerator):
-            agent.nlg.responses = domain.responses
+        agent.nlg = QuickResponses(domain.responses)
         agent.processor = TurnProcessor(
             model,
             tracker_store=agent.tracker_store,

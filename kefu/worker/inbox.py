@@ -178,7 +178,7 @@ class Inbox:
         if live is not None and live.model_id == runner.model_id and not _idle(live, said):
             return live
         stored = await self._insist(message.mine, "redis", self._conversations.load, said.conversation)
-        live = LiveConversation.restore(said.conversation, runner.processor.domain, stored)
+        live = LiveConversation.restore(said.conversation, runner.processor.view, stored)
         live.model_id, live.partition = runner.model_id, message.record.partition
         return live
 
@@ -199,7 +199,7 @@ class Inbox:
             await self._write_again(message, live, conflict)
             await self._insist(message.mine, "redis", self._conversations.write, conversation, write)
         if outcome.snapshot is not None:
-            live.trim(outcome.snapshot, self.runner.processor.domain, len(outcome.events))
+            live.trim(outcome.snapshot, self.runner.processor.view, len(outcome.events))
         live.written(write)
         if message.mine():  # else another worker goes on, and this tracker would be stale when it comes back
             self._live.put_back(live)

@@ -9,7 +9,6 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Any, Deque, Dict, List, Optional, Set
 
-from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import (
     ActionExecuted,
     ActiveLoop,
@@ -18,26 +17,27 @@ from rasa.shared.core.events import (
     SlotSet,
     deserialise_events,
 )
-from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu import metrics
 from kefu.worker.conversations import Stored, TurnWrite
+from kefu.worker.states import DomainView
 from kefu.worker.timers.rules import last_said, reminders
+from kefu.worker.tracker import LiveTracker
 
 TURNS_KEPT = 100  # of a conversation in Redis and in memory. Source: DESIGN.md, Redis
 TURNS_BEFORE_TRIM = 150  # trimming costs a replay, so it is done for fifty turns at once
 WRITES_REMEMBERED = 8  # to write again what a failed-over Redis lost
 
 
-def build_tracker(conversation: str, domain: Domain, events: List[Event]) -> DialogueStateTracker:
+def build_tracker(conversation: str, view: DomainView, events: List[Event]) -> LiveTracker:
     """Return a tracker that has seen `events`."""
-    tracker = DialogueStateTracker(conversation, domain.slots)
+    tracker = LiveTracker(conversation, view)
     for event in events:
-        tracker.update(event, domain)
+        tracker.update(event)
     return tracker
 
 
-def snapshot_of(tracker: DialogueStateTracker) -> List[Event]:
+def snapshot_of(tracker: LiveTracker) -> List[Event]:
     """Return the events that bring an empty tracker to this one's slots, loop, pause and reminders.
 
     In the order of a real conversation: policies trip over a loop that no action opened, and over
@@ -73,7 +73,7 @@ class LiveConversation:
     """
 
     conversation: str
-    tracker: DialogueStateTracker
+    tracker: LiveTracker
     version: int = 0
     seq: int = 0
     turn_sizes: Deque[int] = field(default_factory=deque)
@@ -82,7 +82,7 @@ class LiveConversation:
     partition: int = -1
 
     @classmethod
-    def restore(cls, conversation: str, domain: Domain, stored: Stored) -> "LiveConversation":
+    def restore(cls, conversation: str, view: DomainView, stored: Stored) -> "LiveConversation":
         """Return the conversation as the store holds it."""
         events = deserialise_events(stored.snapshot)
         sizes: Deque[int] = deque()
@@ -90,7 +90,7 @@ class LiveConversation:
             made = deserialise_events(turn)
             sizes.append(len(made))
             events.extend(made)
-        return cls(conversation, build_tracker(conversation, domain, events), stored.version, stored.seq, sizes)
+        return cls(conversation, build_tracker(conversation, view, events), stored.version, stored.seq, sizes)
 
     @property
     def last_message_s(self) -> Optional[float]:
@@ -98,26 +98,26 @@ class LiveConversation:
         last = last_said(self.tracker.events)
         return last.timestamp if last else None
 
-    def snapshot_if_due(self, domain: Domain, new_events: int) -> Optional[List[Event]]:
+    def snapshot_if_due(self, view: DomainView, new_events: int) -> Optional[List[Event]]:
         """Return what stands for all but the last TURNS_KEPT turns, None while there is room.
 
         Args:
-            domain: the one the conversation is replayed with.
+            view: of the domain that the conversation is replayed with.
             new_events: how many of the tracker's events belong to the turn under way.
         """
         if len(self.turn_sizes) < TURNS_BEFORE_TRIM:
             return None
         kept = sum(list(self.turn_sizes)[-TURNS_KEPT:]) + new_events
         old = list(self.tracker.events)[:-kept]
-        return snapshot_of(build_tracker(self.conversation, domain, old))
+        return snapshot_of(build_tracker(self.conversation, view, old))
 
-    def trim(self, snapshot: List[Event], domain: Domain, new_events: int) -> None:
+    def trim(self, snapshot: List[Event], view: DomainView, new_events: int) -> None:
         """Forget in memory what the store has just trimmed; `new_events` belong to the turn under way."""
         while len(self.turn_sizes) > TURNS_KEPT:
             self.turn_sizes.popleft()
         kept = sum(self.turn_sizes) + new_events
         events = list(self.tracker.events)[-kept:]
-        self.tracker = build_tracker(self.conversation, domain, snapshot + events)
+        self.tracker = build_tracker(self.conversation, view, snapshot + events)
 
     def written(self, write: TurnWrite) -> None:
         """Note that the store took this write."""

@@ -4,22 +4,31 @@ Overridden: loading (a model is loaded once, beside), saving, sending, reminders
 of failed actions, and session expiry, which goes by the message's own time. See FIELD.md.
 """
 
-import asyncio
 import contextvars
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from rasa.core.actions.action import Action, ActionExecutionRejection
 from rasa.core.channels.channel import OutputChannel, UserMessage
+from rasa.core.nlg import NaturalLanguageGenerator
+from rasa.core.policies.policy import PolicyPrediction
 from rasa.core.processor import MessageProcessor
 from rasa.engine.constants import PLACEHOLDER_MESSAGE, PLACEHOLDER_TRACKER
-from rasa.engine.runner.interface import GraphRunner
+from rasa.engine.runner.dask import DaskGraphRunner
 from rasa.engine.storage.storage import ModelMetadata
-from rasa.shared.core.events import Event
+from rasa.exceptions import ActionLimitReached
+from rasa.graph_components.providers.rule_only_provider import RuleOnlyDataProvider
+from rasa.shared.core.constants import ACTION_EXTRACT_SLOTS, ACTION_LISTEN_NAME, ACTION_SESSION_START_NAME
+from rasa.shared.core.events import ActionExecuted, ActionExecutionRejected, Event, UserUttered
 from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu.errors import ActionFailed
 from kefu.worker import lean
+from kefu.worker.bot_actions import BotActions
+from kefu.worker.graph import DirectGraphRunner
+from kefu.worker.policies import make_quick
+from kefu.worker.states import DomainView
 from kefu.worker.timers.rules import is_external, last_said
+from kefu.worker.tracker import LiveTracker
 
 # The time of the message under way, in seconds since the epoch; None for Rasa's own HTTP calls.
 MESSAGE_TIME: "contextvars.ContextVar[Optional[float]]" = contextvars.ContextVar("kefu_message_time", default=None)
@@ -30,33 +39,20 @@ class LoadedModel(NamedTuple):
 
     filename: str
     metadata: ModelMetadata
-    runner: GraphRunner
+    runner: DirectGraphRunner
 
     @classmethod
     def from_path(cls, path: str) -> "LoadedModel":
         """Load a model. Blocks for seconds: call it in a thread. Raises what Rasa raises."""
         lean.make_fit(path)
-        return cls(*MessageProcessor._load_model(path))
+        return cls.of(*MessageProcessor._load_model(path))
 
-
-class _GuardedAction:
-    """An action whose failure is kept: MessageProcessor logs it and goes on as if all were well."""
-
-    def __init__(self, action: Action) -> None:
-        self._action = action
-        self.failure: Optional[Exception] = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._action, name)
-
-    async def run(self, *args: Any, **kwargs: Any) -> List[Event]:
-        try:
-            return await self._action.run(*args, **kwargs)
-        except ActionExecutionRejection:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again by _run_action
-            self.failure = error
-            return []
+    @classmethod
+    def of(cls, filename: str, metadata: ModelMetadata, loaded: DaskGraphRunner) -> "LoadedModel":
+        """Return a model that Rasa has loaded, its graph called directly and its policies quick."""
+        runner = DirectGraphRunner(loaded)
+        make_quick(runner)
+        return cls(filename, metadata, runner)
 
 
 class TurnProcessor(MessageProcessor):
@@ -65,8 +61,11 @@ class TurnProcessor(MessageProcessor):
     def __init__(self, model: LoadedModel, **kwargs: Any) -> None:
         self._model = model
         super().__init__(model_path=model.filename, **kwargs)
+        self._actions = BotActions(self.domain, self.action_endpoint)
+        self._listens = {ACTION_LISTEN_NAME, ACTION_SESSION_START_NAME}
+        self.view = DomainView(self.domain, _rule_only(model.runner))
 
-    def _load_model(self, model_path: Any) -> Tuple[str, ModelMetadata, GraphRunner]:  # type: ignore[override]
+    def _load_model(self, model_path: Any) -> Tuple[str, ModelMetadata, DirectGraphRunner]:  # type: ignore[override]
         return self._model
 
     def parse_batch(self, conversation: str, texts: List[str]) -> List[Dict[str, Any]]:
@@ -92,7 +91,9 @@ class TurnProcessor(MessageProcessor):
 
     async def start_session_if_due(self, tracker: DialogueStateTracker, channel: OutputChannel) -> None:
         """Start a session in a new conversation, or after the idle time of the domain."""
-        await self._update_tracker_session(tracker, channel)
+        if not tracker.has_begun or self._has_session_expired(tracker):
+            start = PolicyPrediction.for_action_name(self.domain, ACTION_SESSION_START_NAME)
+            await self._run_action(self._actions[ACTION_SESSION_START_NAME], tracker, channel, self.nlg, start)
 
     async def decide(self, tracker: DialogueStateTracker, channel: OutputChannel) -> None:
         """Fill slots from the tracker's latest message, then act until the assistant listens.
@@ -113,18 +114,71 @@ class TurnProcessor(MessageProcessor):
             heard.text = words
         await self._run_prediction_loop(channel, tracker)
 
+    def predict_next_with_tracker_if_should(self, tracker: LiveTracker) -> Tuple[Action, PolicyPrediction]:
+        """Return the next action. Raises ActionLimitReached."""
+        goes_on = self.should_predict_another_action(tracker.latest_action_name)
+        if self.is_action_limit_reached(tracker, goes_on):
+            raise ActionLimitReached("The limit of actions to predict has been reached.")
+        prediction = self._predict_next_with_tracker(tracker)
+        return self._actions[self.domain.action_names_or_texts[prediction.max_confidence_index]], prediction
+
+    def is_action_limit_reached(self, tracker: LiveTracker, should_predict_another_action: bool) -> bool:
+        """Return whether this turn has had as many actions as a turn may have."""
+        made = 0
+        for event in reversed(tracker.events):
+            if type(event) is ActionExecuted:
+                if event.action_name in self._listens:
+                    break
+                made += 1
+        return made >= self.max_number_of_predictions and should_predict_another_action
+
+    def _get_action(self, action_name: str) -> Action:
+        return self._actions[action_name]
+
+    async def run_action_extract_slots(self, output_channel: OutputChannel, tracker: LiveTracker) -> LiveTracker:
+        """Fill slots from the latest message."""
+        extract = self._actions[ACTION_EXTRACT_SLOTS]
+        tracker.update_with_events(await extract.run(output_channel, self.nlg, tracker, self.domain), self.domain)
+        return tracker
+
     async def _run_action(
-        self, action: Action, tracker: DialogueStateTracker, output_channel: OutputChannel, nlg: Any, prediction: Any
+        self,
+        action: Action,
+        tracker: LiveTracker,
+        output_channel: OutputChannel,
+        nlg: NaturalLanguageGenerator,
+        prediction: PolicyPrediction,
     ) -> bool:
+        """Run an action and put its events on the tracker; whether another is to be predicted.
+
+        Raises:
+            ActionFailed: where stock Rasa logs the failure and goes on as if all were well.
+        """
         # Until it has succeeded, nothing of this action counts: see `turn.ReplyChannel.checkpoint`.
         output_channel.checkpoint = len(tracker.events)  # type: ignore[attr-defined]
-        guarded = _GuardedAction(action)
-        goes_on = await super()._run_action(guarded, tracker, output_channel, nlg, prediction)  # type: ignore[arg-type]
-        if guarded.failure is not None:
-            raise ActionFailed(action.name(), guarded.failure.__class__.__name__) from guarded.failure
+        tried = tracker.copy()  # a rejected action's prediction leaves no events
+        tried.update_with_events(prediction.events, self.domain)
+        try:
+            events = await action.run(output_channel, nlg, tried, self.domain) or []
+        except ActionExecutionRejection:
+            rejected = ActionExecutionRejected(action.name(), prediction.policy_name, prediction.max_confidence)
+            tracker.update(rejected)
+            return self.should_predict_another_action(action.name())
+        except Exception as error:
+            raise ActionFailed(action.name(), error.__class__.__name__) from error
+        self._log_action_on_tracker(tracker, action, events, prediction)
+        if any(type(event) is UserUttered for event in events):
+            await self.run_action_extract_slots(output_channel, tracker)
         output_channel.checkpoint = len(tracker.events)  # type: ignore[attr-defined]
-        await asyncio.sleep(0)  # let other conversations of the poll move on between two actions
-        return goes_on
+        return self.should_predict_another_action(action.name())
+
+    def _log_action_on_tracker(
+        self, tracker: LiveTracker, action: Action, events: List[Event], prediction: PolicyPrediction
+    ) -> None:
+        if not any(type(event) is ActionExecutionRejected for event in events):
+            tracker.update_with_events(prediction.events, self.domain)
+            tracker.update(action.event_for_successful_execution(prediction))
+        tracker.update_with_events(events, self.domain)
 
     def _has_session_expired(self, tracker: DialogueStateTracker) -> bool:
         now = MESSAGE_TIME.get()
@@ -141,13 +195,11 @@ class TurnProcessor(MessageProcessor):
     async def save_tracker(self, tracker: DialogueStateTracker) -> None:
         """Save nothing: `kefu.worker.inbox` stores a turn as a whole."""
 
-    @staticmethod
-    async def _send_bot_messages(events: List[Event], tracker: DialogueStateTracker, output_channel: Any) -> None:
-        """Send nothing: replies leave with the turn's write."""
+    async def execute_side_effects(self, events: List[Event], tracker: Any, output_channel: Any) -> None:
+        """Send nothing and schedule nothing: what a turn gives leaves with its write."""
 
-    async def _schedule_reminders(self, events: List[Event], tracker: Any, output_channel: Any) -> None:
-        """Schedule nothing in this process: it would die with it. The events stay in the tracker."""
 
-    @staticmethod
-    async def _cancel_reminders(events: List[Event], tracker: DialogueStateTracker) -> None:
-        """Cancel nothing: nothing is scheduled in this process."""
+def _rule_only(runner: DirectGraphRunner) -> Dict[str, List[str]]:
+    """Return the slots and loops that only rules know, as the model gives them to its policies."""
+    provider = next((each for each in runner.components.values() if type(each) is RuleOnlyDataProvider), None)
+    return provider.provide() if provider is not None else {}

@@ -18,6 +18,7 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from kefu.settings import RedisSettings
 from kefu.worker.conversations import Conversations
 from kefu.worker.live import LiveConversation, as_stored, build_tracker
+from kefu.worker.states import DomainView
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +52,11 @@ class TurnStore(TrackerStore):
         """Return the conversation's tracker, None if there is none. Raises StoreUnavailable."""
         if self._conversations is None:
             events = self._memory.get(sender_id)
-            return None if events is None else build_tracker(sender_id, self.domain, list(events))
+            return None if events is None else build_tracker(sender_id, DomainView(self.domain), list(events))
         stored = await self._conversations.load(sender_id)
         if not stored.version:
             return None
-        return LiveConversation.restore(sender_id, self.domain, stored).tracker
+        return LiveConversation.restore(sender_id, DomainView(self.domain), stored).tracker
 
     async def create_tracker(self, sender_id: str, append_action_listen: bool = True) -> DialogueStateTracker:
         """Return a new tracker; it is saved with its first events, not before."""

@@ -147,7 +147,7 @@ class TurnRunner:
         write = TurnWrite(
             said.message_id, live.version, live.seq + len(replies), as_stored(events), encode(answer), replies
         )
-        snapshot = live.snapshot_if_due(self.processor.domain, len(events))
+        snapshot = live.snapshot_if_due(self.processor.view, len(events))
         if snapshot is not None:
             write = replace(write, snapshot=as_stored(snapshot), keep=TURNS_KEPT)
         return Outcome(live, write, answer, snapshot, events)
@@ -264,9 +264,8 @@ class Turn:
 
     async def _instead(self, reply: str) -> None:
         """Undo what the unfinished action left on the tracker, and say `reply`."""
-        domain = self.runner.processor.domain
         done = list(self.live.tracker.events)[: self.channel.checkpoint]
-        self.live.tracker = build_tracker(self.live.conversation, domain, done)
+        self.live.tracker = build_tracker(self.live.conversation, self.runner.processor.view, done)
         if not self.live.tracker.is_paused():  # a person has the conversation
             await self._say(reply)
 

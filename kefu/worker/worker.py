@@ -285,4 +285,4 @@ def _loaded(agent: Agent) -> LoadedModel:
     processor = agent.processor
     if processor is None:
         raise FileNotFoundError("no model: run `make train`")
-    return LoadedModel(processor.model_filename, processor.model_metadata, processor.graph_runner)
+    return LoadedModel.of(processor.model_filename, processor.model_metadata, processor.graph_runner)

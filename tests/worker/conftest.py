@@ -88,7 +88,7 @@ class Chat:
 
     def __init__(self, agent: TurnAgent, deadline_s: float = 10.0) -> None:
         self.runner: TurnRunner = agent.runner(deadline_s)
-        self.live = LiveConversation.restore("demo:alice", agent.domain, _nothing())
+        self.live = LiveConversation.restore("demo:alice", self.runner.processor.view, _nothing())
         self.sent = 0
 
     async def say(self, text: Optional[str] = None, payload: Optional[str] = None, **fields: Any) -> Outcome:
@@ -103,7 +103,7 @@ class Chat:
     def take(self, outcome: Outcome) -> Outcome:
         """Do what the inbox does after a successful write."""
         if outcome.snapshot is not None:
-            self.live.trim(outcome.snapshot, self.runner.processor.domain, len(outcome.events))
+            self.live.trim(outcome.snapshot, self.runner.processor.view, len(outcome.events))
         self.live.written(outcome.write)
         return outcome
 

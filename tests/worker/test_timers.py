@@ -343,7 +343,7 @@ async def test_reminders_outlive_trimming_and_a_restart(agent, chat):
         stored.append(outcome.write.events)
     assert snapshot, "trimmed"
     again = LiveConversation.restore(
-        "demo:alice", agent.domain, Stored(chat.live.version, chat.live.seq, snapshot, stored)
+        "demo:alice", agent.processor.view, Stored(chat.live.version, chat.live.seq, snapshot, stored)
     )
     for live in (chat.live, again):
         assert set(rules.reminders(live.tracker.events).standing) == {"r"}

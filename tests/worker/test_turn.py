@@ -162,7 +162,7 @@ async def test_state_of_early_turns_outlives_trimming_and_a_restart(agent):
             turns, snapshot = turns[-outcome.write.keep :], outcome.write.snapshot
         turns.append(outcome.write.events)
     stored = Stored(chat.live.version, chat.live.seq, snapshot, turns)
-    again = LiveConversation.restore("demo:alice", agent.domain, stored)
+    again = LiveConversation.restore("demo:alice", agent.processor.view, stored)
     assert len(turns) <= 150
     for tracker in (chat.live.tracker, again.tracker):
         assert tracker.active_loop_name == "track_order_form"

@@ -202,7 +202,7 @@ class DueTurn(Turn):
             await super()._instead(reply)
             return
         done = list(self.live.tracker.events)[: self.channel.checkpoint]
-        self.live.tracker = build_tracker(self.live.conversation, self.runner.processor.domain, done)
+        self.live.tracker = build_tracker(self.live.conversation, self.runner.processor.view, done)
         self._listen()
 
     async def _never_silent(self) -> None:

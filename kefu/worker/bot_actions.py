@@ -1,0 +1,170 @@
+"""ACT: Rasa's actions, made once for a model, and without what they look up again at each run.
+
+Source: rasa 3.6.21, `rasa.core.actions`. What each does to a tracker is Rasa's.
+"""
+
+from typing import Any, Dict, List, NamedTuple, Optional, Set
+
+from rasa.core.actions.action import (
+    Action,
+    ActionExtractSlots,
+    action_for_name_or_text,
+    extract_slot_value_from_predefined_mapping,
+)
+from rasa.core.actions.forms import FormAction
+from rasa.shared.core.constants import (
+    DEFAULT_SLOT_NAMES,
+    MAPPING_TYPE,
+    REQUESTED_SLOT,
+    SlotMappingType,
+)
+from rasa.shared.core.domain import Domain
+from rasa.shared.core.events import ActionExecuted, Event, Restarted, SlotSet
+from rasa.shared.core.slot_mappings import SlotMapping
+from rasa.shared.core.slots import ListSlot, Slot
+from rasa.shared.core.trackers import DialogueStateTracker
+from rasa.utils.endpoints import EndpointConfig
+
+
+class BotActions:
+    """The actions of a domain by name. They keep nothing of a conversation."""
+
+    def __init__(self, domain: Domain, endpoint: Optional[EndpointConfig]) -> None:
+        self._domain = domain
+        self._endpoint = endpoint
+        self._made: Dict[str, Action] = {}
+
+    def __getitem__(self, name: str) -> Action:
+        """Return an action. Raises ActionNotFoundException."""
+        action = self._made.get(name)
+        if action is None:
+            action = self._made[name] = self._make(name)
+        return action
+
+    def _make(self, name: str) -> Action:
+        action = action_for_name_or_text(name, self._domain, self._endpoint)
+        if type(action) is FormAction:
+            return QuickFormAction(name, self._endpoint)
+        if type(action) is ActionExtractSlots:
+            return QuickExtractSlots(self._domain, self)
+        return action
+
+
+class QuickFormAction(FormAction):
+    """A form that tries events on a copy of the tracker instead of replaying the conversation."""
+
+    def _temporary_tracker(
+        self, current_tracker: DialogueStateTracker, additional_events: List[Event], domain: Domain
+    ) -> DialogueStateTracker:
+        requested = SlotSet(REQUESTED_SLOT, self.get_slot_to_fill(current_tracker))
+        tracker = current_tracker.copy()
+        for event in [requested, ActionExecuted(self.name()), *additional_events]:
+            tracker.update(event, domain)
+        return tracker
+
+    def _get_slot_extractions(self, tracker: DialogueStateTracker, domain: Domain) -> Dict[str, Any]:
+        required = self._add_dynamic_slots_requested_by_dynamic_forms(tracker, domain)
+        values: Dict[str, Any] = {}
+        for event in _since_last_message(tracker):
+            if event.key in required:
+                self._update_slot_values(event, tracker, domain, values)
+        return values
+
+
+class _Mapping(NamedTuple):
+    """A slot mapping that can fill its slot."""
+
+    slot: Slot
+    kind: SlotMappingType
+    spec: Dict[str, Any]
+
+
+class QuickExtractSlots(ActionExtractSlots):
+    """Fills slots from the mappings that a message can meet; the others aren't looked at."""
+
+    def __init__(self, domain: Domain, actions: BotActions) -> None:
+        super().__init__(actions._endpoint)
+        self._actions = actions
+        self._slots = [
+            found
+            for slot in domain.slots
+            if slot.name not in DEFAULT_SLOT_NAMES
+            for found in [_usable_mappings(slot, domain)]
+            if found
+        ]
+
+    async def run(self, output_channel: Any, nlg: Any, tracker: Any, domain: Domain) -> List[Event]:
+        """Return the slots that the latest message sets."""
+        entities = {entity.get("entity") for entity in tracker.latest_message.entities}
+        events: List[Event] = []
+        called: Set[str] = set()
+        for mappings in self._slots:
+            for mapping in mappings:
+                if mapping.kind is SlotMappingType.FROM_ENTITY and mapping.spec["entity"] not in entities:
+                    continue
+                if not self._applies(mapping, tracker, domain):
+                    continue
+                event = self._filled(mapping, tracker)
+                if event is not None:
+                    events.append(event)
+                    break
+                if mapping.kind is SlotMappingType.CUSTOM:
+                    made, called = await self._execute_custom_action(
+                        mapping.spec, called, output_channel, nlg, tracker, domain
+                    )
+                    events.extend(made)
+        return await self._execute_validation_action(events, output_channel, nlg, tracker, domain)
+
+    def _applies(self, mapping: _Mapping, tracker: DialogueStateTracker, domain: Domain) -> bool:
+        return (
+            SlotMapping.intent_is_desired(mapping.spec, tracker, domain)
+            and self._verify_mapping_conditions(mapping.spec, tracker, mapping.slot.name)
+            and not self._fails_unique_entity_mapping_check(mapping.slot.name, mapping.spec, tracker, domain)
+        )
+
+    @staticmethod
+    def _filled(mapping: _Mapping, tracker: DialogueStateTracker) -> Optional[SlotSet]:
+        if mapping.kind is SlotMappingType.CUSTOM:
+            return None
+        values = extract_slot_value_from_predefined_mapping(mapping.kind, mapping.spec, tracker)
+        if not values:
+            return None
+        value = values if isinstance(mapping.slot, ListSlot) else values[-1]
+        if value is None and tracker.get_slot(mapping.slot.name) is None:
+            return None
+        return SlotSet(mapping.slot.name, value)
+
+    def _fails_unique_entity_mapping_check(
+        self, slot_name: str, mapping: Dict[str, Any], tracker: DialogueStateTracker, domain: Domain
+    ) -> bool:
+        form_name = tracker.active_loop_name
+        if mapping[MAPPING_TYPE] != str(SlotMappingType.FROM_ENTITY) or not form_name:
+            return False
+        if tracker.get_slot(REQUESTED_SLOT) == slot_name:
+            return False
+        form = self._actions[form_name]  # which remembers what is unique
+        if not isinstance(form, FormAction):  # a custom action in the form's name
+            return super()._fails_unique_entity_mapping_check(slot_name, mapping, tracker, domain)
+        return slot_name in form.required_slots(domain) and not form.entity_mapping_is_unique(mapping, domain)
+
+
+def _usable_mappings(slot: Slot, domain: Domain) -> List[_Mapping]:
+    found = []
+    for spec in slot.mappings:
+        kind = SlotMappingType(spec.get(MAPPING_TYPE))
+        valid = SlotMapping.check_mapping_validity(slot_name=slot.name, mapping_type=kind, mapping=spec, domain=domain)
+        # A custom mapping without an action is filled by other actions, never here.
+        if valid and (kind is not SlotMappingType.CUSTOM or spec.get("action")):
+            found.append(_Mapping(slot, kind, spec))
+    return found
+
+
+def _since_last_message(tracker: DialogueStateTracker) -> List[SlotSet]:
+    """Return the slots set since the latest message, oldest first."""
+    found: List[SlotSet] = []
+    for event in reversed(tracker.events):
+        if event is tracker.latest_message or type(event) is Restarted:
+            break
+        if type(event) is SlotSet:
+            found.append(event)
+    return found[::-1]

@@ -1,0 +1,212 @@
+"""DECIDE: Rasa's rule and memoization policies, looked up instead of searched.
+
+They stand in for the trained ones when a model is loaded, and decide the same at every step
+(tests/worker/test_policies.py). What they found for the last few states of a conversation they
+remember for every conversation that comes to the same.
+"""
+
+import json
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from rasa.core.policies.memoization import MemoizationPolicy
+from rasa.core.policies.policy import PolicyPrediction
+from rasa.core.policies.rule_policy import (
+    DO_NOT_PREDICT_LOOP_ACTION,
+    LOOP_WAS_INTERRUPTED,
+    RULES,
+    RULES_FOR_LOOP_UNHAPPY_PATH,
+    RULES_NOT_IN_STORIES,
+    RulePolicy,
+)
+from rasa.shared.core.constants import ACTION_LISTEN_NAME, PREVIOUS_ACTION, USER
+from rasa.shared.core.domain import Domain, State
+from rasa.shared.core.trackers import DialogueStateTracker, get_active_loop_name
+from rasa.shared.nlu.constants import ACTION_NAME, ACTION_TEXT, INTENT, TEXT
+
+from kefu.worker.graph import DirectGraphRunner
+from kefu.worker.states import History, Snapshot
+from kefu.worker.tracker import LiveTracker
+
+MAX_REMEMBERED = 20_000  # decisions a policy; beyond it its memory begins anew
+_UNKNOWN = object()
+Found = Tuple[Optional[str], Optional[str], bool]
+
+
+class QuickRulePolicy(RulePolicy):
+    """A trained RulePolicy whose rules are indexed by the last action and the intent."""
+
+    @classmethod
+    def of(cls, policy: RulePolicy) -> "QuickRulePolicy":
+        """Return the stand-in of a trained policy."""
+        quick = _as(cls, policy)
+        hidden = frozenset(policy.lookup.get(RULES_NOT_IN_STORIES, ()))
+        lookup = quick.lookup = {**policy.lookup, RULES_NOT_IN_STORIES: hidden}
+        quick._rules = _Index(lookup.get(RULES, {}))
+        quick._unhappy = _Index(lookup.get(RULES_FOR_LOOP_UNHAPPY_PATH, {}))
+        quick._names_text = quick._rules.names_text or quick._unhappy.names_text
+        quick._window = max(quick._rules.longest, quick._unhappy.longest, 1)
+        quick._longest_hidden = max((_length(key) for key in hidden), default=0)
+        quick._found = {}
+        return quick
+
+    def _find_action_from_rules(
+        self, tracker: DialogueStateTracker, domain: Domain, use_text_for_last_user_input: bool
+    ) -> Found:
+        history = tracker.history if isinstance(tracker, LiveTracker) else None
+        if history is None:
+            return super()._find_action_from_rules(tracker, domain, use_text_for_last_user_input)
+        if use_text_for_last_user_input and tracker.latest_action_name != ACTION_LISTEN_NAME:
+            return None, None, False
+        window = history.states(self._window)
+        said = _text_of(tracker) if use_text_for_last_user_input else None
+        # What exactly was said matters only to rules that name a text.
+        text = said if self._names_text or said is None else ""
+        key = (*window, tracker.active_loop_name, text)
+        found = self._found.get(key)
+        if found is None:
+            states = [snapshot.copy() for snapshot in window]
+            if said:
+                states[-1].setdefault(USER, {})[TEXT] = said
+            self.featurizer._choose_last_user_input([states], use_text_for_last_user_input)
+            found = self._decide(states, tracker.active_loop_name)
+            _remember(self._found, key, found)
+        action, source, returning = found
+        if source is None and said is None and history.count <= self._longest_hidden:
+            source = self._create_feature_key(self._prediction_states(tracker, domain))
+        return action, source, returning
+
+    def _decide(self, states: List[State], loop: Optional[str]) -> Found:
+        """Return what the rules say of these states; a source only where a rule was found."""
+        newest_first = states[::-1]
+        action, rule = None, ""
+        matching = list(self._rules.matching(newest_first))
+        if matching:
+            rule = max(sorted(matching), key=len)
+            action = self.lookup[RULES].get(rule)
+        if not loop:
+            return action, rule or None, False
+        unhappy = {self.lookup[RULES_FOR_LOOP_UNHAPPY_PATH][key] for key in self._unhappy.matching(newest_first)}
+        if action == ACTION_LISTEN_NAME and not get_active_loop_name(self._rule_key_to_state(rule)[-1]):
+            if DO_NOT_PREDICT_LOOP_ACTION not in unhappy:
+                return loop, rule, False
+            action = None
+        return action, rule or None, LOOP_WAS_INTERRUPTED in unhappy
+
+    def _rule_prediction(self, *args: Any, **kwargs: Any) -> PolicyPrediction:
+        prediction = super()._rule_prediction(*args, **kwargs)
+        prediction.policy_name = RulePolicy.__name__
+        return prediction
+
+
+class QuickMemoizationPolicy(MemoizationPolicy):
+    """A trained MemoizationPolicy that makes the key of a few states once, not for each turn."""
+
+    @classmethod
+    def of(cls, policy: MemoizationPolicy) -> "QuickMemoizationPolicy":
+        """Return the stand-in of a trained policy."""
+        quick = _as(cls, policy)
+        quick._window = policy.featurizer.max_history
+        quick._recalled = {}
+        return quick
+
+    def predict_action_probabilities(
+        self,
+        tracker: DialogueStateTracker,
+        domain: Domain,
+        rule_only_data: Optional[Dict[str, Any]] = None,
+        **kwargs: Any,
+    ) -> PolicyPrediction:
+        """Return the prediction for the tracker's last states."""
+        history = tracker.history if isinstance(tracker, LiveTracker) else None
+        if history is None:
+            prediction = super().predict_action_probabilities(tracker, domain, rule_only_data, **kwargs)
+        else:
+            key = tuple(self._last_states(history))
+            action = self._recalled.get(key, _UNKNOWN)
+            if action is _UNKNOWN:
+                states = [snapshot.copy() for snapshot in key]
+                self.featurizer._choose_last_user_input([states], False)
+                action = self._recall_states(states)
+                _remember(self._recalled, key, action)
+            probabilities = self._default_predictions(domain)
+            if action is not None:
+                probabilities = self._prediction_result(action, tracker, domain)
+            prediction = self._prediction(probabilities)
+        prediction.policy_name = MemoizationPolicy.__name__
+        return prediction
+
+    def _last_states(self, history: History) -> List[Snapshot]:
+        """Return the last states that this policy was trained on: not those of an unlikely intent."""
+        found = history.learned_states(self._window)
+        if any(snapshot.is_unlikely_intent for snapshot in found):
+            likely = [snapshot for snapshot in history.learned_states() if not snapshot.is_unlikely_intent]
+            return likely[-self._window :] if self._window else likely
+        return found
+
+
+class _Index:
+    """Rules by the last action and the intent of their last state; their other states are compared."""
+
+    def __init__(self, lookup: Dict[str, str]) -> None:
+        self.names_text = False
+        self.longest = 0
+        self._rules: Dict[Tuple[Optional[str], Optional[str]], List[Tuple[str, List[State]]]] = {}
+        for key in lookup:
+            newest_first = json.loads(key)[::-1]
+            self.longest = max(self.longest, len(newest_first))
+            self.names_text = self.names_text or any(TEXT in state.get(USER, {}) for state in newest_first)
+            intent = newest_first[0].get(USER, {}).get(INTENT)
+            self._rules.setdefault((_action_of(newest_first[0]), intent), []).append((key, newest_first))
+
+    def matching(self, states: List[State]) -> Iterator[str]:
+        """Yield the keys of the rules that apply to a conversation's states, newest first."""
+        action = _action_of(states[0])
+        for intent in {states[0].get(USER, {}).get(INTENT), None}:
+            for key, rule in self._rules.get((action, intent), ()):
+                if all(map(_matches, rule, states)):
+                    yield key
+
+
+def _matches(rule: State, state: State) -> bool:
+    """Return whether a state of a conversation is as the rule has it. Source: RulePolicy._is_rule_applicable."""
+    if PREVIOUS_ACTION not in rule or PREVIOUS_ACTION not in state:
+        # The beginning of a conversation equals only the beginning of one.
+        return PREVIOUS_ACTION not in rule and PREVIOUS_ACTION not in state
+    return RulePolicy._does_rule_match_state(rule, state)
+
+
+def _action_of(state: State) -> Optional[str]:
+    action = state.get(PREVIOUS_ACTION, {})
+    return action.get(ACTION_NAME) or action.get(ACTION_TEXT)
+
+
+def _text_of(tracker: DialogueStateTracker) -> str:
+    """Return the text that a policy may go by, empty once the message is known to go by its intent."""
+    message = tracker.latest_message
+    return "" if message.use_text_for_featurization is False else message.text or ""
+
+
+def _length(key: str) -> int:
+    """Return how many states a rule's source names; 0 for one that isn't made of states."""
+    return len(json.loads(key)) if key.startswith("[") else 0
+
+
+def _as(kind: type, policy: Any) -> Any:
+    """Return what a trained policy has learned, as one of another class."""
+    quick = object.__new__(kind)
+    quick.__dict__.update(policy.__dict__)
+    return quick
+
+
+def _remember(memory: Dict[Any, Any], key: Any, found: Any) -> None:
+    if len(memory) >= MAX_REMEMBERED:
+        memory.clear()
+    memory[key] = found
+
+
+def make_quick(runner: DirectGraphRunner) -> None:
+    """Put the quick policies in the place of those that they decide the same as, in a loaded model."""
+    quick: Dict[type, Any] = {RulePolicy: QuickRulePolicy.of, MemoizationPolicy: QuickMemoizationPolicy.of}
+    for node, component in runner.components.items():
+        if type(component) in quick:
+            runner.replace(node, quick[type(component)](component))

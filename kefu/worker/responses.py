@@ -1,0 +1,84 @@
+"""ANSWER: the domain's responses, prepared once: which variations fit, and which hold a blank to fill."""
+
+import random
+from typing import Any, Dict, List, Optional, Tuple
+
+import orjson
+from rasa.core.nlg.generator import ResponseVariationFilter
+from rasa.core.nlg.response import TemplatedNaturalLanguageGenerator
+from rasa.shared.constants import RESPONSE_CONDITION
+
+MAX_REMEMBERED = 10_000
+Responses = Dict[str, List[Dict[str, Any]]]
+
+
+class _Variation:
+    """One wording of a response; `copy` gives one that its receiver may change."""
+
+    def __init__(self, response: Dict[str, Any]) -> None:
+        self._encoded = orjson.dumps(response)
+        # Rasa's interpolation goes by braces: where there is none, there is nothing to fill.
+        self.has_blanks = b"{" in orjson.dumps(list(_texts(response))) or b"}" in orjson.dumps(list(_texts(response)))
+
+    def copy(self) -> Dict[str, Any]:
+        return orjson.loads(self._encoded)
+
+
+def _texts(value: Any) -> Any:
+    """Yield all texts in a response."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _texts(part)
+    elif isinstance(value, list):
+        for part in value:
+            yield from _texts(part)
+
+
+class QuickResponses(TemplatedNaturalLanguageGenerator):
+    """Rasa's templated responses: the same variations fit, one of them at random.
+
+    Source: rasa 3.6.21, `TemplatedNaturalLanguageGenerator`.
+    """
+
+    def __init__(self, responses: Responses) -> None:
+        super().__init__(responses)
+        self._filter = ResponseVariationFilter(responses)
+        self._variations = {id(each): _Variation(each) for variants in responses.values() for each in variants}
+        self._slots = {name: _slots_in_conditions(variants) for name, variants in responses.items()}
+        self._fitting: Dict[Any, List[_Variation]] = {}
+
+    def generate_from_slots(
+        self, utter_action: str, filled_slots: Dict[str, Any], output_channel: str, **kwargs: Any
+    ) -> Optional[Dict[str, Any]]:
+        """Return a message that fits the slots and the channel, None where none does."""
+        if utter_action not in self.responses:
+            return None
+        fitting = self._fit(utter_action, output_channel, filled_slots)
+        if not fitting:
+            return None
+        chosen = random.choice(fitting)  # noqa: S311 - a wording, no secret
+        message = chosen.copy()
+        return self._fill_response(message, filled_slots, **kwargs) if chosen.has_blanks else message
+
+    def _fit(self, name: str, channel: str, slots: Dict[str, Any]) -> List[_Variation]:
+        try:
+            key: Tuple[Any, ...] = (name, channel, *(slots.get(slot) for slot in self._slots[name]))
+            fitting = self._fitting.get(key)
+        except TypeError:  # a slot in a condition holds a list: not a key
+            return self._found(name, channel, slots)
+        if fitting is None:
+            if len(self._fitting) >= MAX_REMEMBERED:
+                self._fitting.clear()
+            fitting = self._fitting[key] = self._found(name, channel, slots)
+        return fitting
+
+    def _found(self, name: str, channel: str, slots: Dict[str, Any]) -> List[_Variation]:
+        found = self._filter.responses_for_utter_action(name, channel, slots)
+        return [self._variations[id(each)] for each in found]
+
+
+def _slots_in_conditions(variants: List[Dict[str, Any]]) -> Tuple[str, ...]:
+    named = {constraint["name"] for each in variants for constraint in each.get(RESPONSE_CONDITION) or []}
+    return tuple(sorted(named))

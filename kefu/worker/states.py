@@ -1,0 +1,402 @@
+"""What policies see of a conversation, kept up to date event by event instead of replayed.
+
+Rasa's policies look at states: what was known before each action that counts. Stock Rasa replays
+all events for each prediction to find them; here each event moves a `History` one step, and the
+events that take something back (a form run again, a rewind) restore the step that they go back to.
+
+Source: rasa 3.6.21, `DialogueStateTracker.applied_events`, `Domain.states_for_tracker_history`.
+The states are the same, step by step; tests/worker/test_states.py compares them on random events.
+"""
+
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+
+from rasa.shared.core import events as rasa_events
+from rasa.shared.core.constants import (
+    ACTION_LISTEN_NAME,
+    ACTION_UNLIKELY_INTENT_NAME,
+    ACTIVE_LOOP,
+    LOOP_NAME,
+    PREVIOUS_ACTION,
+    RULE_ONLY_LOOPS,
+    RULE_ONLY_SLOTS,
+    SHOULD_NOT_BE_SET,
+    SLOTS,
+    USER,
+)
+from rasa.shared.core.domain import Domain, State
+from rasa.shared.core.events import (
+    ActionExecuted,
+    ActionExecutionRejected,
+    ActionReverted,
+    ActiveLoop,
+    DefinePrevUserUtteredFeaturization,
+    EntitiesAdded,
+    Event,
+    LegacyForm,
+    Restarted,
+    SessionStarted,
+    StoryExported,
+    UserUtteranceReverted,
+    UserUttered,
+)
+from rasa.shared.core.slots import Slot
+from rasa.shared.nlu.constants import ACTION_NAME, ENTITIES, INTENT, TEXT
+
+MAX_INTERNED = 20_000  # states of all conversations; beyond it the table begins anew
+_KNOWN = frozenset(
+    kind for kind in vars(rasa_events).values() if isinstance(kind, type) and issubclass(kind, Event)
+) - {StoryExported}  # which writes a file when it is applied
+_TAKE_BACK = frozenset({ActionReverted, UserUtteranceReverted})
+_BEGIN_ANEW = frozenset({Restarted, SessionStarted})
+_LOOPS = frozenset({ActiveLoop, LegacyForm})
+_OF_A_MESSAGE = frozenset({DefinePrevUserUtteredFeaturization, EntitiesAdded})  # they change the latest one
+_OF_A_TURN = frozenset({ActionExecuted, UserUttered, DefinePrevUserUtteredFeaturization})
+
+
+class Snapshot:
+    """A state that equals no other object: the same state of any conversation is the same snapshot.
+
+    So that policies can remember what they decided by the identity of the last few.
+    """
+
+    __slots__ = ("is_unlikely_intent", "state")
+
+    def __init__(self, state: State) -> None:
+        self.state = state  # shared: never changed
+        self.is_unlikely_intent = state.get(PREVIOUS_ACTION, {}).get(ACTION_NAME) == ACTION_UNLIKELY_INTENT_NAME
+
+    def copy(self) -> State:
+        """Return the state as one that a policy may change."""
+        return {name: dict(part) for name, part in self.state.items()}
+
+
+class DomainView:
+    """What states are made of, looked up in a domain once.
+
+    Attributes:
+        slots: each slot at its initial value; never changed, a tracker replaces those that it sets.
+        features: the sub-state of the slots at their initial values.
+    """
+
+    def __init__(self, domain: Domain, rule_only: Optional[Dict[str, List[str]]] = None) -> None:
+        self.domain = domain
+        self.rule_only = rule_only or {}
+        self.rule_only_slots = frozenset(self.rule_only.get(RULE_ONLY_SLOTS, ()))
+        self.rule_only_loops: FrozenSet[Optional[str]] = frozenset(self.rule_only.get(RULE_ONLY_LOOPS, ()))
+        self.slots: Dict[str, Slot] = {slot.name: with_value(slot, slot.initial_value) for slot in domain.slots}
+        for slot in self.slots.values():
+            slot.reset()
+        self._featurized = frozenset(name for name, slot in self.slots.items() if slot.has_features())
+        self.features = Domain._get_slots_sub_state(_HasSlots(self.slots))
+        self._interned: Dict[Any, Snapshot] = {}
+
+    def set_feature(self, features: Dict[str, Any], name: str, value: Any) -> Dict[str, Any]:
+        """Return `features` after a slot was set; the same object where nothing changed."""
+        if name not in self._featurized:
+            return features
+        changed = {key: feature for key, feature in features.items() if key != name}
+        changed.update(Domain._get_slots_sub_state(_HasSlots({name: with_value(self.slots[name], value)})))
+        return changed
+
+    def user_part(self, message: Optional[UserUttered]) -> Dict[str, Any]:
+        """Return the sub-state of a message, without its text where there is an intent.
+
+        Every policy that goes by intents drops the text itself, later and for each state.
+        """
+        part = self.domain._get_user_sub_state(_HasMessage(message))
+        if INTENT in part:
+            part.pop(TEXT, None)
+        return part
+
+    def snapshot(self, state: State) -> Snapshot:
+        """Return the one snapshot of this state."""
+        user, loop = state.get(USER), state.get(ACTIVE_LOOP)
+        slots, action = state.get(SLOTS), state.get(PREVIOUS_ACTION)
+        key = (
+            user and (user.get(INTENT), user.get(ENTITIES), user.get(TEXT)),
+            slots and frozenset(slots.items()),
+            action and tuple(action.items()),
+            loop and loop[LOOP_NAME],
+        )
+        found = self._interned.get(key)
+        if found is None:
+            if len(self._interned) >= MAX_INTERNED:
+                self._interned.clear()
+            found = self._interned[key] = Snapshot(state)
+        return found
+
+
+class _HasSlots(NamedTuple):
+    """As much of a tracker as Rasa's featurization of slots looks at."""
+
+    slots: Dict[str, Slot]
+
+
+class _HasMessage(NamedTuple):
+    """As much of a tracker as Rasa's featurization of a message looks at."""
+
+    latest_message: Optional[UserUttered]
+
+
+def with_value(slot: Slot, value: Any) -> Slot:
+    """Return a new slot of the same kind that holds `value`."""
+    fresh: Slot = object.__new__(type(slot))
+    fresh.__dict__.update(slot.__dict__)
+    fresh.value = value
+    return fresh
+
+
+class _Now:
+    """Where the applied events have led, as far as states show it. Takes Rasa's `Event.apply_to`."""
+
+    __slots__ = (
+        "_paused",
+        "_seen",
+        "_user",
+        "_view",
+        "features",
+        "followup_action",
+        "latest_action",
+        "latest_bot_utterance",
+        "latest_message",
+        "loop",
+    )
+
+    def __init__(self, view: DomainView) -> None:
+        self._view = view
+        self.latest_bot_utterance = None
+        self.restore((UserUttered.empty(), {}, view.features, None, ACTION_LISTEN_NAME))
+
+    def checkpoint(self) -> Tuple[Any, ...]:
+        """Return what `restore` takes; nothing in it changes later."""
+        return self.latest_message, self.latest_action, self.features, self.loop, self.followup_action
+
+    def restore(self, checkpoint: Tuple[Any, ...]) -> None:
+        self.latest_message, self.latest_action, self.features, self.loop, self.followup_action = checkpoint
+        self._seen: Any = None
+
+    @property
+    def latest_action_name(self) -> Optional[str]:
+        return self.latest_action.get("action_name") or self.latest_action.get("action_text")
+
+    @property
+    def loop_name(self) -> Optional[str]:
+        return None if self.loop == SHOULD_NOT_BE_SET else self.loop
+
+    def state(self) -> State:
+        """Return the state now, without empty parts."""
+        message = self.latest_message
+        seen = (message, message.use_text_for_featurization, len(message.entities))
+        if seen[0] is not (self._seen and self._seen[0]) or seen[1:] != self._seen[1:]:
+            self._seen, self._user = seen, self._view.user_part(message)
+        parts = (
+            (USER, self._user),
+            (SLOTS, self.features),
+            (PREVIOUS_ACTION, self.latest_action),
+            (ACTIVE_LOOP, {LOOP_NAME: self.loop} if self.loop is not None else None),
+        )
+        return {name: part for name, part in parts if part}
+
+    def _set_slot(self, name: str, value: Any) -> None:
+        self.features = self._view.set_feature(self.features, name, value)
+
+    def _reset_slots(self) -> None:
+        self.features = self._view.features
+
+    def set_latest_action(self, action: Dict[str, str]) -> None:
+        self.latest_action = action
+
+    def clear_followup_action(self) -> None:
+        self.followup_action = None
+
+    def trigger_followup_action(self, action: str) -> None:
+        self.followup_action = action
+
+    def change_loop_to(self, name: Optional[str]) -> None:
+        self.loop = name
+
+    def interrupt_loop(self, is_interrupted: bool) -> None:
+        """Do nothing: no state shows it."""
+
+    def reject_action(self, action_name: str) -> None:
+        """Do nothing: no state shows it."""
+
+
+class _Fold(NamedTuple):
+    """What the states for learning policies depend on from one action to the next.
+
+    Attributes:
+        hidden: whether the turn is of rules alone, which those policies never saw.
+        action: the last action before it that was not hidden.
+        user: the user's part of the last state that was not hidden; None before there is one.
+        states: how many there were.
+    """
+
+    hidden: bool = False
+    action: Optional[Dict[str, str]] = None
+    user: Optional[Dict[str, Any]] = None
+    states: int = 0
+
+
+class _Mark(NamedTuple):
+    """The moment before an action: where in the applied events, and what to go back to."""
+
+    at: int
+    now: Tuple[Any, ...]
+    fold: _Fold
+
+
+class History:
+    """The applied events of a conversation and the states before each of their actions."""
+
+    def __init__(self, view: DomainView) -> None:
+        self._view = view
+        self._loops: Dict[str, None] = {}
+        self._begin()
+
+    def _begin(self) -> None:
+        self.applied: List[Event] = []
+        self._now = _Now(self._view)
+        self._fold = _Fold()
+        self._marks: List[_Mark] = []
+        self._states: List[Snapshot] = []
+        self._learned: List[Snapshot] = []
+
+    def add(self, event: Event) -> bool:
+        """Take one event; False where it can't be followed, and this history is good for nothing."""
+        kind = type(event)
+        if kind not in _KNOWN or (kind in _OF_A_MESSAGE and not self._is_heard_last()):
+            return False
+        if kind in _BEGIN_ANEW:
+            self._begin()
+        elif kind in _TAKE_BACK:
+            self._take_back(UserUttered if kind is UserUtteranceReverted else None)
+        elif kind is ActionExecuted and event.action_name in self._loops and self._is_run_again(event.action_name):
+            self._back_to_loop(event.action_name)
+        else:
+            if kind in _LOOPS and event.name and event.name not in self._loops:
+                self._loops[event.name] = None
+                if self._ran_before(event.name) > 1:
+                    return False  # earlier runs become runs of a loop only now
+            self._apply(event)
+        return True
+
+    def states(self, last: Optional[int] = None) -> List[Snapshot]:
+        """Return the states for rules, oldest first, now's at the end; `last` of them or all."""
+        return [*_tail(self._states, last), self._view.snapshot(self._now.state())]
+
+    @property
+    def count(self) -> int:
+        """How many states there are for rules, now's included."""
+        return len(self._states) + 1
+
+    def learned_states(self, last: Optional[int] = None) -> List[Snapshot]:
+        """Return the states for policies that learn from stories: turns of rules alone are hidden."""
+        state, _ = self._step(hide=False)
+        return _tail(self._learned, last) if state is None else [*_tail(self._learned, last), state]
+
+    def _apply(self, event: Event) -> None:
+        if type(event) is ActionExecuted:
+            self._marks.append(_Mark(len(self.applied), self._now.checkpoint(), self._fold))
+            self._states.append(self._view.snapshot(self._now.state()))
+            state, self._fold = self._step(event.hide_rule_turn)
+            if state is not None:
+                self._learned.append(state)
+        self.applied.append(event)
+        event.apply_to(self._now)  # type: ignore[arg-type]
+
+    def _step(self, hide: bool) -> Tuple[Optional[Snapshot], _Fold]:
+        """Return the learning policies' state now, None if hidden, and what follows for the next."""
+        now, (hidden, action, user, states) = self._now, self._fold
+        if not hidden:
+            action = now.latest_action
+        # A follow-up or a loop's happy path doesn't change whether the turn is hidden.
+        if not now.followup_action and now.latest_action_name != now.loop_name:
+            hidden = hide
+        if hidden:
+            return None, _Fold(hidden, action, user, states)
+        state = self._without_rule_only(now.state())
+        if states and now.latest_action.get(ACTION_NAME) != ACTION_LISTEN_NAME:
+            state.pop(USER, None)
+            if user:
+                state[USER] = user
+        if action:
+            state[PREVIOUS_ACTION] = action
+        return self._view.snapshot(state), _Fold(hidden, action, state.get(USER), states + 1)
+
+    def _without_rule_only(self, state: State) -> State:
+        view = self._view
+        if view.rule_only_slots and SLOTS in state:
+            slots = {name: feature for name, feature in state[SLOTS].items() if name not in view.rule_only_slots}
+            state.pop(SLOTS) if not slots else state.__setitem__(SLOTS, slots)
+        if ACTIVE_LOOP in state and state[ACTIVE_LOOP][LOOP_NAME] in view.rule_only_loops:
+            del state[ACTIVE_LOOP]
+        return state
+
+    def _is_heard_last(self) -> bool:
+        """Return whether no action came after the latest message: then no past state shows it."""
+        turn = (event for event in reversed(self.applied) if type(event) in (UserUttered, ActionExecuted))
+        return type(next(turn, None)) is UserUttered or self._now.latest_action_name != ACTION_LISTEN_NAME
+
+    def _is_run_again(self, loop: str) -> bool:
+        """Return whether a loop's run continues one before it, whose turn it then takes the place of."""
+        next_action: Optional[str] = None
+        for event in reversed(self.applied):
+            kind = type(event)
+            if kind in _LOOPS and event.name is None:
+                return False
+            if kind is ActionExecutionRejected and event.action_name == loop:
+                return False
+            if kind is UserUttered and next_action is not None and next_action != loop:
+                return False
+            if kind is ActionExecuted:
+                if event.action_name == loop:
+                    return True
+                next_action = event.action_name
+        return False
+
+    def _ran_before(self, action: str) -> int:
+        return sum(type(event) is ActionExecuted and event.action_name == action for event in self.applied)
+
+    def _back_to_loop(self, loop: str) -> None:
+        """Take back the turn since the loop's last run, but for what it left: slots and the like."""
+        at = next(
+            n
+            for n in range(len(self.applied) - 1, -1, -1)
+            if type(self.applied[n]) is ActionExecuted and self.applied[n].action_name == loop
+        )
+        kept = [event for event in self.applied[at + 1 :] if type(event) not in _OF_A_TURN]
+        self._back_to(at, self.applied[at : at + 1] + kept)
+
+    def _take_back(self, until: Optional[type]) -> None:
+        """Take back the last action, or the last message and the action before it."""
+        at = len(self.applied)
+        for kind in (until, ActionExecuted):
+            if kind is not None:
+                at = next((n for n in range(at - 1, -1, -1) if type(self.applied[n]) is kind), 0)
+        self._back_to(at, [])
+
+    def _back_to(self, at: int, again: List[Event]) -> None:
+        """Go back to before the applied event `at`, then apply `again`."""
+        while self._marks and self._marks[-1].at > at:
+            self._marks.pop()
+        if not self._marks:
+            replayed = self.applied[:at]
+            self._begin()
+        else:
+            mark = self._marks.pop()
+            replayed = self.applied[mark.at : at]
+            del self.applied[mark.at :]
+            del self._states[len(self._marks) :]
+            del self._learned[mark.fold.states :]
+            self._now.restore(mark.now)
+            self._fold = mark.fold
+        for event in [*replayed, *again]:
+            self._apply(event)
+
+
+def _tail(states: List[Snapshot], last: Optional[int]) -> List[Snapshot]:
+    """Return all, or so many that with the state of now there are `last`."""
+    if last is None:
+        return states
+    return states[-(last - 1) :] if last > 1 else []

@@ -1,0 +1,97 @@
+"""A tracker that lives from turn to turn: nothing that it is asked for in a turn is replayed.
+
+It is Rasa's own tracker to actions and policies. Copies are cheap, for actions get one each:
+slots are replaced instead of changed, so that copies share them.
+"""
+
+import dataclasses
+from typing import Any, Dict, List, Optional
+
+from rasa.shared.core.domain import Domain, State
+from rasa.shared.core.events import Event
+from rasa.shared.core.trackers import DialogueStateTracker, EventVerbosity
+
+from kefu.worker.states import DomainView, History, with_value
+
+# An action server gets this many events, not the conversation since its beginning: about twelve
+# turns, which is all that an action looks back at, and what it costs to send stays the same.
+EVENTS_FOR_ACTIONS = 100
+
+
+class LiveTracker(DialogueStateTracker):
+    """A conversation's tracker with its history kept up to date."""
+
+    def __init__(self, conversation: str, view: DomainView) -> None:
+        """Return the tracker of a conversation without events.
+
+        Args:
+            conversation: `tenant:user`, the sender id.
+            view: of the domain; trackers of one model share it.
+        """
+        self._view = view
+        self.history: Optional[History] = History(view)
+        super().__init__(conversation, None)
+
+    def update(self, event: Event, domain: Optional[Domain] = None) -> None:
+        """Take an event, as Rasa's tracker does."""
+        if self.model_id and "model_id" not in event.metadata:
+            event.metadata = {**event.metadata, "model_id": self.model_id}
+        if self.assistant_id and "assistant_id" not in event.metadata:
+            event.metadata = {**event.metadata, "assistant_id": self.assistant_id}
+        self.events.append(event)
+        if self.history is not None and not self.history.add(event):
+            self.history = None
+        event.apply_to(self)
+
+    def copy(self) -> "LiveTracker":
+        """Return a tracker to try events on; it has no history of its own, and stamps no ids."""
+        other: LiveTracker = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other.events = self.events.copy()
+        other.slots = self.slots.copy()
+        other.active_loop = self.active_loop and dataclasses.replace(self.active_loop)
+        other.history = other.model_id = other.assistant_id = None
+        return other
+
+    def applied_events(self) -> List[Event]:
+        """Return the events that count, without those taken back."""
+        return super().applied_events() if self.history is None else list(self.history.applied)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether any event counts: a session has started and was not restarted since."""
+        return bool(self.applied_events() if self.history is None else self.history.applied)
+
+    def past_states(
+        self,
+        domain: Domain,
+        omit_unset_slots: bool = False,
+        ignore_rule_only_turns: bool = False,
+        rule_only_data: Optional[Dict[str, Any]] = None,
+    ) -> List[State]:
+        """Return the states that led here, for policies that have no quick way of their own."""
+        unknown = ignore_rule_only_turns and (rule_only_data or {}) != self._view.rule_only
+        if self.history is None or omit_unset_slots or unknown:
+            return super().past_states(domain, omit_unset_slots, ignore_rule_only_turns, rule_only_data)
+        found = self.history.learned_states() if ignore_rule_only_turns else self.history.states()
+        return [snapshot.copy() for snapshot in found]
+
+    def current_state(self, event_verbosity: EventVerbosity = EventVerbosity.NONE) -> Dict[str, Any]:
+        """Return the state as it is sent to an action server, with the last events."""
+        state = super().current_state()
+        if event_verbosity is EventVerbosity.ALL:
+            last = list(self.events)[-EVENTS_FOR_ACTIONS:]
+            state["events"] = [event.as_dict() for event in last]
+        elif event_verbosity is not EventVerbosity.NONE:
+            state["events"] = [event.as_dict() for event in self._events_for_verbosity(event_verbosity) or []]
+        return state
+
+    def _set_slot(self, name: str, value: Any) -> None:
+        slot = self.slots.get(name)
+        if slot is None:
+            super()._set_slot(name, value)  # which says so
+        else:
+            self.slots[name] = with_value(slot, value)
+
+    def _reset_slots(self) -> None:
+        self.slots = dict(self._view.slots)
