@@ -21,6 +21,7 @@ MAX_CONNECTIONS = 256
 MAX_ANSWER_BYTES = 256 * 1024
 FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 1.0
+REHEARSED_REPLY = "utter_holding"  # any response that each model has
 # The server is there but can't serve now; 500 is an action's own failure and is not repeated.
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
 
@@ -40,6 +41,8 @@ class ActionCalls:
         return f"{self.message_id}:{action}:{ordinal}"
 
 
+# Whether the turn under way is rehearsed: then nobody is called.
+REHEARSED: "contextvars.ContextVar[bool]" = contextvars.ContextVar("kefu_rehearsed", default=False)
 CALLS: "contextvars.ContextVar[Optional[ActionCalls]]" = contextvars.ContextVar("kefu_action_calls", default=None)
 
 
@@ -72,6 +75,8 @@ class ActionEndpoint(EndpointConfig):
             headers["Idempotency-Key"] = calls.key(body.get("next_action", ""))
             deadline = min(deadline, calls.deadline)
         data = json.dumps(body).encode()
+        if REHEARSED.get():
+            return {"events": [], "responses": [{"response": REHEARSED_REPLY}]}
         backoff_s = FIRST_BACKOFF_S
         while True:
             try:

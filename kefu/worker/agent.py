@@ -14,10 +14,13 @@ from kefu.worker.action_endpoint import ActionEndpoint
 from kefu.worker.broker import TurnBroker
 from kefu.worker.lock import PartitionLock
 from kefu.worker.processor import LoadedModel, TurnProcessor
+from kefu.worker.rehearsal import rehearse
 from kefu.worker.responses import QuickResponses
 from kefu.worker.store import TurnStore
 from kefu.worker.timers.turns import TimedRunner
 from kefu.worker.turn import ACTION_FAILED_REPLY, HOLDING_REPLY
+
+REHEARSED_DEADLINE_S = 10.0  # of a turn; the worker's own is known to the worker
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +89,7 @@ class TurnAgent(Agent):
 
 
 async def load_beside(path: str, template: Agent, action_endpoint: ActionEndpoint) -> TurnAgent:
-    """Load a model in a thread, check it and let it parse once, while the old one serves.
+    """Load a model in a thread, check it and rehearse it, while the old one serves.
 
     Raises:
         ModelUnfit: it can't be loaded, or can't serve; the error says why.
@@ -95,7 +98,7 @@ async def load_beside(path: str, template: Agent, action_endpoint: ActionEndpoin
     try:
         model = await loop.run_in_executor(None, LoadedModel.from_path, path)
         agent = TurnAgent.around(model, template, action_endpoint)
-        await loop.run_in_executor(None, agent.processor.parse_batch, "warm-up", ["你好", "hello"])
+        await rehearse(agent.runner(REHEARSED_DEADLINE_S))
     except (ModelUnfit, UnsafeStart):
         raise
     except Exception as error:  # a broken archive fails in any way

@@ -24,6 +24,7 @@ from kefu.worker.intake import Intake, Taken
 from kefu.worker.lanes import Lanes
 from kefu.worker.live import LiveConversations
 from kefu.worker.processor import LoadedModel, TurnProcessor
+from kefu.worker.rehearsal import rehearse
 from kefu.worker.timers.index import DueIndex
 from kefu.worker.timers.scan import DueScan
 from kefu.worker.turn import TurnRunner, neutral
@@ -75,7 +76,7 @@ class Worker:
             self._settings.turns_at_once,
         )
         self._lanes: Lanes[Any] = Lanes(self._serve)
-        await self._parse(["你好", "hello"])
+        await rehearse(self._runner(), self._nlu)
         self._due_scan = DueScan(
             DueIndex(self._conversations),
             self._producer,

@@ -1,0 +1,77 @@
+"""Before a model serves, its turns are rehearsed: in memory, with nobody called and nothing left behind."""
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+from kefu.worker.action_endpoint import CALLS, REHEARSED, ActionEndpoint
+from kefu.worker.agent import TurnAgent
+from kefu.worker.broker import TurnBroker
+from kefu.worker.lock import PartitionLock
+from kefu.worker.processor import MESSAGE_TIME
+from kefu.worker.rehearsal import TEXTS, rehearse
+from kefu.worker.store import TurnStore
+
+pytestmark = pytest.mark.asyncio
+
+
+class CountingRunner:
+    """Passes on to a runner and keeps what came of it; a seam that needs no contract of its own."""
+
+    def __init__(self, runner, broken=None):
+        self.processor = runner.processor
+        self.outcomes = []
+        self._runner = runner
+        self._broken = broken
+
+    async def run(self, live, said, parsed, begun):
+        if said.message_id.startswith(f"{self._broken}-"):
+            raise RuntimeError("broken")
+        self.outcomes.append(await self._runner.run(live, said, parsed, begun))
+        return self.outcomes[-1]
+
+
+@pytest.fixture
+def endpoint():
+    return ActionEndpoint("http://127.0.0.1:9/webhook", timeout_s=1)
+
+
+@pytest.fixture
+def runner(model, endpoint, monkeypatch):
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    template = SimpleNamespace(tracker_store=TurnStore(None, TurnBroker()), lock_store=PartitionLock())
+    return CountingRunner(TurnAgent.around(model, template, endpoint).runner(10.0))
+
+
+async def test_every_intent_is_rehearsed_in_both_languages_up_to_the_call_of_its_action(runner, endpoint):
+    assert await rehearse(runner) == len(runner.outcomes) == len(runner.processor.domain.intents) * len(TEXTS)
+    assert {outcome.answer.status for outcome in runner.outcomes} == {"answered"}
+    assert any("action_track_order" in outcome.answer.actions for outcome in runner.outcomes)
+    assert endpoint._pool is None  # the only way to the action server has never been opened
+
+
+async def test_a_rehearsal_leaves_nothing_for_the_turns_that_follow(runner):
+    await rehearse(runner)
+    assert (REHEARSED.get(), CALLS.get(), MESSAGE_TIME.get()) == (False, None, None)
+
+
+async def test_an_intent_that_breaks_its_turn_is_told_and_the_others_are_rehearsed(runner, caplog):
+    runner._broken = "goodbye"
+    with caplog.at_level(logging.ERROR, "kefu.worker.rehearsal"):
+        assert await rehearse(runner) == 2 * len(runner.processor.domain.intents) - 1
+    assert [record.fields["intent"] for record in caplog.records] == ["goodbye"]
+
+
+async def test_a_model_that_understands_nothing_is_not_taken(runner, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("NLU is broken")
+
+    monkeypatch.setattr(runner.processor, "parse_batch", broken)
+    with pytest.raises(RuntimeError, match="NLU"):
+        await rehearse(runner)
+
+
+async def test_a_rehearsal_of_a_slow_model_ends_early(runner, monkeypatch):
+    monkeypatch.setattr("kefu.worker.rehearsal.BUDGET_S", 0.0)
+    assert await rehearse(runner) == 0
