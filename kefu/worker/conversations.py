@@ -5,17 +5,25 @@ marker, replies and the hint that wakes the gateway. See ops/decisions/0003 for 
 """
 
 import asyncio
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Awaitable, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import orjson
-from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import (
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 
 from kefu.errors import AlreadyProcessed, StoreUnavailable, VersionConflict
 from kefu.keys import REPLIES_KEPT, ConversationKeys, due_index
 from kefu.settings import CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, RedisSettings
-from kefu.worker.redis_client import MAX_CONNECTIONS, connect
+from kefu.worker.redis_batch import Batches, Command
+from kefu.worker.redis_client import connect
 
 # A server that is there but can't serve now, or no more: redis-py has a class for some of these answers,
 # and leaves the prefix to the others. ASK and TRYAGAIN: the slot is being moved, which takes a moment.
@@ -26,10 +34,20 @@ _PASSING_PREFIXES = ("MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "EXECABORT",
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS  # Rasa's events hold numpy's floats
 
+
+class Script:
+    """A Lua script, known to a server by its digest once it has run there."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
 # KEYS: state, turns, replies, marker, hint. ARGV: version expected, turn's record ("" for none),
 # marker, message id, last seq, snapshot ("" for none), turns to keep, lifetime of the conversation
 # and of the marker in s, replies kept, then each reply's seq and JSON.
-_WRITE = """
+_WRITE = Script(
+    """
 local marker = redis.call('GET', KEYS[4])
 if marker then
   redis.call('EXPIRE', KEYS[4], ARGV[9])  -- a write, so that WAIT has something to wait for
@@ -51,6 +69,14 @@ for i = 1, 3 do redis.call('EXPIRE', KEYS[i], ARGV[8]) end
 redis.call('SPUBLISH', KEYS[5], ARGV[4])
 return {0, found + 1}
 """
+)
+# KEYS: state, turns. In one piece, so that no write comes between version and turns.
+_READ = Script(
+    """
+local state = redis.call('HMGET', KEYS[1], 'version', 'seq', 'snapshot')
+return {state[1], state[2], state[3], redis.call('LRANGE', KEYS[2], 0, -1)}
+"""
+)
 
 
 @dataclass(frozen=True)
@@ -117,7 +143,7 @@ class Conversations:
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
         self._servers = connect(settings)
-        self._slots = asyncio.Semaphore(MAX_CONNECTIONS - 4)
+        self._batches = Batches(settings.timeout_s * 2, settings.wait_replicas)
 
     def keys(self, conversation: str) -> ConversationKeys:
         """Return the names of a conversation's keys."""
@@ -127,35 +153,28 @@ class Conversations:
         """Ask whether Redis answers, each master of it."""
 
         async def ping_all() -> None:
-            await asyncio.gather(*(redis.ping() for redis in await self._servers.masters()))
+            await asyncio.gather(*(self._batches.send(redis, ("PING",)) for redis in await self._servers.masters()))
 
-        await self._bounded(ping_all)
+        await self._passing(ping_all())
 
     async def marker(self, conversation: str, message_id: str) -> Optional[bytes]:
         """Return the outcome of a message, None if it has not been processed."""
         key = self.keys(conversation).marker(message_id)
-        found = await self._ask(key, lambda redis: redis.get(key))
+        (found,) = await self._ask(key, ("GET", key))
         if found is not None and self._settings.wait_replicas:
-            await self._ask(key, lambda redis: self._replicated(redis, "EXPIRE", key, MARKER_LIFETIME_S))
+            await self._ask(key, ("EXPIRE", key, MARKER_LIFETIME_S), sure=True)
         return found
 
     async def position(self, conversation: str) -> Tuple[int, int]:
         """Return version and last sequence number, whatever else the state holds."""
         state = self.keys(conversation).state
-        version, seq = await self._ask(state, lambda redis: redis.hmget(state, "version", "seq"))
+        ((version, seq),) = await self._ask(state, ("HMGET", state, "version", "seq"))
         return int(version or 0), int(seq or 0)
 
     async def load(self, conversation: str) -> Stored:
-        """Return the whole state in one round trip, from the master."""
+        """Return the whole state as it was at one moment, from the master."""
         keys = self.keys(conversation)
-
-        async def read(redis: Redis) -> Any:
-            pipe = redis.pipeline(transaction=True)
-            pipe.hmget(keys.state, "version", "seq", "snapshot")
-            pipe.lrange(keys.turns, 0, -1)
-            return await pipe.execute()
-
-        (version, seq, snapshot), turns = await self._ask(keys.state, read)
+        version, seq, snapshot, turns = await self._script(_READ, (keys.state, keys.turns))
         if version is None:
             return Stored()
         events = [orjson.loads(turn)["events"] for turn in turns]
@@ -164,7 +183,8 @@ class Conversations:
     async def turn_events(self, conversation: str, version: int) -> List[Dict[str, Any]]:
         """Return the events that the write of `version` stored; empty when they have been trimmed."""
         keys = self.keys(conversation)
-        for raw in reversed(await self._ask(keys.turns, lambda redis: redis.lrange(keys.turns, -128, -1))):
+        (turns,) = await self._ask(keys.turns, ("LRANGE", keys.turns, -128, -1))
+        for raw in reversed(turns):
             record = orjson.loads(raw)
             if record["v"] == version:
                 return record["events"]
@@ -181,12 +201,8 @@ class Conversations:
         """
         keys = self.keys(conversation)
         names = (keys.state, keys.turns, keys.replies, keys.marker(turn.message_id), keys.hint)
-        command = ("EVAL", _WRITE, len(names), *names, *turn.arguments())
-
-        async def store(redis: Redis) -> Any:
-            return await self._replicated(redis, *command, before=await self._arm(redis, turn.arms))
-
-        kind, found = await self._ask(keys.state, store)
+        armed = await self._arm(names[0], turn.arms)
+        kind, found = await self._script(_WRITE, names, turn.arguments(), sure=True, before=armed)
         if kind == 2:
             raise AlreadyProcessed(found)
         if kind == 1:
@@ -196,86 +212,84 @@ class Conversations:
         """Put `events` in the place of all that is stored. For designers' commands alone."""
         keys = self.keys(conversation)
 
-        async def put(redis: Redis) -> None:
-            pipe = redis.pipeline(transaction=True)
-            pipe.delete(keys.turns)
-            pipe.hdel(keys.state, "snapshot")
-            pipe.rpush(keys.turns, orjson.dumps({"v": 0, "events": events}))
-            pipe.hincrby(keys.state, "version", 1)
-            pipe.expire(keys.turns, CONVERSATION_LIFETIME_S)
-            pipe.expire(keys.state, CONVERSATION_LIFETIME_S)
-            await pipe.execute()
-
-        await self._ask(keys.state, put)
+        record = orjson.dumps({"v": 0, "events": events})
+        await self._ask(
+            keys.state,
+            ("MULTI",),
+            ("DEL", keys.turns),
+            ("HDEL", keys.state, "snapshot"),
+            ("RPUSH", keys.turns, record),
+            ("HINCRBY", keys.state, "version", 1),
+            ("EXPIRE", keys.turns, CONVERSATION_LIFETIME_S),
+            ("EXPIRE", keys.state, CONVERSATION_LIFETIME_S),
+            ("EXEC",),
+        )
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._batches.close()
         await self._servers.close()
 
-    async def on_indexes(self, commands: Dict[int, Callable[[str], Tuple[Any, ...]]]) -> Dict[int, Any]:
+    async def on_indexes(self, commands: Dict[int, Callable[[str], Command]]) -> Dict[int, Any]:
         """Run a command on the index of each partition: one round trip for all that one server holds.
 
         Args:
             commands: by partition; each gets the index's key.
         """
 
-        async def run() -> Dict[int, Any]:
-            servers: Dict[Redis, Dict[int, Tuple[Any, ...]]] = {}
-            for partition, command in commands.items():
-                key = due_index(self._settings.key_prefix, partition)
-                servers.setdefault(await self._servers.holding(key), {})[partition] = command(key)
-            found: Dict[int, Any] = {}
-            for redis, here in servers.items():
-                async with redis.pipeline(transaction=False) as pipe:
-                    for each in here.values():
-                        pipe.execute_command(*each)
-                    found.update(zip(here, await pipe.execute(), strict=True))
-            return found
+        async def run(partition: int, command: Callable[[str], Command]) -> Any:
+            key = due_index(self._settings.key_prefix, partition)
+            (answer,) = await self._ask(key, command(key))
+            return answer
 
-        return await self._bounded(run)
+        answers = await asyncio.gather(*(run(partition, command) for partition, command in commands.items()))
+        return dict(zip(commands, answers, strict=True))
 
-    async def _arm(self, redis: Redis, arms: Sequence[Arm]) -> Tuple[Any, ...]:
-        """Return the command that arms the timers, empty for none; where another server holds them, run it."""
+    async def _arm(self, state: str, arms: Sequence[Arm]) -> Sequence[Command]:
+        """Return the command that arms the timers ahead of the write; where another server holds them, run it."""
         if not arms:
             return ()
         key = due_index(self._settings.key_prefix, arms[0].partition)
         command = ("ZADD", key, *(part for arm in arms for part in (arm.due, arm.member)))
-        holder = await self._servers.holding(key)
-        if holder is redis:
-            return command
-        await self._replicated(holder, *command)
+        if await self._passing(self._held_together(key, state)):
+            return (command,)
+        await self._ask(key, command, sure=True)
         return ()
 
-    async def _replicated(self, redis: Redis, *command: Any, before: Tuple[Any, ...] = ()) -> Any:
-        """Run a write, and WAIT where the settings ask for it, on one connection; `before` is sent ahead of it."""
-        async with redis.pipeline(transaction=False) as pipe:
-            if before:
-                pipe.execute_command(*before)
-            pipe.execute_command(*command)
-            if self._settings.wait_replicas:
-                pipe.execute_command("WAIT", self._settings.wait_replicas, int(self._settings.timeout_s * 1000))
-            answers = await pipe.execute(raise_on_error=False)  # it would put words before the prefix
+    async def _held_together(self, one: str, other: str) -> bool:
+        return await self._servers.holding(one) is await self._servers.holding(other)
+
+    async def _script(
+        self,
+        script: "Script",
+        keys: Sequence[str],
+        arguments: Sequence[Any] = (),
+        sure: bool = False,
+        before: Sequence[Command] = (),
+    ) -> Any:
+        """Run a script on the server of its keys, by its digest; `before` is sent ahead of it."""
+        given = (len(keys), *keys, *arguments)
+        try:
+            answers = await self._ask(keys[0], *before, ("EVALSHA", script.digest, *given), sure=sure)
+        except NoScriptError:  # a server that has just been started
+            answers = await self._ask(keys[0], *before, ("EVAL", script.text, *given), sure=sure)
+        return answers[-1]
+
+    async def _ask(self, key: str, *commands: Command, sure: bool = False) -> List[Any]:
+        """Run commands on the master that holds `key`; `sure` waits for replicas where the settings ask for it."""
+        return await self._passing(self._answers(key, commands, sure))
+
+    async def _answers(self, key: str, commands: Sequence[Command], sure: bool) -> List[Any]:
+        answers = await self._batches.send(await self._servers.holding(key), *commands, sure=sure)
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-        del answers[: bool(before)]
-        if self._settings.wait_replicas and answers[1] < self._settings.wait_replicas:
-            raise StoreUnavailable(f"{answers[1]} replicas have the write, {self._settings.wait_replicas} needed")
-        return answers[0]
+        return answers
 
-    async def _ask(self, key: str, call: Callable[[Redis], Awaitable[Any]]) -> Any:
-        """Run a call on the master that holds `key`."""
-
-        async def on_its_master() -> Any:
-            return await call(await self._servers.holding(key))
-
-        return await self._bounded(on_its_master)
-
-    async def _bounded(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Run a call; whatever a server that is away or failing over makes of it is StoreUnavailable."""
+    async def _passing(self, call: Awaitable[Any]) -> Any:
+        """Await a call; whatever a server that is away or failing over makes of it is StoreUnavailable."""
         try:
-            async with self._slots:
-                return await asyncio.wait_for(call(), self._settings.timeout_s * 2)
+            return await call
         except ResponseError as error:
             if not _passes(error):
                 raise
@@ -288,6 +302,4 @@ class Conversations:
 
 def _passes(error: ResponseError) -> bool:
     """Return whether the same call may succeed later, here or on another server."""
-    # In a transaction redis-py puts words before the prefix: "... caused error: ('MOVED 1 ...',)".
-    answer = str(error).rpartition("caused error: ")[2].lstrip("('\"")
-    return isinstance(error, _PASSING_KINDS) or answer.startswith(_PASSING_PREFIXES)
+    return isinstance(error, _PASSING_KINDS) or str(error).startswith(_PASSING_PREFIXES)

@@ -29,7 +29,8 @@ class BehindSentinels(redis_cluster.One[Redis]):
     """The master of a service; whoever connects asks the Sentinels which server that is."""
 
     def __init__(self, url: RedisUrl, limits: Dict[str, Any]) -> None:
-        times = {name: value for name, value in limits.items() if name.startswith("socket_")}
+        timeout_s = limits["socket_connect_timeout"]
+        times = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
         self._sentinel = Sentinel(url.hosts, sentinel_kwargs={**times, **url.sentinel})
         super().__init__(self._sentinel.master_for(url.service, **limits, **url.connection))
 
@@ -56,7 +57,8 @@ class Nodes(redis_cluster.Cluster[Redis]):
 
     async def ask_slots(self, address: Address) -> List[Any]:
         """Ask a node on a connection of its own."""
-        client = self.open(address)
+        timeout_s = self._settings["socket_connect_timeout"]
+        client = Redis(host=address[0], port=address[1], **{**self._settings, "socket_timeout": timeout_s})
         try:
             return await client.execute_command("CLUSTER SLOTS")
         finally:
@@ -68,8 +70,8 @@ Servers = Union[Single, BehindSentinels, Nodes]
 
 def connect(settings: RedisSettings) -> Servers:
     """Return the servers that the URL names; nothing is connected before its first use."""
+    # No time limit on each answer: `redis_batch` has one on all answers of a batch, which costs less.
     limits = {
-        "socket_timeout": settings.timeout_s,
         "socket_connect_timeout": settings.timeout_s,
         "health_check_interval": 15,
         "max_connections": MAX_CONNECTIONS,
