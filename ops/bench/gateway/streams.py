@@ -1,0 +1,60 @@
+"""A client of many streams: opens one `/v1/stream` for each of the customers and counts what comes.
+
+Run as a process: `python -m ops.bench.gateway.streams HOST PORT COUNT`. It prints `open` when all are, and how many
+replies came when its standard input ends.
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import List
+
+import uvloop
+
+OPENING_AT_ONCE = 50
+
+
+class Counted(asyncio.Protocol):
+    """One stream: adds its replies to `replies`, the class's."""
+
+    replies = 0
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask for the stream."""
+        transport.write(self._request)  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        """Count."""
+        if not self.open.done():
+            if not data.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError("no stream")
+            self.open.set_result(None)
+        Counted.replies += data.count(b"event: reply")
+
+
+async def main(host: str, port: int, tokens: List[str]) -> None:
+    """Open, count until the standard input ends."""
+    loop, room = asyncio.get_running_loop(), asyncio.Semaphore(OPENING_AT_ONCE)
+
+    async def opened(token: str) -> asyncio.BaseTransport:
+        request = f"GET /v1/stream HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+        async with room:
+            transport, stream = await loop.create_connection(lambda: Counted(request), host, port)
+            await stream.open
+        return transport
+
+    transports = await asyncio.gather(*map(opened, tokens))
+    print("open", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    print(Counted.replies, flush=True)
+    for transport in transports:
+        transport.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(main(sys.argv[1], int(sys.argv[2]), Path(os.environ["TOKENS"]).read_text().split()[: int(sys.argv[3])]))
