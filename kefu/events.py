@@ -4,6 +4,7 @@ Imported by every process, under both interpreters. One JSON Schema a type lies 
 `kefu/schemas/`; `tests/contract` holds dataclass and schema together.
 """
 
+import hashlib
 import re
 import time
 import uuid
@@ -36,12 +37,18 @@ TOPICS: Dict[str, int] = {
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
 MESSAGE_ID = re.compile(r"[A-Za-z0-9_.@:-]{1,128}")
 GUEST_PREFIX = "guest-"  # no known customer may have such an id; the gateway refuses it
-_NAMESPACE = uuid.UUID("5b0f6ad4-0d5b-4f8e-9d0a-6b6566752e31")
+_NAMESPACE = uuid.UUID("5b0f6ad4-0d5b-4f8e-9d0a-6b6566752e31").bytes
+_VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 
 
 def derived_id(*parts: object) -> str:
-    """Return the deterministic id (32 hex digits) of what follows from `parts`."""
-    return uuid.uuid5(_NAMESPACE, "\x1f".join(map(str, parts))).hex
+    """Return the deterministic id (32 hex digits) of what follows from `parts`: a UUID of version 5.
+
+    Without `uuid.uuid5`, which takes twice as long for the same digits. Source: RFC 9562, 5.5.
+    """
+    name = "\x1f".join(map(str, parts)).encode()
+    digest = hashlib.sha1(_NAMESPACE + name, usedforsecurity=False).hexdigest()
+    return f"{digest[:12]}5{digest[13:16]}{_VARIANT[digest[16]]}{digest[17:32]}"
 
 
 def now_ms() -> int:

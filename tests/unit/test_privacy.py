@@ -1,8 +1,21 @@
 """Personal data is found as people write it, and numbers that are not personal stay."""
 
-import pytest
+import re
+from unittest import mock
 
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from kefu import privacy
 from kefu.privacy import mask, mask_all
+
+SHAPES = (
+    privacy._EMAIL.pattern,
+    privacy._ID_CARD.pattern,
+    privacy._CARD.pattern,
+    *(phone.pattern for phone in privacy._PHONES),
+)
 
 
 @pytest.mark.parametrize(
@@ -59,3 +72,21 @@ def test_strings_are_masked_wherever_they_lie_in_a_json_value():
         "a": ["*******5678", 5, None],
         "b": {"c": "[email]"},
     }
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.one_of(
+        st.text(alphabet="0123456789０９٣ ()-+＋@＠.xX字a", max_size=40),
+        st.from_regex("|".join(SHAPES)),
+        st.from_regex("|".join(SHAPES)).map(
+            lambda text: text.translate({ord(n): 0xFF10 + int(n) for n in "0123456789"})
+        ),
+    )
+)
+@example("(010) 62345678")
+@example("1 (415) 555 2671")
+def test_the_quick_look_passes_over_nothing_that_the_search_finds(text):
+    with mock.patch.object(privacy, "_SUSPECT", re.compile("")):
+        searched = mask(text)
+    assert mask(text) == searched

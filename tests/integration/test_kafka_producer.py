@@ -1,0 +1,61 @@
+"""The producer: every record ends acknowledged or refused, and the event loop goes on meanwhile."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from kefu.errors import QueueUnavailable, RecordRefused
+from kefu.events import USER_QUERY
+from kefu.kafka import MAX_RECORD_BYTES, EventProducer
+from ops.local.servers import free_port
+
+pytestmark = pytest.mark.asyncio
+
+
+async def test_every_record_is_acknowledged_and_none_is_waited_for_afterwards(kafka_settings):
+    producer = EventProducer(kafka_settings)
+    sent = [producer.send(USER_QUERY, f"demo:{number}", b"x" * 100) for number in range(2000)]
+    assert producer.waiting == 2000
+    assert await asyncio.wait_for(asyncio.gather(*sent), 60) == [None] * 2000
+    assert producer.waiting == 0 and await asyncio.to_thread(producer.close) == 0
+
+
+async def test_closing_waits_for_what_was_sent(kafka_settings):
+    producer = EventProducer(kafka_settings)
+    await asyncio.wait_for(producer.send(USER_QUERY, "demo:alice", b"first"), 60)
+    sent = [producer.send(USER_QUERY, "demo:alice", b"x") for _ in range(100)]
+    assert await asyncio.to_thread(producer.close, 60.0) == 0
+    await asyncio.wait_for(asyncio.gather(*sent), 10)
+
+
+async def test_a_record_that_kafka_never_takes_is_refused_and_the_next_is_taken(kafka_settings):
+    producer = EventProducer(kafka_settings)
+    refused = producer.send(USER_QUERY, "demo:alice", b"x" * (MAX_RECORD_BYTES + 1))
+    taken = producer.send(USER_QUERY, "demo:alice", b"x")
+    with pytest.raises(RecordRefused):
+        await asyncio.wait_for(refused, 60)
+    await asyncio.wait_for(taken, 60)
+    assert producer.waiting == 0
+    await asyncio.to_thread(producer.close)
+
+
+async def test_without_a_broker_the_record_ends_unavailable_while_the_loop_goes_on(kafka_settings):
+    producer = EventProducer(replace(kafka_settings, brokers=f"127.0.0.1:{free_port()}"), timeout_s=1.0)
+    sent = producer.send(USER_QUERY, "demo:alice", b"x")
+    turns = 0
+    while not sent.done():
+        await asyncio.sleep(0.01)
+        turns += 1
+    with pytest.raises(QueueUnavailable):
+        sent.result()
+    assert turns > 10 and producer.waiting == 0
+    await asyncio.to_thread(producer.close, 0.1)
+
+
+async def test_who_gave_up_waiting_hinders_nobody(kafka_settings):
+    producer = EventProducer(kafka_settings)
+    sent = [producer.send(USER_QUERY, "demo:alice", b"x") for _ in range(3)]
+    sent[1].cancel()
+    await asyncio.wait_for(asyncio.gather(sent[0], sent[2]), 60)
+    await asyncio.to_thread(producer.close)
