@@ -59,8 +59,8 @@ class EventProducer:
     Delivery is at least once under the record's own id: after a `QueueUnavailable` the record may
     still arrive, so that whoever sends again must send the same id.
 
-    Built inside the event loop, which asks librdkafka every POLL_S what has been acknowledged. A thread that waits
-    for it would fight the loop for the interpreter at every acknowledgement: that cost 25 us a record, this 3.
+    The event loop that sends asks librdkafka every POLL_S what has been acknowledged. A thread that
+    waits for it would fight the loop for the interpreter, and wake it, at every acknowledgement.
     """
 
     def __init__(self, settings: KafkaSettings, timeout_s: float = 30.0) -> None:
@@ -84,11 +84,12 @@ class EventProducer:
                 **damped_errors(self._on_fatal),
             }
         )
-        self._loop = asyncio.get_running_loop()
+        self._loop = _running_loop()
+        self._timer: Optional[asyncio.TimerHandle] = None
         self._outcomes: Deque[Tuple[asyncio.Future[None], str, Optional[KafkaError]]] = deque()
         self.waiting = 0  # records without an outcome
-        self._timer: Optional[asyncio.TimerHandle] = self._loop.call_later(IDLE_POLL_S, self._poll)
         metrics.PRODUCE_QUEUE.set_function(lambda: self.waiting)
+        self._poll_after(IDLE_POLL_S)
 
     def _on_fatal(self, name: str) -> None:
         self.failure = name  # only a new process mends it: see the probes
@@ -110,7 +111,8 @@ class EventProducer:
                 did not acknowledge in time.
             RecordRefused: from the future, when Kafka never will.
         """
-        done: asyncio.Future[None] = self._loop.create_future()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
         told = partial(self._told, done, topic)
         try:
             self._producer.produce(
@@ -127,7 +129,8 @@ class EventProducer:
         except KafkaException as error:
             told(error.args[0], None)
         self.waiting += 1
-        if self.waiting == 1:
+        if self.waiting == 1 or loop is not self._loop:
+            self._loop = loop
             self._poll_after(POLL_S)
         return done
 
@@ -145,6 +148,7 @@ class EventProducer:
     def _poll_after(self, delay_s: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._loop is not None:
             self._timer = self._loop.call_later(delay_s, self._poll)
 
     def _settle(self) -> None:
@@ -157,7 +161,7 @@ class EventProducer:
                 produced[topic] += 1
             else:
                 metrics.PRODUCE_FAILURES.labels(topic).inc()
-            if not done.done():  # the waiter's deadline may have come first
+            if not done.done() and not done.get_loop().is_closed():  # whoever waited may have given up
                 _end(done, topic, error)
         for topic, records in produced.items():
             metrics.PRODUCED.labels(topic).inc(records)
@@ -165,20 +169,26 @@ class EventProducer:
     def close(self, timeout_s: float = 10.0) -> int:
         """Wait for acknowledgements, then stop. Blocks; returns how many records were given up.
 
-        Called from another thread than the loop's, which may go on sending until this returns.
+        Called from another thread than the loop's, or when that has ended.
         """
         left = self._producer.flush(timeout_s)
-        try:
+        if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop)
-        except RuntimeError:
-            logger.info("acknowledgements came after the event loop had closed")
         return left
 
     def _stop(self) -> None:
         self._settle()
+        self._loop = None
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+
+
+def _running_loop() -> Optional[asyncio.AbstractEventLoop]:
+    """Return the loop that this is called in; None in a command, whose loops begin with each thing to send."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _end(done: "asyncio.Future[None]", topic: str, error: Optional[KafkaError]) -> None:

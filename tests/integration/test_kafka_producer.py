@@ -10,8 +10,6 @@ from kefu.events import USER_QUERY
 from kefu.kafka import MAX_RECORD_BYTES, EventProducer
 from ops.local.servers import free_port
 
-pytestmark = pytest.mark.asyncio
-
 
 async def test_every_record_is_acknowledged_and_none_is_waited_for_afterwards(kafka_settings):
     producer = EventProducer(kafka_settings)
@@ -59,3 +57,13 @@ async def test_who_gave_up_waiting_hinders_nobody(kafka_settings):
     sent[1].cancel()
     await asyncio.wait_for(asyncio.gather(sent[0], sent[2]), 60)
     await asyncio.to_thread(producer.close)
+
+
+def test_one_producer_serves_one_event_loop_after_another(kafka_settings):
+    producer = EventProducer(kafka_settings)
+
+    async def send():
+        return await asyncio.wait_for(producer.send(USER_QUERY, "demo:alice", b"x"), 60)
+
+    assert [asyncio.run(send()) for _ in range(3)] == [None] * 3
+    assert producer.waiting == 0 and producer.close() == 0
