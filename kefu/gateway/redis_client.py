@@ -9,12 +9,31 @@ from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnecti
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError
 
 from kefu import redis_cluster, redis_url
 from kefu.redis_url import Address, RedisUrl
 from kefu.settings import RedisSettings
 
 MAX_CONNECTIONS = 64  # to one server
+
+
+class Mended:
+    """What redis-py's connections lack on uvloop: a connection that is lost while it is written to says so."""
+
+    async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+        """Send. Raises ConnectionError also where uvloop has closed the transport: it raises RuntimeError then."""
+        try:
+            await super().send_packed_command(*arguments, **options)  # type: ignore[misc]
+        except RuntimeError as error:
+            raise ConnectionError("lost while it was written to") from error
+
+
+def mended(client: Redis) -> Redis:
+    """Return the client, whose connections are `Mended` from now on."""
+    pool = client.connection_pool
+    pool.connection_class = type(pool.connection_class.__name__, (Mended, pool.connection_class), {})
+    return client
 
 
 class SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
@@ -36,7 +55,9 @@ class BehindSentinels(redis_cluster.One[Redis]):
         times = {name: value for name, value in limits.items() if name.startswith("socket_")}
         self._sentinel = Sentinel(url.hosts, sentinel_kwargs={**times, **url.sentinel})
         master = self._sentinel.master_for(url.service, connection_pool_class=SentinelPool, **limits, **url.connection)
-        super().__init__(master)
+        for sentinel in self._sentinel.sentinels:
+            mended(sentinel)
+        super().__init__(mended(master))
 
     async def close(self) -> None:
         """Close the connections, those to the Sentinels too."""
@@ -55,11 +76,10 @@ class Nodes(redis_cluster.Cluster[Redis]):
 
     def open(self, address: Address) -> Redis:
         """Return a client of a node."""
-        return Redis.from_pool(
-            BlockingConnectionPool(
-                connection_class=self._class, host=address[0], port=address[1], **self._limits, **self._connection
-            )
+        pool = BlockingConnectionPool(
+            connection_class=self._class, host=address[0], port=address[1], **self._limits, **self._connection
         )
+        return mended(Redis.from_pool(pool))
 
     async def close_client(self, client: Redis) -> None:
         """Close a node's connections."""
@@ -97,4 +117,4 @@ def connect(settings: RedisSettings, retries: int = 1, connections: int = MAX_CO
         return BehindSentinels(url, limits)
     if url.kind == "cluster":
         return Nodes(url, limits)
-    return Single(Redis.from_pool(BlockingConnectionPool.from_url(settings.url, **limits)))
+    return Single(mended(Redis.from_pool(BlockingConnectionPool.from_url(settings.url, **limits))))

@@ -9,12 +9,31 @@ from typing import Any, Dict, List, Union
 
 from redis.asyncio import Redis
 from redis.asyncio.sentinel import Sentinel
+from redis.exceptions import ConnectionError
 
 from kefu import redis_cluster, redis_url
 from kefu.redis_url import Address, RedisUrl
 from kefu.settings import RedisSettings
 
 MAX_CONNECTIONS = 64  # to one server; callers keep below it, for beyond it redis-py raises instead of waiting
+
+
+class Mended:
+    """What redis-py's connections lack on uvloop: a connection that is lost while it is written to says so."""
+
+    async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+        """Send. Raises ConnectionError also where uvloop has closed the transport: it raises RuntimeError then."""
+        try:
+            await super().send_packed_command(*arguments, **options)  # type: ignore[misc]
+        except RuntimeError as error:
+            raise ConnectionError("lost while it was written to") from error
+
+
+def mended(client: Redis) -> Redis:
+    """Return the client, whose connections are `Mended` from now on."""
+    pool = client.connection_pool
+    pool.connection_class = type(pool.connection_class.__name__, (Mended, pool.connection_class), {})
+    return client
 
 
 class Single(redis_cluster.One[Redis]):
@@ -32,7 +51,9 @@ class BehindSentinels(redis_cluster.One[Redis]):
         timeout_s = limits["socket_connect_timeout"]
         times = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
         self._sentinel = Sentinel(url.hosts, sentinel_kwargs={**times, **url.sentinel})
-        super().__init__(self._sentinel.master_for(url.service, **limits, **url.connection))
+        for sentinel in self._sentinel.sentinels:
+            mended(sentinel)
+        super().__init__(mended(self._sentinel.master_for(url.service, **limits, **url.connection)))
 
     async def close(self) -> None:
         """Close the connections, those to the Sentinels too."""
@@ -48,7 +69,7 @@ class Nodes(redis_cluster.Cluster[Redis]):
 
     def open(self, address: Address) -> Redis:
         """Return a client of a node."""
-        return Redis(host=address[0], port=address[1], **self._settings)
+        return mended(Redis(host=address[0], port=address[1], **self._settings))
 
     async def close_client(self, client: Redis) -> None:
         """Close a node's connections, those in use too: what waits on them is sent again elsewhere."""
@@ -81,4 +102,4 @@ def connect(settings: RedisSettings) -> Servers:
         return BehindSentinels(url, limits)
     if url.kind == "cluster":
         return Nodes(url, limits)
-    return Single(Redis.from_url(settings.url, **limits))
+    return Single(mended(Redis.from_url(settings.url, **limits)))

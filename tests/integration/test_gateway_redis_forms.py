@@ -4,7 +4,8 @@ import asyncio
 import time
 
 import pytest
-from redis import RedisError
+import redis
+import uvloop
 
 from kefu.errors import StoreUnavailable
 from kefu.events import AnswerGenerated, encode
@@ -58,7 +59,7 @@ class Side:
             try:
                 master = await self.writes.holding(keys.state)
                 return await master.eval(WRITE, 2, keys.marker(message_id), keys.hint, marker, message_id)
-            except (RedisError, OSError, StoreUnavailable):
+            except (redis.RedisError, OSError, StoreUnavailable):
                 self.writes.doubt()
                 await asyncio.sleep(0.1)
 
@@ -130,3 +131,21 @@ async def test_a_slot_that_moves_takes_its_watchers_along(group):
                 assert time.monotonic() < deadline, "no hint came from where the slot went"
                 number += 1
                 await side.answer(person, f"m{number}")
+
+
+def test_a_connection_that_uvloop_has_closed_is_lost_and_nothing_else(redis_server):
+    """The gateway runs on uvloop, which raises RuntimeError at a write where asyncio raises OSError."""
+
+    async def write_on_closed():
+        servers = connect(RedisSettings(redis_server.url, timeout_s=1))
+        client = await servers.holding("any")
+        connection = await client.connection_pool.get_connection()
+        connection._writer.transport.abort()
+        await asyncio.sleep(0.01)  # uvloop closes at the next turn of the loop
+        with pytest.raises(redis.ConnectionError):
+            await connection.send_command("PING")
+        assert await client.ping()
+        await servers.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(write_on_closed())

@@ -6,14 +6,17 @@ import signal
 import time
 
 import pytest
+import uvloop
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from kefu.errors import AlreadyProcessed, StoreUnavailable
 from kefu.redis_cluster import slot_of
 from kefu.settings import RedisSettings
 from kefu.worker.conversations import Conversations, TurnWrite
+from kefu.worker.redis_client import connect
 from ops.local.clusters import RedisCluster, RedisSentinels, until
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 PEOPLE = [f"demo:p{number}" for number in range(12)]  # over all masters of a cluster
 
 
@@ -53,6 +56,7 @@ async def insist(call, *arguments):
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.asyncio
 async def test_conversations_on_all_masters_are_stored_and_read_back(settings):
     store = Conversations(settings)
     await insist(store.ping)
@@ -65,6 +69,7 @@ async def test_conversations_on_all_masters_are_stored_and_read_back(settings):
     await store.close()
 
 
+@pytest.mark.asyncio
 async def test_nothing_acknowledged_is_lost_when_masters_die(group, settings):
     """Four writers a conversation after another, a master killed twice: each has its 40 turns, in order."""
     store = Conversations(settings)
@@ -104,6 +109,7 @@ async def test_nothing_acknowledged_is_lost_when_masters_die(group, settings):
     await store.close()
 
 
+@pytest.mark.asyncio
 async def test_a_write_that_no_replica_has_is_not_acknowledged(group, settings):
     store = Conversations(settings)
     await insist(store.write, PEOPLE[0], turn(1))
@@ -124,6 +130,7 @@ async def test_a_write_that_no_replica_has_is_not_acknowledged(group, settings):
     await asyncio.to_thread(until, group.whole, "the group to be whole")
 
 
+@pytest.mark.asyncio
 async def test_a_slot_that_moves_is_waited_for_and_followed(group, settings):
     if not isinstance(group, RedisCluster):
         pytest.skip("only a cluster has slots")
@@ -146,3 +153,24 @@ async def test_a_slot_that_moves_is_waited_for_and_followed(group, settings):
     assert (await insist(store.load, person)).version == 1
     assert await store._servers.holding(store.keys(person).state) is target
     await store.close()
+
+
+def test_a_connection_that_uvloop_has_closed_is_lost_and_nothing_else(valkey):
+    """The worker runs on uvloop, which raises RuntimeError at a write where asyncio raises OSError."""
+
+    async def write_on_closed():
+        servers = connect(RedisSettings(valkey.url, timeout_s=1))
+        client = await servers.holding("any")
+        connection = await client.connection_pool.get_connection("")
+        connection._writer.transport.abort()
+        await asyncio.sleep(0.01)  # uvloop closes at the next turn of the loop
+        with pytest.raises(RedisConnectionError):
+            await connection.send_command("PING")
+        assert await client.ping()
+        await servers.close()
+
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(write_on_closed())
+    finally:
+        loop.close()
