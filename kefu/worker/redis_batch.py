@@ -10,7 +10,7 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from hiredis import pack_command
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from kefu.errors import StoreUnavailable
 
@@ -21,9 +21,9 @@ MAX_UNDER_WAY = 2  # batches to one server
 
 
 class _Group(NamedTuple):
-    """What one caller asks for. `sure` asks for the replicas' word too."""
+    """What one caller asks for, packed by it: what can't be is its error alone. `sure`: the replicas' word too."""
 
-    commands: Sequence[Command]
+    commands: Sequence[bytes]
     sure: bool
     answers: "asyncio.Future[List[Any]]"
 
@@ -40,7 +40,7 @@ class Batches:
             wait_replicas: how many replicas must have a group that has to be sure; 0 asks for none.
         """
         self._timeout_s = timeout_s
-        self._wait: Command = ("WAIT", wait_replicas, int(timeout_s * 1000 / 2))
+        self._wait: bytes = pack_command(("WAIT", wait_replicas, int(timeout_s * 1000 / 2)))
         self._wait_replicas = wait_replicas
         self._waiting: Dict[Redis, List[_Group]] = {}
         self._under_way: Dict[Redis, int] = {}
@@ -52,14 +52,16 @@ class Batches:
         Raises:
             RedisError, TimeoutError, OSError: the commands may have run.
             StoreUnavailable: they ran, and too few replicas have them.
+            TypeError: a command can't be sent; nothing ran.
         """
+        packed = [pack_command(command) for command in commands]
         answers: asyncio.Future[List[Any]] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.get(redis)
         if waiting is None:
             waiting = self._waiting[redis] = []
             if self._under_way.get(redis, 0) < MAX_UNDER_WAY:
                 asyncio.get_running_loop().call_soon(self._leave, redis)
-        waiting.append(_Group(commands, sure and self._wait_replicas > 0, answers))
+        waiting.append(_Group(packed, sure and self._wait_replicas > 0, answers))
         return await answers
 
     def _leave(self, redis: Redis) -> None:
@@ -84,7 +86,7 @@ class Batches:
             commands.append(self._wait)
         try:
             answers = await asyncio.wait_for(_exchange(redis, commands), self._timeout_s)
-        except (RedisError, asyncio.TimeoutError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, each caller must learn of it
             for group in batch:
                 _fail(group, error)
         except BaseException:
@@ -129,12 +131,12 @@ def _fail(group: _Group, error: Exception) -> None:
         group.answers.set_exception(error)
 
 
-async def _exchange(redis: Redis, commands: List[Command]) -> List[Any]:
+async def _exchange(redis: Redis, commands: List[bytes]) -> List[Any]:
     """Send commands on one connection and return their answers; a connection that fails is closed."""
     pool = redis.connection_pool
     connection = await pool.get_connection("")
     try:
-        await connection.send_packed_command([pack_command(command) for command in commands])
+        await connection.send_packed_command(commands)
         answers = []
         for _ in commands:
             try:

@@ -76,6 +76,15 @@ async def test_all_of_a_conversation_expires(conversations):
         assert 0 < await redis.ttl(key) <= 7 * 24 * 3600
 
 
+async def test_a_write_that_cannot_be_sent_fails_nobody_else(conversations):
+    unsendable = TurnWrite("m1", 0, 1, [], object(), [])
+    outcomes = await asyncio.gather(
+        conversations.write("demo:bob", unsendable), conversations.write(ALICE, turn(1)), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [TypeError, type(None)]
+    assert (await conversations.load(ALICE)).version == 1
+
+
 async def test_a_server_that_is_away_is_said_to_be_away():
     store = Conversations(RedisSettings(url="redis://127.0.0.1:1/0", timeout_s=0.2))
     for call in (store.ping(), store.load(ALICE), store.write(ALICE, turn(1))):
