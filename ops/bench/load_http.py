@@ -45,19 +45,24 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
     def data_received(self, data: bytes) -> None:
-        """Collect until the answer is whole."""
+        """Collect until an answer is whole."""
         self._buffer += data
+        while self._buffer and self._take_answer():
+            pass
+
+    def _take_answer(self) -> bool:
         end = self._buffer.find(_HEAD_END)
         if end < 0:
-            return
+            return False
         head = self._buffer[:end].lower()
         at = head.index(_LENGTH) + len(_LENGTH)
         stop = head.find(b"\r\n", at)
         whole = end + len(_HEAD_END) + int(head[at : stop if stop > 0 else None])
         if len(self._buffer) < whole:
-            return
+            return False
         body, self._buffer = self._buffer[end + len(_HEAD_END) : whole], self._buffer[whole:]
         self._on_answer(int(head[9:12]), body)
+        return True
 
 
 class Stock:

@@ -15,6 +15,33 @@ BATCH = 500
 POLL_S = 0.001
 
 
+class Ledger:
+    """Which messages wait for an answer, and which have had one."""
+
+    def __init__(self) -> None:
+        self._under_way: Dict[str, Customer] = {}
+        self._answers: Dict[str, str] = {}
+
+    def expect(self, customer: Customer) -> None:
+        """Note a message that is about to be sent."""
+        self._under_way[customer.message_id] = customer
+
+    def note(self, load: Load, answer: Dict[str, Any]) -> None:
+        """Count an `AnswerGenerated`, and what is wrong with it."""
+        message_id = answer["message_id"]
+        if message_id in self._answers:
+            # The same record again is as it may be: publishing is at least once under one id.
+            load.counts.doubled += self._answers[message_id] != answer["id"]
+            return
+        customer = self._under_way.pop(message_id, None)
+        if customer is None:
+            load.counts.unexpected += 1
+            return
+        self._answers[message_id] = answer["id"]
+        load.counts.failed += answer["status"] != "answered"
+        load.answered(customer, count_replies(load, customer, answer["replies"]))
+
+
 class KafkaTransport:
     """One producer and one consumer, in one thread; settings of the producer as in `kefu.kafka`."""
 
@@ -33,8 +60,7 @@ class KafkaTransport:
         self._consumer = Consumer(
             {**servers, "group.id": f"bench-{uuid.uuid4().hex}", "enable.auto.commit": False, "fetch.wait.max.ms": 100}
         )
-        self._under_way: Dict[str, Customer] = {}
-        self._answers: Dict[str, str] = {}
+        self._ledger = Ledger()
 
     def connect(self, load: Load) -> None:
         """Stand at the end of every partition of the answers."""
@@ -48,7 +74,7 @@ class KafkaTransport:
     def send(self, customer: Customer) -> None:
         """Produce a message."""
         said = UserSaid(TENANT, customer.user, customer.message_id, text=customer.text, identified=True)
-        self._under_way[customer.message_id] = customer
+        self._ledger.expect(customer)
         self._producer.produce(USER_QUERY, encode(said), conversation_key(TENANT, customer.user).encode())
 
     def run(self, load: Load) -> None:
@@ -62,20 +88,6 @@ class KafkaTransport:
             for record in records:
                 if record.error() is not None:
                     raise KafkaException(record.error())
-                self._answered(load, orjson.loads(record.value()))
+                self._ledger.note(load, orjson.loads(record.value()))
         self._producer.flush(TIMEOUT_S)
         self._consumer.close()
-
-    def _answered(self, load: Load, answer: Dict[str, Any]) -> None:
-        message_id = answer["message_id"]
-        if message_id in self._answers:
-            # The same record again is as it may be: publishing is at least once under one id.
-            load.counts.doubled += self._answers[message_id] != answer["id"]
-            return
-        customer = self._under_way.pop(message_id, None)
-        if customer is None or customer.message_id != message_id:
-            load.counts.unexpected += 1
-            return
-        self._answers[message_id] = answer["id"]
-        load.counts.failed += answer["status"] != "answered"
-        load.answered(customer, count_replies(load, customer, answer["replies"]))

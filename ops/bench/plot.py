@@ -57,7 +57,8 @@ def _by_process(axis: Any, systems: Any) -> None:
         axis.annotate(f"{floor:.2g} ms", (at, floor), ha="center", va="bottom")
     axis.set(xticks=range(len(systems)), xticklabels=[NAMES[name] for name in systems])
     axis.set(title="CPU of all processes, whole system, talk, 5 turns", ylabel="CPU ms a turn")
-    axis.legend()
+    axis.margins(y=0.08)
+    axis.legend(loc="upper right")
 
 
 def _latency(axis: Any, systems: Any) -> None:
@@ -71,7 +72,7 @@ def _latency(axis: Any, systems: Any) -> None:
                 color=COLOURS[name], label=label,
             )  # fmt: skip
             axis.bar_label(bars, fmt="%.0f")
-    axis.set(xticks=[at + 0.2 for at in range(3)], xticklabels=[f"p{p}" for p in shown], yscale="log")
+    axis.set(xticks=[at + 0.2 for at in range(3)], xticklabels=[f"p{p}" for p in shown])
     axis.set(title="POST to reply at 70 % of the peak rate", ylabel="ms")
     axis.legend()
 

@@ -13,7 +13,7 @@ WRONG = ("lost", "failed", "silent", "doubled", "out_of_order", "unexpected")
 HEAD = (
     *("system, way in", "conversation", "users", "turns", "a second", "p50", "p95", "p99 ms"),
     *(f"{name}, CPU ms" for name in PROCESSES),
-    *("others", "action calls", "unsent", "wrong"),
+    *("texts a poll", "action calls", "others", "reference ms", "unsent", "wrong"),
 )
 Scenario = Dict[str, Any]
 
@@ -68,16 +68,16 @@ def table(found: Dict[str, Any]) -> str:
         "# Stock Rasa and Kefu" + (", short run" if found["short"] else ""),
         f"{machine['at']}, commit {machine['commit'][:12]}{' with changes' if machine['uncommitted_changes'] else ''}, "
         f"{machine['cores']} cores of {machine['cpu']}, {machine['memory_gb']} GB. "
-        f"Other programs used up to {busy:.0%} of the machine meanwhile: if that is much, compare CPU, "
-        "not rates and times.",
+        f"Other programs used up to {busy:.0%} of the machine meanwhile: if that is much, compare CPU, not rates and "
+        f"times. {_pace(every)}",
         "## Figures to reach",
-        _table(("what", "stock", "Kefu", "first bar", "goal", "reached"), map(_figure_cells, found["figures"])),
+        drawn_table(("what", "stock", "Kefu", "first bar", "goal", "reached"), map(_figure_cells, found["figures"])),
         "## CPU of the process that runs Rasa, ms a turn",
-        _table(("conversation", "stock", "Kefu", "of it NLU", "stock / Kefu"), _cost_rows(systems)),
+        drawn_table(("conversation", "stock", "Kefu", "of it NLU", "stock / Kefu"), _cost_rows(systems)),
         "## Every scenario",
-        _table(HEAD, map(_scenario_cells, every)),
+        drawn_table(HEAD, map(_scenario_cells, every)),
         "## Memory, MB before and after",
-        _table(("system, way in", "conversation", *PROCESSES), map(_memory_cells, every)),
+        drawn_table(("system, way in", "conversation", *PROCESSES), map(_memory_cells, every)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -85,6 +85,14 @@ def table(found: Dict[str, Any]) -> str:
 def wrong(each: Scenario) -> int:
     """Return how many messages of a scenario got no answer, a wrong one, or one too many."""
     return sum(each[name] for name in WRONG)
+
+
+def _pace(every: List[Scenario]) -> str:
+    """Return by how much the machine changed its pace while it measured."""
+    took = [each["reference_ms"] for each in every]
+    if not took:
+        return ""
+    return f"One same piece of Python took {min(took):.0f} to {max(took):.0f} ms of CPU: shared cores are slower."
 
 
 def _row(what: str, stock: Any, kefu: Any, bar: float, goal: float, more_is_better: bool = False) -> Dict[str, Any]:
@@ -150,8 +158,9 @@ def _scenario_cells(each: Scenario) -> List[str]:
     times = [_short(each["latency_ms"].get(p)) for p in ("50", "95", "99")]
     cpu = [_short(each["cpu_ms_a_turn"].get(name)) for name in PROCESSES]
     counted = [str(each["job"]["users"]), str(each["turns"]), _short(each["turns_a_second"])]
-    rest = [f"{each['others_cpu_share']:.0%}", _short(each["action_calls_a_turn"]), str(each["unsent"])]
-    return [*_name(each), *counted, *times, *cpu, *rest, str(wrong(each))]
+    did = [_short(each.get("texts_a_poll")), _short(each["action_calls_a_turn"])]
+    machine = [f"{each['others_cpu_share']:.0%}", _short(each["reference_ms"])]
+    return [*_name(each), *counted, *times, *cpu, *did, *machine, str(each["unsent"]), str(wrong(each))]
 
 
 def _memory_cells(each: Scenario) -> List[str]:
@@ -165,7 +174,8 @@ def _short(value: Optional[float]) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def drawn_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table in Markdown whose columns stand below each other."""
     lines = [list(head), *map(list, rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(lines[0]))]
     drawn = [
