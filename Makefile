@@ -46,6 +46,7 @@ lock: ## resolve the requirements anew (needs uv, Python 3.10 and 3.12)
 	cd ops/requirements && $(LOCK) --python-version 3.8 uv.in -o uv.txt
 	cd ops/requirements && $(LOCK) --python 3.10 worker.in -o worker.txt && $(LOCK) --python 3.10 worker-dev.in -o worker-dev.txt
 	cd ops/requirements && $(LOCK) --python 3.12 services.in -o services.txt && $(LOCK) --python 3.12 dev.in -o dev.txt
+	cd ops/requirements && $(LOCK) --python 3.12 bench-clients.in -o bench-clients.txt
 
 clean: ## remove what the commands made, environments included
 	rm -rf .local models .rasa results .pytest_cache .ruff_cache
