@@ -1,7 +1,8 @@
 """Logs of every process: one JSON object a line on stderr, no customer's text in it.
 
 Ids, counts, classes and milliseconds go into `extra={"fields": {...}}`; the message itself is a
-constant sentence. What slips in all the same is masked on its way out.
+constant sentence. What slips in all the same is masked on its way out. Many lines of one kind come
+as one record with `extra={"each": [{"ts": seconds, ...}, ...]}`, which costs a tenth.
 """
 
 import atexit
@@ -12,12 +13,16 @@ import queue
 import sys
 import time
 import traceback
-from typing import List, Optional
+from functools import lru_cache
+from typing import Any, Dict, List, Optional
+
+import orjson
 
 from kefu.metrics import LOG_LINES_DROPPED
 from kefu.privacy import mask
 
 MAX_WAITING_LINES = 10_000
+MAX_WAITING_BATCHES = 20
 MAX_FRAMES = 8
 MAX_TRACE_LINES = 40
 
@@ -30,18 +35,33 @@ class JsonFormatter(logging.Formatter):
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; text from elsewhere (exceptions included) is masked."""
+        """Return the line, or the lines of `each`; text from elsewhere (exceptions included) is masked."""
         line = {
-            "ts": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "ts": _utc(record.created),
             "level": record.levelname.lower(),
             "process": self._process,
             "logger": record.name,
             "message": mask(record.getMessage()),
             **getattr(record, "fields", {}),
         }
+        if hasattr(record, "each"):
+            return _lines(line, record.each)
         if record.exc_info:
             line["error"] = _trace(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def _lines(head: Dict[str, Any], each: List[Dict[str, Any]]) -> str:
+    return b"\n".join(orjson.dumps({**head, **fields, "ts": _utc(fields["ts"])}) for fields in each).decode()
+
+
+def _utc(seconds: float) -> str:
+    return f"{_second(int(seconds))}.{int(seconds % 1 * 1000):03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _trace(error: Optional[BaseException]) -> List[str]:
@@ -65,10 +85,13 @@ class _Aside(logging.handlers.QueueHandler):
         return record  # formatted by the listener, exception and all
 
     def enqueue(self, record: logging.LogRecord) -> None:
+        each = getattr(record, "each", None)
         try:
+            if each is not None and self.queue.qsize() >= MAX_WAITING_BATCHES:
+                raise queue.Full
             self.queue.put_nowait(record)
         except queue.Full:
-            LOG_LINES_DROPPED.inc()
+            LOG_LINES_DROPPED.inc(1 if each is None else len(each))
 
 
 def configure(process: str, level: int = logging.INFO) -> None:

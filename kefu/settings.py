@@ -221,6 +221,7 @@ class GatewaySettings:
     drain_s: float = 10.0
     page_tenant: str = ""
     demo_login: bool = False
+    access_log: bool = True
 
     @classmethod
     def from_env(cls, env: Environment = os.environ) -> "GatewaySettings":
@@ -242,6 +243,7 @@ class GatewaySettings:
             drain_s=number(env, "KEFU_GATEWAY_DRAIN_S", 10.0, 0, 600),
             page_tenant=_page_tenant(env, listed),
             demo_login=integer(env, "KEFU_DEMO_LOGIN", 0, 0, 1) == 1,
+            access_log=integer(env, "KEFU_ACCESS_LOG", 1, 0, 1) == 1,
         )
 
 

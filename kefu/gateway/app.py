@@ -3,37 +3,24 @@
 In: HTTP from customers. Out: `UserSaid` to user.query; replies read back from Redis.
 """
 
-import logging
-import time
 from typing import Any, Callable, Optional
 
 from sanic import HTTPResponse, Request, Sanic
 
-from kefu import logs, metrics
+from kefu import logs
 from kefu.gateway import pages
+from kefu.gateway.answer import SECURITY, Answer
 from kefu.gateway.health import probes
+from kefu.gateway.inbox import Sender
 from kefu.gateway.messages import messages
 from kefu.gateway.problems import ProblemHandler
-from kefu.gateway.service import Gateway, Sender
+from kefu.gateway.service import Gateway
 from kefu.gateway.sessions import sessions
 from kefu.gateway.streams import streams
 from kefu.kafka import EventProducer
 from kefu.settings import MAX_BODY_BYTES, GatewaySettings, KafkaSettings, RedisSettings
 
-access = logging.getLogger("kefu.access")
-
 RESPONSE_MARGIN_S = 30
-_QUIET = ("/livez", "/readyz", "/metrics")
-_SECURITY = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
 
 
 def create_app(
@@ -56,7 +43,6 @@ def create_app(
     _configure(app, settings)
     app.ctx.assets = pages.load(settings)
     app.blueprint([sessions, messages, streams, probes, pages.pages])
-    app.on_request(_begin)
     app.on_response(_finish)
     make = producer or (lambda: EventProducer(kafka, settings.accept_timeout_s))
 
@@ -93,21 +79,12 @@ def _configure(app: Sanic, settings: GatewaySettings) -> None:
     )
 
 
-async def _begin(request: Request) -> None:
-    request.ctx.began = time.perf_counter()
-
-
-async def _finish(request: Request, response: HTTPResponse) -> None:
-    """Add the headers that every answer has; count it and log it, without query, token or text."""
-    for header, value in _SECURITY.items():
-        response.headers.setdefault(header, value)
-    route = f"/{request.route.path}" if request.route else "none"
-    seconds = time.perf_counter() - getattr(request.ctx, "began", time.perf_counter())
-    metrics.HTTP_REQUESTS.labels(route, response.status).inc()
-    metrics.HTTP_SECONDS.labels(route).observe(seconds)
-    if route not in _QUIET:
-        fields = {"method": request.method, "route": route, "status": response.status, "ms": round(seconds * 1e3, 1)}
-        access.info("request", extra={"fields": fields})
+def _finish(request: Request, response: HTTPResponse) -> None:
+    """Note an answer; see that also one of Sanic's own has every header."""
+    if not isinstance(response, Answer):
+        for header, value in SECURITY.items():
+            response.headers.setdefault(header, value)
+    request.app.ctx.gateway.access.note(request, response)
 
 
 def main() -> None:

@@ -8,8 +8,10 @@ import base64
 import hashlib
 import hmac
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Optional
+from functools import cached_property
+from typing import Any, Callable, Mapping, Optional, Tuple
 
 import jwt
 import orjson
@@ -20,6 +22,7 @@ from kefu.settings import MARKER_LIFETIME_S, TOKEN_LIFETIME_S, Tenant
 
 ALGORITHM = "HS256"
 CLOCK_SKEW_S = 10
+MAX_VERIFIED = 20_000  # tokens, about 600 bytes each
 Clock = Callable[[], float]
 
 
@@ -31,23 +34,29 @@ class Caller:
     user: str
     expires_at: float
 
-    @property
+    @cached_property
     def identified(self) -> bool:
         """Whether the shop vouched for a known customer."""
         return not self.user.startswith(GUEST_PREFIX)
 
-    @property
+    @cached_property
     def conversation(self) -> str:
         """The key of the conversation, `tenant:user`."""
         return conversation_key(self.tenant, self.user)
 
 
 class Tokens:
-    """Mints and verifies session tokens."""
+    """Mints and verifies session tokens.
+
+    The signature of a token is checked once: the last MAX_VERIFIED tokens are kept by their digest, with the
+    tenant whose secret fitted. Expiry is looked at each time, and a tenant that has been replaced (a new secret)
+    or is gone makes its tokens unknown at once.
+    """
 
     def __init__(self, tenants: Mapping[str, Tenant], clock: Clock = time.time) -> None:
         self._tenants = tenants
         self._clock = clock
+        self._verified: OrderedDict[bytes, Tuple[Tenant, Caller]] = OrderedDict()
 
     def mint(self, tenant: str, user: str) -> str:
         """Return a token for `user` that lives TOKEN_LIFETIME_S."""
@@ -70,8 +79,34 @@ class Tokens:
         raise Problem("unauthorized", "Open a session to get a token.", {"WWW-Authenticate": "Bearer"})
 
     def _caller(self, token: str) -> Caller:
+        digest = hashlib.sha256(token.encode()).digest()
+        known = self._known(digest)
+        if known is not None:
+            return known
         # Unverified, and used for nothing but choosing the key that must then fit.
         tenant = self._tenants[_unverified(token)["tenant"]]
+        caller = self._checked(token, tenant)
+        self._verified[digest] = (tenant, caller)
+        if len(self._verified) > MAX_VERIFIED:
+            self._verified.popitem(last=False)
+        return caller
+
+    def _known(self, digest: bytes) -> Optional[Caller]:
+        """Return whom a token verified before names, None for an unknown one or where the tenant is another now."""
+        tenant, caller = self._verified.get(digest, (None, None))
+        if tenant is None or caller is None:
+            return None
+        if self._tenants.get(tenant.name) is not tenant:
+            del self._verified[digest]
+            return None
+        if self._clock() >= caller.expires_at + CLOCK_SKEW_S:
+            del self._verified[digest]
+            raise jwt.ExpiredSignatureError
+        self._verified.move_to_end(digest)
+        return caller
+
+    @staticmethod
+    def _checked(token: str, tenant: Tenant) -> Caller:
         claims = jwt.decode(
             token,
             tenant.token_secret,
@@ -82,7 +117,7 @@ class Tokens:
         user = claims["sub"]
         if claims["tenant"] != tenant.name or not IDENTIFIER.fullmatch(user):
             raise ValueError("claims do not fit")
-        return Caller(tenant.name, user, float(claims["exp"]))
+        return Caller(tenant.name, user, float(int(claims["exp"])))  # whole seconds, as PyJWT reads it
 
 
 def _unverified(token: str) -> Any:
@@ -126,4 +161,4 @@ class Receipts:
 
     def _signature(self, caller: Caller, message_id: str, accepted: str) -> str:
         signed = "\x1f".join(("receipt", caller.tenant, caller.user, message_id, accepted))
-        return hmac.new(self._secret, signed.encode(), hashlib.sha256).hexdigest()
+        return hmac.digest(self._secret, signed.encode(), "sha256").hex()

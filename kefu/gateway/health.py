@@ -4,13 +4,13 @@ import logging
 import threading
 from typing import Callable, Optional
 
-import orjson
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from sanic import Blueprint, HTTPResponse, Request
 
 from kefu import health
 from kefu.events import USER_QUERY
+from kefu.gateway.answer import Answer, json_answer
 from kefu.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
@@ -83,9 +83,9 @@ async def readyz(request: Request) -> HTTPResponse:
         "missing": missing,
         "degraded": [] if gateway.hub.connected else ["redis"],
     }
-    return HTTPResponse(orjson.dumps(body), 503 if missing else 200, None, "application/json")
+    return json_answer(body, 503 if missing else 200)
 
 
 def _answer(path: str, missing: "Callable[[], list[str]]") -> HTTPResponse:
     status, kind, body = health.answer(path, missing)
-    return HTTPResponse(body, status, None, kind)
+    return Answer(body, status, None, kind)

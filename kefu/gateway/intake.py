@@ -1,7 +1,7 @@
 """RECEIVE: from a request to a `UserSaid` that may leave the process: checked, bounded, masked."""
 
+import os
 import re
-import uuid
 from typing import Any, Dict, Optional
 
 import orjson
@@ -104,7 +104,7 @@ def _message_id(request: Request, body: Dict[str, Any]) -> str:
     if len(ids) > 1:
         raise Problem("ids-differ", "message_id and Idempotency-Key are the same thing: send one, or both alike.")
     if not ids:
-        return uuid.uuid4().hex
+        return os.urandom(16).hex()
     message_id = ids.pop()
     if not MESSAGE_ID.fullmatch(message_id):
         raise Problem("malformed", f"message_id must match {MESSAGE_ID.pattern}.")

@@ -1,16 +1,13 @@
 """`POST /v1/messages` and `GET /v1/messages/{id}`: accept into Kafka, then tell what became of it."""
 
-import asyncio
-from typing import Any, Dict, Optional
+from typing import Dict, Optional
 from urllib.parse import quote
 
-import orjson
 from sanic import Blueprint, HTTPResponse, Request
 
-from kefu import metrics
-from kefu.errors import QueueUnavailable
-from kefu.events import MESSAGE_ID, USER_QUERY, UserSaid, encode
+from kefu.events import MESSAGE_ID
 from kefu.gateway import intake
+from kefu.gateway.answer import json_answer
 from kefu.gateway.auth import Caller
 from kefu.gateway.problems import Problem
 from kefu.gateway.replies import Outcome, wait_for_outcome
@@ -26,11 +23,11 @@ async def accept(request: Request) -> HTTPResponse:
     gateway.user_rate.take(caller.conversation)
     said = intake.said(request, caller)
     wait_s = intake.wait_s(request, gateway.settings.wait_limit_s)
-    await _enqueue(gateway, said)
+    await gateway.inbox.accept(said)
     outcome = await _wait(gateway, caller, said.message_id, wait_s)
     headers = {"Preference-Applied": f"wait={wait_s:.0f}"} if wait_s else {}
     if outcome:
-        return _json(outcome.body(), 200, headers)
+        return json_answer(outcome.body(), 200, headers)
     return _queued(gateway, caller, said.message_id, 202, headers)
 
 
@@ -42,20 +39,11 @@ async def look_up(request: Request, message_id: str) -> HTTPResponse:
         raise Problem("malformed", f"message_id must match {MESSAGE_ID.pattern}.")
     outcome = await gateway.store.outcome(caller.conversation, message_id)
     if outcome:
-        return _json(outcome.body(), 200)
+        return json_answer(outcome.body(), 200)
     receipt = request.args.get("receipt", "")
     if not gateway.receipts.valid(caller, message_id, receipt):
         raise Problem("not-found", "No message of this id is known of you, or its receipt has expired.")
-    return _json({"message_id": message_id, "status": "queued"}, 200)
-
-
-async def _enqueue(gateway: Gateway, said: UserSaid) -> None:
-    try:
-        done = gateway.producer.send(USER_QUERY, said.conversation, encode(said))
-        await asyncio.wait_for(done, gateway.settings.accept_timeout_s)
-    except TimeoutError as error:
-        raise QueueUnavailable(f"{USER_QUERY}: not acknowledged in time") from error
-    metrics.ACCEPTED.labels(said.channel).inc()
+    return json_answer({"message_id": message_id, "status": "queued"}, 200)
 
 
 async def _wait(gateway: Gateway, caller: Caller, message_id: str, wait_s: float) -> Optional[Outcome]:
@@ -74,8 +62,4 @@ async def _wait(gateway: Gateway, caller: Caller, message_id: str, wait_s: float
 def _queued(gateway: Gateway, caller: Caller, message_id: str, status: int, headers: Dict[str, str]) -> HTTPResponse:
     link = f"/v1/messages/{quote(message_id, safe='')}?receipt={gateway.receipts.issue(caller, message_id)}"
     body = {"message_id": message_id, "status": "queued", "links": {"self": link}}
-    return _json(body, status, {**headers, "Location": link})
-
-
-def _json(body: Dict[str, Any], status: int, headers: Optional[Dict[str, str]] = None) -> HTTPResponse:
-    return HTTPResponse(orjson.dumps(body), status, headers, "application/json")
+    return json_answer(body, status, {**headers, "Location": link})

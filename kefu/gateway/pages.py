@@ -9,6 +9,7 @@ from typing import Dict
 import orjson
 from sanic import Blueprint, HTTPResponse, Request
 
+from kefu.gateway.answer import Answer
 from kefu.gateway.problems import Problem
 from kefu.gateway.sessions import DEMO_TENANT, DEMO_USERS
 from kefu.settings import MAX_TEXT_CHARS, GatewaySettings
@@ -83,5 +84,5 @@ def _serve(request: Request, name: str, cache: str) -> HTTPResponse:
         raise Problem("not-found")
     headers = {"Cache-Control": cache, "ETag": f'"{asset.version}"', "Content-Security-Policy": CSP}
     if headers["ETag"] in request.headers.get("if-none-match", ""):
-        return HTTPResponse(None, 304, headers)
-    return HTTPResponse(asset.body, 200, headers, asset.content_type)
+        return Answer(None, 304, headers)
+    return Answer(asset.body, 200, headers, asset.content_type)

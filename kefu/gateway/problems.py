@@ -12,6 +12,7 @@ from sanic.exceptions import SanicException
 from sanic.handlers import ErrorHandler
 
 from kefu.errors import KefuError, QueueUnavailable, StoreUnavailable
+from kefu.gateway.answer import Answer
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def render(problem: Problem) -> HTTPResponse:
     body: Dict[str, Any] = {"type": PREFIX + problem.kind, "title": title, "status": status}
     if problem.detail:
         body["detail"] = problem.detail
-    return HTTPResponse(orjson.dumps(body), status, problem.headers, "application/problem+json")
+    return Answer(orjson.dumps(body), status, problem.headers, "application/problem+json")
 
 
 def problem_of(error: BaseException) -> Problem:

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from typing import Protocol
 
 from sanic import Request
 
+from kefu.gateway.access import AccessLog
 from kefu.gateway.auth import Caller, Receipts, Tokens
 from kefu.gateway.health import KafkaProbe
 from kefu.gateway.hub import Hub
+from kefu.gateway.inbox import Inbox, Sender
 from kefu.gateway.limits import Rate, Slots
 from kefu.gateway.redis_client import connect
 from kefu.gateway.replies import ReplyStore
@@ -17,24 +18,14 @@ from kefu.settings import GatewaySettings, KafkaSettings, RedisSettings
 logger = logging.getLogger(__name__)
 
 
-class Sender(Protocol):
-    """What the gateway needs of `kefu.kafka.EventProducer`."""
-
-    def send(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
-        """Queue a record; the future ends when it is acknowledged."""
-        ...
-
-    def close(self, timeout_s: float = 10.0) -> int:
-        """Flush; blocks. Returns how many records were given up."""
-        ...
-
-
 class Gateway:
     """One process of the gateway. Built inside the event loop; holds no connection before `start`."""
 
     def __init__(self, settings: GatewaySettings, kafka: KafkaSettings, redis: RedisSettings, producer: Sender) -> None:
         self.settings = settings
         self.producer = producer
+        self.inbox = Inbox(producer, settings.accept_timeout_s)
+        self.access = AccessLog(settings.access_log)
         self.tokens = Tokens(settings.tenants)
         self.receipts = Receipts(settings.receipt_secret)
         self.user_rate = Rate("user_rate", settings.user_rate)
@@ -62,7 +53,8 @@ class Gateway:
         self.hub.release()
 
     async def stop(self) -> None:
-        """Flush the producer and drop every connection."""
+        """Flush the producer and the access log, drop every connection."""
+        self.access.flush()
         await self.hub.close()
         self.kafka.stop()
         left = await asyncio.to_thread(self.producer.close)

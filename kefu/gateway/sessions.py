@@ -3,10 +3,10 @@
 import uuid
 from typing import Optional
 
-import orjson
 from sanic import Blueprint, HTTPResponse, Request
 
 from kefu.events import GUEST_PREFIX, IDENTIFIER
+from kefu.gateway.answer import json_answer
 from kefu.gateway.auth import site_admits, vouched
 from kefu.gateway.intake import body_of, text_field
 from kefu.gateway.problems import Problem
@@ -65,4 +65,4 @@ def _opened(gateway: Gateway, tenant: str, user_id: Optional[str]) -> HTTPRespon
     user = user_id or GUEST_PREFIX + uuid.uuid4().hex
     token = gateway.tokens.mint(tenant, user)
     body = {"token": token, "tenant_id": tenant, "user_id": user, "expires_in": TOKEN_LIFETIME_S}
-    return HTTPResponse(orjson.dumps(body), 201, None, "application/json")
+    return json_answer(body, 201)

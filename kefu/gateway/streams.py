@@ -9,6 +9,7 @@ import orjson
 from sanic import Blueprint, HTTPResponse, Request
 
 from kefu.errors import StoreUnavailable
+from kefu.gateway.answer import Answer
 from kefu.gateway.auth import Caller
 from kefu.gateway.hub import MAX_HINTED, POLL_S, Watch
 from kefu.gateway.problems import Problem
@@ -28,7 +29,7 @@ async def replies(request: Request) -> HTTPResponse:
     gateway, caller = gateway_of(request), caller_of(request)
     page = await gateway.store.after(caller.conversation, _seq(request.args.get("after")))
     body = b'{"replies":[' + b",".join(reply for _, reply in page) + b"]}"
-    return HTTPResponse(body, 200, None, "application/json")
+    return Answer(body, 200, None, "application/json")
 
 
 @streams.get("/v1/stream")
@@ -39,7 +40,7 @@ async def stream(request: Request) -> None:
     if gateway.draining:
         raise Problem("unavailable", "Connect again.", {"Retry-After": "1"})
     with gateway.slots.hold(caller.conversation):
-        response = await request.respond(headers=_HEADERS, content_type="text/event-stream; charset=utf-8")
+        response = await request.respond(Answer(None, 200, _HEADERS, "text/event-stream; charset=utf-8"))
         await response.send(b"retry: %d\n\n" % RECONNECT_MS)
         async with gateway.hub.watch(caller.conversation) as watch:
             await _Stream(gateway, caller, watch, response.send, after).run()

@@ -58,7 +58,8 @@ def consumed(kafka, count):
 
 
 async def test_what_is_accepted_lies_in_the_inbox_in_order(valkey, kafka_of_test):
-    async with serve(valkey.settings, settings(), kafka_of_test, real_kafka=True) as served:
+    patient = settings(accept_timeout_s=30)  # the first record waits for the producer's own connection
+    async with serve(valkey.settings, patient, kafka_of_test, real_kafka=True) as served:
         await until(lambda: served.app.ctx.gateway.kafka.available, 15)
         assert (await served.client.get("/readyz")).json()["status"] == "ok"
         token = await served.token("alice")

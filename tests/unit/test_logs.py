@@ -2,9 +2,12 @@
 
 import json
 import logging
+import queue
 import sys
 
+from kefu import logs
 from kefu.logs import JsonFormatter
+from kefu.metrics import LOG_LINES_DROPPED
 
 
 def line_of(error_text):
@@ -28,3 +31,30 @@ def test_an_error_is_told_by_class_and_place_with_its_cause():
 
 def test_what_an_error_says_is_not_logged():
     assert "secret" not in line_of("secret words")
+
+
+def record_of(each):
+    record = logging.LogRecord("kefu.access", logging.INFO, __file__, 1, "request", None, None)
+    record.each = each
+    return record
+
+
+def test_many_lines_come_as_one_record_each_with_its_own_time():
+    each = [{"ts": 0.25, "route": "/a"}, {"ts": 61.5, "route": "/b"}]
+    first, second = map(json.loads, JsonFormatter("gateway").format(record_of(each)).split("\n"))
+    assert first.items() >= {"ts": "1970-01-01T00:00:00.250Z", "route": "/a", "message": "request"}.items()
+    assert second.items() >= {"ts": "1970-01-01T00:01:01.500Z", "route": "/b", "process": "gateway"}.items()
+
+
+def test_batches_beyond_what_may_wait_are_counted_and_dropped():
+    waiting = queue.Queue(logs.MAX_WAITING_LINES)
+    aside, before = logs._Aside(waiting), dropped()
+    for _ in range(logs.MAX_WAITING_BATCHES + 3):
+        aside.enqueue(record_of([{"ts": 0.0}] * 10))
+    assert waiting.qsize() == logs.MAX_WAITING_BATCHES and dropped() - before == 30
+    aside.enqueue(logging.LogRecord("kefu.x", logging.ERROR, __file__, 1, "an error still finds room", None, None))
+    assert waiting.qsize() == logs.MAX_WAITING_BATCHES + 1
+
+
+def dropped():
+    return LOG_LINES_DROPPED._value.get()

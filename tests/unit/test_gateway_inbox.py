@@ -1,0 +1,57 @@
+"""A message is accepted when Kafka has it, and refused when that takes too long."""
+
+import asyncio
+
+import pytest
+
+from kefu.errors import QueueUnavailable
+from kefu.events import UserSaid
+from kefu.gateway.inbox import Deadlines, Inbox
+
+
+class Sender:
+    """Acknowledges when it is told to."""
+
+    def __init__(self):
+        self.sent = []
+
+    def send(self, topic, key, value):
+        self.sent.append(asyncio.get_running_loop().create_future())
+        return self.sent[-1]
+
+
+async def test_futures_end_in_their_order_and_none_before_its_time():
+    loop, deadlines, ended = asyncio.get_running_loop(), Deadlines(0.1), []
+    futures = [loop.create_future() for _ in range(3)]
+    began = loop.time()
+    for number, future in enumerate(futures):
+        deadlines.watch(future)
+        future.add_done_callback(lambda _, number=number: ended.append((number, loop.time() - began)))
+        await asyncio.sleep(0.02)
+    futures[1].set_result(None)
+    await asyncio.wait(futures)
+    await asyncio.sleep(0)
+    assert [number for number, _ in ended] == [1, 0, 2] and ended[1][1] >= 0.1 and ended[2][1] >= 0.14
+    assert all(isinstance(future.exception(), QueueUnavailable) for future in (futures[0], futures[2]))
+    assert deadlines._timer is None and not deadlines._due
+
+
+async def test_what_is_done_is_not_kept():
+    loop, deadlines = asyncio.get_running_loop(), Deadlines(60)
+    for _ in range(1000):
+        future = loop.create_future()
+        deadlines.watch(future)
+        future.set_result(None)
+    assert len(deadlines._due) == 1
+
+
+async def test_a_message_is_accepted_by_its_acknowledgement_and_by_nothing_else():
+    sender = Sender()
+    inbox = Inbox(sender, 0.05)
+    with pytest.raises(QueueUnavailable):
+        await inbox.accept(UserSaid("demo", "alice", "m1", text="hello"))
+    accepting = asyncio.create_task(Inbox(sender, 60).accept(UserSaid("demo", "alice", "m2", text="hello")))
+    await asyncio.sleep(0.05)
+    assert not accepting.done()
+    sender.sent[-1].set_result(None)
+    await accepting
