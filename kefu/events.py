@@ -182,24 +182,23 @@ class AnswerGenerated:
 
 
 @dataclass(frozen=True)
-class DialogueEvent:
-    """One event of Rasa's tracker, in order: by `tracker_version`, then `index`."""
+class TurnEvents:
+    """The events that a turn put on Rasa's tracker, in order; turns are in the order of `tracker_version`."""
 
     tenant: str
     user: str
     cause: str
     tracker_version: int
-    index: int
-    event: Dict[str, Any]
+    events: List[Dict[str, Any]]
     id: str = ""
     ts: int = field(default_factory=now_ms)
     traceparent: str = ""
     v: int = VERSION
-    type: str = "DialogueEvent"
+    type: str = "TurnEvents"
 
     def __post_init__(self) -> None:
         if not self.id:
-            object.__setattr__(self, "id", derived_id("DialogueEvent", self.cause, self.index))
+            object.__setattr__(self, "id", derived_id("TurnEvents", self.cause))
 
 
 @dataclass(frozen=True)
@@ -251,9 +250,9 @@ class AuditEntry:
 
 
 Event = TypeVar(
-    "Event", UserSaid, ReminderDue, SessionIdled, AnswerGenerated, DialogueEvent, DeadLetterHandled, AuditEntry
+    "Event", UserSaid, ReminderDue, SessionIdled, AnswerGenerated, TurnEvents, DeadLetterHandled, AuditEntry
 )
-_KINDS = (UserSaid, ReminderDue, SessionIdled, AnswerGenerated, DialogueEvent, DeadLetterHandled, AuditEntry)
+_KINDS = (UserSaid, ReminderDue, SessionIdled, AnswerGenerated, TurnEvents, DeadLetterHandled, AuditEntry)
 TYPES: Dict[str, type] = {kind.__name__: kind for kind in _KINDS}
 # What the inbox handles.
 TimerDue = Union[ReminderDue, SessionIdled]

@@ -7,6 +7,7 @@ marker, replies and the hint that wakes the gateway. See ops/decisions/0003 for 
 import asyncio
 import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Awaitable, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import orjson
@@ -127,14 +128,24 @@ class TurnWrite:
     keep: int = 0
     arms: Sequence[Arm] = ()
 
+    @cached_property
+    def encoded_events(self) -> bytes:
+        """The events as JSON: they are stored, and published, as they are here."""
+        return encode_events(self.events)
+
     def arguments(self) -> List[Any]:
         """Return the script's ARGV."""
-        record = orjson.dumps({"v": self.version + 1, "events": self.events}, option=_JSON) if self.events else b""
+        record = b'{"v":%d,"events":%b}' % (self.version + 1, self.encoded_events) if self.events else b""
         snapshot = b"" if self.snapshot is None else orjson.dumps(self.snapshot, option=_JSON)
         fixed = [self.version, record, self.marker, self.message_id, self.seq, snapshot, self.keep]
         limits = [CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, REPLIES_KEPT]
         replies = [part for reply in self.replies for part in (reply["seq"], orjson.dumps(reply, option=_JSON))]
         return fixed + limits + replies
+
+
+def encode_events(events: List[Dict[str, Any]]) -> bytes:
+    """Return events, as Rasa's dicts, in JSON."""
+    return orjson.dumps(events, option=_JSON)
 
 
 class Conversations:
@@ -181,7 +192,7 @@ class Conversations:
         return Stored(int(version), int(seq or 0), orjson.loads(snapshot or b"[]"), events)
 
     async def turn_events(self, conversation: str, version: int) -> List[Dict[str, Any]]:
-        """Return the events that the write of `version` stored; empty when they have been trimmed."""
+        """Return the events that the write of `version` stored; none when they have been trimmed."""
         keys = self.keys(conversation)
         (turns,) = await self._ask(keys.turns, ("LRANGE", keys.turns, -128, -1))
         for raw in reversed(turns):

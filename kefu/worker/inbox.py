@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
+from typing import Any, Awaitable, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 from kefu import metrics
 from kefu.errors import (
@@ -26,25 +26,24 @@ from kefu.events import (
     DEAD_LETTERS,
     DIALOGUE_EVENTS,
     AnswerGenerated,
-    DialogueEvent,
     InboxEvent,
     UserSaid,
     decode,
     decode_inbox,
-    encode,
 )
 from kefu.headers import ATTEMPTS, ERROR_CLASS, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC
 from kefu.kafka import EventProducer
 from kefu.privacy import mask, mask_all
-from kefu.worker.conversations import Conversations
+from kefu.worker.conversations import Conversations, encode_events
 from kefu.worker.live import LiveConversation, LiveConversations
-from kefu.worker.turn import Outcome, TurnRunner
+from kefu.worker.turn import Outcome, TurnRunner, turn_events
 
 logger = logging.getLogger(__name__)
 
 INTERNAL_ERROR = "internal_error"
 FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 5.0
+_TOTAL_S, _STORE_S, _PUBLISH_S = (metrics.TURN_SECONDS.labels(stage) for stage in ("total", "store", "publish"))
 LIVE_IDLE_S = 30 * 60  # a live tracker older than this is read again: the store's own expiry may have come
 
 
@@ -75,6 +74,14 @@ class Inbound:
     parsed: "Optional[asyncio.Future[Dict[str, Any]]]"
     attempts: int = 0
     taken: float = field(default_factory=time.monotonic)
+
+
+class Done(NamedTuple):
+    """What a message came to, stored: the encoded AnswerGenerated, its version, the encoded events (empty for none)."""
+
+    answer: bytes
+    version: int
+    events: bytes
 
 
 class NotMine(Exception):
@@ -115,15 +122,15 @@ class Inbox:
             NotMine: the partition was taken away; nothing more is to be done here.
         """
         try:
-            answer, events = await self._outcome(message)
+            done = await self._outcome(message)
         except Exception as error:  # whatever it is, the message must not block its lane for ever
             if isinstance(error, NotMine):
                 raise
-            answer, events = await self._dead_letter(message, error)
-        if not answer:  # a timer of a conversation that is gone
+            done = await self._dead_letter(message, error)
+        if done is None:  # a timer of a conversation that is gone
             return
-        await self._publish(message, answer, events)
-        metrics.TURN_SECONDS.labels("total").observe(time.monotonic() - message.taken)
+        await self._publish(message, done)
+        _TOTAL_S.observe(time.monotonic() - message.taken)
 
     async def reject(self, record: Record, mine: Callable[[], bool], error: PoisonMessage) -> None:
         """Dead-letter a record that can't be read, so that nobody can be told."""
@@ -132,8 +139,8 @@ class Inbox:
         await self._insist(mine, "kafka", self._send_dead_letter, record, error.error_class, 1)
         metrics.TURNS.labels("refused").inc()
 
-    async def _outcome(self, message: Inbound) -> Tuple[bytes, List[Dict[str, Any]]]:
-        """Return the encoded answer and the turn's events, both stored."""
+    async def _outcome(self, message: Inbound) -> "Optional[Done]":
+        """Return what was stored, by this turn or by one before it."""
         while True:
             if not message.mine():
                 raise NotMine
@@ -155,7 +162,7 @@ class Inbox:
             metrics.RETRIES.labels("turn").inc()
             await asyncio.sleep(_backoff_s(message.attempts))
 
-    async def _attempt(self, message: Inbound) -> Tuple[bytes, List[Dict[str, Any]]]:
+    async def _attempt(self, message: Inbound) -> "Optional[Done]":
         said = message.said
         store = self._conversations
         marker = await self._insist(message.mine, "redis", store.marker, said.conversation, said.message_id)
@@ -165,7 +172,7 @@ class Inbox:
         live = await self._take(message, runner)
         if not live.version and type(said) is not UserSaid:
             metrics.TIMERS_DROPPED.labels(said.type, "gone").inc()
-            return b"", []
+            return None
         # From here, not from before a Redis that was away: its messages wait, they are not put off.
         begun = time.monotonic()
         async with self._running:
@@ -182,7 +189,7 @@ class Inbox:
         live.model_id, live.partition = runner.model_id, message.record.partition
         return live
 
-    async def _store(self, message: Inbound, outcome: Outcome) -> Tuple[bytes, List[Dict[str, Any]]]:
+    async def _store(self, message: Inbound, outcome: Outcome) -> "Done":
         """Write the turn; what a failed-over Redis lost is written first."""
         started = time.monotonic()
         live, write = outcome.live, outcome.write
@@ -203,9 +210,9 @@ class Inbox:
         live.written(write)
         if message.mine():  # else another worker goes on, and this tracker would be stale when it comes back
             self._live.put_back(live)
-        metrics.TURN_SECONDS.labels("store").observe(time.monotonic() - started)
+        _STORE_S.observe(time.monotonic() - started)
         metrics.TURNS.labels(outcome.answer.status).inc()
-        return write.marker, write.events
+        return Done(write.marker, outcome.answer.tracker_version, write.encoded_events if write.events else b"")
 
     async def _write_again(self, message: Inbound, live: LiveConversation, conflict: VersionConflict) -> None:
         """Bring a store that lost writes back to where this worker's memory is."""
@@ -220,7 +227,7 @@ class Inbox:
             except AlreadyProcessed:
                 raise conflict from None  # marker without version: not a state that a lost write leaves
 
-    async def _again(self, message: Inbound, marker: bytes) -> Tuple[bytes, List[Dict[str, Any]]]:
+    async def _again(self, message: Inbound, marker: bytes) -> "Done":
         """Return what an earlier processing stored, to be published again."""
         metrics.TURNS.labels("repeated").inc()
         answer = decode(marker, AnswerGenerated)
@@ -235,9 +242,9 @@ class Inbox:
             said.conversation,
             answer.tracker_version,
         )
-        return marker, events
+        return Done(marker, answer.tracker_version, encode_events(events) if events else b"")
 
-    async def _dead_letter(self, message: Inbound, error: Exception) -> Tuple[bytes, List[Dict[str, Any]]]:
+    async def _dead_letter(self, message: Inbound, error: Exception) -> "Done":
         """Mark the message as failed, then put it aside as it came."""
         said = message.said
         error_class = getattr(error, "error_class", error.__class__.__name__)
@@ -255,7 +262,7 @@ class Inbox:
         self._live.check_out(said.conversation)
         await self._put_aside(message, error_class)
         metrics.TURNS.labels("dead_letter").inc()
-        return write.marker, []
+        return Done(write.marker, write.version + 1, b"")
 
     async def _put_aside(self, message: Inbound, error_class: str) -> None:
         attempts = max(1, message.attempts)
@@ -275,27 +282,24 @@ class Inbox:
         ]
         await self._producer.send(DEAD_LETTERS, record.key, record.value, headers)
 
-    async def _publish(self, message: Inbound, answer: bytes, events: List[Dict[str, Any]]) -> None:
+    async def _publish(self, message: Inbound, done: "Done") -> None:
         """Publish a stored turn until Kafka has all of it, under ids that stay the same."""
         said = message.said
-        version = decode(answer, AnswerGenerated).tracker_version
-        records = [
-            (DIALOGUE_EVENTS, encode(DialogueEvent(said.tenant, said.user, said.id, version, n, event)))
-            for n, event in enumerate(events)
-        ]
-        records.append((ANSWERS, answer))
+        records = [(ANSWERS, done.answer)]
+        if done.events:
+            records.insert(0, (DIALOGUE_EVENTS, turn_events(said, done.version, done.events)))
 
         async def send_all() -> None:
             sent = [self._producer.send(topic, said.conversation, value) for topic, value in records]
-            for done in await asyncio.gather(*sent, return_exceptions=True):
-                if isinstance(done, RecordRefused):
+            for acknowledged in sent:
+                try:
+                    await acknowledged
+                except RecordRefused:
                     logger.error("record refused by Kafka", extra={"fields": {"message_id": said.message_id}})
-                elif isinstance(done, BaseException):
-                    raise done
 
         started = time.monotonic()
         await self._insist(message.mine, "kafka", send_all)
-        metrics.TURN_SECONDS.labels("publish").observe(time.monotonic() - started)
+        _PUBLISH_S.observe(time.monotonic() - started)
 
     async def _insist(
         self, mine: Callable[[], bool], server: str, call: Callable[..., Awaitable[Any]], *arguments: Any

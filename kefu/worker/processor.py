@@ -89,11 +89,14 @@ class TurnProcessor(MessageProcessor):
         self._update_full_retrieval_intent(parse_data)
         return parse_data
 
-    async def start_session_if_due(self, tracker: DialogueStateTracker, channel: OutputChannel) -> None:
-        """Start a session in a new conversation, or after the idle time of the domain."""
-        if not tracker.has_begun or self._has_session_expired(tracker):
-            start = PolicyPrediction.for_action_name(self.domain, ACTION_SESSION_START_NAME)
-            await self._run_action(self._actions[ACTION_SESSION_START_NAME], tracker, channel, self.nlg, start)
+    def session_due(self, tracker: LiveTracker) -> bool:
+        """Return whether the conversation is new, or was idle for as long as the domain says."""
+        return not tracker.has_begun or self._has_session_expired(tracker)
+
+    async def start_session(self, tracker: LiveTracker, channel: OutputChannel) -> None:
+        """Run Rasa's session start."""
+        start = PolicyPrediction.for_action_name(self.domain, ACTION_SESSION_START_NAME)
+        await self._run_action(self._actions[ACTION_SESSION_START_NAME], tracker, channel, self.nlg, start)
 
     async def decide(self, tracker: DialogueStateTracker, channel: OutputChannel) -> None:
         """Fill slots from the tracker's latest message, then act until the assistant listens.

@@ -11,11 +11,11 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any, Dict, List, Optional
 
-from kefu.events import DialogueEvent, UserSaid, encode
+from kefu.events import UserSaid
 from kefu.worker.action_endpoint import REHEARSED
 from kefu.worker.conversations import Stored
 from kefu.worker.live import LiveConversation
-from kefu.worker.turn import TurnRunner
+from kefu.worker.turn import TurnRunner, turn_events
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,5 @@ async def _turn(runner: TurnRunner, live: LiveConversation, said: UserSaid, unde
     parsed.set_result(understood)
     outcome = await runner.run(live, said, parsed, time.monotonic())
     outcome.write.arguments()
-    for n, event in enumerate(outcome.write.events):
-        encode(DialogueEvent(said.tenant, said.user, said.id, outcome.answer.tracker_version, n, event))
+    turn_events(said, outcome.answer.tracker_version, outcome.write.encoded_events)
     live.written(outcome.write)

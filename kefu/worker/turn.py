@@ -5,19 +5,20 @@ fails, the turn ends with a reply that is true: that of the action that failed, 
 """
 
 import asyncio
-import copy
 import logging
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Optional
 
+from async_timeout import Timeout, timeout  # aiohttp's; wait_for would make a task of each step
+from orjson import Fragment
 from rasa.core.channels.channel import CollectingOutputChannel
 from rasa.core.nlg import NaturalLanguageGenerator
 from rasa.shared.core.events import ActionExecuted, BotUttered, Event, UserUttered
 
 from kefu import metrics
 from kefu.errors import ActionFailed
-from kefu.events import AnswerGenerated, UserSaid, encode, now_ms
+from kefu.events import AnswerGenerated, InboxEvent, TurnEvents, UserSaid, encode, now_ms
 from kefu.worker.action_endpoint import CALLS, ActionCalls
 from kefu.worker.conversations import TurnWrite
 from kefu.worker.live import TURNS_KEPT, LiveConversation, as_stored, build_tracker
@@ -188,7 +189,8 @@ class Turn:
             understood = await self._understand(parsed)
             await self._hear()
             if understood:
-                await self._within_deadline(self._decide())
+                async with self._deadline_left():
+                    await self._decide()
                 await self._never_silent()
             else:
                 await self._instead(HOLDING_REPLY)
@@ -201,17 +203,21 @@ class Turn:
             logger.warning("action failed", extra={"fields": fields})
             await self._instead(ACTION_FAILED_REPLY)
 
-    async def _within_deadline(self, step: Any) -> Any:
-        return await asyncio.wait_for(step, max(0.01, self._deadline - time.monotonic()))
+    def _deadline_left(self, at_least_s: float = 0.01) -> Timeout:
+        return timeout(max(at_least_s, self._deadline - time.monotonic()))
 
     async def _understand(self, parsed: "asyncio.Future[Dict[str, Any]]") -> bool:
         """Wait for NLU; False when it failed or is late, then the customer gets the holding reply."""
         started = time.monotonic()
         try:
-            # The batch's future is shared: a deadline of this turn must not cancel it.
-            found = await self._within_deadline(asyncio.shield(parsed))
-            self.parse_data = copy.deepcopy(found)
-            self.parse_data["text"] = self.said.text or self.said.payload
+            if not parsed.done():
+                async with self._deadline_left():
+                    # The poll's future is shared: a deadline of this turn must not cancel it.
+                    await asyncio.shield(parsed)
+            found = parsed.result()
+            # Another customer may have said the same: what Rasa changes is this turn's own.
+            own = {"text": self.said.text or self.said.payload, "entities": [dict(each) for each in found["entities"]]}
+            self.parse_data = {**found, **own, "intent": dict(found["intent"])}
             return True
         except asyncio.TimeoutError:
             logger.warning("NLU is late", extra={"fields": {"message_id": self.said.message_id}})
@@ -227,8 +233,9 @@ class Turn:
         processor, tracker = self.runner.processor, self.live.tracker
         tracker.model_id = processor.model_metadata.model_id
         tracker.assistant_id = processor.model_metadata.assistant_id
-        left_s = max(HEARING_S, self._deadline - time.monotonic())
-        await asyncio.wait_for(processor.start_session_if_due(tracker, self.channel), left_s)
+        if processor.session_due(tracker):
+            async with self._deadline_left(HEARING_S):
+                await processor.start_session(tracker, self.channel)
         parse_data = self.parse_data
         heard = UserUttered(
             self.said.text or self.said.payload,
@@ -281,6 +288,11 @@ class Turn:
             return
         logger.warning("turn without an end or a reply", extra={"fields": {"message_id": self.said.message_id}})
         await self._say(ACTION_FAILED_REPLY)
+
+
+def turn_events(said: InboxEvent, version: int, encoded: bytes) -> bytes:
+    """Return the record of a turn's events, which are JSON already."""
+    return encode(TurnEvents(said.tenant, said.user, said.id, version, Fragment(encoded), traceparent=said.traceparent))
 
 
 def _reply(event: BotUttered, seq: int, said: UserSaid, ts: int) -> Dict[str, Any]:

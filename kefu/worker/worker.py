@@ -50,6 +50,7 @@ class Worker:
         self._swapping = asyncio.Lock()
         self._draining = False
         self._swap_waits = False
+        self._parsing: Set[asyncio.Task[None]] = set()
         self._batches: List[float] = []  # when each poll that NLU works on began, oldest first
 
     async def start(self, rasa_agent: Agent) -> TurnAgent:
@@ -194,21 +195,27 @@ class Worker:
             texts.append(neutral(said.text) if said.text is not None else said.payload)
         if not readable:
             return
-        parsing = asyncio.ensure_future(self._parse(texts))
-        for n, (taken, said) in enumerate(readable):
-            parsed = asyncio.ensure_future(_item(parsing, n))
-            parsed.add_done_callback(_seen)
-            message = Inbound(taken.record, said, taken.mine, parsed)
-            self._lanes.put(said.conversation, (taken, message))
+        understood: List[asyncio.Future[Any]] = [asyncio.get_running_loop().create_future() for _ in texts]
+        for (taken, said), parsed in zip(readable, understood, strict=True):
+            self._lanes.put(said.conversation, (taken, Inbound(taken.record, said, taken.mine, parsed)))
+        parsing = asyncio.ensure_future(self._parse(texts, understood))
+        self._parsing.add(parsing)
+        parsing.add_done_callback(self._parsing.discard)
 
-    async def _parse(self, texts: List[str]) -> List[Any]:
-        """Return parse data of each text; one that breaks NLU gets its exception, the others their data."""
+    async def _parse(self, texts: List[str], understood: "List[asyncio.Future[Any]]") -> None:
+        """Run NLU over a poll; one text that breaks it gets its exception, the others their data."""
         began = time.monotonic()
         self._batches.append(began)
         try:
-            return await self._parse_batch(texts)
+            found = await self._parse_batch(texts)
         finally:
             self._batches.remove(began)
+        for data, future in zip(found, understood, strict=True):
+            if isinstance(data, Exception):
+                future.set_exception(data)
+                future.exception()  # seen: asyncio would else log it, with its text, where no turn asks for it
+            else:
+                future.set_result(data)
 
     async def _parse_batch(self, texts: List[str]) -> List[Any]:
         loop = asyncio.get_running_loop()
@@ -265,20 +272,6 @@ def _understood(processor: TurnProcessor, texts: List[str]) -> List[Dict[str, An
     finally:
         metrics.NLU_CPU_SECONDS.inc(time.thread_time() - began)
         metrics.NLU_TEXTS.inc(len(texts))
-
-
-def _seen(parsed: "asyncio.Future[Any]") -> None:
-    """Take note of a failure that no turn asks for, which asyncio would else log with its text."""
-    if not parsed.cancelled():
-        parsed.exception()
-
-
-async def _item(parsing: "asyncio.Future[List[Any]]", n: int) -> Dict[str, Any]:
-    """Return the n-th of a batch's parse data, or raise its exception."""
-    found = (await asyncio.shield(parsing))[n]
-    if isinstance(found, Exception):
-        raise found
-    return found
 
 
 def _loaded(agent: Agent) -> LoadedModel:
