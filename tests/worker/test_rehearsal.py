@@ -44,7 +44,8 @@ def runner(model, endpoint, monkeypatch):
     return CountingRunner(TurnAgent.around(model, template, endpoint).runner(10.0))
 
 
-async def test_every_intent_is_rehearsed_in_both_languages_up_to_the_call_of_its_action(runner, endpoint):
+async def test_every_intent_is_rehearsed_in_both_languages_up_to_the_call_of_its_action(runner, endpoint, monkeypatch):
+    monkeypatch.setattr("kefu.worker.rehearsal.BUDGET_S", 120)
     assert await rehearse(runner) == len(runner.outcomes) == len(runner.processor.domain.intents) * len(TEXTS)
     assert {outcome.answer.status for outcome in runner.outcomes} == {"answered"}
     assert any("action_track_order" in outcome.answer.actions for outcome in runner.outcomes)
@@ -56,7 +57,8 @@ async def test_a_rehearsal_leaves_nothing_for_the_turns_that_follow(runner):
     assert (REHEARSED.get(), CALLS.get(), MESSAGE_TIME.get()) == (False, None, None)
 
 
-async def test_an_intent_that_breaks_its_turn_is_told_and_the_others_are_rehearsed(runner, caplog):
+async def test_an_intent_that_breaks_its_turn_is_told_and_the_others_are_rehearsed(runner, caplog, monkeypatch):
+    monkeypatch.setattr("kefu.worker.rehearsal.BUDGET_S", 120)
     runner._broken = "goodbye"
     with caplog.at_level(logging.ERROR, "kefu.worker.rehearsal"):
         assert await rehearse(runner) == 2 * len(runner.processor.domain.intents) - 1
