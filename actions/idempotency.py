@@ -49,15 +49,16 @@ class Answers:
         self._limit = limit
         self._lifetime_s = lifetime_s
         self._clock = clock
-        self._kept: OrderedDict[str, tuple[float, asyncio.Task[bytes]]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[float, asyncio.Future[bytes]]] = OrderedDict()
 
     async def once(self, key: str, run: Callable[[], Awaitable[bytes]]) -> bytes:
         """Return what `run` gives, or gave, for this key; a failure is told to all who wait and forgotten."""
         self._forget_old()
         kept = self._kept.get(key)
         if kept is None:
-            kept = self._kept[key] = (self._clock(), asyncio.ensure_future(run()))
-            kept[1].add_done_callback(lambda task: self._forget_failed(key, task))
+            task = asyncio.ensure_future(run())
+            task.add_done_callback(lambda task: self._settle(key, task))
+            kept = self._kept[key] = (self._clock(), task)
         # Shielded: a caller who hangs up must not end the work of one who waits.
         return await asyncio.shield(kept[1])
 
@@ -67,8 +68,14 @@ class Answers:
             self._kept.popitem(last=False)
         ACTION_ANSWERS.set(len(self._kept))
 
-    def _forget_failed(self, key: str, task: "asyncio.Task[bytes]") -> None:
+    def _settle(self, key: str, task: "asyncio.Future[bytes]") -> None:
+        """Forget what failed, and of what did not keep the answer alone: a task keeps the request in its context."""
+        kept = self._kept.get(key)
+        if kept is None or kept[1] is not task:
+            return
         if task.cancelled() or task.exception() is not None:
-            kept = self._kept.get(key)
-            if kept and kept[1] is task:
-                del self._kept[key]
+            del self._kept[key]
+            return
+        answer: asyncio.Future[bytes] = task.get_loop().create_future()
+        answer.set_result(task.result())
+        self._kept[key] = (kept[0], answer)

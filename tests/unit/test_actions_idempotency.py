@@ -1,6 +1,9 @@
 """One answer for one key, whoever asks, for as long as it is kept."""
 
 import asyncio
+import gc
+import weakref
+from contextvars import ContextVar
 
 import pytest
 
@@ -72,6 +75,31 @@ def test_the_oldest_answers_go_at_the_limit_and_after_their_time():
         assert await answers.once("a", work) == b"answer 4"
         now[0] = 11.0
         assert await answers.once("a", work) == b"answer 5"
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_is_kept_does_not_keep_the_request_that_asked_for_it():
+    class Request:
+        """What a server puts into the context of whoever handles it."""
+
+    current_request: ContextVar[Request] = ContextVar("current_request")
+
+    async def scenario() -> None:
+        work, answers = Work(), Answers()
+        work.gate.set()
+
+        async def handle() -> "weakref.ref[Request]":
+            request = Request()
+            current_request.set(request)
+            await answers.once("k", work)
+            return weakref.ref(request)
+
+        handled = await asyncio.create_task(handle())
+        await asyncio.sleep(0)  # the loop itself lets go of the handler's context
+        gc.collect()
+        assert handled() is None
+        assert await answers.once("k", work) == b"answer 1"
 
     asyncio.run(scenario())
 
