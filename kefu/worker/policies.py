@@ -5,6 +5,7 @@ They stand in for the trained ones when a model is loaded, and decide the same a
 remember for every conversation that comes to the same.
 """
 
+import copy
 import json
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -47,7 +48,35 @@ class QuickRulePolicy(RulePolicy):
         quick._window = max(quick._rules.longest, quick._unhappy.longest, 1)
         quick._longest_hidden = max((_length(key) for key in hidden), default=0)
         quick._found = {}
+        quick._predicted = {}
         return quick
+
+    def predict_action_probabilities(
+        self,
+        tracker: DialogueStateTracker,
+        domain: Domain,
+        rule_only_data: Optional[Dict[str, Any]] = None,
+        **kwargs: Any,
+    ) -> PolicyPrediction:
+        """Return the prediction for the tracker's last states."""
+        history = tracker.history if isinstance(tracker, LiveTracker) else None
+        # A short conversation may come to a state of which no rule knows: see `_find_action_from_rules`.
+        if history is None or history.count <= self._longest_hidden or self.config["use_nlu_confidence_as_score"]:
+            return super().predict_action_probabilities(tracker, domain, rule_only_data, **kwargs)
+        key = (
+            *history.states(self._window),
+            tracker.latest_action_name,
+            tracker.active_loop_name,
+            tracker.is_active_loop_rejected,
+            tracker.latest_message.intent.get("name"),
+            _text_of(tracker) if self._names_text else tracker.latest_message.use_text_for_featurization,
+        )
+        made = self._predicted.get(key)
+        if made is None:
+            made = super().predict_action_probabilities(tracker, domain, rule_only_data, **kwargs)
+            _remember(self._predicted, key, _fresh(made))
+            return made
+        return _fresh(made)
 
     def _find_action_from_rules(
         self, tracker: DialogueStateTracker, domain: Domain, use_text_for_last_user_input: bool
@@ -196,6 +225,15 @@ def _as(kind: type, policy: Any) -> Any:
     quick = object.__new__(kind)
     quick.__dict__.update(policy.__dict__)
     return quick
+
+
+def _fresh(made: PolicyPrediction) -> PolicyPrediction:
+    """Return an equal prediction whose parts the ensemble may change."""
+    fresh = object.__new__(PolicyPrediction)
+    fresh.__dict__.update(made.__dict__)
+    fresh.probabilities = made.probabilities.copy()
+    fresh.events = [copy.copy(event) for event in made.events]
+    return fresh
 
 
 def _remember(memory: Dict[Any, Any], key: Any, found: Any) -> None:

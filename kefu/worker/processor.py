@@ -7,7 +7,7 @@ of failed actions, and session expiry, which goes by the message's own time. See
 import contextvars
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from rasa.core.actions.action import Action, ActionExecutionRejection
+from rasa.core.actions.action import Action, ActionBotResponse, ActionExecutionRejection, ActionListen
 from rasa.core.channels.channel import OutputChannel, UserMessage
 from rasa.core.nlg import NaturalLanguageGenerator
 from rasa.core.policies.policy import PolicyPrediction
@@ -32,6 +32,10 @@ from kefu.worker.tracker import LiveTracker
 
 # The time of the message under way, in seconds since the epoch; None for Rasa's own HTTP calls.
 MESSAGE_TIME: "contextvars.ContextVar[Optional[float]]" = contextvars.ContextVar("kefu_message_time", default=None)
+
+
+# Actions that only look at a tracker, and never refuse: they need no copy of it.
+_READERS = (ActionListen, ActionBotResponse)
 
 
 class LoadedModel(NamedTuple):
@@ -159,8 +163,10 @@ class TurnProcessor(MessageProcessor):
         """
         # Until it has succeeded, nothing of this action counts: see `turn.ReplyChannel.checkpoint`.
         output_channel.checkpoint = len(tracker.events)  # type: ignore[attr-defined]
-        tried = tracker.copy()  # a rejected action's prediction leaves no events
-        tried.update_with_events(prediction.events, self.domain)
+        tried = tracker
+        if type(action) not in _READERS:
+            tried = tracker.copy()  # a rejected action's prediction leaves no events
+            tried.update_with_events(prediction.events, self.domain)
         try:
             events = await action.run(output_channel, nlg, tried, self.domain) or []
         except ActionExecutionRejection:

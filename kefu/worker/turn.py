@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Dict, List, Optional
 
 from async_timeout import Timeout, timeout  # aiohttp's; wait_for would make a task of each step
@@ -179,7 +180,8 @@ class Turn:
 
     def new_events(self) -> List[Event]:
         """Return what this turn added to the tracker."""
-        return list(self.live.tracker.events)[self._before :]
+        events = self.live.tracker.events
+        return list(islice(reversed(events), len(events) - self._before))[::-1]
 
     async def run(self, parsed: "asyncio.Future[Dict[str, Any]]") -> None:
         """Run to the end; one of Rasa's replies, the failure's, or the holding one."""
