@@ -110,6 +110,14 @@ class Server:
         self.port = port
         self._process: Optional[subprocess.Popen[bytes]] = None
 
+    @property
+    def servers(self) -> "List[Server]":
+        """Itself alone: what consists of several servers (`ops.local.clusters`) has the same form."""
+        return [self]
+
+    def form(self) -> None:
+        """Do nothing: a server that is alone needs no others."""
+
     def command(self) -> List[str]:
         """Write what the server needs to its directory and return the command that runs it."""
         raise NotImplementedError

@@ -35,6 +35,12 @@ PORTS = {
     "KEFU_KAFKA_CONTROLLER_PORT": 9093,
     "KEFU_REDIS_PORT": 6379,
 }
+_PROBED = {
+    "worker": "KEFU_WORKER_HEALTH_PORT",
+    "actions": "KEFU_ACTION_HEALTH_PORT",
+    "gateway": "KEFU_GATEWAY_PORT",
+    "shop": "KEFU_SHOP_PORT",
+}
 
 
 def local_ports(environment: Mapping[str, str]) -> Dict[str, int]:
@@ -56,6 +62,9 @@ class Stack:
         environment: of the caller; KAFKA_BROKERS or REDIS_URL in it are used instead of own servers.
         tell: gets one line of news at a time.
         overrides: settings of the processes, for tests.
+        kafka: the brokers; one if left out.
+        redis: the servers of Redis; one if left out.
+        own_settings: of the processes of a kind (`worker`, `gateway`), beside those of all.
     """
 
     def __init__(
@@ -65,16 +74,21 @@ class Stack:
         environment: Optional[Mapping[str, str]] = None,
         tell: Callable[[str], None] = print,
         overrides: Optional[Mapping[str, str]] = None,
+        kafka: Optional[Any] = None,
+        redis: Optional[Any] = None,
+        own_settings: Optional[Mapping[str, Mapping[str, str]]] = None,
     ) -> None:
         self.directory = Path(directory).resolve()
         self.ports = ports
         self._given = dict(environment or {})
         self._tell = tell
         self._supervisor = Supervisor(self.directory / "logs", tell)
-        self.kafka = KafkaServer(
+        self.kafka = kafka or KafkaServer(
             self.directory / "kafka", ports["KEFU_KAFKA_PORT"], ports["KEFU_KAFKA_CONTROLLER_PORT"]
         )
-        self.redis = RedisServer(self.directory / "redis", ports["KEFU_REDIS_PORT"])
+        self.redis = redis or RedisServer(self.directory / "redis", ports["KEFU_REDIS_PORT"])
+        self._own_settings = own_settings or {}
+        self._added: Dict[str, int] = {}  # port by the name of what was added to the first of its kind
         self.settings = {**self._defaults(), **(overrides or {})}
 
     @property
@@ -88,14 +102,18 @@ class Stack:
         return json.loads(self.settings["KEFU_TENANTS"])["demo"]["token_secret"]
 
     def url(self, name: str) -> str:
-        """Return the address of `gateway`, `shop`, `actions` or `worker`."""
+        """Return the address of `gateway`, `shop`, `actions`, `worker` or of what was added."""
+        if name in self._added:
+            return f"http://{HOST}:{self._added[name]}"
         port = {"actions": "ACTION"}.get(name, name.upper())
         return f"http://{HOST}:{self.ports[f'KEFU_{port}_PORT']}"
 
     def start(self) -> None:
         """Start everything and wait until it is ready; each step says how long it took."""
-        servers = [self._server(server) for server, given in self._servers() if not given]
-        self._step("servers", servers)
+        own = [group for group, given in self._servers() if not given]
+        self._step("servers", [self._server(server) for group in own for server in group.servers])
+        for group in own:
+            group.form()
         self._create_topics()
         self._step("processes", self._processes())
 
@@ -121,10 +139,27 @@ class Stack:
 
     def add_worker(self) -> str:
         """Start one more worker, on ports of its own; returns its name."""
-        name = f"worker-{secrets.token_hex(2)}"
+        name = self._next_name("worker")
         ports = {"KEFU_WORKER_PORT": free_port(), "KEFU_WORKER_HEALTH_PORT": free_port()}
+        self._added[name] = ports["KEFU_WORKER_PORT"]
         self._supervisor.start(self._process(name, "worker", "kefu", "worker", ports, grace_s=30))
         return name
+
+    def add_gateway(self) -> str:
+        """Start one more gateway, on a port of its own; returns its name."""
+        name = self._next_name("gateway")
+        self._added[name] = free_port()
+        ports = {"KEFU_GATEWAY_PORT": self._added[name]}
+        self._supervisor.start(self._process(name, "services", "kefu", "gateway", ports, grace_s=15))
+        return name
+
+    def _next_name(self, kind: str) -> str:
+        """Return `worker-2` for the second worker, and so on; a name is not given twice."""
+        return f"{kind}-{sum(name.startswith(f'{kind}-') for name in self._added) + 2}"
+
+    def ready(self, name: str) -> bool:
+        """Return whether a process is ready now."""
+        return self._supervisor.ready(name)
 
     def remove(self, name: str) -> None:
         """Stop one service in order, for good."""
@@ -160,6 +195,7 @@ class Stack:
             "KEFU_RECEIPT_SECRET": kept["receipt_secret"],
             "KEFU_TENANTS": self._given.get("KEFU_TENANTS") or json.dumps({"demo": tenant}),
             "KEFU_DEMO_LOGIN": "1",
+            **({"KEFU_TOPIC_REPLICATION": str(len(self.kafka.servers))} if len(self.kafka.servers) > 1 else {}),
             "KEFU_MODEL": str(ROOT / "models" / "kefu.tar.gz"),
             "PYTHONUNBUFFERED": "1",
         }
@@ -194,9 +230,9 @@ class Stack:
         ports: Optional[Dict[str, int]] = None,
         grace_s: float = 10,
     ) -> Service:
-        environment = {**self.settings, **{key: str(port) for key, port in (ports or {}).items()}}
-        probe = {"worker": "KEFU_WORKER_HEALTH_PORT", "actions": "KEFU_ACTION_HEALTH_PORT"}.get(argument or "")
-        port = environment[probe or f"KEFU_{name.upper()}_PORT"]
+        own = self._own_settings.get(argument or "", {})
+        environment = {**self.settings, **own, **{key: str(port) for key, port in (ports or {}).items()}}
+        port = environment[_PROBED[argument or name]]
         command = [str(services_python(python)), "-m", module] + ([argument] if argument else [])
         return Service(name, lambda: command, lambda: _missing(port), environment, ROOT, grace_s)
 

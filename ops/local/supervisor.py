@@ -89,6 +89,12 @@ class Supervisor:
                 raise RuntimeError(f"not ready: {'; '.join(lacking)}. Look into {self._logs}")
             time.sleep(0.1)
 
+    def ready(self, name: str) -> bool:
+        """Return whether a service runs and is ready now."""
+        with self._lock:
+            running = self._running.get(name)
+        return running is not None and running.process.poll() is None and not running.service.missing()
+
     def process(self, name: str) -> "subprocess.Popen[bytes]":
         """Return the service's process of now."""
         with self._lock:

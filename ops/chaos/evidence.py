@@ -1,0 +1,200 @@
+"""What the system holds after the torment: in Kafka, in Redis, in the shop, and as its API tells it.
+
+In: a calm `System` and the talks of its customers. Out: `Evidence`, which `verdict` judges.
+"""
+
+import asyncio
+import time
+import uuid
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import httpx
+import orjson
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+from redis.exceptions import RedisError
+
+from kefu.errors import StoreUnavailable
+from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, USER_QUERY
+from kefu.gateway.redis_client import Servers, connect
+from kefu.keys import ConversationKeys
+from kefu.settings import RedisSettings
+from ops.chaos.faults import Trouble
+from ops.chaos.load import Talk
+from ops.chaos.system import System
+
+GROUP = "kefu-worker"
+SETTLED_S = 240.0
+READ_S = 120.0
+
+
+@dataclass
+class Kept:
+    """What Redis holds of a conversation: its last turns only, if it was trimmed."""
+
+    version: int
+    seq: int
+    turns: List[Dict[str, Any]]
+    replies: List[Tuple[int, Dict[str, Any]]]
+    markers: Dict[str, bytes]
+
+
+@dataclass
+class Evidence:
+    """All that was found. Conversations are named `tenant:user`.
+
+    Attributes:
+        answers: id and value of each record of answer.generated, as often as it is there.
+        events: id and value of each record of dialogue.events, likewise.
+        letters: message ids among the dead letters.
+        told: status by message id, as the API tells it; replies by conversation, likewise.
+        inquiries: key of each side effect in the shop.
+    """
+
+    talks: Sequence[Talk]
+    troubles: Sequence[Trouble]
+    kept: Dict[str, Kept] = field(default_factory=dict)
+    answers: Dict[str, List[Tuple[str, bytes]]] = field(default_factory=dict)
+    events: Dict[str, List[Tuple[str, bytes]]] = field(default_factory=dict)
+    letters: Dict[str, List[str]] = field(default_factory=dict)
+    told: Dict[str, str] = field(default_factory=dict)
+    replies: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
+    inquiries: List[str] = field(default_factory=list)
+
+
+async def settle(system: System, talks: Sequence[Talk]) -> float:
+    """Wait until every message has its outcome and every offset is committed; returns how long, in s.
+
+    After SETTLED_S it returns all the same: what is missing then is lost, and the verdict names it.
+    """
+    began = time.monotonic()
+    redis = connect(RedisSettings(system.stack.redis.url))
+    open_talks = list(talks)
+    try:
+        while time.monotonic() - began < SETTLED_S:
+            open_talks = [talk for talk in open_talks if not await _answered(redis, talk)]
+            if not open_talks and await asyncio.to_thread(_lag, system) == 0:
+                break
+            await asyncio.sleep(0.5)
+    finally:
+        await redis.close()
+    return time.monotonic() - began
+
+
+async def gather(system: System, talks: Sequence[Talk], troubles: Sequence[Trouble]) -> Evidence:
+    """Read all. Raises StoreUnavailable, RuntimeError when something can't be read in time."""
+    found = Evidence(talks, troubles)
+    redis = connect(RedisSettings(system.stack.redis.url))
+    try:
+        for talk in talks:
+            found.kept[talk.key] = await _kept(redis, talk)
+    finally:
+        await redis.close()
+    brokers = system.stack.kafka.brokers
+    found.answers = await asyncio.to_thread(_by_conversation, brokers, ANSWERS)
+    found.events = await asyncio.to_thread(_by_conversation, brokers, DIALOGUE_EVENTS)
+    letters = await asyncio.to_thread(_by_conversation, brokers, DEAD_LETTERS)
+    found.letters = {key: [orjson.loads(value)["message_id"] for _, value in each] for key, each in letters.items()}
+    await _ask_api(system, found)
+    found.inquiries = [key for (key,) in system.shop_rows("SELECT key FROM inquiries")]
+    return found
+
+
+async def _answered(redis: Servers, talk: Talk) -> bool:
+    keys = ConversationKeys("kefu", talk.key)
+    try:
+        client = await redis.holding(keys.state)
+        return all([await client.exists(keys.marker(sent.message_id)) for sent in reversed(talk.sent)])
+    except (RedisError, OSError, StoreUnavailable):
+        redis.doubt()
+        return False
+
+
+async def _kept(redis: Servers, talk: Talk) -> Kept:
+    keys = ConversationKeys("kefu", talk.key)
+    client = await redis.holding(keys.state)
+    version, seq = await client.hmget(keys.state, "version", "seq")
+    turns = [orjson.loads(turn) for turn in await client.lrange(keys.turns, 0, -1)]
+    entries = await client.xrange(keys.replies)
+    replies = [(int(entry.partition(b"-")[0]), orjson.loads(fields[b"r"])) for entry, fields in entries]
+    markers = {sent.message_id: await client.get(keys.marker(sent.message_id)) for sent in talk.sent}
+    found = {message_id: marker for message_id, marker in markers.items() if marker is not None}
+    return Kept(int(version or 0), int(seq or 0), turns, replies, found)
+
+
+async def _ask_api(system: System, found: Evidence) -> None:
+    async with httpx.AsyncClient(base_url=system.addresses[0], timeout=20, trust_env=False) as client:
+        for talk in found.talks:
+            found.replies[talk.key] = [reply async for reply in _pages(client, talk)]
+            for sent in talk.sent:
+                answer = await client.get(f"/v1/messages/{sent.message_id}", headers=talk.headers)
+                found.told[sent.message_id] = answer.json().get("status", f"HTTP {answer.status_code}")
+
+
+async def _pages(client: httpx.AsyncClient, talk: Talk) -> Any:
+    after = 0
+    while True:
+        answer = await client.get(f"/v1/replies?after={after}", headers=talk.headers)
+        answer.raise_for_status()
+        page = answer.json()["replies"]
+        if not page:
+            return
+        for reply in page:
+            yield reply
+        after = page[-1]["seq"]
+
+
+def _lag(system: System) -> Optional[int]:
+    """Return how many records of the inbox are not committed, None when Kafka doesn't say."""
+    admin = AdminClient({"bootstrap.servers": system.stack.kafka.brokers, "log_level": 0})
+    try:
+        futures = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(GROUP)])
+        committed = {p.partition: p.offset for p in futures[GROUP].result(10).topic_partitions if p.topic == USER_QUERY}
+        return sum(
+            max(0, end - max(0, committed.get(n, 0))) for n, end in _ends(system.stack.kafka.brokers, USER_QUERY)
+        )
+    except KafkaException:
+        return None
+
+
+def _ends(brokers: str, topic: str) -> List[Tuple[int, int]]:
+    consumer = _consumer(brokers)
+    try:
+        numbers = list(consumer.list_topics(topic, timeout=20).topics[topic].partitions)
+        return [(n, consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=20)[1]) for n in numbers]
+    finally:
+        consumer.close()
+
+
+def _consumer(brokers: str) -> Consumer:
+    settings = {"enable.auto.commit": False, "log_level": 0, "isolation.level": "read_committed"}
+    return Consumer({"bootstrap.servers": brokers, "group.id": uuid.uuid4().hex, **settings})
+
+
+def _by_conversation(brokers: str, topic: str) -> Dict[str, List[Tuple[str, bytes]]]:
+    found: Dict[str, List[Tuple[str, bytes]]] = defaultdict(list)
+    for key, value in _records(brokers, topic):
+        found[key].append((orjson.loads(value)["id"], value))
+    return dict(found)
+
+
+def _records(brokers: str, topic: str) -> Iterator[Tuple[str, bytes]]:
+    """Yield key and value of every record, each as often as it is there."""
+    ends = {number: end for number, end in _ends(brokers, topic) if end}
+    consumer = _consumer(brokers)
+    deadline = time.monotonic() + READ_S
+    try:
+        consumer.assign([TopicPartition(topic, number, 0) for number in ends])
+        while ends:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{topic} was not read within {READ_S:.0f} s")
+            for message in consumer.consume(1000, 1.0):
+                if message.error() is None:
+                    yield message.key().decode(), message.value()
+            for position in consumer.position([TopicPartition(topic, number) for number in ends]):
+                if position.offset >= ends[position.partition]:
+                    del ends[position.partition]
+    finally:
+        consumer.close()

@@ -1,0 +1,117 @@
+"""The system that is tormented: its servers in one of three forms, doors between its parts, who is alive.
+
+In: a form and a directory. Out: a running `System`, which knows what can be killed now.
+"""
+
+import sqlite3
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from ops.chaos.doors import Doors
+from ops.local.clusters import KafkaCluster, RedisCluster, RedisSentinels
+from ops.local.servers import HOST
+from ops.local.stack import Stack, free_ports
+
+SINGLE = "single"  # one broker, one Redis
+SENTINEL = "sentinel"  # three brokers, a Redis master with two replicas and three Sentinels
+CLUSTER = "cluster"  # three brokers, a Redis cluster of six
+FORMS = (SENTINEL, CLUSTER, SINGLE)
+MAX_WORKERS = 4
+READY_S = 180.0
+
+# Names of doors.
+REDIS = "redis"  # in the form `single` the worker's, else everybody's to each server
+REDIS_OF_GATEWAY = "redis-of-gateway"
+ACTIONS = "actions"
+
+
+class System:
+    """Two gateways, two workers and all that they need, with a door before Redis and the action server."""
+
+    def __init__(self, form: str, directory: Path, tell: Any = print) -> None:
+        self.form = form
+        self.doors = Doors()
+        ports = free_ports()
+        redis = self._redis(directory / "redis")
+        to_actions = self.doors.to(ACTIONS, ports["KEFU_ACTION_PORT"])
+        self.stack = Stack(
+            directory,
+            ports,
+            tell=tell,
+            overrides=self._settings(),
+            kafka=None if form == SINGLE else KafkaCluster(directory / "kafka"),
+            redis=redis,
+            own_settings={
+                "worker": {"ACTION_ENDPOINT_URL": f"http://{HOST}:{to_actions}/webhook", **self._through(ports, REDIS)},
+                "gateway": self._through(ports, REDIS_OF_GATEWAY),
+            },
+        )
+        self.workers = ["worker"]
+        self.gateways = ["gateway"]
+
+    def start(self) -> None:
+        """Start everything; a second worker and a second gateway too."""
+        self.stack.start()
+        self.workers.append(self.stack.add_worker())
+        self.gateways.append(self.stack.add_gateway())
+        for name in (self.workers[1], self.gateways[1]):
+            self.stack.wait_ready(name, READY_S)
+
+    def stop(self) -> None:
+        """Stop everything."""
+        self.stack.stop()
+        self.doors.close()
+
+    @property
+    def addresses(self) -> List[str]:
+        """Where the gateways are."""
+        return [self.stack.url(name) for name in self.gateways]
+
+    def brokers_whole(self) -> bool:
+        """Return whether every partition is in sync on all brokers."""
+        try:
+            topics = AdminClient({"bootstrap.servers": self.stack.kafka.brokers, "log_level": 0}).list_topics(timeout=3)
+        except KafkaException:
+            return False
+        size = len(self.stack.kafka.servers)
+        parts = [part for topic in topics.topics.values() for part in topic.partitions.values()]
+        return bool(parts) and len(topics.brokers) == size and all(len(part.isrs) == size for part in parts)
+
+    def redis_whole(self) -> bool:
+        """Return whether Redis answers, with all its replicas."""
+        return self.stack.redis.ready() if self.form == SINGLE else self.stack.redis.whole()
+
+    def redis_masters(self) -> List[str]:
+        """Return the names of the masters' processes."""
+        return ["redis"] if self.form == SINGLE else [member.name for member in self.stack.redis.masters()]
+
+    def door_of_master(self, number: int) -> Tuple[str, int]:
+        """Return name and number of the door before one of the masters."""
+        if self.form == SINGLE:
+            return REDIS, 0
+        members, masters = self.stack.redis.members, self.stack.redis.masters()
+        return REDIS, members.index(masters[number % len(masters)])
+
+    def shop_rows(self, query: str) -> List[Any]:
+        """Return what the shop's database holds."""
+        with sqlite3.connect(f"file:{self.stack.shop_database}?mode=ro", uri=True) as database:
+            return database.execute(query).fetchall()
+
+    def _redis(self, directory: Path) -> Any:
+        if self.form == SINGLE:
+            return None
+        kind = RedisSentinels if self.form == SENTINEL else RedisCluster
+        return kind(directory, door=lambda port: self.doors.to(REDIS, port))
+
+    def _through(self, ports: Dict[str, int], door: str) -> Dict[str, str]:
+        """Return the setting by which a single server is reached through a door."""
+        if self.form != SINGLE:
+            return {}
+        return {"REDIS_URL": f"redis://{HOST}:{self.doors.to(door, ports['KEFU_REDIS_PORT'])}/0"}
+
+    def _settings(self) -> Dict[str, str]:
+        replicas = {} if self.form == SINGLE else {"KEFU_REDIS_WAIT_REPLICAS": "1"}
+        return {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0", "KEFU_HEARTBEAT_S": "5", **replicas}

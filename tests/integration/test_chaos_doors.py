@@ -1,0 +1,107 @@
+"""Doors between processes: what passes is cut, held or robbed of its answers, and passes again afterwards."""
+
+import socket
+import threading
+import time
+
+import pytest
+
+from ops.chaos.doors import CUT, HELD, MUTE, SHUT, Doors
+
+
+@pytest.fixture
+def echo():
+    """A server that answers each line with itself, and counts them."""
+    server = socket.create_server(("127.0.0.1", 0))
+    heard = []
+
+    def serve(connection):
+        with connection, connection.makefile("rb") as lines:
+            try:
+                for line in lines:
+                    heard.append(line)
+                    connection.sendall(line)
+            except OSError:
+                pass  # the door has cut it
+
+    def accept():
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield server.getsockname()[1], heard
+    server.close()
+
+
+@pytest.fixture
+def doors():
+    made = Doors()
+    yield made
+    made.close()
+
+
+def connect(port):
+    connection = socket.create_connection(("127.0.0.1", port), 10)
+    connection.settimeout(10)
+    return connection
+
+
+def say(connection, word):
+    connection.sendall(word + b"\n")
+    return connection.recv(100)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_passes_an_open_door_arrives(doors, echo):
+    port = doors.to("echo", echo[0])
+    assert doors.to("echo", echo[0]) == port
+    with connect(port) as connection:
+        assert say(connection, b"one") == b"one\n"
+        assert say(connection, b"x" * 50) == b"x" * 50 + b"\n"
+
+
+@pytest.mark.parametrize("style", [CUT, HELD, MUTE, SHUT])
+def test_connections_end_and_new_ones_pass_again(doors, echo, style):
+    port = doors.to("echo", echo[0])
+    with connect(port) as connection:
+        say(connection, b"one")
+        over = doors.trouble("echo", 0, style, 0.3)
+        with pytest.raises(OSError), connect(port):
+            if say(connection, b"two") == b"":
+                raise ConnectionResetError
+        wait_for(over)
+    with connect(port) as connection:
+        assert say(connection, b"three") == b"three\n"
+
+
+def test_a_mute_door_lets_the_question_through_and_keeps_the_answer(doors, echo):
+    port = doors.to("echo", echo[0])
+    with connect(port) as connection:
+        say(connection, b"one")
+        over = doors.trouble("echo", 0, MUTE, 0.5)
+        connection.sendall(b"two\n")
+        wait_for(lambda: b"two\n" in echo[1])
+        with pytest.raises(OSError):
+            if connection.recv(100) == b"":
+                raise ConnectionResetError
+        wait_for(over)
+
+
+def test_a_held_door_lets_nothing_through(doors, echo):
+    port = doors.to("echo", echo[0])
+    with connect(port) as connection:
+        say(connection, b"one")
+        over = doors.trouble("echo", 0, HELD, 0.5)
+        connection.sendall(b"two\n")
+        wait_for(over)
+    assert b"two\n" not in echo[1]
