@@ -76,6 +76,10 @@ class Cluster(ABC, Generic[Client]):
         address = self._slots[slot_of(key)]
         return None if address is None else self._clients[address]
 
+    def known(self, key: Key) -> Optional[Client]:
+        """Return the same, None where the map is in doubt or tells of none: then only `holding` knows."""
+        return None if self._doubtful else self.holder(key)
+
     async def masters(self) -> List[Client]:
         """Return the clients of all masters; raises StoreUnavailable when a slot has none."""
         await self._refresh_if_doubtful()
@@ -158,6 +162,10 @@ class One(Generic[Client]):
         return self._client
 
     def holder(self, key: Key) -> Optional[Client]:
+        """Return the client."""
+        return self._client
+
+    def known(self, key: Key) -> Optional[Client]:
         """Return the client."""
         return self._client
 

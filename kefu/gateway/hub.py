@@ -5,8 +5,10 @@ state after subscribing, at every wake-up, and every POLL_S anyway.
 """
 
 import asyncio
-from contextlib import asynccontextmanager
-from typing import AsyncIterator, Dict, List, Optional, Set
+import math
+from collections import OrderedDict
+from contextlib import contextmanager
+from typing import Callable, Dict, Iterator, List, Optional, Set
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -18,54 +20,108 @@ from kefu.gateway.redis_client import Nodes, Servers
 from kefu.keys import ConversationKeys
 
 POLL_S = 2.0
-CONFIRM_S = 1.0  # how long a watcher waits for its subscription; past it, polling finds the answer
+POLL_GRID_S = 0.1  # polls wait for the next of these moments, so that many are read in one round trip
 MAP_S = 2.0  # how often a cluster that doesn't answer is asked for its masters
 MAX_HINTED = 256
+# Who has just been answered will say more: keeping the subscription for a while spares making it again.
+LINGER_S = 60.0
+MAX_LINGERING = 10_000
+Heard = Callable[[str, str], None]
+
+
+def until_poll(now: float, limit_s: float = math.inf) -> float:
+    """Return the time in s from `now`, a loop's, to the next poll; at most `limit_s`."""
+    at = math.ceil((now + POLL_S) / POLL_GRID_S) * POLL_GRID_S
+    return min(at - now, limit_s)
+
+
+class Channel:
+    """The hints of one conversation: who watches, and the line that brings them, where that is known."""
+
+    def __init__(self, name: bytes, conversation: str) -> None:
+        self.name = name
+        self.conversation = conversation
+        self.watches: Set[Watch] = set()
+        self.line: Optional[Line] = None
+
+    @property
+    def live(self) -> bool:
+        """Whether hints arrive now."""
+        return self.line is not None and self.name in self.line.live
+
+    def wake(self, message_id: Optional[str] = None) -> None:
+        """Wake all who watch."""
+        for watch in self.watches:
+            watch.wake(message_id)
 
 
 class Watch:
     """One who waits on a conversation. Message ids beyond MAX_HINTED are dropped: they are only hints."""
 
-    def __init__(self) -> None:
-        self._woken = asyncio.Event()
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._loop = asyncio.get_running_loop()
         self._hinted: Set[str] = set()
+        self._woken = False
+        self._waiting: Optional[asyncio.Future[None]] = None
+
+    @property
+    def live(self) -> bool:
+        """Whether hints arrive. Until they do, only looking finds what is new; the watch is woken when they begin."""
+        return self._channel.live
 
     def wake(self, message_id: Optional[str] = None) -> None:
         """Tell that there may be something new, and of which message."""
         if message_id is not None and len(self._hinted) < MAX_HINTED:
             self._hinted.add(message_id)
-        self._woken.set()
+        self._woken = True
+        self._go_on()
 
     async def wait(self, timeout_s: float) -> Set[str]:
         """Return the ids hinted since the last call, at a wake-up or after `timeout_s`."""
-        try:
-            await asyncio.wait_for(self._woken.wait(), timeout_s)
-        except TimeoutError:
-            pass
-        self._woken.clear()
+        if not self._woken:
+            self._waiting = self._loop.create_future()
+            timer = self._loop.call_later(timeout_s, self._go_on)
+            try:
+                await self._waiting
+            finally:
+                timer.cancel()
+                self._waiting = None
+        self._woken = False
         hinted, self._hinted = self._hinted, set()
         return hinted
 
-
-class _Channel:
-    def __init__(self) -> None:
-        self.watches: Set[Watch] = set()
-        self.confirmed = asyncio.Event()
-        self.line: Optional[Line] = None
+    def _go_on(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
 
 class Hub:
-    """Subscribes while somebody watches, wakes the watchers. `servers` must not retry by themselves."""
+    """Subscribes while somebody watches and LINGER_S longer, wakes the watchers.
 
-    def __init__(self, servers: Servers, prefix: str) -> None:
+    Args:
+        servers: that must not retry by themselves.
+        prefix: of the keys.
+        heard: called with conversation and message id of every hint, for whoever counts them.
+    """
+
+    def __init__(self, servers: Servers, prefix: str, heard: Heard = lambda *_: None) -> None:
         self._servers = servers
         self._prefix = prefix
-        self._channels: Dict[bytes, _Channel] = {}
+        self._heard = heard
+        self._channels: Dict[bytes, Channel] = {}
+        self._lingering: OrderedDict[bytes, float] = OrderedDict()  # channels that nobody watches, and since when
         self._lines: Dict[Redis, Line] = {}
         self._placed = -1  # the version of the servers' map that the channels were placed by
         self._broken = asyncio.Event()
         self._task: Optional[asyncio.Task[None]] = None
         self.closed = False
+        metrics.HINT_CHANNELS.set_function(lambda: len(self._channels))
+
+    @property
+    def watched(self) -> int:
+        """How many conversations somebody watches."""
+        return len(self._channels) - len(self._lingering)
 
     @property
     def connected(self) -> bool:
@@ -85,7 +141,7 @@ class Hub:
         """Let everyone who waits go: they find `closed` set."""
         self.closed = True
         for channel in list(self._channels.values()):
-            _wake(channel)
+            channel.wake()
 
     async def close(self) -> None:
         """Release all and drop the connections."""
@@ -95,47 +151,49 @@ class Hub:
             await asyncio.gather(self._task, return_exceptions=True)
         await asyncio.gather(*(line.stop() for line in self._lines.values()))
 
-    @asynccontextmanager
-    async def watch(self, conversation: str) -> AsyncIterator[Watch]:
-        """Watch a conversation; the subscription stands (or CONFIRM_S are over) when this is entered."""
+    @contextmanager
+    def watch(self, conversation: str) -> Iterator[Watch]:
+        """Watch a conversation: look once at the beginning, then whenever the watch is woken, and every POLL_S."""
         name = ConversationKeys(self._prefix, conversation).hint.encode()
         channel = self._channels.get(name)
         if channel is None:
-            channel = self._channels[name] = _Channel()
-            self._place(name, channel)
-        watch = Watch()
+            channel = self._channels[name] = Channel(name, conversation)
+            self._place(channel)
+        self._lingering.pop(name, None)
+        watch = Watch(channel)
         channel.watches.add(watch)
-        metrics.HINT_CHANNELS.set(len(self._channels))
         try:
-            line = channel.line
-            if line and line.connected and name not in line.live:
-                await self._confirmed(channel)
             yield watch
         finally:
             channel.watches.discard(watch)
-            if not channel.watches and self._channels.get(name) is channel:
-                del self._channels[name]
-                _drop(name, channel)
-            metrics.HINT_CHANNELS.set(len(self._channels))
+            if not channel.watches:
+                self._lingering[name] = asyncio.get_running_loop().time()
+                if len(self._lingering) > MAX_LINGERING:
+                    self._forget(next(iter(self._lingering)))
 
-    @staticmethod
-    async def _confirmed(channel: _Channel) -> None:
-        try:
-            await asyncio.wait_for(channel.confirmed.wait(), CONFIRM_S)
-        except TimeoutError:
-            pass
+    def _forget(self, name: bytes) -> None:
+        """Unsubscribe a channel that nobody watches."""
+        del self._lingering[name]
+        _drop(self._channels.pop(name))
 
-    def _place(self, name: bytes, channel: _Channel) -> None:
+    def _forget_quiet(self, before: float) -> None:
+        """Unsubscribe what nobody has watched since `before`."""
+        while self._lingering:
+            name, since = next(iter(self._lingering.items()))
+            if since > before:
+                break
+            self._forget(name)
+
+    def _place(self, channel: Channel) -> None:
         """Subscribe a channel where its conversation lies, as far as that is known."""
-        holder = self._servers.holder(name)
+        holder = self._servers.holder(channel.name)
         line = self._lines.get(holder) if holder else None
         if line is channel.line:
             return
-        _drop(name, channel)
+        _drop(channel)
         channel.line = line
         if line:
-            line.wanted.add(name)
-            line.change()
+            line.want(channel.name)
 
     async def _run(self) -> None:
         """Keep a line to each master; a broken one is the reason to ask who they are."""
@@ -149,6 +207,7 @@ class Hub:
                 await asyncio.wait_for(self._broken.wait(), MAP_S)
             except TimeoutError:
                 pass
+            self._forget_quiet(asyncio.get_running_loop().time() - LINGER_S)
 
     async def _set_lines(self, masters: List[Redis]) -> None:
         gone = [self._lines.pop(redis) for redis in list(self._lines) if redis not in masters]
@@ -159,42 +218,35 @@ class Hub:
                 line.start()
         if self._placed != self._servers.version:
             self._placed = self._servers.version
-            for name, channel in list(self._channels.items()):
-                self._place(name, channel)
+            for channel in self._channels.values():
+                self._place(channel)
         for line in gone:
             await line.stop()
 
     def _confirm(self, name: bytes) -> None:
         channel = self._channels.get(name)
         if channel:
-            channel.confirmed.set()
+            channel.wake()  # what was written before hints arrived is read now
 
     def _hint(self, name: bytes, message_id: str) -> None:
         channel = self._channels.get(name)
-        for watch in channel.watches if channel else ():
-            watch.wake(message_id)
+        if channel:
+            self._heard(channel.conversation, message_id)
+            channel.wake(message_id)
 
     def _turned(self, line: Line, connected: bool) -> None:
         """Wake who may have missed something; look for other masters when a line broke."""
-        for name in line.wanted:
-            channel = self._channels[name]
-            if connected:
-                _wake(channel)  # what was hinted while nobody listened is read now
-            else:
-                channel.confirmed.clear()
-        if not connected:
-            self._servers.doubt()
-            self._broken.set()
+        if connected:
+            for name in line.wanted:
+                self._channels[name].wake()
+            return
+        for name in [name for name in line.wanted if name in self._lingering]:
+            self._forget(name)
+        self._servers.doubt()
+        self._broken.set()
 
 
-def _wake(channel: _Channel) -> None:
-    for watch in channel.watches:
-        watch.wake()
-
-
-def _drop(name: bytes, channel: _Channel) -> None:
+def _drop(channel: Channel) -> None:
     if channel.line:
-        channel.line.wanted.discard(name)
-        channel.line.change()
+        channel.line.drop(channel.name)
         channel.line = None
-    channel.confirmed.clear()

@@ -56,6 +56,7 @@ class Slots:
         self._each = each
         self._held: Counter[str] = Counter()
         self.open = 0
+        metrics.STREAMS.set_function(lambda: self.open)
 
     def room(self, conversation: str) -> bool:
         """Return whether one more of this conversation would be within both limits."""
@@ -84,4 +85,3 @@ class Slots:
         self._held[conversation] += by
         if not self._held[conversation]:
             del self._held[conversation]
-        metrics.STREAMS.set(self.open)

@@ -1,6 +1,6 @@
 """`POST /v1/messages` and `GET /v1/messages/{id}`: accept into Kafka, then tell what became of it."""
 
-from typing import Dict, Optional
+from typing import Dict
 from urllib.parse import quote
 
 from sanic import Blueprint, HTTPResponse, Request
@@ -10,7 +10,6 @@ from kefu.gateway import intake
 from kefu.gateway.answer import json_answer
 from kefu.gateway.auth import Caller
 from kefu.gateway.problems import Problem
-from kefu.gateway.replies import Outcome, wait_for_outcome
 from kefu.gateway.service import Gateway, caller_of, gateway_of
 
 messages = Blueprint("messages")
@@ -23,8 +22,7 @@ async def accept(request: Request) -> HTTPResponse:
     gateway.user_rate.take(caller.conversation)
     said = intake.said(request, caller)
     wait_s = intake.wait_s(request, gateway.settings.wait_limit_s)
-    await gateway.inbox.accept(said)
-    outcome = await _wait(gateway, caller, said.message_id, wait_s)
+    outcome = await gateway.ask(said, wait_s)
     headers = {"Preference-Applied": f"wait={wait_s:.0f}"} if wait_s else {}
     if outcome:
         return json_answer(outcome.body(), 200, headers)
@@ -44,19 +42,6 @@ async def look_up(request: Request, message_id: str) -> HTTPResponse:
     if not gateway.receipts.valid(caller, message_id, receipt):
         raise Problem("not-found", "No message of this id is known of you, or its receipt has expired.")
     return json_answer({"message_id": message_id, "status": "queued"}, 200)
-
-
-async def _wait(gateway: Gateway, caller: Caller, message_id: str, wait_s: float) -> Optional[Outcome]:
-    """Return the outcome if it comes in time; without a free slot nobody waits: it is accepted anyway."""
-    conversation = caller.conversation
-    if not wait_s or gateway.hub.closed or not gateway.slots.room(conversation):
-        return None
-    gateway.waits += 1
-    try:
-        with gateway.slots.hold(conversation):
-            return await wait_for_outcome(gateway.store, gateway.hub, conversation, message_id, wait_s)
-    finally:
-        gateway.waits -= 1
 
 
 def _queued(gateway: Gateway, caller: Caller, message_id: str, status: int, headers: Dict[str, str]) -> HTTPResponse:

@@ -5,19 +5,20 @@ The stored state is the truth; hints only say when to look (see `hub`).
 
 import asyncio
 from dataclasses import dataclass
-from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple, TypeVar
+from typing import Any, Dict, List, Optional, Tuple
 
 import orjson
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from kefu.errors import StoreUnavailable
-from kefu.gateway.hub import POLL_S, Hub
+from kefu.events import UserSaid
+from kefu.gateway.hub import Hub, Watch, until_poll
+from kefu.gateway.reads import Reads
 from kefu.gateway.redis_client import Servers
 from kefu.keys import ConversationKeys
 
-PAGE = 100
-Result = TypeVar("Result")
+PAGE = 100  # replies in one read
+FIRST_LOOK_S = 0.1
+Page = List[Tuple[int, bytes]]  # replies: sequence number and JSON
 
 
 @dataclass(frozen=True)
@@ -39,50 +40,79 @@ class Outcome:
 class ReplyStore:
     """Outcomes and replies of conversations; every call raises StoreUnavailable when Redis is away."""
 
-    def __init__(self, servers: Servers, prefix: str) -> None:
-        self._servers = servers
+    def __init__(self, servers: Servers, prefix: str, timeout_s: float) -> None:
+        self._reads = Reads(servers, timeout_s)
         self._prefix = prefix
 
     async def outcome(self, conversation: str, message_id: str) -> Optional[Outcome]:
         """Return what became of a message, None while it has not been processed."""
-        key = ConversationKeys(self._prefix, conversation).marker(message_id)
-        raw = await self._answered(key, lambda redis: redis.get(key))
-        if raw is None:
-            return None
-        marker = orjson.loads(raw)
-        return Outcome(message_id, marker["status"], marker.get("reason"), marker.get("replies") or [])
+        return _outcome(message_id, await self._marker(conversation, message_id))
 
-    async def after(self, conversation: str, seq: int) -> List[Tuple[int, bytes]]:
-        """Return up to PAGE replies after `seq`, in order: sequence number and JSON."""
+    async def after(self, conversation: str, seq: int) -> Page:
+        """Return up to PAGE replies after `seq`, in order."""
+        return _page(await self._entries(conversation, seq))
+
+    async def news(self, conversation: str, seq: int, message_ids: List[str]) -> Tuple[Page, List[Outcome]]:
+        """Return what `after` does, and what became of those messages, as far as they have been processed.
+
+        In one round trip.
+        """
+        asked = [self._marker(conversation, message_id) for message_id in message_ids]
+        entries, *markers = await asyncio.gather(self._entries(conversation, seq), *asked)
+        outcomes = map(_outcome, message_ids, markers)
+        return _page(entries), [outcome for outcome in outcomes if outcome]
+
+    def _marker(self, conversation: str, message_id: str) -> "asyncio.Future[Any]":
+        return self._reads.get(ConversationKeys(self._prefix, conversation).marker(message_id))
+
+    def _entries(self, conversation: str, seq: int) -> "asyncio.Future[Any]":
         key = ConversationKeys(self._prefix, conversation).replies
-        entries = await self._answered(key, lambda redis: redis.xrange(key, min=f"{seq + 1}-0", count=PAGE))
-        return [(int(entry.partition(b"-")[0]), fields[b"r"]) for entry, fields in entries]
+        return self._reads.range(key, f"{seq + 1}-0", PAGE)
 
-    async def _answered(self, key: str, call: "Callable[[Redis], Awaitable[Result]]") -> Result:
-        try:
-            return await call(await self._servers.holding(key))
-        except (TimeoutError, RedisError, OSError) as error:
-            self._servers.doubt()
-            raise StoreUnavailable(error.__class__.__name__) from error
+
+def _outcome(message_id: str, marker: Optional[bytes]) -> Optional[Outcome]:
+    if marker is None:
+        return None
+    found = orjson.loads(marker)
+    return Outcome(message_id, found["status"], found.get("reason"), found.get("replies") or [])
+
+
+def _page(entries: List[Tuple[bytes, List[bytes]]]) -> Page:
+    """Return the replies in entries of the stream, whose only field is the reply."""
+    return [(int(entry.partition(b"-")[0]), fields[1]) for entry, fields in entries]
 
 
 async def wait_for_outcome(
-    store: ReplyStore, hub: Hub, conversation: str, message_id: str, wait_s: float
+    store: ReplyStore, hub: Hub, watch: Watch, said: UserSaid, wait_s: float
 ) -> Optional[Outcome]:
-    """Return the outcome as soon as it is stored, None when `wait_s` are over or the hub closes first.
+    """Return the outcome of `said` as soon as it is stored, None when `wait_s` are over or the hub closes first.
 
     Redis being away only means that nothing can be told yet: the message is accepted all the same.
+
+    Args:
+        store: where outcomes are.
+        hub: that `watch` is of.
+        watch: of the message's conversation, opened before the message was sent: most answers are hinted, and looking
+            at once would find nothing. One from before, of a message sent twice, is found after FIRST_LOOK_S.
+        said: the message.
+        wait_s: for how long, from now.
     """
+    now = asyncio.get_running_loop().time
     try:
-        async with asyncio.timeout(wait_s), hub.watch(conversation) as watch:
+        async with asyncio.timeout(wait_s):
+            await watch.wait(FIRST_LOOK_S)
             while not hub.closed:
-                try:
-                    outcome = await store.outcome(conversation, message_id)
-                except StoreUnavailable:
-                    outcome = None
+                outcome = await _looked(store, said)
                 if outcome:
                     return outcome
-                await watch.wait(POLL_S)
+                await watch.wait(until_poll(now()))
     except TimeoutError:
         pass
     return None
+
+
+async def _looked(store: ReplyStore, said: UserSaid) -> Optional[Outcome]:
+    try:
+        return await store.outcome(said.conversation, said.message_id)
+    except StoreUnavailable:
+        return None

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+from typing import Optional
 
 from sanic import Request
 
+from kefu.events import UserSaid
 from kefu.gateway.access import AccessLog
 from kefu.gateway.auth import Caller, Receipts, Tokens
 from kefu.gateway.health import KafkaProbe
@@ -12,7 +14,7 @@ from kefu.gateway.hub import Hub
 from kefu.gateway.inbox import Inbox, Sender
 from kefu.gateway.limits import Rate, Slots
 from kefu.gateway.redis_client import connect
-from kefu.gateway.replies import ReplyStore
+from kefu.gateway.replies import Outcome, ReplyStore, wait_for_outcome
 from kefu.settings import GatewaySettings, KafkaSettings, RedisSettings
 
 logger = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ class Gateway:
         self.draining = False
         self._reads = connect(redis)
         self._hints = connect(redis, retries=0, connections=1)
-        self.store = ReplyStore(self._reads, redis.key_prefix)
+        self.store = ReplyStore(self._reads, redis.key_prefix, redis.timeout_s)
         self.hub = Hub(self._hints, redis.key_prefix)
         self.kafka = KafkaProbe(kafka)
         self.waits = 0
@@ -43,6 +45,32 @@ class Gateway:
         """Start what runs beside the requests."""
         self.hub.start()
         self.kafka.start()
+
+    async def ask(self, said: UserSaid, wait_s: float) -> Optional[Outcome]:
+        """Accept a message and wait for what becomes of it: the way of every channel.
+
+        Without a free slot nobody waits: it is accepted all the same.
+
+        Args:
+            said: checked and masked.
+            wait_s: how long to wait once it is accepted, 0 for not at all.
+
+        Returns:
+            The outcome, None when it did not come in time.
+
+        Raises:
+            QueueUnavailable: not acknowledged in time; it may still arrive.
+        """
+        if not wait_s or self.hub.closed or not self.slots.room(said.conversation):
+            await self.inbox.accept(said)
+            return None
+        self.waits += 1
+        try:
+            with self.slots.hold(said.conversation), self.hub.watch(said.conversation) as watch:
+                await self.inbox.accept(said)
+                return await wait_for_outcome(self.store, self.hub, watch, said, wait_s)
+        finally:
+            self.waits -= 1
 
     async def drain(self) -> None:
         """Let waits finish for at most `drain_s`, then release them and the streams."""

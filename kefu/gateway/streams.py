@@ -11,7 +11,7 @@ from sanic import Blueprint, HTTPResponse, Request
 from kefu.errors import StoreUnavailable
 from kefu.gateway.answer import Answer
 from kefu.gateway.auth import Caller
-from kefu.gateway.hub import MAX_HINTED, POLL_S, Watch
+from kefu.gateway.hub import MAX_HINTED, Watch, until_poll
 from kefu.gateway.problems import Problem
 from kefu.gateway.replies import PAGE
 from kefu.gateway.service import Gateway, caller_of, gateway_of
@@ -42,7 +42,7 @@ async def stream(request: Request) -> None:
     with gateway.slots.hold(caller.conversation):
         response = await request.respond(Answer(None, 200, _HEADERS, "text/event-stream; charset=utf-8"))
         await response.send(b"retry: %d\n\n" % RECONNECT_MS)
-        async with gateway.hub.watch(caller.conversation) as watch:
+        with gateway.hub.watch(caller.conversation) as watch:
             await _Stream(gateway, caller, watch, response.send, after).run()
         await response.eof()
 
@@ -74,28 +74,29 @@ class _Stream:
             try:
                 if await self._send_page():
                     continue
-                await self._send_failures()
             except StoreUnavailable:
                 pass  # the client keeps its connection; nothing is lost, we read on from `after`
             await self._beat()
-            hinted = await self._watch.wait(min(POLL_S, max(0.01, self._beat_at - self._now())))
+            now = self._now()
+            hinted = await self._watch.wait(until_poll(now, max(0.01, self._beat_at - now)))
             self._unlooked.update(list(hinted)[: MAX_HINTED - len(self._unlooked)])
 
     async def _send_page(self) -> bool:
-        """Send a page; return whether there may be more at once."""
-        page = await self._gateway.store.after(self._caller.conversation, self._after)
+        """Send a page, after the last one the failures hinted; return whether there may be more at once.
+
+        A failure has no `id`: it has no place in the sequence.
+        """
+        page, outcomes = await self._gateway.store.news(self._caller.conversation, self._after, list(self._unlooked))
         if page:
             await self._write(b"".join(b"id: %d\nevent: reply\ndata: %b\n\n" % entry for entry in page))
             self._after = page[-1][0]
-        return len(page) == PAGE
-
-    async def _send_failures(self) -> None:
-        """Tell the sender of messages that failed. Without `id`: a failure has no place in the sequence."""
-        for message_id in list(self._unlooked):
-            outcome = await self._gateway.store.outcome(self._caller.conversation, message_id)
-            if outcome and outcome.status == "failed":
+        if len(page) == PAGE:
+            return True
+        self._unlooked.clear()
+        for outcome in outcomes:
+            if outcome.status == "failed":
                 await self._write(b"event: failed\ndata: %b\n\n" % orjson.dumps(outcome.body()))
-            self._unlooked.discard(message_id)
+        return False
 
     async def _beat(self) -> None:
         if self._now() >= self._beat_at:

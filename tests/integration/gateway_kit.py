@@ -274,6 +274,12 @@ async def stream(served: Served, token: str, **headers: str) -> AsyncIterator[Ev
         yield Events(response)
 
 
+def listening(served: Served) -> bool:
+    """Return whether somebody watches, and hints reach all who do."""
+    hub = served.app.ctx.gateway.hub
+    return hub.watched > 0 and len(hub.subscribed) == len(hub._channels)
+
+
 async def until(condition: Any, timeout_s: float = 5.0) -> None:
     """Wait until `condition()` is true."""
     deadline = time.monotonic() + timeout_s

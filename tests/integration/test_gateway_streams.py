@@ -80,10 +80,10 @@ async def test_a_failure_is_told_without_an_id(served):
 async def test_two_streams_of_one_user_share_a_subscription(served):
     token = await served.token("alice")
     async with stream(served, token) as first, stream(served, token) as second:
-        await until(lambda: len(served.app.ctx.gateway.hub._channels) == 1)
+        await until(lambda: served.app.ctx.gateway.hub.watched == 1)
         served.worker.answer("alice", "m1", "one")
         assert (await first.next())["id"] == (await second.next())["id"] == "1"
-    await until(lambda: not served.app.ctx.gateway.hub._channels and served.app.ctx.gateway.slots.open == 0)
+    await until(lambda: not served.app.ctx.gateway.hub.watched and served.app.ctx.gateway.slots.open == 0)
 
 
 async def test_a_lost_hint_is_found_by_looking(valkey):

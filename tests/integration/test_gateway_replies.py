@@ -1,0 +1,117 @@
+"""Many who wait share connections, subscriptions and round trips, and nobody waits longer for it."""
+
+import asyncio
+import time
+
+import pytest
+import redis
+
+from kefu.errors import StoreUnavailable
+from kefu.gateway import hub as hub_module
+from kefu.gateway.reads import Reads
+from kefu.keys import ConversationKeys
+from tests.integration.gateway_kit import listening, stream, until
+
+pytestmark = pytest.mark.asyncio
+
+
+def calls(valkey, command):
+    """Return how often the server has run a command."""
+    stats = redis.Redis(port=valkey.port).info("commandstats")
+    return stats.get(f"cmdstat_{command}", {"calls": 0})["calls"]
+
+
+async def test_many_who_wait_are_answered_by_a_few_round_trips(served, monkeypatch):
+    trips, exchange = [], Reads._exchange
+
+    async def counted(reads, master, commands):
+        trips.append(len(commands))
+        return await exchange(reads, master, commands)
+
+    tokens = [await served.token(f"user{number}") for number in range(40)]
+    monkeypatch.setattr(Reads, "_exchange", counted)
+    asked = [served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=30") for token in tokens]
+    waiting = asyncio.gather(*asked)
+    await until(lambda: served.app.ctx.gateway.waits == 40 and listening(served), 15)
+    for number in range(40):
+        served.worker.answer(f"user{number}", "m1", f"for user{number}")
+    answers = await waiting
+    assert [answer.json()["replies"][0]["text"] for answer in answers] == [f"for user{number}" for number in range(40)]
+    assert sum(trips) >= 40 and len(trips) < sum(trips) / 2, trips
+
+
+async def test_a_read_that_redis_refuses_fails_alone(served):
+    reads = served.app.ctx.gateway.store._reads
+    served.worker.answer("alice", "m1", "hi")
+    prefix = served.worker.redis_settings.key_prefix
+    keys = ConversationKeys(prefix, "demo:alice")
+    refused, given = reads.get(keys.replies), reads.get(keys.marker("m1"))
+    with pytest.raises(StoreUnavailable):
+        await refused
+    assert b"hi" in await given
+
+
+async def test_who_goes_away_takes_no_answer_of_another(served):
+    reads = served.app.ctx.gateway.store._reads
+    for name in ("m1", "m2"):
+        served.worker.answer("alice", name, f"reply to {name}")
+    keys = ConversationKeys(served.worker.redis_settings.key_prefix, "demo:alice")
+    first, second = reads.get(keys.marker("m1")), reads.get(keys.marker("m2"))
+    first.cancel()
+    assert b"reply to m2" in await second
+
+
+async def test_a_conversation_that_goes_on_keeps_its_subscription(served, valkey):
+    token, hub = await served.token("alice"), served.app.ctx.gateway.hub
+    served.inbox.on_said = lambda said: served.worker.answer(said.user, said.message_id, "hi")
+    before = calls(valkey, "ssubscribe")
+    for _ in range(5):
+        assert (await served.say(token, prefer="wait=20")).status_code == 200
+    assert calls(valkey, "ssubscribe") - before == 1
+    assert hub.watched == 0 and list(hub._lingering)
+
+
+async def test_a_subscription_that_nobody_uses_any_more_is_given_up(served, valkey, monkeypatch):
+    monkeypatch.setattr(hub_module, "LINGER_S", 0.1)
+    monkeypatch.setattr(hub_module, "MAP_S", 0.05)
+    token, hub = await served.token("alice"), served.app.ctx.gateway.hub
+    async with stream(served, token):
+        await until(lambda: listening(served))
+        await asyncio.sleep(0.3)
+        assert listening(served)
+    await until(lambda: not hub._channels and not hub._lingering, 10)
+    await until(lambda: not redis.Redis(port=valkey.port).execute_command("PUBSUB", "SHARDCHANNELS"))
+    async with stream(served, token) as events:
+        await until(lambda: listening(served))
+        served.worker.answer("alice", "m1", "one")
+        assert (await events.next())["id"] == "1"
+
+
+async def test_lingering_subscriptions_are_bounded(served, monkeypatch):
+    monkeypatch.setattr(hub_module, "MAX_LINGERING", 3)
+    served.inbox.on_said = lambda said: served.worker.answer(said.user, said.message_id, "hi")
+    for number in range(6):
+        assert (await served.say(await served.token(f"user{number}"), prefer="wait=20")).status_code == 200
+    await until(lambda: len(served.app.ctx.gateway.hub._channels) <= 3)
+
+
+async def test_who_waits_is_answered_though_the_hints_connection_breaks(served, valkey):
+    token = await served.token("alice")
+    waiting = asyncio.create_task(served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=20"))
+    await until(lambda: listening(served))
+    redis.Redis(port=valkey.port).execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    served.worker.answer("alice", "m1", "hi")
+    assert (await waiting).json()["replies"][0]["text"] == "hi"
+    await until(lambda: served.app.ctx.gateway.hub.connected, 10)
+
+
+async def test_a_redis_that_hangs_holds_nobody_beyond_his_time(served, valkey):
+    token = await served.token("alice")
+    paused_s = 20
+    redis.Redis(port=valkey.port).execute_command("CLIENT", "PAUSE", paused_s * 1000, "ALL")
+    try:
+        began = time.monotonic()
+        answer = await served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=1")
+        assert answer.status_code == 202 and time.monotonic() - began < paused_s / 2
+    finally:
+        redis.Redis(port=valkey.port).execute_command("CLIENT", "UNPAUSE")
