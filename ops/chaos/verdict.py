@@ -129,27 +129,22 @@ def _replies(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
 
 
 def _events(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
-    """`dialogue.events`, each id once, has every version with all its events, as Redis has them."""
-    by_id: Dict[str, bytes] = {}
-    turns: Dict[int, Dict[int, Any]] = {}
-    for event_id, value in evidence.events.get(talk.key, []):
-        event = orjson.loads(value)
-        first = orjson.loads(by_id.setdefault(event_id, value))
-        if (first["tracker_version"], first["index"], first["event"]) != _place(event):
-            yield Breach("one id, two events", talk.key, event_id, f"version {event['tracker_version']}")
-        turns.setdefault(event["tracker_version"], {})[event["index"]] = event["event"]
+    """`dialogue.events`, each id once, has every turn with all its events, as Redis has them."""
+    by_id: Dict[str, Tuple[int, Any]] = {}
+    for turn_id, value in evidence.events.get(talk.key, []):
+        turn = orjson.loads(value)
+        found = (turn["tracker_version"], turn["events"])  # its ts is the publication's
+        if by_id.setdefault(turn_id, found) != found:
+            yield Breach("one id, two turns", talk.key, turn_id, f"version {turn['tracker_version']}")
+    turns = dict(by_id.values())
+    if len(turns) < len(by_id):
+        yield Breach("one version, two turns", talk.key, "", f"{sorted(version for version, _ in by_id.values())}")
     for turn in kept.turns:
-        found = turns.get(turn["v"], {})
-        if [found.get(index) for index in range(len(found))] != turn["events"]:
-            seen = f"version {turn['v']}: {len(found)} of {len(turn['events'])} events"
-            yield Breach("dialogue.events differs from Redis", talk.key, "", seen)
+        if turns.get(turn["v"]) != turn["events"]:
+            yield Breach("dialogue.events differs from Redis", talk.key, "", f"version {turn['v']}")
     stored = [turn["v"] for turn in kept.turns]
     if stored != sorted(set(stored)) or (stored and stored[-1] > kept.version):
         yield Breach("turns are not in order", talk.key, "", f"{stored}, version {kept.version}")
-
-
-def _place(event: Dict[str, Any]) -> Tuple[int, int, Any]:
-    return event["tracker_version"], event["index"], event["event"]
 
 
 def _side_effects(evidence: Evidence) -> Iterator[Breach]:

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from actions.idempotency import scoped
-from kefu.events import AnswerGenerated, DialogueEvent, encode
+from kefu.events import AnswerGenerated, TurnEvents, encode
 from ops.chaos import plan
 from ops.chaos.evidence import Evidence, Kept
 from ops.chaos.faults import Trouble
@@ -37,13 +37,13 @@ def store(found, kept, number, actions, status="answered"):
     answer = AnswerGenerated(
         "demo", "alice", f"m{number}", f"c{number}", number, status, None, [reply], ts=NOW, actions=actions
     )
-    event = DialogueEvent("demo", "alice", f"c{number}", number, 0, {"event": "user", "text": f"t{number}"})
+    turn = TurnEvents("demo", "alice", f"c{number}", number, [{"event": "user", "text": f"t{number}"}])
     kept.version, kept.seq = number, number
-    kept.turns.append({"v": number, "events": [event.event]})
+    kept.turns.append({"v": number, "events": turn.events})
     kept.replies.append((number, reply))
     kept.markers[f"m{number}"] = encode(answer)
     found.answers.setdefault(KEY, []).append((answer.id, encode(answer)))
-    found.events.setdefault(KEY, []).append((event.id, encode(event)))
+    found.events.setdefault(KEY, []).append((turn.id, encode(turn)))
     found.told[f"m{number}"] = status
 
 
@@ -120,9 +120,13 @@ def events_not_published(found):
     found.events[KEY].pop()
 
 
-def another_event_under_the_same_id(found):
-    event_id, value = found.events[KEY][0]
-    found.events[KEY].append((event_id, value.replace(b"t1", b"t9")))
+def another_turn_under_the_same_id(found):
+    turn_id, value = found.events[KEY][0]
+    found.events[KEY].append((turn_id, value.replace(b"t1", b"t9")))
+
+
+def a_turn_under_two_ids(found):
+    found.events[KEY].append(("another", found.events[KEY][0][1]))
 
 
 def no_side_effect(found):
@@ -168,7 +172,8 @@ def another_questions_answer(found):
         (a_reply_twice, "replies are not those of the turns"),
         (api_shows_less, "the API shows other replies"),
         (events_not_published, "dialogue.events differs from Redis"),
-        (another_event_under_the_same_id, "one id, two events"),
+        (another_turn_under_the_same_id, "one id, two turns"),
+        (a_turn_under_two_ids, "one version, two turns"),
         (no_side_effect, "side effect not once"),
         (side_effect_twice, "side effect not once"),
         (side_effect_of_a_second_run, "side effect of nothing that was asked"),
