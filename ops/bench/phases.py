@@ -57,10 +57,8 @@ def measure_kefu(system: KefuSystem, plan: Plan) -> Dict[str, Any]:
 
 def _closed_loops(system: Any, plan: Plan, numbers: Numbers, driver: str, say: Callable[..., None]) -> List[Any]:
     found = []
-    for script in (TALK, ORDERS):
-        for turns, conversations in plan.lengths[system.name]:
-            if script == ORDERS and turns not in plan.orders:
-                continue
+    for script, lengths in ((TALK, plan.talk), (ORDERS, plan.orders)):
+        for turns, conversations in lengths[system.name]:
             users = min(plan.users[system.name], conversations)
             first = numbers.take(script, conversations)
             job = Job(driver, users, turns, conversations, first, plan.seconds, script, **system.jobs)
@@ -69,8 +67,9 @@ def _closed_loops(system: Any, plan: Plan, numbers: Numbers, driver: str, say: C
 
 
 def _whole_system(system: KefuSystem, plan: Plan, numbers: Numbers, script: str, say: Callable[..., Any]) -> Any:
-    first = numbers.take(script, plan.whole_conversations)
-    job = Job("gateway", plan.whole_users, 5, plan.whole_conversations, first, plan.rate_seconds, script, **system.jobs)
+    count = plan.whole_conversations[script]
+    first = numbers.take(script, count)
+    job = Job("gateway", plan.whole_users, 5, count, first, plan.rate_seconds, script, **system.jobs)
     return say(scenarios.run(system, job))
 
 
@@ -87,9 +86,9 @@ def _by_the_clock(
 
 
 def _accepted(system: KefuSystem, plan: Plan, numbers: Numbers, say: Callable[..., Any]) -> Dict[str, Any]:
-    conversations = plan.whole_conversations * 4
-    first = numbers.take(TALK, conversations)
-    job = Job("accept", plan.whole_users, 5, conversations, first, plan.rate_seconds, TALK, **system.jobs)
+    count = plan.whole_conversations[TALK] * 4
+    first = numbers.take(TALK, count)
+    job = Job("accept", plan.whole_users, 5, count, first, plan.rate_seconds, TALK, **system.jobs)
     return say(scenarios.run(system, job))
 
 

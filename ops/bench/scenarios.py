@@ -9,7 +9,7 @@ from typing import Any, Dict, Protocol, Tuple
 
 from ops.bench import measure
 from ops.bench.load import Job
-from ops.bench.scripts import ORDERS, TALK
+from ops.bench.scripts import ORDER_NUMBERS, ORDERS, TALK
 from ops.local.servers import ROOT
 
 SETTLE_S = 0.3  # offsets are committed and logs written a moment after the answer
@@ -37,29 +37,32 @@ class System(Protocol):
         """Process ids by name."""
 
 
+Lengths = Dict[str, Tuple[Tuple[int, int], ...]]
+
+
 @dataclass(frozen=True)
 class Plan:
     """The sizes of a run.
 
     Attributes:
-        lengths: by system: turns of a conversation, and how many conversations. The time that stock
-            needs for a turn grows with their number, so it gets fewer of the long ones.
+        talk, orders: by system: turns of a conversation, and how many conversations. The time that
+            stock needs for a turn grows with their number, so it gets fewer of the long ones.
         users: conversations at once by system, the same for all lengths.
         seconds: after so long a scenario is cut short; `turns_reached` tells.
-        orders: the lengths at which actions are called too.
         whole_users: connections at once to the gateway.
+        whole_conversations: most that time may allow for, by script.
         rate_seconds: length of what is measured by time and not by number.
         most_idle: most customers to choose the next sender from where messages come by the clock.
         starts: how often the worker is started anew.
         nlu: the systems whose NLU is measured by itself; stock's alone takes 20 s to load.
     """
 
-    lengths: Dict[str, Tuple[Tuple[int, int], ...]]
+    talk: Lengths
+    orders: Lengths
     users: Dict[str, int]
     seconds: float
-    orders: Tuple[int, ...]
     whole_users: int
-    whole_conversations: int
+    whole_conversations: Dict[str, int]
     rate_seconds: float
     most_idle: int
     starts: int
@@ -67,24 +70,24 @@ class Plan:
 
 
 FULL = Plan(
-    lengths={"stock": ((5, 64), (50, 8), (500, 1)), "kefu": ((5, 2000), (50, 200), (500, 32))},
+    talk={"stock": ((5, 64), (50, 8), (500, 1)), "kefu": ((5, 2000), (50, 200), (500, 32))},
+    orders={"stock": ((5, 64), (50, 8), (500, 1)), "kefu": ((5, 400), (50, 40), (500, 8))},
     users={"stock": 16, "kefu": 32},
     seconds=75,
-    orders=(5, 50),
     whole_users=64,
-    whole_conversations=10_000,
+    whole_conversations={TALK: 20_000, ORDERS: 5000},
     rate_seconds=20,
     most_idle=1000,
     starts=3,
     nlu=("stock", "kefu"),
 )
 SHORT = Plan(
-    lengths={"stock": ((5, 16),), "kefu": ((5, 160), (50, 16))},
+    talk={"stock": ((5, 16),), "kefu": ((5, 160), (50, 16))},
+    orders={"stock": ((5, 16),), "kefu": ((5, 80),)},
     users={"stock": 8, "kefu": 16},
     seconds=20,
-    orders=(5,),
     whole_users=32,
-    whole_conversations=2000,
+    whole_conversations={TALK: 4000, ORDERS: 1000},
     rate_seconds=4,
     most_idle=200,
     starts=1,
@@ -102,7 +105,7 @@ class Numbers:
         """Return the first of `count` numbers that no other job has."""
         first = self._next[script]
         self._next[script] += count
-        if script == ORDERS and self._next[ORDERS] > TALK_FROM:
+        if self._next[ORDERS] > ORDER_NUMBERS:
             raise ValueError("more conversations about orders than customers who have one")
         return first
 
