@@ -13,6 +13,7 @@ from ops.bench.load_http import TENANT, count_replies
 TIMEOUT_S = 30.0
 BATCH = 500
 POLL_S = 0.001
+IDLE_POLL_S = 0.05  # nothing is sent by the clock
 
 
 class Ledger:
@@ -79,10 +80,11 @@ class KafkaTransport:
 
     def run(self, load: Load) -> None:
         """Drive the load to its end."""
+        wait_s = POLL_S if load.job.rate else IDLE_POLL_S
         load.begin()
         while load.tick():
             self._producer.poll(0)
-            records = self._consumer.consume(1, POLL_S)
+            records = self._consumer.consume(1, wait_s)
             if records:
                 records += self._consumer.consume(BATCH, 0)
             for record in records:
