@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 from rasa_sdk import Action
 from rasa_sdk.executor import ActionExecutor
-from rasa_sdk.interfaces import ActionExecutionRejection, ActionNotFoundException
+from rasa_sdk.interfaces import ActionExecutionRejection, ActionMissingDomainException, ActionNotFoundException
 from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import SanicException
 
@@ -75,6 +75,8 @@ class Webhook:
             return HTTPResponse(await self._once(call, key), content_type="application/json")
         except ActionExecutionRejection as error:
             return _json(400, {"error": error.message, "action_name": name})
+        except ActionMissingDomainException as error:
+            return _json(449, {"error": error.message, "action_name": name})
         except ActionNotFoundException:
             return _json(404, {"error": "ActionNotFound", "action_name": name})
         except Exception as error:  # noqa: BLE001 - whatever an action raises is its failure, and told as such
@@ -145,8 +147,8 @@ def _decoded(request: Request) -> dict[str, Any] | None:
         valid = isinstance(call["next_action"], str) and isinstance(call["tracker"], dict)
     except (ValueError, TypeError, KeyError, zlib.error):
         return None
-    if not call.get("domain"):
-        call["domain"] = {}  # none of our actions needs it; the executor would ask for it by 449
+    if not call.get("domain") and not call.get("domain_digest"):
+        call["domain"] = {}  # of a caller that neither sends nor names it: the executor would ask for it by 449
     return call if valid else None
 
 

@@ -1,17 +1,19 @@
 """ACT: the way from Rasa's RemoteAction to the action server.
 
 One pooled connection set, a time limit a call, retries within the turn's deadline, and an
-idempotency key (message, action, ordinal) that makes a repeated call harmless.
+idempotency key (message, action, ordinal) that makes a repeated call harmless. The domain is sent
+once and then named by its digest, as rasa-sdk understands it.
 """
 
 import asyncio
 import contextvars
-import json
+import hashlib
 import time
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional
 
 import aiohttp
+import orjson
 from rasa.utils.endpoints import ClientResponseError, EndpointConfig
 
 from kefu import metrics
@@ -23,6 +25,8 @@ FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 1.0
 REHEARSED_REPLY = "utter_holding"  # any response that each model has
 # The server is there but can't serve now; 500 is an action's own failure and is not repeated.
+DOMAIN_WANTED = 449  # the server doesn't know the digest. Source: rasa-sdk 3.21, endpoint.py
+_JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
 
 
@@ -57,6 +61,8 @@ class ActionEndpoint(EndpointConfig):
         super().__init__(url=url)
         self._timeout_s = timeout_s
         self._pool: Optional[aiohttp.ClientSession] = None
+        self._domain: Optional[Dict[str, Any]] = None  # the model's, always the same object
+        self._digest = ""
 
     async def request(
         self,
@@ -74,13 +80,18 @@ class ActionEndpoint(EndpointConfig):
         if calls is not None:
             headers["Idempotency-Key"] = calls.key(body.get("next_action", ""))
             deadline = min(deadline, calls.deadline)
-        data = json.dumps(body).encode()
+        data = self._encoded(body)
         if REHEARSED.get():
             return {"events": [], "responses": [{"response": REHEARSED_REPLY}]}
         backoff_s = FIRST_BACKOFF_S
         while True:
             try:
-                return await self._once(data, headers, deadline)
+                try:
+                    return await self._once(data, headers, deadline)
+                except ClientResponseError as error:
+                    if error.status != DOMAIN_WANTED:
+                        raise
+                    return await self._once(self._encoded(body, with_domain=True), headers, deadline)
             except (aiohttp.ClientError, asyncio.TimeoutError) as error:
                 status = getattr(error, "status", None)
                 final = status is not None and status not in RETRIED_STATUS
@@ -90,6 +101,19 @@ class ActionEndpoint(EndpointConfig):
             metrics.RETRIES.labels("action").inc()
             await asyncio.sleep(backoff_s)
             backoff_s = min(backoff_s * 2, LAST_BACKOFF_S)
+
+    def _encoded(self, body: Dict[str, Any], with_domain: bool = False) -> bytes:
+        domain = body.get("domain")
+        if domain is not None and domain is not self._domain:
+            encoded = orjson.dumps(domain, option=_JSON)
+            self._domain, self._encoded_domain = domain, orjson.Fragment(encoded)
+            self._digest = hashlib.sha256(encoded).hexdigest()
+        sent = {name: value for name, value in body.items() if name != "domain"}
+        if domain is not None:
+            sent["domain_digest"] = self._digest
+            if with_domain:
+                sent["domain"] = self._encoded_domain
+        return orjson.dumps(sent, option=_JSON)
 
     async def _once(self, data: bytes, headers: Dict[str, str], deadline: float) -> Any:
         if self._pool is None or self._pool.closed:
@@ -105,7 +129,7 @@ class ActionEndpoint(EndpointConfig):
                 body += await answer.content.read(MAX_ANSWER_BYTES + 1 - len(body))
             if len(body) > MAX_ANSWER_BYTES:  # Kafka takes no record of more than 1 MB
                 raise aiohttp.ClientPayloadError(f"more than {MAX_ANSWER_BYTES} bytes")
-            return mask_all(json.loads(body))  # here the shop's data enters
+            return mask_all(orjson.loads(body))  # here the shop's data enters
 
     async def close(self) -> None:
         """Close the pool."""

@@ -5,6 +5,7 @@ slots are replaced instead of changed, so that copies share them.
 """
 
 import dataclasses
+from itertools import islice
 from typing import Any, Dict, List, Optional
 
 from rasa.shared.core.domain import Domain, State
@@ -13,9 +14,9 @@ from rasa.shared.core.trackers import DialogueStateTracker, EventVerbosity
 
 from kefu.worker.states import DomainView, History, with_value
 
-# An action server gets this many events, not the conversation since its beginning: about twelve
-# turns, which is all that an action looks back at, and what it costs to send stays the same.
-EVENTS_FOR_ACTIONS = 100
+# An action server gets this many events, not the conversation since its beginning: about seven
+# turns, more than an action looks back at, so that a call costs the same in a long conversation.
+EVENTS_FOR_ACTIONS = 50
 
 
 class LiveTracker(DialogueStateTracker):
@@ -80,7 +81,7 @@ class LiveTracker(DialogueStateTracker):
         """Return the state as it is sent to an action server, with the last events."""
         state = super().current_state()
         if event_verbosity is EventVerbosity.ALL:
-            last = list(self.events)[-EVENTS_FOR_ACTIONS:]
+            last = list(islice(reversed(self.events), EVENTS_FOR_ACTIONS))[::-1]
             state["events"] = [event.as_dict() for event in last]
         elif event_verbosity is not EventVerbosity.NONE:
             state["events"] = [event.as_dict() for event in self._events_for_verbosity(event_verbosity) or []]

@@ -3,6 +3,7 @@
 import http.server
 import threading
 import time
+import uuid
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -84,6 +85,14 @@ def test_the_form_is_validated_without_domain_in_the_call(actions):
     answer = actions.http.post("/webhook", json=call)
     assert {event["name"]: event["value"] for event in answer.json()["events"]} == {
         "order_number": "20260001", "requested_slot": "phone_last4"}  # fmt: skip
+
+
+def test_a_domain_named_by_its_digest_is_asked_for_once(actions):
+    call = action_call(VALIDATE, order_number="20260001")
+    domain, call["domain_digest"] = call.pop("domain"), uuid.uuid4().hex
+    assert actions.http.post("/webhook", json=call).status_code == 449
+    assert actions.http.post("/webhook", json={**call, "domain": domain}).status_code == 200
+    assert actions.http.post("/webhook", json=call).status_code == 200
 
 
 def test_a_compressed_call_is_understood(actions):

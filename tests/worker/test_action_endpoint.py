@@ -21,8 +21,10 @@ class Server:
     def __init__(self):
         self.answers = []
         self.keys = []
+        self.bodies = []
 
     async def handle(self, request):
+        self.bodies.append(await request.json())
         self.keys.append(request.headers.get("Idempotency-Key"))
         answer = self.answers.pop(0) if self.answers else web.json_response({"events": []})
         return await answer() if callable(answer) else answer
@@ -96,3 +98,23 @@ async def test_an_answer_that_no_record_could_hold_is_refused(server, endpoint):
 async def test_what_the_shop_tells_is_masked_where_it_enters(server, endpoint):
     server.answers = [web.json_response({"responses": [{"text": "call 13800001234"}]})]
     assert await endpoint.request(json=BODY) == {"responses": [{"text": "call *******1234"}]}
+
+
+async def test_the_domain_is_sent_when_it_is_asked_for_and_named_by_its_digest_otherwise(server, endpoint):
+    domain = {"intents": ["greet"], "slots": {"order_number": {"type": "text"}}}
+    CALLS.set(ActionCalls("m1", time.monotonic() + 10))
+    server.answers = [web.Response(status=449)]
+    await endpoint.request(json={**BODY, "domain": domain})
+    await endpoint.request(json={**BODY, "domain": domain})
+    await endpoint.request(json={**BODY, "domain": {"intents": ["other"]}})
+    sent = [(body.get("domain"), body["domain_digest"]) for body in server.bodies]
+    assert [each for each, _ in sent] == [None, domain, None, None]
+    assert sent[0][1] == sent[1][1] == sent[2][1] != sent[3][1]
+    assert server.keys[0] == server.keys[1] != server.keys[2]  # asked for, it is the same call
+
+
+async def test_a_server_that_asks_for_the_domain_again_and_again_is_told_apart_from_a_slow_one(server, endpoint):
+    server.answers = [web.Response(status=449), web.Response(status=449)]
+    with pytest.raises(ClientResponseError) as error:
+        await endpoint.request(json={**BODY, "domain": {"intents": []}})
+    assert error.value.status == 449
