@@ -6,6 +6,8 @@ marker, replies and the hint that wakes the gateway. See ops/decisions/0003 for 
 
 import asyncio
 import hashlib
+import logging
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Awaitable, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -26,6 +28,8 @@ from kefu.settings import CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, RedisSetti
 from kefu.worker.redis_batch import Batches, Command
 from kefu.worker.redis_client import connect
 
+logger = logging.getLogger(__name__)
+
 # A server that is there but can't serve now, or no more: redis-py has a class for some of these answers,
 # and leaves the prefix to the others. ASK and TRYAGAIN: the slot is being moved, which takes a moment.
 # Source: Redis, error prefixes; redis-py 4.6, EXCEPTION_CLASSES.
@@ -33,6 +37,7 @@ _PASSING_KINDS = (OutOfMemoryError, ReadOnlyError, NoPermissionError)
 _CLUSTER_PREFIXES = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
 _PASSING_PREFIXES = ("MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "EXECABORT", *_CLUSTER_PREFIXES)
 
+_CONNECTED = re.compile(rb"connected_slaves:(\d+)")
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS  # Rasa's events hold numpy's floats
 
 
@@ -154,6 +159,7 @@ class Conversations:
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
         self._servers = connect(settings)
+        self._replicas_counted = False
         self._batches = Batches(settings.timeout_s * 2, settings.wait_replicas)
 
     def keys(self, conversation: str) -> ConversationKeys:
@@ -167,6 +173,23 @@ class Conversations:
             await asyncio.gather(*(self._batches.send(redis, ("PING",)) for redis in await self._servers.masters()))
 
         await self._passing(ping_all())
+        if self._settings.wait_replicas and not self._replicas_counted:
+            self._replicas_counted = True
+            await self._passing(self._count_replicas())
+
+    async def _count_replicas(self) -> None:
+        """Say so where fewer replicas are waited for than there are.
+
+        A replica that nobody waited for may become master without the write; and an old master that comes back from
+        an isolation may find one that still follows it, and go on as if it were the master.
+        """
+        for redis in await self._servers.masters():
+            (answer,) = await self._batches.send(redis, ("INFO", "replication"))
+            found = None if isinstance(answer, Exception) else _CONNECTED.search(answer)
+            replicas = int(found[1]) if found else -1  # -1: the server does not say
+            fields = {"replicas": replicas, "waited_for": self._settings.wait_replicas}
+            if not 0 <= replicas <= self._settings.wait_replicas:
+                logger.warning("a failover may lose writes: wait for all replicas", extra={"fields": fields})
 
     async def marker(self, conversation: str, message_id: str) -> Optional[bytes]:
         """Return the outcome of a message, None if it has not been processed."""

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import uvloop
@@ -32,8 +33,9 @@ def group(request, tmp_path_factory):
 
 
 @pytest.fixture
-def settings(group, request):
-    return RedisSettings(group.url, key_prefix=f"t{time.time_ns()}", wait_replicas=1, timeout_s=1)
+def settings(group):
+    replicas = 2 if isinstance(group, RedisSentinels) else 1
+    return RedisSettings(group.url, key_prefix=f"t{time.time_ns()}", wait_replicas=replicas, timeout_s=1)
 
 
 def turn(number):
@@ -106,6 +108,18 @@ async def test_nothing_acknowledged_is_lost_when_masters_die(group, settings):
         stored = await insist(store.load, person)
         assert (stored.version, stored.seq) == (40, 40)
         assert [events[0]["text"] for events in stored.turns] == [f"t{number}" for number in range(1, 41)]
+    await store.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("waited_for", [1, 2])
+async def test_waiting_for_fewer_replicas_than_there_are_is_said_once(group, settings, waited_for, caplog):
+    store = Conversations(replace(settings, wait_replicas=waited_for))
+    for _ in range(3):
+        await insist(store.ping)
+    said = [record.fields for record in caplog.records if "wait for all replicas" in record.message]
+    replicas = settings.wait_replicas
+    assert said == [{"replicas": replicas, "waited_for": waited_for}] * (replicas > waited_for)
     await store.close()
 
 
