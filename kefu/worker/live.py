@@ -14,6 +14,7 @@ from rasa.shared.core.events import (
     ActiveLoop,
     ConversationPaused,
     Event,
+    ReminderCancelled,
     SlotSet,
     deserialise_events,
 )
@@ -21,7 +22,7 @@ from rasa.shared.core.events import (
 from kefu import metrics
 from kefu.worker.conversations import Stored, TurnWrite
 from kefu.worker.states import DomainView
-from kefu.worker.timers.rules import last_said, reminders
+from kefu.worker.timers.rules import last_said, reminders, stored_cancel
 from kefu.worker.tracker import LiveTracker
 
 TURNS_KEPT = 100  # of a conversation in Redis and in memory. Source: DESIGN.md, Redis
@@ -57,7 +58,7 @@ def as_stored(events: List[Event]) -> List[Dict[str, Any]]:
     They need no mask: what is personal was masked where it came in, by the gateway and `read` for
     what a customer said, by the ActionEndpoint for what the shop told.
     """
-    return [event.as_dict() for event in events]
+    return [stored_cancel(event) if type(event) is ReminderCancelled else event.as_dict() for event in events]
 
 
 @dataclass

@@ -13,11 +13,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from kefu.errors import AlreadyProcessed, StoreUnavailable
 from kefu.redis_cluster import slot_of
 from kefu.settings import RedisSettings
-from kefu.worker.conversations import Conversations, TurnWrite
+from kefu.worker.conversations import Arm, Conversations, TurnWrite
 from kefu.worker.redis_client import connect
+from kefu.worker.timers.index import DueIndex, member
 from ops.local.clusters import RedisCluster, RedisSentinels, until
 
 pytestmark = pytest.mark.timeout(240)
+PARTITIONS = range(5)
 PEOPLE = [f"demo:p{number}" for number in range(12)]  # over all masters of a cluster
 
 
@@ -42,6 +44,12 @@ def turn(number):
     events = [{"event": "user", "text": f"t{number}"}]
     reply = {"seq": number, "message_id": f"m{number}", "text": "hi", "ts": 1}
     return TurnWrite(f"m{number}", number - 1, number, events, b"marker-%d" % number, [reply])
+
+
+def armed(person, number):
+    """Return a turn with a timer, whose index may lie on any master."""
+    partition = PARTITIONS[PEOPLE.index(person) % len(PARTITIONS)]
+    return replace(turn(number), arms=[Arm(partition, member(person), number)])
 
 
 async def insist(call, *arguments):
@@ -82,7 +90,7 @@ async def test_nothing_acknowledged_is_lost_when_masters_die(group, settings):
         for number in range(1, 41):
             while True:
                 try:
-                    await store.write(person, turn(number))
+                    await store.write(person, armed(person, number))
                     break
                 except AlreadyProcessed as found:
                     assert found.marker == turn(number).marker
@@ -108,6 +116,10 @@ async def test_nothing_acknowledged_is_lost_when_masters_die(group, settings):
         stored = await insist(store.load, person)
         assert (stored.version, stored.seq) == (40, 40)
         assert [events[0]["text"] for events in stored.turns] == [f"t{number}" for number in range(1, 41)]
+    found = await insist(DueIndex(store).due, PARTITIONS, 100, 100)
+    assert {(due.event.conversation, due.due) for due in found} == {(person, 40) for person in PEOPLE}
+    await insist(DueIndex(store).remove, found)
+    assert await insist(DueIndex(store).due, PARTITIONS, 100, 100) == []
     await store.close()
 
 
