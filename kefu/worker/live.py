@@ -16,11 +16,11 @@ from rasa.shared.core.events import (
     Event,
     ReminderCancelled,
     SlotSet,
-    deserialise_events,
 )
 
 from kefu import metrics
 from kefu.worker.conversations import Stored, TurnWrite
+from kefu.worker.remote_action import read_events
 from kefu.worker.states import DomainView
 from kefu.worker.timers.rules import last_said, reminders, stored_cancel
 from kefu.worker.tracker import LiveTracker
@@ -85,10 +85,10 @@ class LiveConversation:
     @classmethod
     def restore(cls, conversation: str, view: DomainView, stored: Stored) -> "LiveConversation":
         """Return the conversation as the store holds it."""
-        events = deserialise_events(stored.snapshot)
+        events = read_events(stored.snapshot)
         sizes: Deque[int] = deque()
         for turn in stored.turns:
-            made = deserialise_events(turn)
+            made = read_events(turn)
             sizes.append(len(made))
             events.extend(made)
         return cls(conversation, build_tracker(conversation, view, events), stored.version, stored.seq, sizes)
