@@ -155,6 +155,8 @@ class AnswerGenerated:
     `message_id` is the customer's, or the id of the timer's event that caused the turn.
     `status` is `answered` or `failed` (then `reason` is a stable class). `replies` are those of
     DESIGN.md, with their sequence numbers; an empty list means answered without replies.
+    `seq` is the conversation's last sequence number after this turn, `events` how many
+    `DialogueEvent`s belong to it: by these a store that lost the turn is mended.
     """
 
     tenant: str
@@ -162,6 +164,8 @@ class AnswerGenerated:
     message_id: str
     cause: str
     tracker_version: int
+    seq: int = 0
+    events: int = 0
     status: str = "answered"
     reason: Optional[str] = None
     replies: List[Dict[str, Any]] = field(default_factory=list)

@@ -200,12 +200,10 @@ class GatewaySettings:
 
     Attributes:
         user_rate: messages of one user, 0 for no limit; twice as many may come at once.
-        max_unanswered: messages of one user accepted here and not yet seen answered, 0 for no limit.
         session_rate: new sessions from one address, 0 for no limit; twice as many may come at once.
         proxies: how many trusted proxies append to X-Forwarded-For; 0 means that none does.
         page_tenant: the shop whose chat page is served at `/`.
         demo_login: lets anyone be alice or bob of the tenant `demo`; for a machine of one's own only.
-        access_log: whether each request gets a line.
     """
 
     host: str
@@ -218,7 +216,6 @@ class GatewaySettings:
     max_streams: int = 10_000
     max_user_streams: int = 8
     user_rate: float = 10.0
-    max_unanswered: int = 50
     session_rate: float = 100.0
     proxies: int = 0
     drain_s: float = 10.0
@@ -241,7 +238,6 @@ class GatewaySettings:
             max_streams=integer(env, "KEFU_MAX_STREAMS", 10_000, 1, 1_000_000),
             max_user_streams=integer(env, "KEFU_MAX_USER_STREAMS", 8, 1, 1000),
             user_rate=number(env, "KEFU_USER_RATE", 10.0, 0, 100_000),
-            max_unanswered=integer(env, "KEFU_MAX_UNANSWERED", 50, 0, 10_000),
             session_rate=number(env, "KEFU_SESSION_RATE", 100.0, 0, 100_000),
             proxies=integer(env, "KEFU_PROXIES", 0, 0, 10),
             drain_s=number(env, "KEFU_GATEWAY_DRAIN_S", 10.0, 0, 600),
@@ -258,6 +254,8 @@ class WorkerSettings:
     Attributes:
         idle_s: how long a customer may be silent before the domain's `form_idled` or `session_idled`
             is triggered; 0 for never. Peers ask after 5 minutes, within the 30 of a session.
+        mend_window_s: how far back published turns are compared with what a failed-over Redis has; more
+            than a replica may lag behind its master.
     """
 
     host: str
@@ -272,6 +270,7 @@ class WorkerSettings:
     turns_at_once: int = 64
     live_trackers: int = 2000
     drain_s: float = 20.0
+    mend_window_s: float = 120.0
     idle_s: float = 300.0
     model: str = "models"
     api_token: str = field(default="", repr=False)
@@ -295,6 +294,7 @@ class WorkerSettings:
             live_trackers=integer(env, "KEFU_LIVE_TRACKERS", 2000, 1, 1_000_000),
             drain_s=number(env, "KEFU_DRAIN_S", 20.0, 0, 600),
             idle_s=number(env, "KEFU_IDLE_S", 300.0, 0, 86_400),
+            mend_window_s=number(env, "KEFU_MEND_WINDOW_S", 120.0, 1, 7 * 24 * 3600),
             model=text(env, "KEFU_MODEL", "models"),
             api_token=secret(env, "KEFU_RASA_TOKEN", ""),
         )

@@ -6,11 +6,10 @@ marker, replies and the hint that wakes the gateway. See ops/decisions/0003 for 
 
 import asyncio
 import hashlib
-import logging
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Awaitable, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Awaitable, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
 
 import orjson
 from redis.exceptions import (
@@ -28,8 +27,6 @@ from kefu.settings import CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, RedisSetti
 from kefu.worker.redis_batch import Batches, Command
 from kefu.worker.redis_client import connect
 
-logger = logging.getLogger(__name__)
-
 # A server that is there but can't serve now, or no more: redis-py has a class for some of these answers,
 # and leaves the prefix to the others. ASK and TRYAGAIN: the slot is being moved, which takes a moment.
 # Source: Redis, error prefixes; redis-py 4.6, EXCEPTION_CLASSES.
@@ -37,7 +34,6 @@ _PASSING_KINDS = (OutOfMemoryError, ReadOnlyError, NoPermissionError)
 _CLUSTER_PREFIXES = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
 _PASSING_PREFIXES = ("MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "EXECABORT", *_CLUSTER_PREFIXES)
 
-_CONNECTED = re.compile(rb"connected_slaves:(\d+)")
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS  # Rasa's events hold numpy's floats
 
 
@@ -76,11 +72,22 @@ redis.call('SPUBLISH', KEYS[5], ARGV[4])
 return {0, found + 1}
 """
 )
-# KEYS: state, turns. In one piece, so that no write comes between version and turns.
+# KEYS: state, turns. In one piece, so that no write comes between version, turns and history.
 _READ = Script(
     """
 local state = redis.call('HMGET', KEYS[1], 'version', 'seq', 'snapshot')
-return {state[1], state[2], state[3], redis.call('LRANGE', KEYS[2], 0, -1)}
+local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')
+return {state[1], state[2], state[3], redis.call('LRANGE', KEYS[2], 0, -1), history}
+"""
+)
+# KEYS: state. ARGV: version and seq to go on from, lifetime in s. Only ever forward.
+_SKIP = Script(
+    """
+local state = redis.call('HMGET', KEYS[1], 'version', 'seq')
+if tonumber(state[1] or '0') >= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'version', ARGV[1], 'seq', math.max(tonumber(state[2] or '0'), tonumber(ARGV[2])))
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return 1
 """
 )
 
@@ -94,12 +101,15 @@ class Stored:
         seq: sequence number of the last reply.
         snapshot: events (Rasa's dicts) that stand for the turns trimmed away.
         turns: the events of each turn kept, oldest first.
+        history: of the server that was asked, another one after a failover or a restart. Source: Redis, INFO,
+            master_replid.
     """
 
     version: int = 0
     seq: int = 0
     snapshot: List[Dict[str, Any]] = field(default_factory=list)
     turns: List[List[Dict[str, Any]]] = field(default_factory=list)
+    history: str = ""
 
 
 class Arm(NamedTuple):
@@ -159,37 +169,11 @@ class Conversations:
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
         self._servers = connect(settings)
-        self._replicas_counted = False
         self._batches = Batches(settings.timeout_s * 2, settings.wait_replicas)
 
     def keys(self, conversation: str) -> ConversationKeys:
         """Return the names of a conversation's keys."""
         return ConversationKeys(self._settings.key_prefix, conversation)
-
-    async def ping(self) -> None:
-        """Ask whether Redis answers, each master of it."""
-
-        async def ping_all() -> None:
-            await asyncio.gather(*(self._batches.send(redis, ("PING",)) for redis in await self._servers.masters()))
-
-        await self._passing(ping_all())
-        if self._settings.wait_replicas and not self._replicas_counted:
-            self._replicas_counted = True
-            await self._passing(self._count_replicas())
-
-    async def _count_replicas(self) -> None:
-        """Say so where fewer replicas are waited for than there are.
-
-        A replica that nobody waited for may become master without the write; and an old master that comes back from
-        an isolation may find one that still follows it, and go on as if it were the master.
-        """
-        for redis in await self._servers.masters():
-            (answer,) = await self._batches.send(redis, ("INFO", "replication"))
-            found = None if isinstance(answer, Exception) else _CONNECTED.search(answer)
-            replicas = int(found[1]) if found else -1  # -1: the server does not say
-            fields = {"replicas": replicas, "waited_for": self._settings.wait_replicas}
-            if not 0 <= replicas <= self._settings.wait_replicas:
-                logger.warning("a failover may lose writes: wait for all replicas", extra={"fields": fields})
 
     async def marker(self, conversation: str, message_id: str) -> Optional[bytes]:
         """Return the outcome of a message, None if it has not been processed."""
@@ -208,11 +192,34 @@ class Conversations:
     async def load(self, conversation: str) -> Stored:
         """Return the whole state as it was at one moment, from the master."""
         keys = self.keys(conversation)
-        version, seq, snapshot, turns = await self._script(_READ, (keys.state, keys.turns))
+        version, seq, snapshot, turns, raw = await self._script(_READ, (keys.state, keys.turns))
+        history = raw.decode()
         if version is None:
-            return Stored()
+            return Stored(history=history)
         events = [orjson.loads(turn)["events"] for turn in turns]
-        return Stored(int(version), int(seq or 0), orjson.loads(snapshot or b"[]"), events)
+        return Stored(int(version), int(seq or 0), orjson.loads(snapshot or b"[]"), events, history)
+
+    async def histories(self) -> FrozenSet[str]:
+        """Return the history of each master; whether they answer is told by that, too."""
+
+        async def of(redis: Any) -> str:
+            (info,) = await self._batches.send(redis, ("INFO", "replication"))
+            if isinstance(info, Exception):
+                raise info
+            found = re.search(rb"master_replid:([0-9a-f]+)", info)
+            if found is None:
+                raise StoreUnavailable("a server tells no master_replid")
+            return found[1].decode()
+
+        async def of_all() -> FrozenSet[str]:
+            return frozenset(await asyncio.gather(*map(of, await self._servers.masters())))
+
+        return await self._passing(of_all())
+
+    async def skip(self, conversation: str, version: int, seq: int) -> None:
+        """Let a conversation go on from a version above the stored one: what is between is lost."""
+        state = self.keys(conversation).state
+        await self._script(_SKIP, (state,), (version, seq, CONVERSATION_LIFETIME_S), sure=True)
 
     async def turn_events(self, conversation: str, version: int) -> List[Dict[str, Any]]:
         """Return the events that the write of `version` stored; none when they have been trimmed."""
@@ -278,6 +285,14 @@ class Conversations:
 
         answers = await asyncio.gather(*(run(partition, command) for partition, command in commands.items()))
         return dict(zip(commands, answers, strict=True))
+
+    async def arm(self, conversation: str, arms: Sequence[Arm]) -> None:
+        """Put timers into their index without a turn."""
+        if arms:
+            state = self.keys(conversation).state
+            armed = await self._arm(state, arms)
+            if armed:
+                await self._ask(state, *armed, sure=True)
 
     async def _arm(self, state: str, arms: Sequence[Arm]) -> Sequence[Command]:
         """Return the command that arms the timers ahead of the write; where another server holds them, run it."""

@@ -34,8 +34,9 @@ from kefu.events import (
 from kefu.headers import ATTEMPTS, ERROR_CLASS, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC
 from kefu.kafka import EventProducer
 from kefu.privacy import mask, mask_all
-from kefu.worker.conversations import Conversations, encode_events
+from kefu.worker.conversations import Conversations, Stored, encode_events
 from kefu.worker.live import LiveConversation, LiveConversations
+from kefu.worker.mending import Mender
 from kefu.worker.turn import Outcome, TurnRunner, turn_events
 
 logger = logging.getLogger(__name__)
@@ -99,8 +100,10 @@ class Inbox:
         producer: EventProducer,
         attempts: int,
         turns_at_once: int,
+        mender: Optional[Mender] = None,
     ) -> None:
         self.runner = runner
+        self._mender = mender
         self._conversations = conversations
         self._live = live
         self._producer = producer
@@ -121,6 +124,7 @@ class Inbox:
         Raises:
             NotMine: the partition was taken away; nothing more is to be done here.
         """
+        histories = self._mender and self._mender.histories
         try:
             done = await self._outcome(message)
         except Exception as error:  # whatever it is, the message must not block its lane for ever
@@ -130,6 +134,9 @@ class Inbox:
         if done is None:  # a timer of a conversation that is gone
             return
         await self._publish(message, done)
+        if self._mender is not None and self._mender.histories != histories:
+            # A failover came in between, and what was mended may have been read before this was published.
+            self._mender.doubt(message.record.partition)
         _TOTAL_S.observe(time.monotonic() - message.taken)
 
     async def reject(self, record: Record, mine: Callable[[], bool], error: PoisonMessage) -> None:
@@ -184,10 +191,21 @@ class Inbox:
         live = self._live.check_out(said.conversation)
         if live is not None and live.model_id == runner.model_id and not _idle(live, said):
             return live
-        stored = await self._insist(message.mine, "redis", self._conversations.load, said.conversation)
+        stored = await self._load(message)
         live = LiveConversation.restore(said.conversation, runner.processor.view, stored)
         live.model_id, live.partition = runner.model_id, message.record.partition
         return live
+
+    async def _load(self, message: Inbound) -> Stored:
+        """Return what is stored, once that is sure to be all that was."""
+        while message.mine():
+            stored = await self._insist(message.mine, "redis", self._conversations.load, message.said.conversation)
+            if self._mender is None:
+                return stored
+            doubt = (self._mender.ensure, message.record.partition, stored.history)
+            if not await self._insist(message.mine, "redis", *doubt):
+                return stored
+        raise NotMine
 
     async def _store(self, message: Inbound, outcome: Outcome) -> "Done":
         """Write the turn; what a failed-over Redis lost is written first."""
@@ -220,12 +238,16 @@ class Inbox:
         fields = {"found": conflict.found, "expected": conflict.expected, "mendable": lost is not None}
         logger.error("the store lost writes of a conversation", extra={"fields": fields})
         if lost is None:
+            if self._mender is not None:
+                self._mender.doubt(message.record.partition)
             raise conflict
         for write in lost:
             try:
                 await self._insist(message.mine, "redis", self._conversations.write, live.conversation, write)
-            except AlreadyProcessed:
-                raise conflict from None  # marker without version: not a state that a lost write leaves
+                metrics.MENDED_TURNS.labels("memory").inc()
+            except AlreadyProcessed as found:
+                if found.marker != write.marker:  # marker without version: not a state that a lost write leaves
+                    raise conflict from None
 
     async def _again(self, message: Inbound, marker: bytes) -> "Done":
         """Return what an earlier processing stored, to be published again."""
@@ -249,6 +271,8 @@ class Inbox:
         said = message.said
         error_class = getattr(error, "error_class", error.__class__.__name__)
         while True:
+            if self._mender is not None:
+                await self._insist(message.mine, "redis", self._mender.settle, message.record.partition)
             version, seq = await self._insist(message.mine, "redis", self._conversations.position, said.conversation)
             live = LiveConversation(said.conversation, None, version, seq)  # type: ignore[arg-type]
             write = self.runner.refusal(live, said, INTERNAL_ERROR).write

@@ -9,7 +9,7 @@ import logging
 import time
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from async_timeout import Timeout, timeout  # aiohttp's; wait_for would make a task of each step
 from orjson import Fragment
@@ -21,7 +21,7 @@ from kefu import metrics
 from kefu.errors import ActionFailed
 from kefu.events import AnswerGenerated, InboxEvent, TurnEvents, UserSaid, encode, now_ms
 from kefu.worker.action_endpoint import CALLS, ActionCalls
-from kefu.worker.conversations import TurnWrite
+from kefu.worker.conversations import Arm, TurnWrite
 from kefu.worker.live import TURNS_KEPT, LiveConversation, as_stored, build_tracker
 from kefu.worker.processor import MESSAGE_TIME, TurnProcessor
 from kefu.worker.timers.rules import HEARD_AT
@@ -119,13 +119,17 @@ class TurnRunner:
         answer = self._answer(live, said, status="failed", reason=reason)
         return Outcome(live, TurnWrite(said.message_id, live.version, live.seq, [], encode(answer), []), answer)
 
-    def _answer(self, live: LiveConversation, said: UserSaid, **outcome: Any) -> AnswerGenerated:
+    def _answer(
+        self, live: LiveConversation, said: UserSaid, replies: Sequence[Dict[str, Any]] = (), **outcome: Any
+    ) -> AnswerGenerated:
         return AnswerGenerated(
             said.tenant,
             said.user,
             said.message_id,
             cause=said.id,
             tracker_version=live.version + 1,
+            seq=live.seq + len(replies),
+            replies=list(replies),
             model_id=self.model_id,
             traceparent=said.traceparent,
             **outcome,
@@ -139,7 +143,8 @@ class TurnRunner:
         answer = self._answer(
             live,
             said,
-            replies=replies,
+            replies,
+            events=len(events),
             intent=turn.parse_data.get("intent", {}).get("name"),
             confidence=turn.parse_data.get("intent", {}).get("confidence"),
             actions=[event.action_name for event in events if type(event) is ActionExecuted and event.action_name],
@@ -153,6 +158,10 @@ class TurnRunner:
         if snapshot is not None:
             write = replace(write, snapshot=as_stored(snapshot), keep=TURNS_KEPT)
         return Outcome(live, write, answer, snapshot, events)
+
+    def timers(self, live: LiveConversation) -> List[Arm]:
+        """Return where to find the timers of a conversation; there are none without `timers.turns`."""
+        return []
 
     async def utter(self, name: str, turn: "Turn") -> List[Event]:
         """Return the events of saying the response `name`, after which the assistant listens."""

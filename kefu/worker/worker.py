@@ -23,8 +23,10 @@ from kefu.worker.conversations import Conversations
 from kefu.worker.inbox import Inbound, Inbox, NotMine, read
 from kefu.worker.intake import Intake, Taken
 from kefu.worker.lanes import Lanes
-from kefu.worker.live import LiveConversations
+from kefu.worker.live import LiveConversation, LiveConversations
+from kefu.worker.mending import Mender
 from kefu.worker.processor import LoadedModel, TurnProcessor
+from kefu.worker.published import PublishedTail
 from kefu.worker.rehearsal import rehearse
 from kefu.worker.timers.index import DueIndex
 from kefu.worker.timers.scan import DueScan
@@ -70,6 +72,12 @@ class Worker:
         self.agent.tracker_store.serve_worker(self._conversations)  # type: ignore[attr-defined]
         self._producer = EventProducer(self._kafka)
         self._live = LiveConversations(self._settings.live_trackers)
+        self._mender = Mender(
+            self._conversations,
+            PublishedTail(self._kafka, self._settings.mend_window_s),
+            lambda: self._intake.assigned if self._intake else [],
+            self._rearm,
+        )
         self._inbox = Inbox(
             self._runner(),
             self._conversations,
@@ -77,6 +85,7 @@ class Worker:
             self._producer,
             self._settings.attempts,
             self._settings.turns_at_once,
+            self._mender,
         )
         self._lanes: Lanes[Any] = Lanes(self._serve)
         await rehearse(self._runner(), self._nlu)
@@ -88,6 +97,7 @@ class Worker:
             lambda: self._intake.inflight,
             self._hold,
         )
+        await self._look()
         self._intake = Intake(self._kafka, self._settings, self._receive, self._hold, self._dropped)
         self._intake.start()
         self._due_scan.start()
@@ -101,6 +111,7 @@ class Worker:
         if self._intake is None:
             return
         self._watch.cancel()
+        await self._mender.stop()
         await self._due_scan.stop()
         await self._intake.stop()
         await self._lanes.cancel()
@@ -168,20 +179,21 @@ class Worker:
         return self._inbox.store_away or self._swap_waits or len(self._batches) >= MAX_BATCHES
 
     async def _watch_store(self) -> None:
-        """Notice that Redis has gone, or is back, while nothing else asks it."""
+        """Notice that Redis has gone, is back, or is another one, while nothing else asks it."""
         while True:
-            try:
-                await self._conversations.ping()
-                self._inbox.store_lost = False
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:  # noqa: BLE001 - any failure to answer means away
-                if not self._inbox.store_lost:
-                    logger.warning("redis is away", extra={"fields": {"error": error.__class__.__name__}})
-                self._inbox.store_lost = True
+            await self._look()
             if self.stuck():
                 self._die(", ".join(self.stuck()))
             await asyncio.sleep(0.5)
+
+    async def _look(self) -> None:
+        try:
+            await self._mender.look()
+            self._inbox.store_lost = False
+        except Exception as error:  # noqa: BLE001 - any failure to answer means away
+            if not self._inbox.store_lost:
+                logger.warning("redis is away", extra={"fields": {"error": error.__class__.__name__}})
+            self._inbox.store_lost = True
 
     def _receive(self, batch: List[Taken]) -> None:
         """Put a poll into the lanes and NLU over all of it into a thread."""
@@ -266,6 +278,16 @@ class Worker:
     def _dropped(self, partitions: Set[int]) -> None:
         """Forget conversations that are another worker's now."""
         self._live.drop(partitions)
+        self._mender.forget(partitions)
+
+    async def _rearm(self, conversation: str, partition: int) -> None:
+        """Put the timers of a conversation back into their index, which lost them with its turns."""
+        runner = self._inbox.runner
+        live = LiveConversation.restore(
+            conversation, runner.processor.view, await self._conversations.load(conversation)
+        )
+        live.partition = partition
+        await self._conversations.arm(conversation, runner.timers(live))
 
 
 def _settle_memory() -> None:

@@ -138,3 +138,18 @@ async def conversations(valkey: Any) -> Any:
     store = Conversations(RedisSettings(url=valkey.url, key_prefix=f"t{uuid.uuid4().hex[:8]}"))
     yield store
     await store.close()
+
+
+@pytest.fixture(scope="session")
+def brokers(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A real Kafka with the platform's topics."""
+    from kefu.kafka import create_topics
+    from kefu.settings import KafkaSettings
+    from ops.local.servers import KafkaServer, free_port
+
+    server = KafkaServer(tmp_path_factory.mktemp("kafka"), free_port())
+    server.start()
+    server.wait_ready()
+    create_topics(KafkaSettings(server.brokers))
+    yield server.brokers
+    server.stop()

@@ -87,7 +87,7 @@ async def test_a_write_that_cannot_be_sent_fails_nobody_else(conversations):
 
 async def test_a_server_that_is_away_is_said_to_be_away():
     store = Conversations(RedisSettings(url="redis://127.0.0.1:1/0", timeout_s=0.2))
-    for call in (store.ping(), store.load(ALICE), store.write(ALICE, turn(1))):
+    for call in (store.histories(), store.load(ALICE), store.write(ALICE, turn(1))):
         with pytest.raises(StoreUnavailable):
             await call
     await store.close()

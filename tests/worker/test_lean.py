@@ -12,8 +12,6 @@ import textwrap
 
 import pytest
 
-from kefu.kafka import create_topics
-from kefu.settings import KafkaSettings
 from kefu.worker import lean
 from tests.worker.conftest import MODEL, ROOT
 from tests.worker.serving import ServedWorker
@@ -77,19 +75,6 @@ def heavy_model(tmp_path_factory):
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     return next((project / "models").glob("*.tar.gz"))
-
-
-@pytest.fixture(scope="module")
-def brokers(tmp_path_factory):
-    """A real Kafka with the platform's topics."""
-    from ops.local.servers import KafkaServer, free_port
-
-    server = KafkaServer(tmp_path_factory.mktemp("kafka"), free_port())
-    server.start()
-    server.wait_ready()
-    create_topics(KafkaSettings(server.brokers))
-    yield server.brokers
-    server.stop()
 
 
 @pytest.fixture

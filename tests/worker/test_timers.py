@@ -13,13 +13,12 @@ from rasa.shared.core.events import (
     ReminderScheduled,
     Restarted,
     SlotSet,
-    deserialise_events,
 )
 
 from kefu.events import ReminderDue, SessionIdled, now_ms
 from kefu.settings import CONVERSATION_LIFETIME_S, WorkerSettings
 from kefu.worker.conversations import Stored
-from kefu.worker.live import TURNS_BEFORE_TRIM, LiveConversation, as_stored
+from kefu.worker.live import TURNS_BEFORE_TRIM, LiveConversation
 from kefu.worker.timers import rules, turns
 from kefu.worker.timers.index import member, read
 from tests.worker.conftest import Chat
@@ -120,6 +119,14 @@ async def test_silence_is_armed_while_a_form_waits_and_never_otherwise(chat):
     assert arm.member == "idle demo:alice"
     assert arm.due == rules.silence(chat.live.tracker.events).since + IDLE_MS
     assert (await chat.say("20260001")).write.arms == ()
+
+
+async def test_all_that_stands_is_armed_anew_for_an_index_that_was_lost(chat):
+    chat.live.partition = 3
+    (silence,) = (await chat.say("track my order")).write.arms
+    chat.put(reminder("one"), reminder("two"), ReminderCancelled("two"))
+    one = (3, member("demo:alice", "one"), round(SOON.timestamp() * 1000))
+    assert {tuple(arm) for arm in chat.runner.timers(chat.live)} == {one, tuple(silence)}
 
 
 async def test_nothing_is_armed_when_switched_off_or_without_an_intent_for_it(agent, chat, monkeypatch):
@@ -257,14 +264,6 @@ async def test_what_takes_back_another_leaves_it_alone(chat, other):
     await chat.say("hello")
     chat.put(reminder(), other)
     assert said(await chat.reminded()) == ["utter_goodbye"]
-
-
-@pytest.mark.parametrize("fields", [{"name": "r"}, {"intent": "goodbye"}, {"entities": [{"entity": "a"}]}, {}], ids=str)
-async def test_what_is_taken_back_is_the_same_when_it_is_read_again(fields):
-    (again,) = deserialise_events(as_stored([ReminderCancelled(**fields)]))
-    assert (again.name, again.intent, again.entities) == tuple(
-        fields.get(name) for name in ("name", "intent", "entities")
-    )
 
 
 @pytest.mark.parametrize(("killed", "expected"), [(True, []), (False, ["utter_goodbye"])])

@@ -76,6 +76,11 @@ class TimedRunner(TurnRunner):
         arms = self._armed_by(turn, outcome)
         return replace(outcome, write=replace(outcome.write, arms=arms)) if arms else outcome
 
+    def timers(self, live: LiveConversation) -> List[Arm]:
+        """Return where to find all that stands of a conversation, and when."""
+        arms = self._reminders(live, list(rules.reminders(live.tracker.events).standing))
+        return arms + (self._idle(live) if self._idle_ms else [])
+
     def _armed_by(self, turn: Turn, outcome: Outcome) -> List[Arm]:
         """Return the timers that a turn leaves behind: where to find them, and when."""
         live, arms = turn.live, []

@@ -1,0 +1,70 @@
+"""Redis comes back without its last writes, which it had acknowledged: nothing is lost and no number repeats."""
+
+import asyncio
+import shutil
+import uuid
+
+import httpx
+import pytest
+import redis
+
+from tests.e2e.customers import TEXTS, check_promises, known_customer, wait_until_answered
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
+
+
+@pytest.fixture
+async def client(stack):
+    async with httpx.AsyncClient(base_url=stack.url("gateway"), timeout=30) as client:
+        yield client
+
+
+def copy_of(stack, to):
+    """Copy what Redis has on its disk by now."""
+    with redis.Redis.from_url(stack.settings["REDIS_URL"]) as connection:
+        assert connection.execute_command("WAITAOF", 1, 0, 10_000)[0] == 1
+    shutil.copytree(stack.redis.directory / "appendonlydir", to)
+
+
+def come_back_as(stack, copy):
+    """Kill Redis, and put the copy in the place of its files before the supervisor starts it again."""
+    stack.kill("redis", restart_after_s=5)
+    directory = stack.redis.directory / "appendonlydir"
+    shutil.rmtree(directory)
+    shutil.copytree(copy, directory)
+
+
+@pytest.mark.parametrize("worker_dies", [True, False], ids=["with the worker", "alone"])
+async def test_turns_that_redis_lost_are_there_again_and_the_next_go_on_from_them(stack, client, tmp_path, worker_dies):
+    run = uuid.uuid4().hex[:8]
+    customers = [known_customer(client, f"l{run}-{n}", stack.token_secret) for n in range(12)]
+    silent = customers[:4]  # they say nothing more: their answers are looked for all the same
+    for text in TEXTS[:2]:
+        await asyncio.gather(*(customer.send(text) for customer in customers))
+    await wait_until_answered(customers, 60)
+    copy_of(stack, tmp_path / "copy")
+    for text in TEXTS[2:4]:
+        await asyncio.gather(*(customer.send(text) for customer in customers))
+    await wait_until_answered(customers, 60)
+    told = [await customer.replies() for customer in customers]
+
+    come_back_as(stack, tmp_path / "copy")
+    if worker_dies:
+        stack.kill("worker")
+    await asyncio.gather(*(customer.send(TEXTS[4]) for customer in customers if customer not in silent))
+    # Whoever has seen replies that Redis then lost gets the next one, not silence.
+    await until_streamed(client, customers[-1], told[-1][-1]["seq"], customers[-1].accepted[-1])
+    await wait_until_answered(customers, 120)
+    await check_promises(customers)
+    for customer, before in zip(customers, told, strict=True):
+        assert (await customer.replies())[: len(before)] == before
+
+
+async def until_streamed(client, customer, seen, message_id):
+    """Wait for a reply on a stream that is resumed after `seen`."""
+    headers = {**customer.headers, "Last-Event-ID": str(seen)}
+    async with asyncio.timeout(120), client.stream("GET", "/v1/stream", headers=headers) as answer:
+        async for line in answer.aiter_lines():
+            if line.startswith("data:") and message_id in line:
+                return
+    raise AssertionError("the stream ended without the reply")

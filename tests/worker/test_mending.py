@@ -1,0 +1,267 @@
+"""A Redis that lost acknowledged writes is mended from Kafka, by workers that remember nothing of them."""
+
+import asyncio
+import uuid
+
+import orjson
+import pytest
+import pytest_asyncio
+
+from kefu import metrics
+from kefu.errors import QueueUnavailable
+from kefu.events import ANSWERS, DIALOGUE_EVENTS, UserSaid, encode
+from kefu.kafka import EventProducer, create_topics
+from kefu.settings import KafkaSettings, RedisSettings
+from kefu.worker import published
+from kefu.worker.conversations import Conversations
+from kefu.worker.inbox import Inbound, Inbox, Record
+from kefu.worker.live import LiveConversations
+from kefu.worker.mending import Mender
+from kefu.worker.published import PublishedTail
+from ops.local.servers import RedisServer, free_port
+
+pytestmark = pytest.mark.asyncio
+ALICE = "demo:alice"
+
+
+class Forgetful(RedisServer):
+    """A server that can be made to look like one that took over without the last writes."""
+
+    def command(self):
+        return [*super().command(), "--enable-debug-command", "local"]
+
+
+@pytest.fixture(scope="module")
+def forgetful(tmp_path_factory):
+    server = Forgetful(tmp_path_factory.mktemp("forgetful"), free_port())
+    server.start()
+    server.wait_ready(20)
+    yield server
+    server.stop()
+
+
+class Place:
+    """Redis and Kafka, and workers on one partition of theirs, one after another."""
+
+    partition = 1  # of 8, where murmur2 puts demo:alice and demo:bob
+
+    def __init__(self, agent, kafka, redis):
+        self.agent, self.kafka, self.redis = agent, kafka, redis
+        self.producer = EventProducer(kafka)
+        self.store = Conversations(redis)
+        self.tail = PublishedTail(kafka, 120)
+        self.rearmed = []
+        self.start_worker()
+
+    def start_worker(self, live=10):
+        """A process that knows nothing of what was before."""
+        self.mender = Mender(self.store, self.tail, lambda: [self.partition], self.rearm)
+        self.inbox = Inbox(
+            self.agent.runner(10), self.store, LiveConversations(live), self.producer, 2, 4, mender=self.mender
+        )
+
+    async def rearm(self, conversation, partition):
+        self.rearmed.append((conversation, partition))
+
+    async def say(self, *message_ids, user="alice"):
+        for message_id in message_ids:
+            await self.inbox.process(self.inbound(message_id, user))
+
+    def inbound(self, message_id, user="alice", text="hello"):
+        said = UserSaid("demo", user, message_id, text=text, identified=True)
+        parsed = asyncio.get_running_loop().create_future()
+        parsed.set_result(self.inbox.runner.processor.parse_batch("test", [text])[0])
+        record = Record("user.query", self.partition, 7, said.conversation.encode(), encode(said), [])
+        return Inbound(record, said, lambda: True, parsed)
+
+    async def snapshot(self):
+        """Return all that is stored: what a replica has."""
+        keys = await self.client.keys(f"{self.redis.key_prefix}:*")
+        return {key: await self.client.dump(key) for key in keys}
+
+    async def fail_over(self, to):
+        """Let a server take over that has no more than the snapshot `to`."""
+        pipe = self.client.pipeline()
+        for key in await self.client.keys(f"{self.redis.key_prefix}:*"):
+            pipe.delete(key)
+        for key, value in to.items():
+            pipe.restore(key, 7 * 24 * 3600 * 1000, value)
+        pipe.execute_command("DEBUG", "CHANGE-REPL-ID")
+        await pipe.execute()
+
+    @property
+    def client(self):
+        return self.store._servers._client
+
+    async def replies(self, user="alice"):
+        entries = await self.client.xrange(self.store.keys(f"demo:{user}").replies)
+        return [(orjson.loads(fields[b"r"])["seq"], orjson.loads(fields[b"r"])["message_id"]) for _, fields in entries]
+
+
+@pytest_asyncio.fixture
+async def place(agent, brokers, forgetful):
+    kafka = KafkaSettings(brokers, topic_prefix=f"t{uuid.uuid4().hex[:8]}.")
+    create_topics(kafka)
+    place = Place(agent, kafka, RedisSettings(forgetful.url, key_prefix=f"t{uuid.uuid4().hex[:8]}"))
+    yield place
+    place.producer.close()
+    await place.mender.stop()
+    await place.store.close()
+
+
+def mended(source="kafka"):
+    return metrics.MENDED_TURNS.labels(source)._value.get()
+
+
+async def test_a_new_worker_writes_again_what_a_failover_lost_and_goes_on_from_there(place):
+    await place.say("m1", "m2")
+    replica = await place.snapshot()
+    await place.say("m3", "m4")
+    whole, markers = await place.store.load(ALICE), [await place.store.marker(ALICE, f"m{n}") for n in (3, 4)]
+    await place.fail_over(replica)
+    assert (await place.store.load(ALICE)).version == 2
+    place.start_worker()
+    await place.say("m5")
+    stored = await place.store.load(ALICE)
+    assert (stored.version, stored.turns[:4]) == (5, whole.turns)
+    assert [await place.store.marker(ALICE, f"m{n}") for n in (3, 4)] == markers
+    assert await place.replies() == [(n, f"m{n}") for n in range(1, 6)]
+    assert place.rearmed == [(ALICE, place.partition)]
+
+
+async def test_a_message_delivered_again_after_its_answer_was_lost_is_not_run_again(place):
+    await place.say("m1")
+    nothing = {}
+    before = mended()
+    await place.fail_over(nothing)
+    place.start_worker()
+    await place.say("m1", "m2")
+    assert await place.replies() == [(1, "m1"), (2, "m2")]
+    assert mended() == before + 1
+
+
+async def test_a_worker_that_lives_on_mends_what_it_no_longer_has_in_memory(place):
+    place.start_worker(live=1)
+    await place.say("m1")
+    replica = await place.snapshot()
+    await place.say("m2")
+    await place.say("n1", user="bob")  # alice's tracker has to go
+    await place.fail_over(replica)
+    await place.say("m3")
+    assert await place.replies() == [(1, "m1"), (2, "m2"), (3, "m3")]
+
+
+async def test_more_lost_writes_than_a_worker_remembers_are_mended_from_kafka(place):
+    await place.say("m1")
+    replica = await place.snapshot()
+    await place.say(*(f"m{n}" for n in range(2, 13)))
+    await place.fail_over(replica)
+    await place.say("m13")
+    assert await place.replies() == [(n, f"m{n}") for n in range(1, 14)]
+
+
+async def test_a_conversation_that_nobody_asks_for_is_mended_when_the_failover_is_seen(place):
+    await place.say("m1")
+    await place.mender.look()
+    await place.fail_over({})
+    await place.mender.look()
+    await place.mender._background
+    assert await place.replies() == [(1, "m1")]
+
+
+async def test_a_failover_that_lost_nothing_costs_no_write(place, monkeypatch):
+    await place.say("m1", "m2")
+    await place.fail_over(await place.snapshot())
+    place.start_worker()
+    monkeypatch.setattr(place.tail, "turns", None)
+    before = [mended(source) for source in ("kafka", "lost")]
+    await place.say("m3")
+    assert [mended(source) for source in ("kafka", "lost")] == before
+
+
+async def test_what_is_published_after_the_mending_had_read_is_mended_before_the_next_tracker_is_read(
+    place, monkeypatch
+):
+    """Stored, lost, Redis mended without it, then published: the next turn must not take its place."""
+    await place.mender.look()
+    publish, entered, go_on = place.inbox._publish, asyncio.Event(), asyncio.Event()
+
+    async def publish_late(*arguments):
+        entered.set()
+        await go_on.wait()
+        await publish(*arguments)
+
+    monkeypatch.setattr(place.inbox, "_publish", publish_late)
+    first = asyncio.ensure_future(place.say("m1"))
+    await entered.wait()
+    await place.fail_over({})
+    await place.mender.look()
+    await place.mender._background
+    go_on.set()
+    await first
+    place.inbox._live.check_out(ALICE)
+    await place.say("m2")
+    assert await place.replies() == [(1, "m1"), (2, "m2")]
+
+
+async def test_a_turn_that_was_published_in_part_is_run_again_when_its_message_comes_again(place, monkeypatch):
+    send = place.producer.send
+
+    def send_no_events(topic, *arguments):
+        if topic == DIALOGUE_EVENTS:
+            raise QueueUnavailable("gone")
+        return send(topic, *arguments)
+
+    await place.say("m1")
+    replica = await place.snapshot()
+    with monkeypatch.context() as patch:
+        patch.setattr(place.producer, "send", send_no_events)
+        message = place.inbound("m2")
+        turn = asyncio.ensure_future(place.inbox.process(message))
+        while await place.store.marker(ALICE, "m2") is None:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+        await place.producer.send(ANSWERS, ALICE, await place.store.marker(ALICE, "m2"))
+        turn.cancel()
+        await asyncio.gather(turn, return_exceptions=True)
+    await place.fail_over(replica)
+    place.start_worker()
+    await place.say("m2", "m3")
+    assert await place.replies() == [(1, "m1"), (2, "m2"), (3, "m3")]
+    assert (await place.store.load(ALICE)).version == 3
+
+
+async def test_turns_lost_beyond_the_window_leave_a_gap_and_no_number_is_given_twice(place, monkeypatch):
+    monkeypatch.setattr(published, "MIN_RECORDS", 2)
+    place.tail = PublishedTail(place.kafka, 0)
+    await place.say("m1")
+    replica = await place.snapshot()
+    await place.say("m2", "m3", "m4")
+    await place.fail_over(replica)
+    place.start_worker()
+    before = mended("lost")
+    await place.say("m5")
+    replies = await place.replies()
+    assert [seq for seq, _ in replies] == sorted({seq for seq, _ in replies})
+    assert replies[0] == (1, "m1") and replies[-1] == (5, "m5")
+    assert (4, "m4") in replies and (2, "m2") not in replies
+    assert (await place.store.load(ALICE)).version == 5
+    assert mended("lost") > before
+
+
+async def test_a_partition_that_comes_back_is_looked_at_again(place):
+    await place.say("m1")
+    place.mender.forget({place.partition})
+    place.inbox._live.drop({place.partition})
+    await place.fail_over({})
+    await place.say("m2")
+    assert await place.replies() == [(1, "m1"), (2, "m2")]
+
+
+async def test_a_conversation_that_cannot_be_mended_stops_no_other(place):
+    await place.say("m1")
+    await place.say("n1", user="bob")
+    await place.fail_over({})
+    await place.client.set(place.store.keys(ALICE).turns, "not a list")
+    place.start_worker()
+    await place.say("n2", user="bob")
+    assert await place.replies("bob") == [(1, "n1"), (2, "n2")]
