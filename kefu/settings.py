@@ -269,6 +269,7 @@ class WorkerSettings:
     inflight_messages: int = 512
     turns_at_once: int = 64
     live_trackers: int = 2000
+    live_turns: int = 10_000
     drain_s: float = 20.0
     mend_window_s: float = 120.0
     idle_s: float = 300.0
@@ -292,6 +293,7 @@ class WorkerSettings:
             inflight_messages=integer(env, "KEFU_INFLIGHT_MESSAGES", 512, 1, 100_000),
             turns_at_once=integer(env, "KEFU_TURNS_AT_ONCE", 64, 1, 10_000),
             live_trackers=integer(env, "KEFU_LIVE_TRACKERS", 2000, 1, 1_000_000),
+            live_turns=integer(env, "KEFU_LIVE_TURNS", 10_000, 1, 10_000_000),
             drain_s=number(env, "KEFU_DRAIN_S", 20.0, 0, 600),
             idle_s=number(env, "KEFU_IDLE_S", 300.0, 0, 86_400),
             mend_window_s=number(env, "KEFU_MEND_WINDOW_S", 120.0, 1, 7 * 24 * 3600),

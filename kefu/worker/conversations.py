@@ -9,7 +9,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Awaitable, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Awaitable, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import orjson
 from redis.exceptions import (
@@ -148,14 +148,30 @@ class TurnWrite:
         """The events as JSON: they are stored, and published, as they are here."""
         return encode_events(self.events)
 
+    @cached_property
     def arguments(self) -> List[Any]:
-        """Return the script's ARGV."""
+        """The script's ARGV."""
         record = b'{"v":%d,"events":%b}' % (self.version + 1, self.encoded_events) if self.events else b""
         snapshot = b"" if self.snapshot is None else orjson.dumps(self.snapshot, option=_JSON)
         fixed = [self.version, record, self.marker, self.message_id, self.seq, snapshot, self.keep]
         limits = [CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, REPLIES_KEPT]
         replies = [part for reply in self.replies for part in (reply["seq"], orjson.dumps(reply, option=_JSON))]
         return fixed + limits + replies
+
+    def kept(self) -> "KeptWrite":
+        """Return what it takes to send this write again, in a tenth of the memory."""
+        # orjson leaves up to 16 kB of room behind what it returns; a copy has none.
+        exact = [bytes(memoryview(part)) if type(part) is bytes else part for part in self.arguments]
+        return KeptWrite(self.message_id, self.version, exact, self.arms)
+
+
+class KeptWrite(NamedTuple):
+    """A write that succeeded, for a store that loses it; the names are TurnWrite's."""
+
+    message_id: str
+    version: int
+    arguments: List[Any]
+    arms: Sequence[Arm]
 
 
 def encode_events(events: List[Dict[str, Any]]) -> bytes:
@@ -231,7 +247,7 @@ class Conversations:
                 return record["events"]
         return []
 
-    async def write(self, conversation: str, turn: TurnWrite) -> None:
+    async def write(self, conversation: str, turn: Union[TurnWrite, KeptWrite]) -> None:
         """Store a turn, all of it or nothing.
 
         After StoreUnavailable the write may have happened: send the same one again.
@@ -243,7 +259,7 @@ class Conversations:
         keys = self.keys(conversation)
         names = (keys.state, keys.turns, keys.replies, keys.marker(turn.message_id), keys.hint)
         armed = await self._arm(names[0], turn.arms)
-        kind, found = await self._script(_WRITE, names, turn.arguments(), sure=True, before=armed)
+        kind, found = await self._script(_WRITE, names, turn.arguments, sure=True, before=armed)
         if kind == 2:
             raise AlreadyProcessed(found)
         if kind == 1:

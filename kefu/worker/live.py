@@ -19,7 +19,7 @@ from rasa.shared.core.events import (
 )
 
 from kefu import metrics
-from kefu.worker.conversations import Stored, TurnWrite
+from kefu.worker.conversations import KeptWrite, Stored, TurnWrite
 from kefu.worker.states import DomainView
 from kefu.worker.timers.rules import last_said, reminders
 from kefu.worker.tracker import LiveTracker
@@ -77,7 +77,7 @@ class LiveConversation:
     version: int = 0
     seq: int = 0
     turn_sizes: Deque[int] = field(default_factory=deque)
-    writes: Deque[TurnWrite] = field(default_factory=lambda: deque(maxlen=WRITES_REMEMBERED))
+    writes: Deque[KeptWrite] = field(default_factory=lambda: deque(maxlen=WRITES_REMEMBERED))
     model_id: str = ""
     partition: int = -1
 
@@ -123,11 +123,11 @@ class LiveConversation:
         """Note that the store took this write."""
         self.version = write.version + 1
         self.seq = write.seq
-        self.writes.append(write)
+        self.writes.append(write.kept())
         if write.events:
             self.turn_sizes.append(len(write.events))
 
-    def lost_since(self, found: int) -> Optional[List[TurnWrite]]:
+    def lost_since(self, found: int) -> Optional[List[KeptWrite]]:
         """Return the writes that bring a store at version `found` here, None if one is forgotten."""
         missing = [write for write in self.writes if write.version >= found]
         complete = bool(missing) and missing[0].version == found and missing[-1].version + 1 == self.version
@@ -135,25 +135,39 @@ class LiveConversation:
 
 
 class LiveConversations:
-    """A bounded memory of live conversations, least recently used out first."""
+    """A bounded memory of live conversations, least recently used out first.
 
-    def __init__(self, limit: int) -> None:
+    Bounded by turns as well, for a long conversation takes as much memory as many short ones.
+    """
+
+    def __init__(self, limit: int, turns_limit: int = 10_000) -> None:
         self._limit = limit
+        self._turns_limit = turns_limit
+        self._turns = 0
         self._held: OrderedDict[str, LiveConversation] = OrderedDict()
 
     def check_out(self, conversation: str) -> Optional[LiveConversation]:
         """Take a conversation out; whoever takes it puts it back only as the store has it."""
-        return self._held.pop(conversation, None)
+        live = self._held.pop(conversation, None)
+        if live is not None:
+            self._turns -= len(live.turn_sizes)
+        return live
 
     def put_back(self, live: LiveConversation) -> None:
-        """Hold a conversation that equals the store."""
+        """Hold a conversation that equals the store; nobody may change it while it is held."""
+        self.check_out(live.conversation)
         self._held[live.conversation] = live
-        while len(self._held) > self._limit:
-            self._held.popitem(last=False)
-        metrics.LIVE_TRACKERS.set(len(self._held))
+        self._turns += len(live.turn_sizes)
+        while len(self._held) > self._limit or self._turns > self._turns_limit:
+            self.check_out(next(iter(self._held)))
+        self._measure()
 
     def drop(self, partitions: Set[int]) -> None:
         """Forget the conversations of these partitions."""
         for conversation in [name for name, live in self._held.items() if live.partition in partitions]:
-            del self._held[conversation]
+            self.check_out(conversation)
+        self._measure()
+
+    def _measure(self) -> None:
         metrics.LIVE_TRACKERS.set(len(self._held))
+        metrics.LIVE_TURNS.set(self._turns)

@@ -64,6 +64,5 @@ async def _turn(runner: TurnRunner, live: LiveConversation, said: UserSaid, unde
     parsed: asyncio.Future[Dict[str, Any]] = asyncio.get_running_loop().create_future()
     parsed.set_result(understood)
     outcome = await runner.run(live, said, parsed, time.monotonic())
-    outcome.write.arguments()
     turn_events(said, outcome.answer.tracker_version, outcome.write.encoded_events)
     live.written(outcome.write)

@@ -13,7 +13,7 @@ os.environ.setdefault("RASA_TELEMETRY_ENABLED", "false")
 from kefu import logs  # noqa: E402
 from kefu.errors import SettingsError  # noqa: E402
 from kefu.settings import WorkerSettings  # noqa: E402
-from kefu.worker import lean  # noqa: E402
+from kefu.worker import collector, lean  # noqa: E402
 
 CREDENTIALS = "credentials.yml"
 ENDPOINTS = "endpoints.yml"
@@ -27,6 +27,7 @@ def main() -> None:
             raise SettingsError("working directory", f"has no {path}: start the worker from the project's root")
     if not Path(settings.model).exists():
         raise SettingsError("KEFU_MODEL", f"names {settings.model}, where no model is: run `make train`")
+    collector.hold()
     lean.begin(settings.model)
     _serve(settings)
 

@@ -1,7 +1,6 @@
 """Puts the worker together: intake, lanes, NLU over polls, inbox, health; starts and stops it."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -17,6 +16,7 @@ from kefu.events import UserSaid
 from kefu.health import HealthServer
 from kefu.kafka import EventProducer
 from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
+from kefu.worker import collector
 from kefu.worker.action_endpoint import ActionEndpoint
 from kefu.worker.agent import ModelUnfit, TurnAgent, load_beside
 from kefu.worker.conversations import Conversations
@@ -37,7 +37,6 @@ logger = logging.getLogger(__name__)
 BATCH_NAME = "kefu-poll"
 MAX_BATCHES = 8  # polls that wait for NLU; beyond it, texts would be understood after their turns have ended
 NLU_STUCK_S = 60.0
-GC_THRESHOLDS = (20_000, 50, 100)
 
 
 class Worker:
@@ -52,6 +51,7 @@ class Worker:
         self._nlu = ThreadPoolExecutor(1, thread_name_prefix="nlu")
         self._health = HealthServer(settings.host, settings.health_port, self.missing, self.stuck)
         self._swapping = asyncio.Lock()
+        self._housekeeping = collector.Housekeeping()
         self._draining = False
         self._swap_waits = False
         self._parsing: Set[asyncio.Task[None]] = set()
@@ -71,7 +71,7 @@ class Worker:
         self.agent.tracker_store.domain = self.agent.domain
         self.agent.tracker_store.serve_worker(self._conversations)  # type: ignore[attr-defined]
         self._producer = EventProducer(self._kafka)
-        self._live = LiveConversations(self._settings.live_trackers)
+        self._live = LiveConversations(self._settings.live_trackers, self._settings.live_turns)
         self._mender = Mender(
             self._conversations,
             PublishedTail(self._kafka, self._settings.mend_window_s),
@@ -89,7 +89,7 @@ class Worker:
         )
         self._lanes: Lanes[Any] = Lanes(self._serve)
         await rehearse(self._runner(), self._nlu)
-        _settle_memory()
+        collector.settle()
         self._due_scan = DueScan(
             DueIndex(self._conversations),
             self._producer,
@@ -131,7 +131,6 @@ class Worker:
                 self._take(agent)
             finally:
                 self._swap_waits = False
-            _settle_memory()
             logger.info("model swapped", extra={"fields": {"model": agent.model_id}})
             return agent
 
@@ -148,6 +147,8 @@ class Worker:
     def _take(self, agent: TurnAgent) -> None:
         agent.tracker_store.domain = agent.domain
         self.agent = agent
+        self._live.drop(set(self._intake.assigned))  # they are of the old model, and would keep parts of it
+        self._housekeeping.soon()
         self._inbox.runner = agent.runner(self._settings.turn_deadline_s, self._settings.idle_s)
 
     def missing(self) -> List[str]:
@@ -184,6 +185,8 @@ class Worker:
             await self._look()
             if self.stuck():
                 self._die(", ".join(self.stuck()))
+            if self._housekeeping.due(busy=self._intake.inflight > 0):
+                collector.tidy()
             await asyncio.sleep(0.5)
 
     async def _look(self) -> None:
@@ -288,18 +291,6 @@ class Worker:
         )
         live.partition = partition
         await self._conversations.arm(conversation, runner.timers(live))
-
-
-def _settle_memory() -> None:
-    """Let the collector pass over what stays for good: Rasa, the model, and what both hang on.
-
-    Going through all of it, at every seventieth thousand allocations and more, took a third of the
-    CPU of a turn. What turns leave is let go by reference counts; cycles among it wait a little longer.
-    """
-    gc.unfreeze()  # a model that was swapped away has to go
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _understood(processor: TurnProcessor, texts: List[str]) -> List[Dict[str, Any]]:

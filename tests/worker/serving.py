@@ -105,6 +105,13 @@ class ServedWorker:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
+    def settled_rss_mb(self) -> Optional[float]:
+        """Return the resident memory once it stays the same for a second and a half: longer than tidying up waits."""
+        before = self.rss_mb()
+        time.sleep(1.5)
+        after = self.rss_mb()
+        return after if abs(after - before) < 0.1 else None
+
     def stop(self) -> None:
         """End it in order."""
         self.process.terminate()
