@@ -13,6 +13,7 @@ HTTP_SECONDS = Histogram("kefu_http_request_seconds", "Time from request to resp
 ACCEPTED = Counter("kefu_messages_accepted_total", "Messages that Kafka acknowledged.", ["channel"])
 STREAMS = Gauge("kefu_streams_open", "Connections on which replies are awaited.")
 REFUSED = Counter("kefu_requests_refused_total", "Requests refused by a limit.", ["limit"])
+UNANSWERED = Gauge("kefu_unanswered_messages", "Messages accepted here and not yet seen answered.")
 HINT_CHANNELS = Gauge("kefu_hint_channels", "Conversations whose hints the gateway listens to.")
 HINTS = Counter("kefu_hints_total", "Hints of answers that came from Redis.")
 HINT_BREAKS = Counter("kefu_hint_connection_breaks_total", "Times the connection for hints was lost.")

@@ -200,10 +200,12 @@ class GatewaySettings:
 
     Attributes:
         user_rate: messages of one user, 0 for no limit; twice as many may come at once.
+        max_unanswered: messages of one user accepted here and not yet seen answered, 0 for no limit.
         session_rate: new sessions from one address, 0 for no limit; twice as many may come at once.
         proxies: how many trusted proxies append to X-Forwarded-For; 0 means that none does.
         page_tenant: the shop whose chat page is served at `/`.
         demo_login: lets anyone be alice or bob of the tenant `demo`; for a machine of one's own only.
+        access_log: whether each request gets a line.
     """
 
     host: str
@@ -216,6 +218,7 @@ class GatewaySettings:
     max_streams: int = 10_000
     max_user_streams: int = 8
     user_rate: float = 10.0
+    max_unanswered: int = 50
     session_rate: float = 100.0
     proxies: int = 0
     drain_s: float = 10.0
@@ -238,6 +241,7 @@ class GatewaySettings:
             max_streams=integer(env, "KEFU_MAX_STREAMS", 10_000, 1, 1_000_000),
             max_user_streams=integer(env, "KEFU_MAX_USER_STREAMS", 8, 1, 1000),
             user_rate=number(env, "KEFU_USER_RATE", 10.0, 0, 100_000),
+            max_unanswered=integer(env, "KEFU_MAX_UNANSWERED", 50, 0, 10_000),
             session_rate=number(env, "KEFU_SESSION_RATE", 100.0, 0, 100_000),
             proxies=integer(env, "KEFU_PROXIES", 0, 0, 10),
             drain_s=number(env, "KEFU_GATEWAY_DRAIN_S", 10.0, 0, 600),

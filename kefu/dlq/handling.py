@@ -17,6 +17,7 @@ from kefu.events import (
     USER_QUERY,
     AuditEntry,
     DeadLetterHandled,
+    InboxEvent,
     UserSaid,
     derived_id,
     encode,
@@ -41,7 +42,8 @@ class Task:
     @property
     def message_id(self) -> str:
         """Return the replay's id: of the letter and the attempt, so that sending it twice acts once."""
-        return f"replay-{derived_id('Replay', self.letter.id, self.attempt)}"
+        made = derived_id("Replay", self.letter.id, self.attempt)
+        return f"replay-{made}" if type(self.letter.said) is UserSaid else made  # a timer's is that of its event
 
 
 def refused(letter: Letter, state: State, outcome: str, again: bool) -> str:
@@ -124,8 +126,10 @@ def _replay(task: Task) -> Tuple[Any, ...]:
     return USER_QUERY, letter.key, encode(said), headers
 
 
-def _said_again(said: Optional[UserSaid], message_id: str) -> UserSaid:
-    """Return the message as a new one, said now: session expiry goes by that."""
+def _said_again(said: Optional[InboxEvent], message_id: str) -> InboxEvent:
+    """Return the message as a new one, said now: session expiry goes by that. A timer fires if it still stands."""
     if said is None:
         raise ValueError("a letter that can't be read was not refused")
+    if type(said) is not UserSaid:
+        return replace(said, id=message_id, ts=now_ms())
     return replace(said, message_id=message_id, id="", ts=now_ms())

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import FrozenSet, NamedTuple, Optional, Tuple
 
 from kefu.errors import PoisonMessage
-from kefu.events import DEAD_LETTERS, IDENTIFIER, UserSaid, decode, derived_id
+from kefu.events import DEAD_LETTERS, IDENTIFIER, InboxEvent, decode_inbox, derived_id
 from kefu.headers import ATTEMPTS, ERROR_CLASS, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC
 
 REPLAYING, REPLAYED, DROPPED = "replaying", "replayed", "dropped"
@@ -38,7 +38,7 @@ class Letter:
 
     Attributes:
         ts: when it was put aside, ms since the epoch.
-        said: the message in it; None when it can't be read.
+        said: the message in it, or the timer; None when it can't be read.
         flaw: why not, a stable class; empty when it can be read.
         id: the same for each copy of a letter, of which there may be several: dead letters are
             sent at least once, and a customer's client may send a message that failed again.
@@ -49,13 +49,13 @@ class Letter:
     key: bytes
     value: bytes
     headers: Tuple[Tuple[str, bytes], ...]
-    said: Optional[UserSaid] = None
+    said: Optional[InboxEvent] = None
     flaw: str = ""
     id: str = field(init=False)
 
     def __post_init__(self) -> None:
         said = self.said
-        parts = self.origin if said is None else ("UserSaid", said.tenant, said.user, said.message_id)
+        parts = self.origin if said is None else (said.type, said.tenant, said.user, said.message_id)
         object.__setattr__(self, "id", derived_id("DeadLetter", *parts))
 
     def header(self, name: str, default: str = "") -> str:
@@ -115,10 +115,10 @@ class Wanted:
         )
 
 
-def read_said(key: bytes, value: bytes) -> Tuple[Optional[UserSaid], str]:
-    """Return the message in a letter, or None and the class of what is wrong with it."""
+def read_said(key: bytes, value: bytes) -> Tuple[Optional[InboxEvent], str]:
+    """Return the message or timer in a letter, or None and the class of what is wrong with it."""
     try:
-        said = decode(value, UserSaid)
+        said = decode_inbox(value)
     except PoisonMessage as error:
         return None, error.error_class
     if key != said.conversation.encode():

@@ -50,7 +50,7 @@ class Tokens:
 
     The signature of a token is checked once: the last MAX_VERIFIED tokens are kept by their digest, with the
     tenant whose secret fitted. Expiry is looked at each time, and a tenant that has been replaced (a new secret)
-    or is gone makes its tokens unknown at once.
+    or is gone makes its tokens unknown at once. See ops/decisions/0009.
     """
 
     def __init__(self, tenants: Mapping[str, Tenant], clock: Clock = time.time) -> None:

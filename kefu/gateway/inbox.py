@@ -5,8 +5,9 @@ from collections import deque
 from typing import Deque, Optional, Protocol, Tuple
 
 from kefu import metrics
-from kefu.errors import QueueUnavailable
+from kefu.errors import KefuError, QueueUnavailable
 from kefu.events import USER_QUERY, UserSaid, encode
+from kefu.gateway.backlog import Backlog
 
 
 class Sender(Protocol):
@@ -24,19 +25,26 @@ class Sender(Protocol):
 class Inbox:
     """Accepts messages into `user.query`. Belongs to the event loop's thread."""
 
-    def __init__(self, sender: Sender, timeout_s: float) -> None:
+    def __init__(self, sender: Sender, timeout_s: float, backlog: Backlog) -> None:
         self._sender = sender
         self._deadlines = Deadlines(timeout_s)
+        self._backlog = backlog
 
     async def accept(self, said: UserSaid) -> None:
         """Return once Kafka has the message on all replicas.
 
         Raises:
+            Problem: 429, too many messages of this conversation wait for their answers.
             QueueUnavailable: it was not acknowledged in time; it may still arrive.
         """
-        done = self._sender.send(USER_QUERY, said.conversation, encode(said))
-        self._deadlines.watch(done)
-        await done
+        await self._backlog.admit(said.conversation, said.message_id)
+        try:
+            done = self._sender.send(USER_QUERY, said.conversation, encode(said))
+            self._deadlines.watch(done)
+            await done
+        except KefuError:
+            self._backlog.answered(said.conversation, said.message_id)
+            raise
         metrics.ACCEPTED.labels(said.channel).inc()
 
 

@@ -37,6 +37,7 @@ KINDS: Dict[str, Tuple[int, str]] = {
     "metadata-invalid": (422, "The metadata is too large or too deep"),
     "user-id-reserved": (422, "The user id is reserved for guests"),
     "too-many-requests": (429, "Too many requests"),
+    "too-many-unanswered": (429, "Too many messages wait for their answers"),
     "too-many-streams": (429, "Too many open streams of one user"),
     "internal": (500, "Something went wrong on our side"),
     "queue-unavailable": (503, "Messages can't be accepted at the moment"),

@@ -48,6 +48,11 @@ class ReplyStore:
         """Return what became of a message, None while it has not been processed."""
         return _outcome(message_id, await self._marker(conversation, message_id))
 
+    async def answered(self, conversation: str, message_ids: List[str]) -> List[bool]:
+        """Return of each message whether its outcome is stored, in one round trip."""
+        markers = await asyncio.gather(*(self._marker(conversation, message_id) for message_id in message_ids))
+        return [marker is not None for marker in markers]
+
     async def after(self, conversation: str, seq: int) -> Page:
         """Return up to PAGE replies after `seq`, in order."""
         return _page(await self._entries(conversation, seq))

@@ -9,6 +9,7 @@ from sanic import Request
 from kefu.events import UserSaid
 from kefu.gateway.access import AccessLog
 from kefu.gateway.auth import Caller, Receipts, Tokens
+from kefu.gateway.backlog import Backlog
 from kefu.gateway.health import KafkaProbe
 from kefu.gateway.hub import Hub
 from kefu.gateway.inbox import Inbox, Sender
@@ -26,7 +27,6 @@ class Gateway:
     def __init__(self, settings: GatewaySettings, kafka: KafkaSettings, redis: RedisSettings, producer: Sender) -> None:
         self.settings = settings
         self.producer = producer
-        self.inbox = Inbox(producer, settings.accept_timeout_s)
         self.access = AccessLog(settings.access_log)
         self.tokens = Tokens(settings.tenants)
         self.receipts = Receipts(settings.receipt_secret)
@@ -37,7 +37,9 @@ class Gateway:
         self._reads = connect(redis)
         self._hints = connect(redis, retries=0, connections=1)
         self.store = ReplyStore(self._reads, redis.key_prefix, redis.timeout_s)
-        self.hub = Hub(self._hints, redis.key_prefix)
+        self.backlog = Backlog(settings.max_unanswered, self.store.answered)
+        self.inbox = Inbox(producer, settings.accept_timeout_s, self.backlog)
+        self.hub = Hub(self._hints, redis.key_prefix, self.backlog.answered)
         self.kafka = KafkaProbe(kafka)
         self.waits = 0
 
@@ -59,6 +61,7 @@ class Gateway:
             The outcome, None when it did not come in time.
 
         Raises:
+            Problem: 429, too many messages of this conversation wait for their answers.
             QueueUnavailable: not acknowledged in time; it may still arrive.
         """
         if not wait_s or self.hub.closed or not self.slots.room(said.conversation):
@@ -68,7 +71,10 @@ class Gateway:
         try:
             with self.slots.hold(said.conversation), self.hub.watch(said.conversation) as watch:
                 await self.inbox.accept(said)
-                return await wait_for_outcome(self.store, self.hub, watch, said, wait_s)
+                outcome = await wait_for_outcome(self.store, self.hub, watch, said, wait_s)
+                if outcome:  # it may have been found without a hint
+                    self.backlog.answered(said.conversation, said.message_id)
+                return outcome
         finally:
             self.waits -= 1
 

@@ -8,22 +8,26 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set
 from rasa.core.actions.action import (
     Action,
     ActionExtractSlots,
+    RemoteAction,
     action_for_name_or_text,
     extract_slot_value_from_predefined_mapping,
 )
 from rasa.core.actions.forms import FormAction
 from rasa.shared.core.constants import (
+    ACTION_EXTRACT_SLOTS,
     DEFAULT_SLOT_NAMES,
     MAPPING_TYPE,
     REQUESTED_SLOT,
     SlotMappingType,
 )
 from rasa.shared.core.domain import Domain
-from rasa.shared.core.events import ActionExecuted, Event, Restarted, SlotSet
+from rasa.shared.core.events import ActionExecuted, BotUttered, Event, Restarted, SlotSet
 from rasa.shared.core.slot_mappings import SlotMapping
 from rasa.shared.core.slots import ListSlot, Slot
 from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.utils.endpoints import EndpointConfig
+
+from kefu.worker.remote_action import QuickRemoteAction
 
 
 class BotActions:
@@ -43,8 +47,10 @@ class BotActions:
 
     def _make(self, name: str) -> Action:
         action = action_for_name_or_text(name, self._domain, self._endpoint)
+        if type(action) is RemoteAction:
+            return QuickRemoteAction(name, self._endpoint)
         if type(action) is FormAction:
-            return QuickFormAction(name, self._endpoint)
+            return QuickFormAction(name, self._endpoint, self)
         if type(action) is ActionExtractSlots:
             return QuickExtractSlots(self._domain, self)
         return action
@@ -52,6 +58,39 @@ class BotActions:
 
 class QuickFormAction(FormAction):
     """A form that tries events on a copy of the tracker instead of replaying the conversation."""
+
+    def __init__(self, name: str, endpoint: Optional[EndpointConfig], actions: "BotActions") -> None:
+        super().__init__(name, endpoint)
+        self._actions = actions
+
+    async def validate_slots(
+        self, slot_candidates: Dict[str, Any], tracker: Any, domain: Domain, output_channel: Any, nlg: Any
+    ) -> List[Event]:
+        """Return what the form's own action says of the slots; nothing for a form without one."""
+        name = f"validate_{self.name()}"
+        if name not in domain.action_names_or_texts:
+            return []
+        given = self._temporary_tracker(tracker, [SlotSet(*slot) for slot in slot_candidates.items()], domain)
+        return await QuickRemoteAction(name, self.action_endpoint).run(output_channel, nlg, given, domain)
+
+    async def activate(self, output_channel: Any, nlg: Any, tracker: Any, domain: Domain) -> List[Event]:
+        """Return what fills the form at its opening: slots of the message that opened it, checked."""
+        extracted = await self._actions[ACTION_EXTRACT_SLOTS].run(output_channel, nlg, tracker, domain)
+        tracker.update_with_events(extracted, domain)
+        slots = [event for event in extracted if type(event) is SlotSet]
+        if f"validate_{self.name()}" not in domain.action_names_or_texts:
+            return slots
+        values = {name: tracker.get_slot(name) for name in self.required_slots(domain)}
+        given = {name: value for name, value in values.items() if value is not None}
+        checked = await self.validate_slots(given, tracker, domain, output_channel, nlg)
+        named = {event.key for event in checked if type(event) is SlotSet}
+        return [*checked, *(slot for slot in slots if slot.key not in named)]
+
+    async def _ask_for_slot(
+        self, domain: Domain, nlg: Any, output_channel: Any, slot_name: str, tracker: DialogueStateTracker
+    ) -> List[Event]:
+        name = self._name_of_utterance(domain, slot_name)
+        return await self._actions[name].run(output_channel, nlg, tracker, domain) if name else []
 
     def _temporary_tracker(
         self, current_tracker: DialogueStateTracker, additional_events: List[Event], domain: Domain
@@ -114,6 +153,17 @@ class QuickExtractSlots(ActionExtractSlots):
                     )
                     events.extend(made)
         return await self._execute_validation_action(events, output_channel, nlg, tracker, domain)
+
+    async def _run_custom_action(
+        self, custom_action: str, output_channel: Any, nlg: Any, tracker: DialogueStateTracker, domain: Domain
+    ) -> List[Event]:
+        """Return the slots and messages of an action that fills or checks slots.
+
+        Stock Rasa logs its failure and takes the slots that it was to check for checked.
+        """
+        action = QuickRemoteAction(custom_action, self._action_endpoint)
+        events = await action.run(output_channel, nlg, tracker, domain)
+        return [event for event in events if type(event) in (SlotSet, BotUttered)]
 
     def _applies(self, mapping: _Mapping, tracker: DialogueStateTracker, domain: Domain) -> bool:
         return (

@@ -6,6 +6,7 @@ marker, replies and the hint that wakes the gateway. See ops/decisions/0003 for 
 
 import asyncio
 import hashlib
+import logging
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,8 @@ from kefu.settings import CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, RedisSetti
 from kefu.worker.redis_batch import Batches, Command
 from kefu.worker.redis_client import connect
 
+logger = logging.getLogger(__name__)
+
 # A server that is there but can't serve now, or no more: redis-py has a class for some of these answers,
 # and leaves the prefix to the others. ASK and TRYAGAIN: the slot is being moved, which takes a moment.
 # Source: Redis, error prefixes; redis-py 4.6, EXCEPTION_CLASSES.
@@ -34,6 +37,8 @@ _PASSING_KINDS = (OutOfMemoryError, ReadOnlyError, NoPermissionError)
 _CLUSTER_PREFIXES = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
 _PASSING_PREFIXES = ("MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "EXECABORT", *_CLUSTER_PREFIXES)
 
+_CONNECTED = re.compile(rb"connected_slaves:(\d+)")
+_HISTORY = re.compile(rb"master_replid:([0-9a-f]+)")  # another one after a failover or a restart
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS  # Rasa's events hold numpy's floats
 
 
@@ -185,6 +190,7 @@ class Conversations:
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
         self._servers = connect(settings)
+        self._replicas_counted = False
         self._batches = Batches(settings.timeout_s * 2, settings.wait_replicas)
 
     def keys(self, conversation: str) -> ConversationKeys:
@@ -216,21 +222,36 @@ class Conversations:
         return Stored(int(version), int(seq or 0), orjson.loads(snapshot or b"[]"), events, history)
 
     async def histories(self) -> FrozenSet[str]:
-        """Return the history of each master; whether they answer is told by that, too."""
+        """Return the history of each master; that they answer is told by it, too."""
+        answers = await self._passing(self._info())
+        found = [_HISTORY.search(answer) for answer in answers]
+        if not all(found):
+            raise StoreUnavailable("a server does not tell its history")
+        if self._settings.wait_replicas and not self._replicas_counted:
+            self._replicas_counted = True
+            self._count_replicas(answers)
+        return frozenset(each[1].decode() for each in found)
 
-        async def of(redis: Any) -> str:
-            (info,) = await self._batches.send(redis, ("INFO", "replication"))
-            if isinstance(info, Exception):
-                raise info
-            found = re.search(rb"master_replid:([0-9a-f]+)", info)
-            if found is None:
-                raise StoreUnavailable("a server tells no master_replid")
-            return found[1].decode()
+    async def _info(self) -> List[bytes]:
+        asked = [self._batches.send(redis, ("INFO", "replication")) for redis in await self._servers.masters()]
+        answers = [answer for (answer,) in await asyncio.gather(*asked)]
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
 
-        async def of_all() -> FrozenSet[str]:
-            return frozenset(await asyncio.gather(*map(of, await self._servers.masters())))
+    def _count_replicas(self, answers: Sequence[bytes]) -> None:
+        """Say so where fewer replicas are waited for than there are.
 
-        return await self._passing(of_all())
+        A replica that nobody waited for may become master without the write; and an old master that comes back from
+        an isolation may find one that still follows it, and go on as if it were the master.
+        """
+        for answer in answers:
+            found = _CONNECTED.search(answer)
+            replicas = int(found[1]) if found else -1  # -1: the server does not say
+            fields = {"replicas": replicas, "waited_for": self._settings.wait_replicas}
+            if not 0 <= replicas <= self._settings.wait_replicas:
+                logger.warning("a failover may lose writes: wait for all replicas", extra={"fields": fields})
 
     async def skip(self, conversation: str, version: int, seq: int) -> None:
         """Let a conversation go on from a version above the stored one: what is between is lost."""

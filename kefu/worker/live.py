@@ -14,14 +14,15 @@ from rasa.shared.core.events import (
     ActiveLoop,
     ConversationPaused,
     Event,
+    ReminderCancelled,
     SlotSet,
-    deserialise_events,
 )
 
 from kefu import metrics
 from kefu.worker.conversations import KeptWrite, Stored, TurnWrite
+from kefu.worker.remote_action import read_events
 from kefu.worker.states import DomainView
-from kefu.worker.timers.rules import last_said, reminders
+from kefu.worker.timers.rules import last_said, reminders, stored_cancel
 from kefu.worker.tracker import LiveTracker
 
 TURNS_KEPT = 100  # of a conversation in Redis and in memory. Source: DESIGN.md, Redis
@@ -57,7 +58,7 @@ def as_stored(events: List[Event]) -> List[Dict[str, Any]]:
     They need no mask: what is personal was masked where it came in, by the gateway and `read` for
     what a customer said, by the ActionEndpoint for what the shop told.
     """
-    return [event.as_dict() for event in events]
+    return [stored_cancel(event) if type(event) is ReminderCancelled else event.as_dict() for event in events]
 
 
 @dataclass
@@ -84,10 +85,10 @@ class LiveConversation:
     @classmethod
     def restore(cls, conversation: str, view: DomainView, stored: Stored) -> "LiveConversation":
         """Return the conversation as the store holds it."""
-        events = deserialise_events(stored.snapshot)
+        events = read_events(stored.snapshot)
         sizes: Deque[int] = deque()
         for turn in stored.turns:
-            made = deserialise_events(turn)
+            made = read_events(turn)
             sizes.append(len(made))
             events.extend(made)
         return cls(conversation, build_tracker(conversation, view, events), stored.version, stored.seq, sizes)

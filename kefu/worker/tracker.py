@@ -6,18 +6,13 @@ slots are replaced instead of changed, so that copies share them.
 
 import dataclasses
 from functools import lru_cache
-from itertools import islice
 from typing import Any, Dict, List, Optional
 
 from rasa.shared.core.domain import Domain, State
 from rasa.shared.core.events import Event
-from rasa.shared.core.trackers import DialogueStateTracker, EventVerbosity
+from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu.worker.states import DomainView, History, with_value
-
-# An action server gets this many events, not the conversation since its beginning: about seven
-# turns, more than an action looks back at, so that a call costs the same in a long conversation.
-EVENTS_FOR_ACTIONS = 50
 
 
 @lru_cache(maxsize=16)
@@ -91,16 +86,6 @@ class LiveTracker(DialogueStateTracker):
             return super().past_states(domain, omit_unset_slots, ignore_rule_only_turns, rule_only_data)
         found = self.history.learned_states() if ignore_rule_only_turns else self.history.states()
         return [snapshot.copy() for snapshot in found]
-
-    def current_state(self, event_verbosity: EventVerbosity = EventVerbosity.NONE) -> Dict[str, Any]:
-        """Return the state as it is sent to an action server, with the last events."""
-        state = super().current_state()
-        if event_verbosity is EventVerbosity.ALL:
-            last = list(islice(reversed(self.events), EVENTS_FOR_ACTIONS))[::-1]
-            state["events"] = [event.as_dict() for event in last]
-        elif event_verbosity is not EventVerbosity.NONE:
-            state["events"] = [event.as_dict() for event in self._events_for_verbosity(event_verbosity) or []]
-        return state
 
     def _set_slot(self, name: str, value: Any) -> None:
         slot = self.slots.get(name)

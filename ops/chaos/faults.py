@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ops.chaos import plan
-from ops.chaos.doors import CUT
+from ops.chaos.doors import CUT, HELD
 from ops.chaos.plan import Fault
 from ops.chaos.system import ACTIONS, MAX_WORKERS, REDIS, REDIS_OF_GATEWAY, System
 
@@ -206,8 +206,16 @@ class Tormentor:
         self._trouble(fault, name, fault.pick % self._system.doors.count(name), fault.style)
 
     def _isolate(self, fault: Fault) -> None:
-        name, number = self._system.door_of_master(fault.pick)
-        self._trouble(fault, name, number, "held")
+        """Let a master's connections hang, or the master itself: both come back in the belief that they are master."""
+        if fault.pick % 2:
+            name, number = self._system.door_of_master(fault.pick)
+            self._trouble(fault, name, number, HELD)
+            return
+        masters = self._system.redis_masters()
+        name = masters[fault.pick % len(masters)]
+        self._frozen[name] = time.monotonic() + fault.down_s
+        self._note(fault.kind, f"{name} frozen {fault.down_s} s", self._system.redis_whole)
+        os.kill(self._system.stack.pid(name), signal.SIGSTOP)
 
     def _trouble(self, fault: Fault, door: str, number: int, style: str) -> None:
         over = self._system.doors.trouble(door, number, style, fault.down_s)

@@ -41,6 +41,7 @@ class Talk:
     Attributes:
         sent: what was accepted, in the order of sending.
         heard: sequence numbers that came down the stream, as they came; None for who held none.
+        replies: what came with each of them.
         complaints: answers that no gateway may give.
     """
 
@@ -51,6 +52,7 @@ class Talk:
     complaints: List[str] = field(default_factory=list)
     over: bool = False
     last_heard: str = ""
+    replies: Dict[int, Dict[str, Any]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -72,7 +74,9 @@ class Talk:
         if line.startswith("id: "):
             self.heard.append(int(line[4:]))
         elif line.startswith("data: "):
-            self.last_heard = json.loads(line[6:])["message_id"]
+            told = json.loads(line[6:])
+            self.last_heard = told["message_id"]
+            self.replies.setdefault(told.get("seq", 0), told)  # 0: a failure, which has no place in the sequence
 
 
 class Load:

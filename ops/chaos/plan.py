@@ -20,7 +20,7 @@ CUT_GATEWAY = "connections gateway-Redis troubled"
 CUT_ACTIONS = "connections worker-actions troubled"
 BROKER = "Kafka broker killed with -9"
 MASTER = "Redis master killed with -9"
-ISOLATE = "Redis master cut off for seconds"
+ISOLATE = "Redis master cut off or frozen for seconds"
 
 _MANY = {WORKER: 120, FREEZE: 20, REBALANCE: 60, GATEWAY: 280, ACTIONS_KILL: 120, CUT_ACTIONS: 100}
 # Of a thousand, by form.

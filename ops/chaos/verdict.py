@@ -59,6 +59,9 @@ def _conversation(evidence: Evidence, talk: Talk) -> Iterator[Breach]:
         yield from check(evidence, talk, kept)
     if talk.heard is not None and talk.heard != list(range(1, len(talk.heard) + 1)):
         yield Breach("stream has gaps or repeats", talk.key, "", _runs(talk.heard))
+    for seq, reply in kept.replies:
+        if talk.replies.get(seq, reply) != reply:
+            yield Breach("stream told another reply", talk.key, reply["message_id"], str(talk.replies[seq])[:200])
     if talk.heard is not None and len(talk.heard) < kept.seq:
         yield Breach("stream did not bring all", talk.key, "", f"{len(talk.heard)} of {kept.seq}")
 

@@ -99,7 +99,7 @@ class RedisMember(RedisServer):
 
     def client(self) -> "redis.Redis[bytes]":
         """Return a client of this very server."""
-        return redis.Redis(host=HOST, port=self.port, socket_timeout=5)
+        return redis.Redis(host=HOST, port=self.port, socket_timeout=2)
 
 
 class RedisSentinel(RedisMember):

@@ -5,6 +5,7 @@ import json
 import subprocess
 import time
 import uuid
+from dataclasses import replace
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -12,7 +13,19 @@ from confluent_kafka import Consumer, TopicPartition
 from kefu.dlq import command, handling
 from kefu.dlq.handling import Handler
 from kefu.errors import QueueUnavailable
-from kefu.events import AUDIT, DEAD_LETTERS, USER_QUERY, AuditEntry, UserSaid, decode, encode, now_ms
+from kefu.events import (
+    AUDIT,
+    DEAD_LETTERS,
+    USER_QUERY,
+    AuditEntry,
+    ReminderDue,
+    SessionIdled,
+    UserSaid,
+    decode,
+    decode_inbox,
+    encode,
+    now_ms,
+)
 from kefu.headers import ATTEMPTS, ERROR_CLASS, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REPLAY_OF
 from kefu.kafka import EventProducer
 from ops.local.servers import ROOT, services_python
@@ -169,6 +182,21 @@ def test_replaying_again_on_purpose_is_another_attempt_under_another_id(dlq, kaf
     assert [dlq("replay", "--yes", *again, place)[0] for again in ((), ("--again",), ("--again",))] == [0, 0, 0]
     ids = [decode(record.value(), UserSaid).message_id for record in records_on(kafka_settings, USER_QUERY)]
     assert len(set(ids)) == 3
+
+
+@pytest.mark.parametrize(
+    "timer",
+    [ReminderDue("demo", "alice", "call back", due=1), SessionIdled("demo", "alice", due=1)],
+    ids=lambda t: t.type,
+)
+def test_a_timer_is_replayed_as_the_same_timer_under_an_id_of_its_own(dlq, kafka_settings, timer):
+    put(kafka_settings, letter(timer))
+    code, lines, errors = dlq("replay", "--yes", "--json", listed(dlq)[0]["position"])
+    assert code == 0, errors
+    (sent,) = records_on(kafka_settings, USER_QUERY)
+    again = decode_inbox(sent.value())
+    assert again == replace(timer, id=again.id, ts=again.ts)
+    assert again.id == json.loads(lines[0])["message_id"] != timer.id
 
 
 @pytest.mark.parametrize("dies_after", [1, 2])

@@ -10,7 +10,7 @@ from kefu.errors import StoreUnavailable
 from kefu.gateway import hub as hub_module
 from kefu.gateway.reads import Reads
 from kefu.keys import ConversationKeys
-from tests.integration.gateway_kit import listening, stream, until
+from tests.integration.gateway_kit import listening, serve, settings, stream, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -115,3 +115,34 @@ async def test_a_redis_that_hangs_holds_nobody_beyond_his_time(served, valkey):
         assert answer.status_code == 202 and time.monotonic() - began < paused_s / 2
     finally:
         redis.Redis(port=valkey.port).execute_command("CLIENT", "UNPAUSE")
+
+
+async def test_unanswered_messages_of_one_customer_are_limited_and_answers_make_room(valkey):
+    async with serve(valkey.settings, settings(max_unanswered=2)) as served:
+        alice, bob = await served.token("alice"), await served.token("bob")
+        for name in ("m1", "m2"):
+            assert (await served.say(alice, {"text": "x", "message_id": name})).status_code == 202
+        refused = await served.say(alice, {"text": "x", "message_id": "m3"})
+        assert (refused.status_code, refused.json()["type"]) == (429, "urn:kefu:problem:too-many-unanswered")
+        assert int(refused.headers["retry-after"]) > 0 and len(served.inbox.said) == 2
+        assert (await served.say(bob)).status_code == 202
+        served.worker.answer("alice", "m1", "one")
+        async with asyncio.timeout(20):  # nobody listens: it is looked up, now and then
+            while (await served.say(alice, {"text": "x", "message_id": "m3"})).status_code != 202:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        async with stream(served, alice):
+            await until(lambda: listening(served))
+            served.worker.answer("alice", "m2", "two")
+            await until(lambda: list(served.app.ctx.gateway.backlog._conversations["demo:alice"].messages) == ["m3"])
+
+
+async def test_accepting_needs_no_redis_beyond_the_limit_either(valkey):
+    redis_settings = valkey.settings
+    valkey.stop()
+    try:
+        async with serve(redis_settings, settings(max_unanswered=2)) as served:
+            token = await served.token("alice")
+            codes = [(await served.say(token, {"text": "x", "message_id": f"m{n}"})).status_code for n in range(3)]
+            assert codes == [202] * 3
+    finally:
+        valkey.start()

@@ -149,6 +149,10 @@ def stream_that_ended_early(found):
     found.talks[0].heard = [1, 2]
 
 
+def stream_that_told_a_reply_that_was_lost(found):
+    found.talks[0].replies = {2: {"seq": 2, "message_id": "m2", "text": "other"}}
+
+
 def silent(found):
     changed(found, 1, replies=[])
 
@@ -179,6 +183,7 @@ def another_questions_answer(found):
         (side_effect_of_a_second_run, "side effect of nothing that was asked"),
         (stream_with_a_gap, "stream has gaps or repeats"),
         (stream_that_ended_early, "stream did not bring all"),
+        (stream_that_told_a_reply_that_was_lost, "stream told another reply"),
         (silent, "silent"),
         (another_questions_answer, "answer of another question"),
     ],

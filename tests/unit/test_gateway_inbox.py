@@ -6,6 +6,7 @@ import pytest
 
 from kefu.errors import QueueUnavailable
 from kefu.events import UserSaid
+from kefu.gateway.backlog import Backlog
 from kefu.gateway.inbox import Deadlines, Inbox
 
 
@@ -18,6 +19,14 @@ class Sender:
     def send(self, topic, key, value):
         self.sent.append(asyncio.get_running_loop().create_future())
         return self.sent[-1]
+
+
+async def nothing_answered(conversation, message_ids):
+    return [False] * len(message_ids)
+
+
+def said(message_id):
+    return UserSaid("demo", "alice", message_id, text="hello")
 
 
 async def test_futures_end_in_their_order_and_none_before_its_time():
@@ -47,11 +56,30 @@ async def test_what_is_done_is_not_kept():
 
 async def test_a_message_is_accepted_by_its_acknowledgement_and_by_nothing_else():
     sender = Sender()
-    inbox = Inbox(sender, 0.05)
-    with pytest.raises(QueueUnavailable):
-        await inbox.accept(UserSaid("demo", "alice", "m1", text="hello"))
-    accepting = asyncio.create_task(Inbox(sender, 60).accept(UserSaid("demo", "alice", "m2", text="hello")))
+    accepting = asyncio.create_task(Inbox(sender, 60, Backlog(1, nothing_answered)).accept(said("a")))
     await asyncio.sleep(0.05)
     assert not accepting.done()
     sender.sent[-1].set_result(None)
     await accepting
+
+
+async def test_a_message_that_was_not_acknowledged_does_not_count_as_unanswered():
+    sender, backlog = Sender(), Backlog(1, nothing_answered)
+    inbox = Inbox(sender, 0.05, backlog)
+    for name in ("a", "b"):
+        with pytest.raises(QueueUnavailable):
+            await inbox.accept(said(name))
+    accepting = asyncio.create_task(inbox.accept(said("c")))
+    await asyncio.sleep(0)
+    sender.sent[-1].set_result(None)
+    await accepting
+    assert backlog._counted == 1
+
+
+async def test_a_sender_who_goes_away_leaves_his_message_counted():
+    sender, backlog = Sender(), Backlog(1, nothing_answered)
+    accepting = asyncio.create_task(Inbox(sender, 5, backlog).accept(said("a")))
+    await asyncio.sleep(0)
+    accepting.cancel()
+    await asyncio.gather(accepting, return_exceptions=True)
+    assert backlog._counted == 1

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import uvloop
@@ -12,11 +13,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from kefu.errors import AlreadyProcessed, StoreUnavailable
 from kefu.redis_cluster import slot_of
 from kefu.settings import RedisSettings
-from kefu.worker.conversations import Conversations, TurnWrite
+from kefu.worker.conversations import Arm, Conversations, TurnWrite
 from kefu.worker.redis_client import connect
+from kefu.worker.timers.index import DueIndex, member
 from ops.local.clusters import RedisCluster, RedisSentinels, until
 
 pytestmark = pytest.mark.timeout(240)
+PARTITIONS = range(5)
 PEOPLE = [f"demo:p{number}" for number in range(12)]  # over all masters of a cluster
 
 
@@ -32,14 +35,21 @@ def group(request, tmp_path_factory):
 
 
 @pytest.fixture
-def settings(group, request):
-    return RedisSettings(group.url, key_prefix=f"t{time.time_ns()}", wait_replicas=1, timeout_s=1)
+def settings(group):
+    replicas = 2 if isinstance(group, RedisSentinels) else 1
+    return RedisSettings(group.url, key_prefix=f"t{time.time_ns()}", wait_replicas=replicas, timeout_s=1)
 
 
 def turn(number):
     events = [{"event": "user", "text": f"t{number}"}]
     reply = {"seq": number, "message_id": f"m{number}", "text": "hi", "ts": 1}
     return TurnWrite(f"m{number}", number - 1, number, events, b"marker-%d" % number, [reply])
+
+
+def armed(person, number):
+    """Return a turn with a timer, whose index may lie on any master."""
+    partition = PARTITIONS[PEOPLE.index(person) % len(PARTITIONS)]
+    return replace(turn(number), arms=[Arm(partition, member(person), number)])
 
 
 async def insist(call, *arguments):
@@ -80,7 +90,7 @@ async def test_nothing_acknowledged_is_lost_when_masters_die(group, settings):
         for number in range(1, 41):
             while True:
                 try:
-                    await store.write(person, turn(number))
+                    await store.write(person, armed(person, number))
                     break
                 except AlreadyProcessed as found:
                     assert found.marker == turn(number).marker
@@ -106,6 +116,22 @@ async def test_nothing_acknowledged_is_lost_when_masters_die(group, settings):
         stored = await insist(store.load, person)
         assert (stored.version, stored.seq) == (40, 40)
         assert [events[0]["text"] for events in stored.turns] == [f"t{number}" for number in range(1, 41)]
+    found = await insist(DueIndex(store).due, PARTITIONS, 100, 100)
+    assert {(due.event.conversation, due.due) for due in found} == {(person, 40) for person in PEOPLE}
+    await insist(DueIndex(store).remove, found)
+    assert await insist(DueIndex(store).due, PARTITIONS, 100, 100) == []
+    await store.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("waited_for", [1, 2])
+async def test_waiting_for_fewer_replicas_than_there_are_is_said_once(group, settings, waited_for, caplog):
+    store = Conversations(replace(settings, wait_replicas=waited_for))
+    for _ in range(3):
+        await insist(store.histories)
+    said = [record.fields for record in caplog.records if "wait for all replicas" in record.message]
+    replicas = settings.wait_replicas
+    assert said == [{"replicas": replicas, "waited_for": waited_for}] * (replicas > waited_for)
     await store.close()
 
 

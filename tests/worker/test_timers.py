@@ -13,12 +13,13 @@ from rasa.shared.core.events import (
     ReminderScheduled,
     Restarted,
     SlotSet,
+    deserialise_events,
 )
 
 from kefu.events import ReminderDue, SessionIdled, now_ms
 from kefu.settings import CONVERSATION_LIFETIME_S, WorkerSettings
 from kefu.worker.conversations import Stored
-from kefu.worker.live import TURNS_BEFORE_TRIM, LiveConversation
+from kefu.worker.live import TURNS_BEFORE_TRIM, LiveConversation, as_stored
 from kefu.worker.timers import rules, turns
 from kefu.worker.timers.index import member, read
 from tests.worker.conftest import Chat
@@ -264,6 +265,14 @@ async def test_what_takes_back_another_leaves_it_alone(chat, other):
     await chat.say("hello")
     chat.put(reminder(), other)
     assert said(await chat.reminded()) == ["utter_goodbye"]
+
+
+@pytest.mark.parametrize("fields", [{"name": "r"}, {"intent": "goodbye"}, {"entities": [{"entity": "a"}]}, {}], ids=str)
+async def test_what_is_taken_back_is_the_same_when_it_is_read_again(fields):
+    (again,) = deserialise_events(as_stored([ReminderCancelled(**fields)]))
+    assert (again.name, again.intent, again.entities) == tuple(
+        fields.get(name) for name in ("name", "intent", "entities")
+    )
 
 
 @pytest.mark.parametrize(("killed", "expected"), [(True, []), (False, ["utter_goodbye"])])

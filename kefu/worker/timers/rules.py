@@ -90,6 +90,12 @@ def _cancels(cancelled: ReminderCancelled, reminder: ReminderScheduled) -> bool:
     )
 
 
+def stored_cancel(cancelled: ReminderCancelled) -> Dict[str, Any]:
+    """Return the event as it is stored; Rasa's own `as_dict` forgets which reminder is meant, and so means all."""
+    fields = {"name": cancelled.name, "intent": cancelled.intent, "entities": cancelled.entities}
+    return {**cancelled.as_dict(), **fields}
+
+
 def due_ms(reminder: ReminderScheduled) -> int:
     """Return when a reminder is due, in ms; a time without zone is local, as Rasa's scheduler takes it."""
     return int(reminder.trigger_date_time.timestamp() * 1000)
