@@ -6,7 +6,7 @@ WORKER := .local/worker/bin/python
 QUIET := RASA_TELEMETRY_ENABLED=false TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore
 LOCK := uv pip compile -q --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help run test train shell bench chaos lint lock clean
+.PHONY: help run test train shell bench chaos soak lint lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -41,6 +41,10 @@ bench: ## measure stock Rasa and Kefu side by side into results/ (SHORT=1: two m
 chaos: ## kill 1,000 times under load and count (KILLS=, SEED=, MINUTES= for a slice; results/chaos.json)
 	@$(SETUP)
 	@$(SERVICES) -m ops.chaos $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+
+soak: ## an hour of load with memory sampled (MINUTES=; results/soak.json)
+	@$(SETUP)
+	@$(SERVICES) -m ops.bench.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 lint: ## check the code's style
 	@$(SETUP) --no-train

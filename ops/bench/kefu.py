@@ -2,7 +2,8 @@
 
 import time
 from pathlib import Path
-from typing import Dict
+from types import MappingProxyType
+from typing import Dict, Mapping
 
 from ops.bench.shop import add_customers
 from ops.local.servers import HOST
@@ -17,8 +18,9 @@ class KefuSystem:
 
     name = "kefu"
 
-    def __init__(self, directory: Path) -> None:
-        self.stack = Stack(directory, free_ports(), tell=lambda _: None, overrides=NO_LIMITS)
+    def __init__(self, directory: Path, settings: Mapping[str, str] = MappingProxyType({})) -> None:
+        overrides = {**NO_LIMITS, **settings}
+        self.stack = Stack(directory, free_ports(), tell=lambda _: None, overrides=overrides)
         self._names = ("worker", "gateway", "kafka", "redis", "actions", "shop")
 
     @property

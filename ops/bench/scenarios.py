@@ -109,6 +109,10 @@ class Numbers:
             raise ValueError("more conversations about orders than customers who have one")
         return first
 
+    def left(self, script: str) -> int:
+        """Return how many conversations may still be taken; as many as anybody wants of talk."""
+        return ORDER_NUMBERS - self._next[ORDERS] if script == ORDERS else sys.maxsize
+
 
 def run(system: System, job: Job) -> Dict[str, Any]:
     """Do a job and return what the customers saw and what the processes used meanwhile."""

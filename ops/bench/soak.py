@@ -1,0 +1,109 @@
+"""`make soak`: the whole system under load for an hour, its memory sampled: is it flat? `--minutes` for less.
+
+Customers come and go, talk and ask for orders. The worker may hold few turns in memory here, so
+that what it holds for speed is full after the first minutes and only what leaks grows. Writes
+`soak.json`; ends with 1 if a process grew by more than FLAT over the second half, or an answer was
+lost, doubled or out of order.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+from ops.bench import report, scenarios
+from ops.bench.kefu import KefuSystem
+from ops.bench.load import Job
+from ops.bench.scenarios import Numbers
+from ops.bench.scripts import ORDERS, TALK
+from ops.local.servers import ROOT
+
+FLAT = 0.05  # Source: DESIGN.md, Figures to reach
+LIVE_TURNS = 1000
+ROUND_S = 10.0
+RATE = 40.0  # turns a second: most of the time is spent idle, as a shop's is
+CUSTOMERS = 64
+ORDERS_EVERY = 5  # rounds; customers who have an order are not so many
+PROCESSES = ("worker", "gateway", "actions")  # ours; Kafka and Redis keep what they are told to keep
+
+
+def main(arguments: List[str]) -> int:
+    """Run the load, print what grew; returns what the shell gets."""
+    options = _parser().parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="kefu-soak-") as folder:
+        system = KefuSystem(Path(folder), {"KEFU_LIVE_TURNS": str(LIVE_TURNS)})
+        try:
+            system.start()
+            rounds = _soak(system, time.monotonic() + options.minutes * 60)
+        finally:
+            system.stop()
+    found = {"minutes": options.minutes, "rounds": rounds, "growth": growth(rounds), "wrong": wrong(rounds)}
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "soak.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(f"growth over the second half: {found['growth']}; wrong: {found['wrong']}")
+    return int(max(found["growth"].values()) > FLAT or found["wrong"] > 0)
+
+
+def growth(rounds: List[Dict[str, Any]]) -> Dict[str, float]:
+    """Return by process how much more memory it took in the last quarter than in the one before.
+
+    Medians, and the first half left out: what a process holds for speed is full by then.
+    """
+    quarter = max(1, len(rounds) // 4)
+    before, last = rounds[-2 * quarter : -quarter], rounds[-quarter:]
+
+    def median(some: List[Dict[str, Any]], name: str) -> float:
+        return statistics.median(each["rss_mb"][name] for each in some)
+
+    return {name: round(median(last, name) / median(before, name) - 1, 4) for name in PROCESSES}
+
+
+def wrong(rounds: List[Dict[str, Any]]) -> int:
+    """Return how many answers were lost, doubled, out of order or failed."""
+    return sum(each["wrong"] for each in rounds)
+
+
+def _soak(system: KefuSystem, end: float) -> List[Dict[str, Any]]:
+    numbers = Numbers()
+    scenarios.warm_up(system, numbers, "gateway")
+    rounds: List[Dict[str, Any]] = []
+    while time.monotonic() < end or len(rounds) < 8:
+        script = ORDERS if len(rounds) % ORDERS_EVERY == 0 and numbers.left(ORDERS) > 2 * CUSTOMERS else TALK
+        done = scenarios.run(system, _job(system, numbers, script))
+        rounds.append(
+            {
+                "script": script,
+                "turns": done["turns"],
+                "rss_mb": done["rss_mb_after"],
+                "wrong": sum(done[name] for name in report.WRONG),
+            }
+        )
+        print(f"{len(rounds)}: {script}, {done['turns']} turns, MB: {_rounded(done['rss_mb_after'])}", flush=True)
+    return rounds
+
+
+def _job(system: KefuSystem, numbers: Numbers, script: str) -> Job:
+    rate = RATE if script == TALK else RATE / 8
+    customers = CUSTOMERS if script == TALK else CUSTOMERS // 4
+    conversations = customers + int(rate * ROUND_S / 5) + 1
+    first = numbers.take(script, conversations)
+    return Job("gateway", customers, 5, conversations, first, ROUND_S, script, rate, **system.jobs)
+
+
+def _rounded(by_name: Dict[str, float]) -> Dict[str, int]:
+    return {name: round(value) for name, value in by_name.items()}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ops.bench.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--out", type=Path, default=ROOT / "results")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
