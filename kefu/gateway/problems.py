@@ -3,6 +3,7 @@
 Source: RFC 9457. A detail is a constant sentence of ours, never anything that the sender wrote.
 """
 
+import asyncio
 import logging
 from typing import Any, Dict, Mapping, Optional, Tuple
 
@@ -39,6 +40,7 @@ KINDS: Dict[str, Tuple[int, str]] = {
     "too-many-requests": (429, "Too many requests"),
     "too-many-unanswered": (429, "Too many messages wait for their answers"),
     "too-many-streams": (429, "Too many open streams of one user"),
+    "client-gone": (499, "The client went away before the answer"),  # nobody reads it; metrics and log do
     "internal": (500, "Something went wrong on our side"),
     "queue-unavailable": (503, "Messages can't be accepted at the moment"),
     "store-unavailable": (503, "Replies can't be read at the moment"),
@@ -84,6 +86,8 @@ def problem_of(error: BaseException) -> Problem:
         return too_soon("queue-unavailable", RETRY_AFTER_S, _QUEUE_DETAIL)
     if isinstance(error, StoreUnavailable):
         return too_soon("store-unavailable", RETRY_AFTER_S, "Nothing is lost: ask again later.")
+    if isinstance(error, asyncio.CancelledError):
+        return Problem("client-gone")
     if isinstance(error, SanicException):
         status = getattr(error, "status_code", 500)
         kind = _BY_STATUS.get(status) or ("malformed" if 400 <= status < 500 else "internal")

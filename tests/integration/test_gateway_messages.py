@@ -1,6 +1,7 @@
 """Accepting messages and telling what became of them."""
 
 import asyncio
+import logging
 import time
 
 import httpx
@@ -229,10 +230,15 @@ async def test_a_user_who_waits_too_often_is_accepted_without_waiting(valkey):
         assert (await slow).status_code == 202
 
 
-async def test_a_sender_who_goes_away_while_waiting_leaves_nothing_behind(served):
+async def test_a_sender_who_goes_away_while_waiting_leaves_nothing_behind_and_is_no_error(served, caplog):
+    caplog.set_level(logging.INFO, logger="kefu")
     token = await served.token("alice")
     with pytest.raises(httpx.ReadTimeout):
         await served.client.post(
             "/v1/messages", json={"text": "x"}, headers={**bearer(token), "prefer": "wait=30"}, timeout=0.3
         )
     await until(lambda: served.app.ctx.gateway.slots.open == 0 and not served.app.ctx.gateway.waits)
+    served.app.ctx.gateway.access.flush()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    lines = [line for record in caplog.records if hasattr(record, "each") for line in record.each]
+    assert [line["status"] for line in lines if line["route"] == "/v1/messages"] == [499]
