@@ -71,7 +71,7 @@ class EventProducer:
                 **settings.client_config(),
                 "acks": "all",
                 "enable.idempotence": True,
-                "linger.ms": 2,
+                "linger.ms": settings.linger_ms,
                 "compression.type": "lz4",
                 "message.max.bytes": MAX_RECORD_BYTES,
                 "message.timeout.ms": int(timeout_s * 1000),

@@ -83,7 +83,11 @@ def operator(env: Environment = os.environ) -> str:
 
 @dataclass(frozen=True)
 class KafkaSettings:
-    """Where Kafka is and how to speak to it. Source: DESIGN.md, Settings."""
+    """Where Kafka is and how to speak to it. Source: DESIGN.md, Settings.
+
+    Attributes:
+        linger_ms: how long a record waits for others of its partition, to be one request with them.
+    """
 
     brokers: str
     security_protocol: str = "PLAINTEXT"
@@ -94,6 +98,7 @@ class KafkaSettings:
     partitions: int = 8
     replication: int = 1
     group: str = "kefu-worker"
+    linger_ms: float = 10.0
 
     @classmethod
     def from_env(cls, env: Environment = os.environ) -> "KafkaSettings":
@@ -112,6 +117,7 @@ class KafkaSettings:
             partitions=integer(env, "KEFU_TOPIC_PARTITIONS", 8, 1, 4096),
             replication=integer(env, "KEFU_TOPIC_REPLICATION", 1, 1, 9),
             group=text(env, "KEFU_CONSUMER_GROUP", "kefu-worker"),
+            linger_ms=number(env, "KEFU_KAFKA_LINGER_MS", 10.0, 0, 1000),
         )
 
     def client_config(self) -> Dict[str, Any]:

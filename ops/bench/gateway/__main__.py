@@ -55,28 +55,44 @@ def wait(machine: Machine, options: argparse.Namespace) -> Dict[str, Any]:
         machine.end("worker")
 
 
+class _Client:
+    """The client of many streams, a process of its own."""
+
+    def __init__(self, machine: Machine, count: int) -> None:
+        command = [sys.executable, "-m", "ops.bench.gateway.streams", HOST, str(machine.port), str(count)]
+        self._process = subprocess.Popen(
+            command, env=machine.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.replies()
+
+    def replies(self) -> int:
+        """Return how many replies have come; the first time, wait until all streams are open."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate()
+
+
 def _on_streams(machine: Machine, options: argparse.Namespace, replies_per_s: int) -> Dict[str, Any]:
     empty = machine.costs()["gateway"]
-    command = [sys.executable, "-m", "ops.bench.gateway.streams", HOST, str(machine.port), str(options.streams)]
-    client = subprocess.Popen(
-        command, env=machine.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert client.stdout and client.stdout.readline() == "open\n"
+    client = _Client(machine, options.streams)
     if replies_per_s:
         machine.start("worker", ["ops.bench.gateway.worker", str(replies_per_s)])
     time.sleep(WARM_S)
-    before = machine.costs()
+    before, replies = machine.costs()["gateway"], client.replies()
     time.sleep(options.seconds)
-    after = machine.costs()
+    cpu_s, replies = machine.costs()["gateway"].cpu_s - before.cpu_s, client.replies() - replies
     if replies_per_s:
         machine.end("worker")
-        time.sleep(1)
-    replies = int(client.communicate()[0])
-    cpu_s = after["gateway"].cpu_s - before["gateway"].cpu_s
-    found = {"streams": options.streams, "replies": replies, "cpu_ms_per_s": round(cpu_s * 1e3 / options.seconds, 1)}
+    client.close()
+    found = {"streams": options.streams, "cpu_ms_per_s": round(cpu_s * 1e3 / options.seconds, 1)}
     if replies_per_s:
-        return {**found, "cpu_us_per_reply": round(cpu_s * 1e6 / options.seconds / replies_per_s)}
-    kilobytes = (before["gateway"].rss_bytes - empty.rss_bytes) / options.streams / 1024
+        return {**found, "replies": replies, "cpu_us_per_reply": round(cpu_s * 1e6 / max(1, replies))}
+    kilobytes = (before.rss_bytes - empty.rss_bytes) / options.streams / 1024
     return {**found, "memory_kb_per_stream": round(kilobytes, 1)}
 
 

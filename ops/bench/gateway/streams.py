@@ -1,7 +1,7 @@
 """A client of many streams: opens one `/v1/stream` for each of the customers and counts what comes.
 
-Run as a process: `python -m ops.bench.gateway.streams HOST PORT COUNT`. It prints `open` when all are, and how many
-replies came when its standard input ends.
+Run as a process: `python -m ops.bench.gateway.streams HOST PORT COUNT`. Once all are open, it answers each line of its
+standard input with the number of replies that have come, and ends with it.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ class Counted(asyncio.Protocol):
 
 
 async def main(host: str, port: int, tokens: List[str]) -> None:
-    """Open, count until the standard input ends."""
+    """Open, count and tell until the standard input ends."""
     loop, room = asyncio.get_running_loop(), asyncio.Semaphore(OPENING_AT_ONCE)
 
     async def opened(token: str) -> asyncio.BaseTransport:
@@ -49,9 +49,8 @@ async def main(host: str, port: int, tokens: List[str]) -> None:
         return transport
 
     transports = await asyncio.gather(*map(opened, tokens))
-    print("open", flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    print(Counted.replies, flush=True)
+    while await asyncio.to_thread(sys.stdin.readline):
+        print(Counted.replies, flush=True)
     for transport in transports:
         transport.close()
 

@@ -51,7 +51,7 @@ class Replies:
 
 def taken(settings: KafkaSettings) -> Iterator[List[Said]]:
     """Yield polls of messages, for ever."""
-    fetch = {"group.id": "bench", "auto.offset.reset": "earliest", "fetch.wait.max.ms": 5}
+    fetch = {"group.id": "bench", "auto.offset.reset": "earliest", "fetch.wait.max.ms": 50}
     consumer = Consumer({**settings.client_config(), **fetch})
     consumer.subscribe([settings.topic_prefix + USER_QUERY])
     while True:
