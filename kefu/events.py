@@ -164,8 +164,6 @@ class AnswerGenerated:
     message_id: str
     cause: str
     tracker_version: int
-    seq: int = 0
-    events: int = 0
     status: str = "answered"
     reason: Optional[str] = None
     replies: List[Dict[str, Any]] = field(default_factory=list)
@@ -174,6 +172,8 @@ class AnswerGenerated:
     actions: List[str] = field(default_factory=list)
     stages_ms: Dict[str, float] = field(default_factory=dict)
     model_id: str = ""
+    seq: int = 0
+    events: int = 0
     id: str = ""
     ts: int = field(default_factory=now_ms)
     traceparent: str = ""
