@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Callable, Deque, Dict, List, Optional, Set
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from kefu import metrics
 from kefu.events import USER_QUERY
@@ -104,7 +104,8 @@ class Intake:
         self._thread: Optional[threading.Thread] = None
         self.failure: Optional[str] = None
         self.connected = False
-        self._consumer = Consumer(_consumer_config(kafka))
+        self._commit_fails = False
+        self._consumer = Consumer({**_consumer_config(kafka), "on_commit": self._on_commit})
 
     @property
     def assigned(self) -> List[int]:
@@ -224,10 +225,21 @@ class Intake:
         try:
             self._consumer.commit(offsets=offsets, asynchronous=not wait)
         except KafkaException as error:
-            # Not committed is harmless: the messages come again and find their markers.
-            logger.warning("commit failed", extra={"fields": {"kafka_error": error.args[0].name()}})
-            for partition in due:
-                partition.committed = None
+            self._on_commit(error.args[0], offsets)
+
+    def _on_commit(self, error: Optional[KafkaError], offsets: List[TopicPartition]) -> None:
+        """Note what Kafka did not take, to commit it again; an idle partition would else lag for ever.
+
+        Not committed is harmless otherwise: the messages come again and find their markers.
+        """
+        failed = {offset.partition: error or offset.error for offset in offsets if error or offset.error}
+        with self._lock:
+            for number in failed.keys() & self._partitions.keys():
+                self._partitions[number].committed = None
+        if failed and not self._commit_fails:  # once: in a rebalance all commits fail until it is over
+            names = sorted({cause.name() for cause in failed.values()})
+            logger.warning("commit failed, tried again", extra={"fields": {"kafka_error": ", ".join(names)}})
+        self._commit_fails = bool(failed)
 
     def _on_assign(self, consumer: Consumer, partitions: List[TopicPartition]) -> None:
         with self._lock:

@@ -51,6 +51,7 @@ class Evidence:
         letters: message ids among the dead letters.
         told: status by message id, as the API tells it; replies by conversation, likewise.
         inquiries: key of each side effect in the shop.
+        lag: how many records of the inbox were not committed in the end, None when Kafka did not say.
     """
 
     talks: Sequence[Talk]
@@ -62,6 +63,7 @@ class Evidence:
     told: Dict[str, str] = field(default_factory=dict)
     replies: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
     inquiries: List[str] = field(default_factory=list)
+    lag: Optional[int] = 0
 
 
 async def settle(system: System, talks: Sequence[Talk]) -> float:
@@ -98,6 +100,7 @@ async def gather(system: System, talks: Sequence[Talk], troubles: Sequence[Troub
     letters = await asyncio.to_thread(_by_conversation, brokers, DEAD_LETTERS)
     found.letters = {key: [orjson.loads(value)["message_id"] for _, value in each] for key, each in letters.items()}
     await _ask_api(system, found)
+    found.lag = await asyncio.to_thread(_lag, system)
     found.inquiries = [key for (key,) in system.shop_rows("SELECT key FROM inquiries")]
     return found
 

@@ -48,6 +48,8 @@ def judge(evidence: Evidence) -> Verdict:
     """Return the verdict on all conversations."""
     breaches = [breach for talk in evidence.talks for breach in _conversation(evidence, talk)]
     breaches += _side_effects(evidence)
+    if evidence.lag != 0:
+        breaches.append(Breach("offsets were not committed", "", "", f"{evidence.lag} records behind"))
     return Verdict(_counts(evidence), breaches)
 
 

@@ -153,6 +153,10 @@ def stream_that_told_a_reply_that_was_lost(found):
     found.talks[0].replies = {2: {"seq": 2, "message_id": "m2", "text": "other"}}
 
 
+def lagging(found):
+    found.lag = 3
+
+
 def silent(found):
     changed(found, 1, replies=[])
 
@@ -184,6 +188,7 @@ def another_questions_answer(found):
         (stream_with_a_gap, "stream has gaps or repeats"),
         (stream_that_ended_early, "stream did not bring all"),
         (stream_that_told_a_reply_that_was_lost, "stream told another reply"),
+        (lagging, "offsets were not committed"),
         (silent, "silent"),
         (another_questions_answer, "answer of another question"),
     ],

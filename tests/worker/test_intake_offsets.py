@@ -2,7 +2,11 @@
 
 import itertools
 
-from kefu.worker.intake import Partition
+import pytest
+from confluent_kafka import KafkaError, TopicPartition
+
+from kefu.settings import KafkaSettings, WorkerSettings
+from kefu.worker.intake import Intake, Partition
 
 
 def test_the_offset_to_commit_never_passes_an_unfinished_message():
@@ -26,3 +30,54 @@ def test_nothing_is_committed_while_the_first_message_is_unfinished():
     partition.take(2)
     partition.done(2)
     assert partition.committable is None
+
+
+class Kafka:
+    """The seam to the consumer: takes what is committed. Its real side is tests/chaos and tests/e2e."""
+
+    def __init__(self):
+        self.asked = []
+
+    def commit(self, offsets, asynchronous):
+        self.asked.append({offset.partition: offset.offset for offset in offsets})
+
+
+@pytest.fixture
+def intake():
+    settings = WorkerSettings("127.0.0.1", 1, 1, "http://127.0.0.1:9/")
+    made = Intake(KafkaSettings("127.0.0.1:9"), settings, print, lambda: False, print)
+    made._consumer.close()
+    made._consumer = Kafka()
+    for number in (0, 1):
+        made._partitions[number] = Partition(number)
+        made._partitions[number].take(4)
+        made._partitions[number].done(4)
+    return made
+
+
+def failure(offset):
+    """Return what Kafka answers during a rebalance."""
+    offsets = [TopicPartition("user.query", number, offset) for number in (0, 1)]
+    return offsets, KafkaError(KafkaError.ILLEGAL_GENERATION)
+
+
+def test_what_kafka_did_not_take_is_committed_again_though_nothing_new_comes(intake):
+    intake._commit()
+    intake._commit()
+    assert intake._consumer.asked == [{0: 5, 1: 5}]
+    offsets, error = failure(5)
+    intake._on_commit(error, offsets)
+    intake._commit()
+    assert intake._consumer.asked == [{0: 5, 1: 5}] * 2
+    intake._on_commit(None, offsets)
+    intake._commit()
+    assert intake._consumer.asked == [{0: 5, 1: 5}] * 2
+
+
+def test_a_late_failure_of_a_partition_that_has_gone_changes_nothing(intake):
+    intake._commit()
+    del intake._partitions[0]
+    offsets, error = failure(5)
+    intake._on_commit(error, offsets)
+    intake._commit()
+    assert intake._consumer.asked == [{0: 5, 1: 5}, {1: 5}]
