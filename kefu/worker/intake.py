@@ -99,6 +99,7 @@ class Intake:
         self._partitions: Dict[int, Partition] = {}
         self._lock = threading.Lock()
         self._inflight = 0
+        self.served = 0  # how many messages have been done with, since the start
         self._paused: Set[int] = set()  # only the intake's thread uses it
         self._stopping = threading.Event()
         self._thread: Optional[threading.Thread] = None
@@ -137,6 +138,7 @@ class Intake:
         """Note that a message has been stored and published. In the loop's thread."""
         with self._lock:
             self._inflight -= 1
+            self.served += 1
             taken.partition.done(taken.record.offset)
         metrics.INFLIGHT.set(self._inflight)
 

@@ -90,15 +90,10 @@ class Worker:
         self._lanes: Lanes[Any] = Lanes(self._serve)
         await rehearse(self._runner(), self._nlu)
         collector.settle()
-        self._due_scan = DueScan(
-            DueIndex(self._conversations),
-            self._producer,
-            lambda: self._intake.assigned,
-            lambda: self._intake.inflight,
-            self._hold,
-        )
         await self._look()
-        self._intake = Intake(self._kafka, self._settings, self._receive, self._hold, self._dropped)
+        intake = Intake(self._kafka, self._settings, self._receive, self._hold, self._dropped)
+        self._due_scan = DueScan(DueIndex(self._conversations), self._producer, intake, self._hold)
+        self._intake = intake
         self._intake.start()
         self._due_scan.start()
         self._watch = asyncio.ensure_future(self._watch_store())

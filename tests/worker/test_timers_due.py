@@ -13,7 +13,7 @@ from kefu.worker.conversations import Arm, Conversations, TurnWrite
 from kefu.worker.inbox import Inbound, Inbox, Record, read
 from kefu.worker.live import LiveConversations
 from kefu.worker.timers.index import DueIndex, member
-from kefu.worker.timers.scan import BATCH, TRICKLE, DueScan
+from kefu.worker.timers.scan import BATCH, MOST, SHARE, TRICKLE, DueScan
 from ops.local.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.asyncio
@@ -45,10 +45,8 @@ class Look:
     """A worker's look-out whose circumstances the test sets."""
 
     def __init__(self, index, sent):
-        self.partitions, self.inflight, self.away, self.now = [PARTITION], 0, False, NOW
-        self.scan = DueScan(
-            index, sent, lambda: self.partitions, lambda: self.inflight, lambda: self.away, lambda: self.now
-        )
+        self.assigned, self.inflight, self.served, self.away, self.now = [PARTITION], 0, 0, False, NOW
+        self.scan = DueScan(index, sent, self, lambda: self.away, lambda: self.now)
 
 
 @pytest.fixture
@@ -137,10 +135,10 @@ async def test_an_entry_armed_again_while_it_is_sent_stays(conversations, index,
 
 async def test_only_partitions_of_this_worker_are_looked_at(conversations, index, look, sent):
     await conversations.write(*write(1, arm(NOW, partition=5)))
-    for look.partitions in ([], [PARTITION]):
+    for look.assigned in ([], [PARTITION]):
         await look.scan.once()
     assert sent.records == []
-    look.partitions = [PARTITION, 5]
+    look.assigned = [PARTITION, 5]
     await look.scan.once()
     assert len(sent.records) == 1
 
@@ -161,7 +159,7 @@ class Leaving:
 
     async def due(self, *arguments):
         found = await self._index.due(*arguments)
-        self._look.partitions = []
+        self._look.assigned = []
         return found
 
 
@@ -178,13 +176,16 @@ async def test_thousands_due_at_once_come_in_portions_and_in_smaller_ones_while_
     for part in range(3):
         arms = [arm(NOW - n, conversation=f"demo:c{part}-{n}", partition=part) for n in range(1000)]
         await conversations.write(*write(1, *arms, conversation=f"demo:w{part}"))
-    look.partitions = [0, 1, 2]
+    look.assigned = [0, 1, 2]
     assert await look.scan.once() is True
     assert len(sent.records) == BATCH
-    assert all(event["due"] <= NOW - 900 for event in sent.of(USER_QUERY)), "the oldest first"
+    assert all(event["due"] <= NOW - 990 for event in sent.of(USER_QUERY)), "the oldest first"
     look.inflight = BATCH
-    assert await look.scan.once() is False
-    assert len(sent.records) == BATCH + TRICKLE
+    for served, more in ((0, TRICKLE), (SHARE * 20, 20), (100_000, MOST)):
+        before = len(sent.records)
+        look.served += served
+        await look.scan.once()
+        assert len(sent.records) - before == more
     look.inflight = 0
     while await look.scan.once():
         pass

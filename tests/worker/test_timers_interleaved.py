@@ -70,7 +70,8 @@ class World:
             for _ in range(2)
         ]
         self.owner = 0
-        self.scan = DueScan(self, self, lambda: [PARTITION], lambda: 0, lambda: False, lambda: self.now)
+        self.assigned, self.inflight, self.served = [PARTITION], 0, 0
+        self.scan = DueScan(self, self, self, lambda: False, lambda: self.now)
 
     # Kafka: what is produced to the inbox is read from there
 

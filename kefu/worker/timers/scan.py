@@ -7,7 +7,7 @@ their entries are removed; who dies in between leaves them to be sent again, und
 import asyncio
 import logging
 import random
-from typing import Callable, List, Optional, Sequence
+from typing import Callable, List, Optional, Protocol
 
 from kefu import metrics
 from kefu.errors import QueueUnavailable, RecordRefused, StoreUnavailable
@@ -18,9 +18,20 @@ from kefu.worker.timers.index import Due, DueIndex
 logger = logging.getLogger(__name__)
 
 EVERY_S = 1.0
-AGAIN_S = 0.1  # while more is due than one scan takes, and the worker has nothing better to do
-BATCH = 64  # timers of one scan, all partitions together: what customers' messages may find before them
-TRICKLE = 8  # of one scan while customers' messages keep the worker busy
+AGAIN_S = 0.1  # while more is due than one look takes
+# Timers of one look, all partitions together: what customers' messages may find before them.
+BATCH = 16  # at least, while fewer messages than that are under way
+TRICKLE = 4  # at least, while more are
+SHARE = 4  # or one for so many messages that were served since the last look
+MOST = 64
+
+
+class Load(Protocol):
+    """What the look-out asks of the intake."""
+
+    assigned: List[int]
+    inflight: int
+    served: int
 
 
 class DueScan:
@@ -30,8 +41,7 @@ class DueScan:
         self,
         index: DueIndex,
         producer: EventProducer,
-        partitions: Callable[[], Sequence[int]],
-        inflight: Callable[[], int],
+        intake: Load,
         away: Callable[[], bool],
         clock: Callable[[], int] = now_ms,
     ) -> None:
@@ -40,17 +50,16 @@ class DueScan:
         Args:
             index: where the due times are.
             producer: of `user.query`.
-            partitions: those that are this worker's now.
-            inflight: how many messages this worker has taken and not done with.
+            intake: says which partitions are this worker's, and how busy it is.
             away: whether Redis is away, or something else keeps the worker from taking messages.
             clock: the time in ms that due times are compared with.
         """
         self._index = index
         self._producer = producer
-        self._partitions = partitions
-        self._inflight = inflight
+        self._intake = intake
         self._away = away
         self._clock = clock
+        self._served = intake.served
         self._task: Optional[asyncio.Task[None]] = None
 
     @property
@@ -81,25 +90,27 @@ class DueScan:
                 logger.warning("due timers wait", extra={"fields": {"error": str(error)}})
 
     async def once(self) -> bool:
-        """Look once; return whether there is more that may be looked for at once.
+        """Look once; return whether there may be more.
 
         Raises:
             StoreUnavailable, QueueUnavailable: what is due stays so, and is found by the next look.
         """
         if self._away():
             return False
-        partitions = list(self._partitions())
+        partitions, room = self._intake.assigned, self._room()
         if not partitions:
             return False
-        busy = self._inflight() >= BATCH
-        room = TRICKLE if busy else BATCH
         found = sorted(await self._index.due(partitions, self._clock(), room), key=lambda each: each.due)
-        await self._send(self._still_mine(found)[:room])
-        return len(found) >= room and not busy
+        mine = set(self._intake.assigned)  # some may have left meanwhile
+        await self._send([due for due in found if due.partition in mine][:room])
+        return len(found) >= room
 
-    def _still_mine(self, found: List[Due]) -> List[Due]:
-        mine = set(self._partitions())
-        return [due for due in found if due.partition in mine]
+    def _room(self) -> int:
+        """Return how many timers may go now: a share of what is served, so that they keep up with any load."""
+        served = self._intake.served - self._served
+        self._served += served
+        least = BATCH if self._intake.inflight < BATCH else TRICKLE
+        return min(MOST, max(least, served // SHARE))
 
     async def _send(self, taken: List[Due]) -> None:
         """Put timers into the inbox; the entries of those that Kafka has are removed."""
