@@ -5,8 +5,10 @@ They stand in for the trained ones when a model is loaded, and decide the same a
 remember for every conversation that comes to the same.
 """
 
+import base64
 import copy
 import json
+import zlib
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from rasa.core.policies.memoization import MemoizationPolicy
@@ -29,7 +31,6 @@ from kefu.worker.states import History, Snapshot
 from kefu.worker.tracker import LiveTracker
 
 MAX_REMEMBERED = 20_000  # decisions a policy; beyond it its memory begins anew
-_UNKNOWN = object()
 Found = Tuple[Optional[str], Optional[str], bool]
 
 
@@ -128,14 +129,15 @@ class QuickRulePolicy(RulePolicy):
 
 
 class QuickMemoizationPolicy(MemoizationPolicy):
-    """A trained MemoizationPolicy that makes the key of a few states once, not for each turn."""
+    """A trained MemoizationPolicy whose keys are put together from those of the states, uncompressed."""
 
     @classmethod
     def of(cls, policy: MemoizationPolicy) -> "QuickMemoizationPolicy":
         """Return the stand-in of a trained policy."""
         quick = _as(cls, policy)
         quick._window = policy.featurizer.max_history
-        quick._recalled = {}
+        compressed = policy.config["enable_feature_string_compression"]
+        quick._memories = {_plain(key) if compressed else key: action for key, action in policy.lookup.items()}
         return quick
 
     def predict_action_probabilities(
@@ -150,13 +152,7 @@ class QuickMemoizationPolicy(MemoizationPolicy):
         if history is None:
             prediction = super().predict_action_probabilities(tracker, domain, rule_only_data, **kwargs)
         else:
-            key = tuple(self._last_states(history))
-            action = self._recalled.get(key, _UNKNOWN)
-            if action is _UNKNOWN:
-                states = [snapshot.copy() for snapshot in key]
-                self.featurizer._choose_last_user_input([states], False)
-                action = self._recall_states(states)
-                _remember(self._recalled, key, action)
+            action = self._memories.get(_key_of(self._last_states(history)))
             probabilities = self._default_predictions(domain)
             if action is not None:
                 probabilities = self._prediction_result(action, tracker, domain)
@@ -213,6 +209,17 @@ def _text_of(tracker: DialogueStateTracker) -> str:
     """Return the text that a policy may go by, empty once the message is known to go by its intent."""
     message = tracker.latest_message
     return "" if message.use_text_for_featurization is False else message.text or ""
+
+
+def _key_of(states: List[Snapshot]) -> str:
+    """Return the key of a few states, oldest first, as Rasa's memory has it before it compresses it."""
+    keys = [snapshot.key for snapshot in states[:-1]] + [snapshot.last_key for snapshot in states[-1:]]
+    return f"[{', '.join(keys)}]"
+
+
+def _plain(key: str) -> str:
+    """Return a key of Rasa's memory as it was before it was compressed."""
+    return zlib.decompress(base64.b64decode(key)).decode()
 
 
 def _length(key: str) -> int:

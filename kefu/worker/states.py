@@ -8,6 +8,7 @@ Source: rasa 3.6.21, `DialogueStateTracker.applied_events`, `Domain.states_for_t
 The states are the same, step by step; tests/worker/test_states.py compares them on random events.
 """
 
+import json
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
 
 from rasa.shared.core import events as rasa_events
@@ -40,6 +41,7 @@ from rasa.shared.core.events import (
     UserUttered,
 )
 from rasa.shared.core.slots import Slot
+from rasa.shared.core.trackers import is_prev_action_listen_in_state
 from rasa.shared.nlu.constants import ACTION_NAME, ENTITIES, INTENT, TEXT
 
 MAX_INTERNED = 20_000  # states of all conversations; beyond it the table begins anew
@@ -57,17 +59,32 @@ class Snapshot:
     """A state that equals no other object: the same state of any conversation is the same snapshot.
 
     So that policies can remember what they decided by the identity of the last few.
+
+    Attributes:
+        key: its part of the key that Rasa's memory has for a few states.
+        last_key: the same as the last of them: what a message that was listened for says counts by
+            its intent alone. Source: rasa 3.6.21, `MemoizationPolicy._create_feature_key`,
+            `TrackerFeaturizer._choose_last_user_input`.
     """
 
-    __slots__ = ("is_unlikely_intent", "state")
+    __slots__ = ("is_unlikely_intent", "key", "last_key", "state")
 
     def __init__(self, state: State) -> None:
         self.state = state  # shared: never changed
+        self.key = self.last_key = _key(state)
+        if TEXT in state.get(USER, {}) and is_prev_action_listen_in_state(state):
+            last = self.copy()
+            del last[USER][TEXT]
+            self.last_key = _key(last)
         self.is_unlikely_intent = state.get(PREVIOUS_ACTION, {}).get(ACTION_NAME) == ACTION_UNLIKELY_INTENT_NAME
 
     def copy(self) -> State:
         """Return the state as one that a policy may change."""
         return {name: dict(part) for name, part in self.state.items()}
+
+
+def _key(state: State) -> str:
+    return json.dumps(state, sort_keys=True).replace('"', "")
 
 
 class DomainView:
