@@ -22,6 +22,10 @@ FORMS = (SENTINEL, CLUSTER, SINGLE)
 MAX_WORKERS = 4
 READY_S = 180.0
 
+# Longer than by default: a machine that is busy with so many processes must not look like a shop that is away.
+PATIENCE = {"KEFU_SHOP_TIMEOUT_S": "6", "KEFU_ACTION_TIMEOUT_S": "8"}
+SETTINGS = {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0", "KEFU_HEARTBEAT_S": "5", **PATIENCE}
+
 # Names of doors.
 REDIS = "redis"  # in the form `single` the worker's, else everybody's to each server
 REDIS_OF_GATEWAY = "redis-of-gateway"
@@ -116,4 +120,4 @@ class System:
 
     def _settings(self) -> Dict[str, str]:
         replicas = {} if self.form == SINGLE else {"KEFU_REDIS_WAIT_REPLICAS": "1"}
-        return {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0", "KEFU_HEARTBEAT_S": "5", **replicas}
+        return {**SETTINGS, **replicas}
