@@ -3,6 +3,7 @@
 import pytest
 import pytest_asyncio
 
+from kefu.gateway import hub
 from tests.integration.gateway_kit import running_valkey, serve
 
 
@@ -18,3 +19,9 @@ async def served(valkey):
     """A gateway with short times, and an inbox in memory."""
     async with serve(valkey.settings) as running:
         yield running
+
+
+@pytest.fixture
+def only_hints(monkeypatch):
+    """Nothing is found by looking again: what comes was hinted."""
+    monkeypatch.setattr(hub, "POLL_S", 3600.0)

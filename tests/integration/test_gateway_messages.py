@@ -104,17 +104,15 @@ async def test_json_in_utf8_may_say_so(served):
     assert (await post(served, b'{"text":"a"}', content_type="application/json; charset=UTF-8")).status_code == 202
 
 
-async def test_waiting_gives_the_replies_as_soon_as_they_are_stored(served):
+async def test_waiting_gives_the_replies_as_soon_as_they_are_stored(served, only_hints):
     token = await served.token("alice")
     served.inbox.on_said = lambda said: asyncio.get_running_loop().call_later(
         0.2, served.worker.answer, said.user, said.message_id, "hi"
     )
-    began = time.monotonic()
     answer = await served.say(token, {"text": "hello", "message_id": "m1"}, prefer='respond-async, wait="5", wait=0')
     body = answer.json()
     assert (answer.status_code, body["status"], body["replies"][0]["text"]) == (200, "answered", "hi")
     assert answer.headers["preference-applied"] == "wait=5"
-    assert time.monotonic() - began < 1.5
     again = await served.say(token, {"text": "hello", "message_id": "m1"}, prefer="wait=5")
     assert again.json() == body
 
@@ -133,25 +131,24 @@ async def test_when_the_time_is_over_it_is_202(valkey):
         began = time.monotonic()
         answer = await served.say(await served.token(), prefer="wait=60")
         assert (answer.status_code, answer.json()["status"]) == (202, "queued")
-        assert 0.25 < time.monotonic() - began < 2
+        assert 0.25 < time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("prefer", ["wait", "wait=", "wait=soon", "wait=-1", "wait=1.5", "wait=0", "await=9", ""])
 async def test_a_malformed_preference_is_ignored(served, prefer):
-    began = time.monotonic()
     answer = await served.say(await served.token(), prefer=prefer)
     assert answer.status_code == 202 and "preference-applied" not in answer.headers
-    assert time.monotonic() - began < 0.9
+    assert not served.app.ctx.gateway.hub._channels  # nobody has watched
 
 
-async def test_a_lost_hint_costs_two_seconds(served):
+async def test_a_lost_hint_costs_no_more_than_the_time_to_the_next_poll(served):
     served.worker.hints = False
     served.inbox.on_said = lambda said: asyncio.get_running_loop().call_later(
         0.2, served.worker.answer, said.user, said.message_id, "hi"
     )
     began = time.monotonic()
-    answer = await served.say(await served.token(), prefer="wait=8")
-    assert answer.status_code == 200 and time.monotonic() - began < 3
+    answer = await served.say(await served.token(), prefer="wait=60")
+    assert answer.status_code == 200 and time.monotonic() - began < 30
 
 
 async def test_an_answered_message_is_found_without_its_receipt(served):
@@ -192,9 +189,8 @@ async def test_accepting_needs_no_redis(valkey):
     try:
         async with serve(redis_settings) as served:
             token = await served.token("alice")
-            began = time.monotonic()
             answer = await served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=1")
-            assert answer.status_code == 202 and time.monotonic() - began < 3
+            assert answer.status_code == 202
             for path in (answer.headers["location"], "/v1/replies"):
                 away = await served.client.get(path, headers=bearer(token))
                 assert (away.status_code, away.json()["type"]) == (503, "urn:kefu:problem:store-unavailable")
@@ -220,14 +216,14 @@ async def test_one_users_messages_are_limited_and_nobody_elses(valkey):
 
 
 async def test_a_user_who_waits_too_often_is_accepted_without_waiting(valkey):
-    async with serve(valkey.settings, settings(max_user_streams=1, wait_limit_s=1)) as served:
+    async with serve(valkey.settings, settings(max_user_streams=1)) as served:
         token = await served.token("alice")
-        slow = asyncio.create_task(served.say(token, prefer="wait=1"))
+        slow = asyncio.create_task(served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=60"))
         await until(lambda: served.app.ctx.gateway.slots.open == 1)
-        began = time.monotonic()
-        assert (await served.say(token, prefer="wait=1")).status_code == 202
-        assert time.monotonic() - began < 0.7
-        assert (await slow).status_code == 202
+        assert (await served.say(token, prefer="wait=60")).status_code == 202
+        assert not slow.done()
+        served.worker.answer("alice", "m1", "hi")
+        assert (await slow).status_code == 200
 
 
 async def test_a_sender_who_goes_away_while_waiting_leaves_nothing_behind_and_is_no_error(served, caplog):

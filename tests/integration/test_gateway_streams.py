@@ -46,17 +46,16 @@ async def test_nobody_reads_anyone_elses_replies(served):
                 await events.next(0.3)
 
 
-async def test_a_stream_gives_what_there_is_and_what_comes(served):
-    token = await served.token("alice")
-    served.worker.answer("alice", "m1", "one")
-    async with stream(served, token) as events:
-        assert (await events.next())["data"]["text"] == "one"
-        began = time.monotonic()
-        served.worker.answer("alice", "m2", "two", "three", buttons=[{"title": "A", "payload": "/a"}])
-        two, three = await events.next(), await events.next()
-        assert (two["event"], two["id"], two["data"]["text"]) == ("reply", "2", "two")
-        assert three["id"] == "3" and three["data"]["buttons"][0]["payload"] == "/a"
-        assert time.monotonic() - began < 0.5
+async def test_a_stream_gives_what_there_is_and_what_comes(valkey, only_hints):
+    async with serve(valkey.settings, settings(heartbeat_s=3600)) as served:
+        token = await served.token("alice")
+        served.worker.answer("alice", "m1", "one")
+        async with stream(served, token) as events:
+            assert (await events.next())["data"]["text"] == "one"
+            served.worker.answer("alice", "m2", "two", "three", buttons=[{"title": "A", "payload": "/a"}])
+            two, three = await events.next(), await events.next()
+            assert (two["event"], two["id"], two["data"]["text"]) == ("reply", "2", "two")
+            assert three["id"] == "3" and three["data"]["buttons"][0]["payload"] == "/a"
 
 
 async def test_a_stream_goes_on_after_the_last_event_id(served):
@@ -98,29 +97,29 @@ async def test_a_lost_hint_is_found_by_looking(valkey):
 async def test_comments_keep_a_quiet_connection_alive(valkey):
     async with serve(valkey.settings, settings(heartbeat_s=0.1)) as served:
         async with stream(served, await served.token()) as events:
+            began = time.monotonic()
             with pytest.raises(TimeoutError):
                 await events.next(1.0)
-            assert 5 <= events.comments <= 12
+            assert 2 <= events.comments <= 2 + (time.monotonic() - began) / 0.1
 
 
-async def test_nothing_is_lost_while_redis_is_away_and_back(served, valkey):
-    token = await served.token("alice")
-    async with stream(served, token) as events:
-        served.worker.answer("alice", "m1", "one")
-        assert (await events.next())["id"] == "1"
-        valkey.stop()
-        try:
-            await until(lambda: not served.app.ctx.gateway.hub.connected)
-            assert (await served.client.get("/readyz")).json()["degraded"] == ["redis"]
-        finally:
-            valkey.start()
-        served.worker.answer("alice", "m2", "two")
-        assert (await events.next())["id"] == "2"
-        await until(lambda: served.app.ctx.gateway.hub.subscribed, 8)
-        began = time.monotonic()
-        served.worker.answer("alice", "m3", "three")
-        assert (await events.next())["id"] == "3"
-        assert time.monotonic() - began < 0.5
+async def test_nothing_is_lost_while_redis_is_away_and_back(valkey, only_hints):
+    async with serve(valkey.settings, settings(heartbeat_s=3600)) as served:
+        token = await served.token("alice")
+        async with stream(served, token) as events:
+            served.worker.answer("alice", "m1", "one")
+            assert (await events.next())["id"] == "1"
+            valkey.stop()
+            try:
+                await until(lambda: not served.app.ctx.gateway.hub.connected)
+                assert (await served.client.get("/readyz")).json()["degraded"] == ["redis"]
+            finally:
+                valkey.start()
+            served.worker.answer("alice", "m2", "two")
+            assert (await events.next())["id"] == "2"
+            await until(lambda: served.app.ctx.gateway.hub.subscribed, 8)
+            served.worker.answer("alice", "m3", "three")
+            assert (await events.next())["id"] == "3"
 
 
 async def test_a_stream_opened_while_redis_is_away_is_served_later(valkey):
