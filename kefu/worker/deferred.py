@@ -25,13 +25,13 @@ class StandIn:
     """
 
     def __init__(self, deferral: "Deferral", module: str, name: str) -> None:
-        self._deferral = deferral
+        self.deferral = deferral
         self._module = module
         self._name = name
 
     def real(self) -> Any:
         """Return what this stands for. Blocks for seconds the first time. Raises ImportError."""
-        return getattr(self._deferral.imported(self._module), self._name)
+        return getattr(self.deferral.imported(self._module), self._name)
 
     def __repr__(self) -> str:
         return f"<stand-in for {self._module}.{self._name}>"
@@ -47,10 +47,10 @@ class StandIn:
         return (self.real(),)
 
     def __instancecheck__(self, instance: Any) -> bool:
-        return self._deferral.over and isinstance(instance, self.real())
+        return self.deferral.over and isinstance(instance, self.real())
 
     def __subclasscheck__(self, subclass: type) -> bool:
-        return self._deferral.over and issubclass(subclass, self.real())
+        return self.deferral.over and issubclass(subclass, self.real())
 
 
 class DeferredModule(ModuleType):
@@ -118,20 +118,28 @@ class Deferral(MetaPathFinder, Loader):
         """
         with contextlib.suppress(ValueError):  # another thread was first
             sys.meta_path.remove(self)
-        for name in self.stood_for:
-            if isinstance(sys.modules.get(name), DeferredModule):
+        deferred = {name: sys.modules.get(name) for name in self.stood_for}
+        for name, module in deferred.items():
+            if isinstance(module, DeferredModule):
                 sys.modules.pop(name, None)
         self.over = True
-        for name in self.stood_for:
-            importlib.import_module(name)
+        for name, module in deferred.items():
+            _hand_over_submodules(module, importlib.import_module(name))
         for module in list(sys.modules.values()):
             if isinstance(module, ModuleType):
-                _replace_stand_ins(module)
+                self._replace_stand_ins(module)
+
+    def _replace_stand_ins(self, module: ModuleType) -> None:
+        for name, value in list(vars(module).items()):
+            if type(value) is StandIn and value.deferral is self:
+                setattr(module, name, value.real())
+            elif type(value) is DeferredModule and value.deferral is self:
+                setattr(module, name, importlib.import_module(value.__name__))
 
 
-def _replace_stand_ins(module: ModuleType) -> None:
-    for name, value in list(vars(module).items()):
-        if type(value) is StandIn:
-            setattr(module, name, value.real())
-        elif type(value) is DeferredModule:
-            setattr(module, name, importlib.import_module(value.__name__))
+def _hand_over_submodules(deferred: Optional[ModuleType], real: ModuleType) -> None:
+    """Give a package its submodules that were imported in the meantime: Python does so only once."""
+    if isinstance(deferred, DeferredModule):
+        for name, value in vars(deferred).items():
+            if isinstance(value, ModuleType) and value.__name__ == f"{real.__name__}.{name}":
+                vars(real).setdefault(name, value)

@@ -138,13 +138,30 @@ def test_no_light_component_brings_a_heavy_package():
     assert found == []
 
 
-@pytest.mark.parametrize("module", lean.DEFERRED)
-def test_stand_ins_stand_for_classes_and_functions_that_rasa_has(module):
-    real = importlib.import_module(module)
-    for name in lean.DEFERRED[module]:
-        thing = getattr(real, name)
-        assert inspect.isclass(thing) or inspect.isfunction(thing)
-        assert not (inspect.isclass(thing) and issubclass(thing, BaseException))
+@pytest.mark.parametrize("packages", [lean.DEFERRED, *lean.CONNECTORS], ids=lambda packages: next(iter(packages)))
+def test_stand_ins_stand_for_classes_and_functions_that_are_there(packages):
+    for module, names in packages.items():
+        for name in names:
+            thing = getattr(importlib.import_module(module), name)
+            assert inspect.isclass(thing) or inspect.isfunction(thing)
+            assert not (inspect.isclass(thing) and issubclass(thing, BaseException))
+
+
+def test_a_channels_package_is_imported_with_its_first_use_and_brings_no_other():
+    found = python(
+        f"""
+        import json, sys
+        from kefu.worker import lean
+        lean.begin({str(MODEL)!r})
+        import rasa.core.run
+        from rasa.core.channels.slack import SlackBot
+        names = ("slack_sdk.errors", "webexteamssdk.api", "boto3.session", "pymongo.mongo_client", "tensorflow")
+        before = [name for name in names if name in sys.modules]
+        kind = type(SlackBot("xoxb-1", "C1").client).__name__
+        print(json.dumps([before, kind, [name for name in names if name in sys.modules]]))
+        """
+    )
+    assert found == [[], "AsyncWebClient", ["slack_sdk.errors"]]
 
 
 def test_an_end_of_the_deferral_leaves_a_process_as_if_nothing_had_been_deferred():
@@ -166,7 +183,7 @@ def test_an_end_of_the_deferral_leaves_a_process_as_if_nothing_had_been_deferred
             for module in list(sys.modules.values())
             if isinstance(module, type(sys))
             for name, value in list(vars(module).items())
-            if type(value) in (StandIn, DeferredModule)
+            if type(value) in (StandIn, DeferredModule) and value.deferral.over
         ]
         from rasa.nlu.classifiers.diet_classifier import DIETClassifier
         same = validator.DIETClassifier is DIETClassifier is Ours.__mro__[1]
