@@ -77,12 +77,15 @@ class Shop:
         if not url.startswith(("http://", "https://")):
             raise SettingsError("SHOP_URL", "must start with http:// or https://")
         self._budget_s = budget_s
+        # Who waits here may give up; httpx 0.28 never gets back the connection of one who gave up waiting in its
+        # own pool, so that nobody may: after a slow spell of the shop the pool would be empty for ever.
+        self._room = asyncio.Semaphore(MAX_CONNECTIONS)
         self._client = httpx.AsyncClient(
             base_url=url,
             headers={"Authorization": f"Bearer {token}"},
             # An attempt may take less than half of the budget, so that a hanging one leaves time for another.
             timeout=httpx.Timeout(budget_s * 0.45, pool=budget_s),
-            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=IDLE_S),
+            limits=httpx.Limits(max_connections=2 * MAX_CONNECTIONS, keepalive_expiry=IDLE_S),
             trust_env=False,  # a proxy of the environment has no business between us and the shop
         )
 
@@ -134,7 +137,8 @@ class Shop:
             with attempt:
                 if attempt.num > 1:
                     RETRIES.labels("shop").inc()
-                response = await self._client.request(method, path, **request)
+                async with self._room:
+                    response = await self._client.request(method, path, **request)
                 if response.status_code in TRY_AGAIN:
                     raise _TryAgain
         return response
