@@ -13,7 +13,7 @@ WRONG = ("lost", "failed", "silent", "doubled", "out_of_order", "unexpected")
 HEAD = (
     *("system, way in", "conversation", "users", "turns", "a second", "p50", "p95", "p99 ms"),
     *(f"{name}, CPU ms" for name in PROCESSES),
-    *("texts a poll", "action calls", "others", "reference ms", "unsent", "wrong"),
+    *("texts a poll", "action calls", "failed", "others", "reference ms", "unsent", "wrong"),
 )
 Scenario = Dict[str, Any]
 
@@ -158,7 +158,7 @@ def _scenario_cells(each: Scenario) -> List[str]:
     times = [_short(each["latency_ms"].get(p)) for p in ("50", "95", "99")]
     cpu = [_short(each["cpu_ms_a_turn"].get(name)) for name in PROCESSES]
     counted = [str(each["job"]["users"]), str(each["turns"]), _short(each["turns_a_second"])]
-    did = [_short(each.get("texts_a_poll")), _short(each["action_calls_a_turn"])]
+    did = [_short(each.get("texts_a_poll")), _short(each["action_calls_a_turn"]), _short(each["failed_action_calls"])]
     machine = [f"{each['others_cpu_share']:.0%}", _short(each["reference_ms"])]
     return [*_name(each), *counted, *times, *cpu, *did, *machine, str(each["unsent"]), str(wrong(each))]
 

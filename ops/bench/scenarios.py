@@ -148,6 +148,7 @@ def _measured(system: System, job: Job, generator: "subprocess.Popen[str]") -> D
         "reference_ms": reference,
         "cpu_ms_a_turn": {name: seconds * 1000 / turns for name, seconds in used["cpu_s"].items()},
         "action_calls_a_turn": (_calls(called) - _calls(calls)) / turns,
+        "failed_action_calls": (_calls(called) - _calls(calls)) - (_calls(called, "200") - _calls(calls, "200")),
         **_nlu(system, worker, turns),
     }
 
@@ -172,8 +173,11 @@ def _nlu(system: System, before: Dict[str, float], turns: int) -> Dict[str, floa
     }
 
 
-def _calls(found: Dict[str, float]) -> float:
-    return measure.total(found, "kefu_http_requests_total")
+def _calls(found: Dict[str, float], status: str = "") -> float:
+    """Return how many calls the action server answered, with any status or with one."""
+    wanted = f'status="{status}"' if status else ""
+    requests = {key: value for key, value in found.items() if wanted in key}
+    return measure.total(requests, "kefu_http_requests_total")
 
 
 def _tell(generator: "subprocess.Popen[str]", line: str) -> None:

@@ -58,6 +58,8 @@ def test_both_systems_took_the_same_way(results):
         for name, driver in report.WORKER_ALONE.items():
             found = report.scenario(systems, name, driver, script, 5)
             assert found["action_calls_a_turn"] == pytest.approx(calls, abs=0.2), (name, script)
+            # The shop has two seconds for a call: on a machine that others use too, some take longer.
+            assert found["failed_action_calls"] <= 0.2 * calls * found["turns"]
 
 
 def test_everything_that_takes_part_was_measured(results):
