@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple, Union
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from kefu import metrics
@@ -134,8 +134,17 @@ class EventProducer:
             self._poll_after(POLL_S)
         return done
 
-    def _told(self, done: "asyncio.Future[None]", topic: str, error: Optional[KafkaError], _: object) -> None:
-        """Note an outcome: librdkafka's callback, inside a poll or, at the end, in `close`'s thread."""
+    def _told(
+        self, done: "asyncio.Future[None]", topic: str, error: Optional[KafkaError], record: Optional[Message]
+    ) -> None:
+        """Note an outcome: librdkafka's callback, inside a poll or, at the end, in `close`'s thread.
+
+        Success without an offset is librdkafka's guess: a later record of the same producer was taken, so
+        this one must have been. A broker that has just come to lead a partition takes any first record, and
+        then the guess is wrong. Whoever sends again sends the same id, which harms nobody.
+        """
+        if error is None and record is not None and record.offset() is None:
+            error = KafkaError(KafkaError._NO_OFFSET)
         self._outcomes.append((done, topic, error))
 
     def _poll(self) -> None:

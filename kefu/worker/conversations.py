@@ -85,6 +85,8 @@ local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(
 return {state[1], state[2], state[3], redis.call('LRANGE', KEYS[2], 0, -1), history}
 """
 )
+# KEYS: marker, turns. In one piece: a failover between the two would leave a marker without its turn.
+_READ_TURN = Script("return {redis.call('GET', KEYS[1]), redis.call('LRANGE', KEYS[2], -128, -1)}")
 # KEYS: state. ARGV: version and seq to go on from, lifetime in s. Only ever forward.
 _SKIP = Script(
     """
@@ -178,6 +180,11 @@ class KeptWrite(NamedTuple):
     arguments: List[Any]
     arms: Sequence[Arm]
 
+    @property
+    def marker(self) -> bytes:
+        """The encoded AnswerGenerated."""
+        return self.arguments[2]
+
 
 def encode_events(events: List[Dict[str, Any]]) -> bytes:
     """Return events, as Rasa's dicts, in JSON."""
@@ -258,15 +265,16 @@ class Conversations:
         state = self.keys(conversation).state
         await self._script(_SKIP, (state,), (version, seq, CONVERSATION_LIFETIME_S), sure=True)
 
-    async def turn_events(self, conversation: str, version: int) -> List[Dict[str, Any]]:
-        """Return the events that the write of `version` stored; none when they have been trimmed."""
+    async def turn(self, conversation: str, message_id: str) -> Optional[Tuple[bytes, List[Dict[str, Any]]]]:
+        """Return a message's marker and its turn's events, as they were at one moment; None without a marker.
+
+        There are no events where the turn left none, or was trimmed.
+        """
         keys = self.keys(conversation)
-        (turns,) = await self._ask(keys.turns, ("LRANGE", keys.turns, -128, -1))
-        for raw in reversed(turns):
-            record = orjson.loads(raw)
-            if record["v"] == version:
-                return record["events"]
-        return []
+        marker, turns = await self._script(_READ_TURN, (keys.marker(message_id), keys.turns))
+        if marker is None:
+            return None
+        return marker, _events_of(turns, orjson.loads(marker)["tracker_version"])
 
     async def write(self, conversation: str, turn: Union[TurnWrite, KeptWrite]) -> None:
         """Store a turn, all of it or nothing.
@@ -384,6 +392,18 @@ class Conversations:
             cause = error
         self._servers.doubt()
         raise StoreUnavailable(cause.__class__.__name__) from cause
+
+
+def _events_of(turns: Sequence[bytes], version: int) -> List[Dict[str, Any]]:
+    """Return the events of one turn among many; what can't be read is another one."""
+    for raw in reversed(turns):
+        try:
+            record = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            continue
+        if record["v"] == version:
+            return record["events"]
+    return []
 
 
 def _passes(error: ResponseError) -> bool:

@@ -153,8 +153,10 @@ class Inbox:
                 raise NotMine
             try:
                 return await self._attempt(message)
-            except AlreadyProcessed as found:
-                return await self._again(message, found.marker)
+            except AlreadyProcessed:
+                done = await self._again(message)
+                if done is not None:
+                    return done
             except VersionConflict as conflict:
                 kind = "above" if conflict.found > conflict.expected else "below"
                 metrics.CONFLICTS.labels(kind).inc()
@@ -249,21 +251,18 @@ class Inbox:
                 if found.marker != write.marker:  # marker without version: not a state that a lost write leaves
                     raise conflict from None
 
-    async def _again(self, message: Inbound, marker: bytes) -> "Done":
-        """Return what an earlier processing stored, to be published again."""
+    async def _again(self, message: Inbound) -> "Optional[Done]":
+        """Return what an earlier processing stored, to be published again; None if a failover has just lost it."""
+        said = message.said
+        found = await self._insist(message.mine, "redis", self._conversations.turn, said.conversation, said.message_id)
+        if found is None:
+            return None
+        marker, events = found
         metrics.TURNS.labels("repeated").inc()
         answer = decode(marker, AnswerGenerated)
-        said = message.said
         if answer.reason == INTERNAL_ERROR:
             # Whoever marked it may have died before the dead letter was out.
             await self._put_aside(message, INTERNAL_ERROR)
-        events = await self._insist(
-            message.mine,
-            "redis",
-            self._conversations.turn_events,
-            said.conversation,
-            answer.tracker_version,
-        )
         return Done(marker, answer.tracker_version, encode_events(events) if events else b"")
 
     async def _dead_letter(self, message: Inbound, error: Exception) -> "Done":
@@ -279,8 +278,10 @@ class Inbox:
             try:
                 await self._insist(message.mine, "redis", self._conversations.write, said.conversation, write)
                 break
-            except AlreadyProcessed as found:
-                return await self._again(message, found.marker)
+            except AlreadyProcessed:
+                done = await self._again(message)
+                if done is not None:
+                    return done
             except VersionConflict:
                 continue
         self._live.check_out(said.conversation)

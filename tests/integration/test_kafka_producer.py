@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,3 +68,15 @@ def test_one_producer_serves_one_event_loop_after_another(kafka_settings):
 
     assert [asyncio.run(send()) for _ in range(3)] == [None] * 3
     assert producer.waiting == 0 and producer.close() == 0
+
+
+async def test_a_success_that_is_only_guessed_is_none(kafka_settings):
+    """librdkafka takes a record for written when a later one was; it has no offset to tell then."""
+    producer = EventProducer(kafka_settings)
+    sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    producer.waiting += 1
+    producer._told(sent, USER_QUERY, None, SimpleNamespace(offset=lambda: None))
+    producer._settle()
+    with pytest.raises(QueueUnavailable):
+        sent.result()
+    await asyncio.to_thread(producer.close, 0.1)

@@ -9,7 +9,7 @@ from typing import Iterator, NamedTuple, Optional, Tuple
 
 # How far a lane is. What nobody else can see is one step: to take a message and read its marker, to
 # have the last acknowledgement and be done.
-IDLE, AGAIN, FRESH, RAN, WAITING, BROKEN, STORED, TOLD = range(8)
+IDLE, AGAIN, FOUND, FRESH, RAN, WAITING, BROKEN, STORED, TOLD = range(9)
 
 
 class Write(NamedTuple):
@@ -142,6 +142,7 @@ def _lane_steps(world: World, state: State, n: int, c: int, lane: Lane) -> Steps
     step = {
         IDLE: _take,
         AGAIN: _read_marker,
+        FOUND: _read_turn,
         FRESH: _run,
         RAN: _write,
         WAITING: _wait,
@@ -205,7 +206,17 @@ def _read_marker(world: World, state: State, n: int, c: int, lane: Lane) -> Step
     if found is None or world.without == "marker read":
         yield f"{n} finds no marker of {lane.offset}", _lane(state, n, c, lane._replace(at=FRESH))
     elif _replicated(world, state, found):
-        yield f"{n} finds the marker of {lane.offset}", _lane(state, n, c, lane._replace(at=STORED, write=found))
+        yield f"{n} finds the marker of {lane.offset}", _lane(state, n, c, lane._replace(at=FOUND, write=found))
+
+
+def _read_turn(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
+    """Marker and events in one piece; what a failover lost since the marker was seen is looked for again."""
+    if lane.write in state.stored:
+        yield f"{n} reads the turn of {lane.offset}", _lane(state, n, c, lane._replace(at=STORED))
+    elif world.without == "marker and turn in one piece":
+        yield f"{n} finds no turn of {lane.offset}", _lane(state, n, c, lane._replace(at=TOLD))
+    else:
+        yield f"{n} finds the turn of {lane.offset} gone", _lane(state, n, c, lane._replace(at=AGAIN, write=None))
 
 
 def _run(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:

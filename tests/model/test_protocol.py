@@ -40,6 +40,7 @@ NEEDED = {
     "letter before the commit": (WORLDS["a message that always fails"], "no dead letter"),
     "marker read": (WORLDS["workers die twice"], "no end can be reached"),
     "mending at a load": (WORLDS["Redis fails over and loses two writes"], "out of order"),
+    "marker and turn in one piece": (WORLDS["Redis fails over twice"], "out of order"),
     "doubt": (WORLDS["Redis fails over and loses two writes"], "out of order"),
     "wait": (WORLDS["a replica is waited for, Redis fails over"], "is not what is stored"),
 }

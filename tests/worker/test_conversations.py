@@ -16,27 +16,38 @@ pytestmark = pytest.mark.asyncio
 ALICE = "demo:alice"
 
 
+def marker(number):
+    return b'{"tracker_version":%d}' % number
+
+
 def turn(number, version=None, **fields):
     reply = {"seq": number, "message_id": f"m{number}", "text": "hi", "ts": 1}
     events = [{"event": "user", "text": f"t{number}"}]
     version = number - 1 if version is None else version
-    return TurnWrite(f"m{number}", version, number, events, b"marker-%d" % number, [reply], **fields)
+    return TurnWrite(f"m{number}", version, number, events, marker(number), [reply], **fields)
 
 
 async def test_a_turn_is_stored_whole_and_read_back(conversations):
     await conversations.write(ALICE, turn(1))
     stored = await conversations.load(ALICE)
     assert (stored.version, stored.seq, stored.turns) == (1, 1, [[{"event": "user", "text": "t1"}]])
-    assert await conversations.marker(ALICE, "m1") == b"marker-1"
+    assert await conversations.marker(ALICE, "m1") == marker(1)
     assert await conversations.marker("demo:bob", "m1") is None
-    assert await conversations.turn_events(ALICE, 1) == [{"event": "user", "text": "t1"}]
+    assert await conversations.turn(ALICE, "m1") == (marker(1), [{"event": "user", "text": "t1"}])
+    assert await conversations.turn(ALICE, "m2") is None
+
+
+async def test_a_turn_beside_one_that_cannot_be_read_is_found(conversations):
+    await conversations.write(ALICE, turn(1))
+    await conversations._servers._client.rpush(conversations.keys(ALICE).turns, "not json")
+    assert await conversations.turn(ALICE, "m1") == (marker(1), turn(1).events)
 
 
 async def test_the_same_message_is_stored_once(conversations):
     await conversations.write(ALICE, turn(1))
     with pytest.raises(AlreadyProcessed) as found:
         await conversations.write(ALICE, turn(1))
-    assert found.value.marker == b"marker-1"
+    assert found.value.marker == marker(1)
     assert (await conversations.load(ALICE)).version == 1
 
 
@@ -119,7 +130,7 @@ async def test_a_write_counts_only_once_a_replica_has_it_however_often_it_is_sen
         with pytest.raises(StoreUnavailable):
             await store.marker(ALICE, "m2")
         os.kill(replica.pid, signal.SIGCONT)
-        assert await until_written(store, turn(2)) == b"marker-2"
+        assert await until_written(store, turn(2)) == marker(2)
         assert (await store.load(ALICE)).version == 2
     finally:
         os.kill(replica.pid, signal.SIGCONT)
