@@ -1,4 +1,4 @@
-"""`python -m kefu PROCESS`: the processes of the platform, the making of Kafka's topics, operators' tools."""
+"""`python -m kefu PROCESS`: the processes of the platform, operators' tools."""
 
 import importlib
 import sys
@@ -9,28 +9,26 @@ PROCESSES = {
     "gateway": ("kefu.gateway.app", "receive customers over HTTP (services environment)"),
     "worker": ("kefu.worker.server", "run the dialogue from Kafka (worker environment)"),
     "actions": ("actions.server", "run the actions that Rasa calls (services environment)"),
-    "topics": ("kefu.__main__", "make the topics that are missing, then end"),
 }
 # Commands with words of their own: their `main` takes these and returns the exit code.
 TOOLS = {
+    "topics": ("kefu.topics", "make the topics and rights that are missing, or go back to those of an older release"),
+    "probe": ("kefu.probe", "ask a process whether it is ready; for health checks without a shell"),
+    "model": ("kefu.model_fetch", "fetch a trained model and check its digest"),
+    "release": ("kefu.worker.release.command", "who serves, and whether a candidate may (worker environment)"),
+    "partitions": ("kefu.partitions", "add partitions to the topics, without interruption"),
+    "idle-first": ("kefu.idle_first", "have Kubernetes take idle pods first when there are to be fewer"),
+    "backup": ("kefu.backup.command", "save the topics into files, restore them into empty topics"),
+    "tenants": ("kefu.tenants", "who fills the inbox: its newest records, counted by tenant or customer"),
     "dlq": ("kefu.dlq.command", "list, show, replay and drop dead letters (services environment)"),
 }
-
-
-def main() -> None:
-    """Make the topics; as the other processes' `main`, found by name."""
-    from kefu.kafka import create_topics
-    from kefu.settings import KafkaSettings
-
-    for topic, outcome in create_topics(KafkaSettings.from_env()).items():
-        print(f"{topic}: {outcome}")
 
 
 def run(arguments: list) -> int:
     """Run a process until it ends; returns its exit code, 2 for a wrong word or setting."""
     tool = bool(arguments) and arguments[0] in TOOLS
     if not tool and (len(arguments) != 1 or arguments[0] not in PROCESSES):
-        lines = [f"  {name:8} {what}" for name, (_, what) in {**PROCESSES, **TOOLS}.items()]
+        lines = [f"  {name:10} {what}" for name, (_, what) in {**PROCESSES, **TOOLS}.items()]
         print("usage: python -m kefu PROCESS\n" + "\n".join(lines), file=sys.stderr)
         return 2
     try:

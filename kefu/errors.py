@@ -16,8 +16,16 @@ class SettingsError(KefuError):
         self.key = key
 
 
+class DesignError(KefuError):
+    """Mend the assistant's own files: what designers wrote can't be read. Says which file and line."""
+
+
 class UnsafeStart(KefuError):
     """Exit: Rasa handed over something else than what the promises need."""
+
+
+class ModelUnfetched(KefuError):
+    """Exit: the model that a worker is to serve can't be had, or is another one than was asked for."""
 
 
 class Retry(KefuError):

@@ -1,4 +1,4 @@
-"""What crosses Kafka: frozen dataclasses, their JSON, their ids and their topics.
+"""What crosses Kafka: frozen dataclasses, their ids and their topics; `kefu.codec` makes JSON of them.
 
 Imported by every process, under both interpreters. One JSON Schema a type lies in
 `kefu/schemas/`; `tests/contract` holds dataclass and schema together.
@@ -8,15 +8,12 @@ import hashlib
 import re
 import time
 import uuid
-from dataclasses import dataclass, field, fields
-from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, Union
-
-import orjson
-
-from kefu.errors import PoisonMessage
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Union
 
 VERSION = 1
 USER_QUERY = "user.query"
+CANDIDATE_QUERY = "user.query.candidate"
 DEAD_LETTERS = "user.query.dlq"
 DIALOGUE_EVENTS = "dialogue.events"
 ANSWERS = "answer.generated"
@@ -27,6 +24,7 @@ DAY_MS = 24 * 3600 * 1000
 # Topic to how long it is kept, in ms. Source: DESIGN.md, Kafka.
 TOPICS: Dict[str, int] = {
     USER_QUERY: 3 * DAY_MS,
+    CANDIDATE_QUERY: DAY_MS,  # copies of what waits in user.query meanwhile, see kefu.worker.release
     DEAD_LETTERS: 30 * DAY_MS,
     DIALOGUE_EVENTS: 7 * DAY_MS,
     ANSWERS: 7 * DAY_MS,
@@ -36,6 +34,7 @@ TOPICS: Dict[str, int] = {
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
 MESSAGE_ID = re.compile(r"[A-Za-z0-9_.@:-]{1,128}")
+CHANNELS = ("rest", "web")  # what a message may come by: a program, the chat page; answers may differ (`channel:`)
 GUEST_PREFIX = "guest-"  # no known customer may have such an id; the gateway refuses it
 _NAMESPACE = uuid.UUID("5b0f6ad4-0d5b-4f8e-9d0a-6b6566752e31").bytes
 _VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
@@ -66,7 +65,7 @@ class UserSaid:
     """A customer's message, as accepted. Exactly one of `text` and `payload` is set.
 
     `text` is masked: what is personal in it exists as a mask only (`sealed` will hold the
-    ciphertexts). `identified` says whether the token vouched for a known customer.
+    ciphertexts). `identified` says whether the token vouched for a known customer; `channel` is one of CHANNELS.
     """
 
     tenant: str
@@ -94,8 +93,8 @@ class UserSaid:
         return conversation_key(self.tenant, self.user)
 
 
-class _OfTheClock:
-    """What every event of a timer is for the inbox: the cause of its own turn."""
+class _OwnCause:
+    """What an event that no customer sent is for the inbox: the cause of its own turn."""
 
     @property
     def conversation(self) -> str:
@@ -109,7 +108,7 @@ class _OfTheClock:
 
 
 @dataclass(frozen=True)
-class ReminderDue(_OfTheClock):
+class ReminderDue(_OwnCause):
     """A reminder that an action has scheduled is due. `due` is its time, `ts` when this was seen; both in ms.
 
     The same reminder, due at the same time, has the same id, however often it is found due.
@@ -131,7 +130,7 @@ class ReminderDue(_OfTheClock):
 
 
 @dataclass(frozen=True)
-class SessionIdled(_OfTheClock):
+class SessionIdled(_OwnCause):
     """A customer has been silent until `due`. `ts` is when this was seen; both in ms."""
 
     tenant: str
@@ -149,11 +148,81 @@ class SessionIdled(_OfTheClock):
 
 
 @dataclass(frozen=True)
+class HandoffStarted(_OwnCause):
+    """A conversation waits for a person. The worker that paused the assistant records it; `id` names the hand-over.
+
+    `by` is the action that asked for a person, `summary` what the person should know, masked (see its schema).
+    In the inbox it is there for who else wants to know: the worker itself has nothing more to do with it.
+    """
+
+    tenant: str
+    user: str
+    id: str
+    by: str
+    summary: Dict[str, Any]
+    ts: int = field(default_factory=now_ms)
+    traceparent: str = ""
+    v: int = VERSION
+    type: str = "HandoffStarted"
+
+
+@dataclass(frozen=True)
+class HandoffTaken(_OwnCause):
+    """A person at the desk, `agent`, wants to have the hand-over `handoff`. The first one gets it.
+
+    Of this and of all that the desk sends, the `id` derives from the agent and the id that the request had.
+    """
+
+    tenant: str
+    user: str
+    id: str
+    handoff: str
+    agent: str
+    ts: int = field(default_factory=now_ms)
+    traceparent: str = ""
+    v: int = VERSION
+    type: str = "HandoffTaken"
+
+
+@dataclass(frozen=True)
+class AgentSaid(_OwnCause):
+    """What the person who has the hand-over says to the customer, masked. `name` is how the person is called there."""
+
+    tenant: str
+    user: str
+    id: str
+    handoff: str
+    agent: str
+    text: str
+    name: str = ""
+    ts: int = field(default_factory=now_ms)
+    traceparent: str = ""
+    v: int = VERSION
+    type: str = "AgentSaid"
+
+
+@dataclass(frozen=True)
+class HandoffEnded(_OwnCause):
+    """The person gives the conversation back to the assistant."""
+
+    tenant: str
+    user: str
+    id: str
+    handoff: str
+    agent: str
+    ts: int = field(default_factory=now_ms)
+    traceparent: str = ""
+    v: int = VERSION
+    type: str = "HandoffEnded"
+
+
+@dataclass(frozen=True)
 class AnswerGenerated:
     """The outcome of one inbox event; also the marker that it has been processed.
 
-    `message_id` is the customer's, or the id of the timer's event that caused the turn.
-    `status` is `answered` or `failed` (then `reason` is a stable class). `replies` are those of
+    `message_id` is the customer's, or the id of the event of a timer or the desk that caused the turn.
+    `status` is `answered`, `failed` (then `reason` is a stable class), or, for what the desk asked and can't have,
+    `refused` (then `reason` says why). `replies` are those of
     DESIGN.md, with their sequence numbers; an empty list means answered without replies.
     `seq` is the conversation's last sequence number after this turn, `events` how many
     `DialogueEvent`s belong to it: by these a store that lost the turn is mended.
@@ -253,90 +322,11 @@ class AuditEntry:
     type: str = "AuditEntry"
 
 
-Event = TypeVar(
-    "Event", UserSaid, ReminderDue, SessionIdled, AnswerGenerated, TurnEvents, DeadLetterHandled, AuditEntry
-)
-_KINDS = (UserSaid, ReminderDue, SessionIdled, AnswerGenerated, TurnEvents, DeadLetterHandled, AuditEntry)
-TYPES: Dict[str, type] = {kind.__name__: kind for kind in _KINDS}
-# What the inbox handles.
 TimerDue = Union[ReminderDue, SessionIdled]
-InboxEvent = Union[UserSaid, ReminderDue, SessionIdled]
-_INBOX = {kind.__name__: kind for kind in (UserSaid, ReminderDue, SessionIdled)}
-_FIELDS = {kind: frozenset(f.name for f in fields(kind)) for kind in TYPES.values()}
-_INBOX_LIMITS: Tuple[Tuple[str, "re.Pattern[str]"], ...] = (
-    ("tenant", IDENTIFIER),
-    ("user", IDENTIFIER),
-    ("message_id", MESSAGE_ID),
-)
-
-
-def encode(event: Any) -> bytes:
-    """Return the event as JSON, UTF-8."""
-    return orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY)  # confidences may be numpy's
-
-
-def decode(value: bytes, kind: Type[Event]) -> Event:
-    """Return the event in `value`.
-
-    Fields that this version doesn't know are ignored, so that a newer sender may add some.
-
-    Raises:
-        PoisonMessage: not JSON, another type or version, a field missing or of the wrong type.
-    """
-    return _build(_object(value), kind)
-
-
-def decode_inbox(value: bytes) -> InboxEvent:
-    """Return the event in a record of `user.query`. Raises PoisonMessage as `decode` does."""
-    found = _object(value)
-    kind = _INBOX.get(str(found.get("type")))
-    if kind is None:
-        raise PoisonMessage("unknown_type", "type is none that the inbox handles")
-    return _build(found, kind)
-
-
-def _object(value: bytes) -> Dict[str, Any]:
-    try:
-        found = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        raise PoisonMessage("not_json", "value is not JSON") from error
-    if not isinstance(found, dict):
-        raise PoisonMessage("malformed", "value is not a JSON object")
-    return found
-
-
-def _build(found: Dict[str, Any], kind: Type[Event]) -> Event:
-    if found.get("type") != kind.__name__:
-        raise PoisonMessage("unknown_type", f"type is not {kind.__name__}")
-    if found.get("v") != VERSION:
-        raise PoisonMessage("unknown_version", f"version is not {VERSION}")
-    try:
-        event = kind(**{name: found[name] for name in found.keys() & _FIELDS[kind]})
-    except TypeError as error:
-        raise PoisonMessage("malformed", f"{kind.__name__} lacks a field") from error
-    if kind.__name__ in _INBOX:
-        _check_inbox(event)
-        _check_said(event) if kind is UserSaid else _check_timer(event)
-    return event
-
-
-def _check_inbox(event: Any) -> None:
-    """Refuse what can't be told apart from a bug or an attack before it reaches a tracker."""
-    for name, pattern in _INBOX_LIMITS:
-        value = getattr(event, name)
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise PoisonMessage("malformed", f"{name} is malformed")
-    if not isinstance(event.ts, int):
-        raise PoisonMessage("malformed", "ts is of the wrong type")
-
-
-def _check_said(said: Any) -> None:
-    if [isinstance(said.text, str), isinstance(said.payload, str)].count(True) != 1:
-        raise PoisonMessage("malformed", "exactly one of text and payload must be a string")
-    if not isinstance(said.metadata, dict) or not isinstance(said.identified, bool):
-        raise PoisonMessage("malformed", "metadata or identified is of the wrong type")
-
-
-def _check_timer(timer: Any) -> None:
-    if not isinstance(timer.due, int) or not isinstance(getattr(timer, "name", ""), str):
-        raise PoisonMessage("malformed", "due or name is of the wrong type")
+DeskEvent = Union[HandoffTaken, AgentSaid, HandoffEnded]
+# What the inbox handles.
+InboxEvent = Union[UserSaid, ReminderDue, SessionIdled, HandoffStarted, HandoffTaken, AgentSaid, HandoffEnded]
+DESK_KINDS = (HandoffTaken, AgentSaid, HandoffEnded)
+INBOX_KINDS = (UserSaid, ReminderDue, SessionIdled, HandoffStarted, *DESK_KINDS)
+_KINDS = (*INBOX_KINDS, AnswerGenerated, TurnEvents, DeadLetterHandled, AuditEntry)
+TYPES: Dict[str, type] = {kind.__name__: kind for kind in _KINDS}

@@ -9,6 +9,8 @@ ATTEMPTS = "kefu-attempts"
 ORIGIN_TOPIC = "kefu-origin-topic"
 ORIGIN_PARTITION = "kefu-origin-partition"
 ORIGIN_OFFSET = "kefu-origin-offset"
+# On a letter whose value is only the beginning of the record's: how many bytes that had. It can't be replayed.
+CUT_FROM = "kefu-cut-from"
 # On a record of user.query.dlq that says what was done with a letter: the letter's id.
 HANDLES = "kefu-handles"
 # On a record of user.query that replays a letter: the letter's id, and which attempt it is.

@@ -3,6 +3,7 @@
 Served from a thread, so that a probe is answered while the event loop works.
 """
 
+import contextlib
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,6 +46,11 @@ class HealthServer:
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
+
+            def handle(self) -> None:
+                # A probe that has given up is not news either: its own time is over, which it counts itself.
+                with contextlib.suppress(ConnectionError):
+                    super().handle()
 
             def log_message(self, *_: object) -> None:
                 """Probes are not news."""

@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
-from typing import Any, Callable, Deque, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Collection, Deque, Dict, List, Optional, Tuple, Union
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -23,11 +23,14 @@ from kefu.settings import KafkaSettings
 logger = logging.getLogger(__name__)
 
 ERROR_EVERY_S = 10.0
+CONNECTING_S = 2.0
 MAX_RECORD_BYTES = 2_000_000  # an inbox message is bounded far below; tracker events may be large
 _PERMANENT = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD)
 MAX_QUEUED_RECORDS = 100_000
 MAX_QUEUED_KBYTES = 256 * 1024
 PARTITION_UA = -1  # "unassigned": the partitioner chooses. Source: librdkafka, RD_KAFKA_PARTITION_UA
+# Who learns late of added partitions goes on with the old ones, or leaves the new ones unread. Default: 5 minutes.
+METADATA_REFRESH_MS = 10_000
 POLL_S = 0.001  # for acknowledgements, while some are awaited
 IDLE_POLL_S = 0.25  # for errors, otherwise
 Headers = Optional[List[Tuple[str, bytes]]]
@@ -79,6 +82,7 @@ class EventProducer:
                 "queue.buffering.max.kbytes": MAX_QUEUED_KBYTES,
                 "socket.keepalive.enable": True,
                 "reconnect.backoff.max.ms": 1000,
+                "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
                 # murmur2, as Java clients do, so that every client finds the same partition.
                 "partitioner": "murmur2_random",
                 **damped_errors(self._on_fatal),
@@ -90,6 +94,14 @@ class EventProducer:
         self.waiting = 0  # records without an outcome
         metrics.PRODUCE_QUEUE.set_function(lambda: self.waiting)
         self._poll_after(IDLE_POLL_S)
+
+    async def connect(self) -> None:
+        """Learn where the topics are, which the first record would else wait for. Never raises."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(None, partial(self._producer.list_topics, timeout=CONNECTING_S))
+        except KafkaException as error:
+            logger.warning("kafka can't be reached yet", extra={"fields": {"kafka_error": error.args[0].name()}})
 
     def _on_fatal(self, name: str) -> None:
         self.failure = name  # only a new process mends it: see the probes
@@ -180,7 +192,11 @@ class EventProducer:
 
         Called from another thread than the loop's, or when that has ended.
         """
-        left = self._producer.flush(timeout_s)
+        try:
+            left = self._producer.flush(timeout_s)
+        except KafkaException as error:  # the client has given up for good, and told each record's sender
+            logger.warning("closed without a flush", extra={"fields": {"kafka_error": error.args[0].name()}})
+            left = len(self._producer)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop)
         return left
@@ -209,8 +225,10 @@ def _end(done: "asyncio.Future[None]", topic: str, error: Optional[KafkaError]) 
         done.set_exception(QueueUnavailable(f"{topic}: {error.name()}"))
 
 
-def create_topics(settings: KafkaSettings, timeout_s: float = 30.0) -> Dict[str, str]:
-    """Create the topics that are missing. Blocks; returns topic to `created` or `exists`.
+def create_topics(
+    settings: KafkaSettings, timeout_s: float = 30.0, names: Optional[Collection[str]] = None
+) -> Dict[str, str]:
+    """Create the topics that are missing, of all or of `names`. Blocks; returns topic to `created` or `exists`.
 
     Raises:
         QueueUnavailable: no broker answered in time, or one refused a topic.
@@ -228,6 +246,7 @@ def create_topics(settings: KafkaSettings, timeout_s: float = 30.0) -> Dict[str,
             },
         )
         for name, kept_ms in TOPICS.items()
+        if names is None or name in names
     ]
     outcome = {}
     for name, future in admin.create_topics(wanted, operation_timeout=timeout_s).items():

@@ -21,12 +21,15 @@ class ConversationKeys:
 
     @property
     def state(self) -> str:
-        """Hash: `version` (one a write), `seq` (of the last reply), `snapshot` (JSON events), `trimmed` (version)."""
+        """Hash: `version` (one a write), `seq` (of the last reply), `snapshot` (JSON events), and `handoff`.
+
+        `handoff` is there while a person has the conversation or shall have it: JSON, `kefu.worker.handoff.rules`.
+        """
         return self._key("state")
 
     @property
     def turns(self) -> str:
-        """List: one JSON object a write, `{"version", "events": [...]}`, oldest first."""
+        """List: one JSON object a write, `{"v": version, "events": [...]}`, oldest first."""
         return self._key("turns")
 
     @property
@@ -43,6 +46,19 @@ class ConversationKeys:
         """String: the outcome of a processed message, an encoded AnswerGenerated, for 7 days."""
         return self._key(f"msg:{message_id}")
 
+    def declined(self, message_id: str) -> str:
+        """String: a release's candidate can't do this message, for a minute; see `kefu.worker.release.candidate`."""
+        return self._key(f"declined:{message_id}")
+
+
+def desk_index(prefix: str, tenant: str) -> str:
+    """Return the key of a tenant's index of hand-overs: a sorted set of users, by the time (ms) of the last write.
+
+    A hint, in a slot of its own: whether a person has a conversation is told by the conversation's state. It expires
+    with the last conversation in it.
+    """
+    return f"{prefix}:desk:{{{tenant}}}"
+
 
 def due_index(prefix: str, partition: int) -> str:
     """Return the key of a partition's index of due times: a sorted set, see `kefu.worker.timers.index`.
@@ -50,6 +66,16 @@ def due_index(prefix: str, partition: int) -> str:
     It belongs to no conversation, lies in a slot of its own and doesn't expire: its entries go when they are due.
     """
     return f"{prefix}:due:{{{partition}}}"
+
+
+def track_workers(prefix: str, track: str) -> str:
+    """Return the key of a track's workers: a hash of worker to JSON, see `kefu.worker.release.tracks`. For an hour."""
+    return f"{prefix}:track:{{{track}}}:workers"
+
+
+def track_domain(prefix: str, track: str) -> str:
+    """Return the key of what conversations rely on in a track's model: JSON, see `kefu.worker.release.relied`."""
+    return f"{prefix}:track:{{{track}}}:domain"
 
 
 REPLIES_KEPT = 500

@@ -10,7 +10,9 @@ LOG_LINES_DROPPED = Counter("kefu_log_lines_dropped_total", "Lines lost because 
 # Gateway
 HTTP_REQUESTS = Counter("kefu_http_requests_total", "Requests answered.", ["route", "status"])
 HTTP_SECONDS = Histogram("kefu_http_request_seconds", "Time from request to response.", ["route"], buckets=SECONDS)
+ACCEPT_SECONDS = Histogram("kefu_accept_seconds", "Time until Kafka acknowledged a message.", buckets=SECONDS)
 ACCEPTED = Counter("kefu_messages_accepted_total", "Messages that Kafka acknowledged.", ["channel"])
+LOOP_LATE_SECONDS = Histogram("kefu_loop_late_seconds", "By how much the event loop is late.", buckets=SECONDS)
 STREAMS = Gauge("kefu_streams_open", "Connections on which replies are awaited.")
 REFUSED = Counter("kefu_requests_refused_total", "Requests refused by a limit.", ["limit"])
 UNANSWERED = Gauge("kefu_unanswered_messages", "Messages accepted here and not yet seen answered.")
@@ -20,10 +22,15 @@ HINT_BREAKS = Counter("kefu_hint_connection_breaks_total", "Times the connection
 
 # Worker
 TURNS = Counter("kefu_turns_total", "Messages done with, by outcome.", ["outcome"])
+TURN_OUTCOMES = ("answered", "failed", "refused", "repeated", "declined", "dead_letter")
 TURN_SECONDS = Histogram("kefu_turn_seconds", "Time of a stage of a turn.", ["stage"], buckets=SECONDS)
 POLL_SIZES = (1, 2, 4, 8, 16, 32, 64, 256)
 POLL_MESSAGES = Histogram("kefu_poll_messages", "Messages that one poll brought.", buckets=POLL_SIZES)
+ANSWERING = (0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 2, 5, 10, 30, 60, 300)
+ANSWER_SECONDS = Histogram("kefu_answer_seconds", "From acceptance to the stored answer.", buckets=ANSWERING)
+INBOX_LAG = Gauge("kefu_inbox_lag_messages", "Messages of this worker's partitions not done with, as last fetched.")
 NLU_TEXTS = Counter("kefu_nlu_texts_total", "Texts given to NLU.")
+NLU_REMEMBERED = Counter("kefu_nlu_remembered_total", "Texts that NLU wasn't asked for: they had been said before.")
 NLU_CPU_SECONDS = Counter("kefu_nlu_cpu_seconds_total", "CPU time of NLU's thread; TensorFlow has more of its own.")
 INFLIGHT = Gauge("kefu_inflight_messages", "Messages taken from Kafka and not yet committed.")
 LIVE_TRACKERS = Gauge("kefu_live_trackers", "Conversations held in memory.")
@@ -35,6 +42,9 @@ ACTION_FAILURES = Counter("kefu_action_failures_total", "Actions that ended in t
 TIMERS_DUE = Counter("kefu_timers_due_total", "Timers found due and put into the inbox, repeats included.", ["type"])
 TIMERS_FIRED = Counter("kefu_timers_fired_total", "Timers that had their turn.", ["type"])
 TIMERS_DROPPED = Counter("kefu_timers_dropped_total", "Timers that had no turn, by why.", ["type", "reason"])
+HANDOFFS = Counter("kefu_handoffs_total", "Hand-overs to a person, and what became of them.", ["step"])
+LENT = Counter("kefu_lent_messages_total", "Messages lent to a release's candidate, by what became of it.", ["outcome"])
+LENT_OUTCOMES = ("answered", "declined", "late", "gone", "unsent", "full")
 LATE = (0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200)
 TIMER_LATE_SECONDS = Histogram("kefu_timer_late_seconds", "From due to its turn's end.", ["type"], buckets=LATE)
 
@@ -46,6 +56,14 @@ PRODUCE_QUEUE = Gauge("kefu_kafka_produce_queue", "Records waiting for an acknow
 # Action server
 SHOP_SECONDS = Histogram("kefu_shop_request_seconds", "Time of a call to the shop.", ["call"], buckets=SECONDS)
 SHOP_FAILURES = Counter("kefu_shop_failures_total", "Calls to the shop that failed after all retries.", ["call"])
+SHOP_BEHIND = Gauge("kefu_shop_behind", "Effects that the shop is being told of behind the answers.")
 
 # Action server, calls to actions: kefu_http_* with the action as route
 ACTION_ANSWERS = Gauge("kefu_action_answers_kept", "Answers kept for calls made twice under one idempotency key.")
+
+
+def from_zero() -> None:
+    """Have a worker tell of outcomes that it has not had: an increase from nothing to one is none to Prometheus."""
+    for counter, outcomes in ((TURNS, TURN_OUTCOMES), (LENT, LENT_OUTCOMES)):
+        for outcome in outcomes:
+            counter.labels(outcome)

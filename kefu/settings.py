@@ -75,7 +75,12 @@ def port(env: Environment, key: str, default: int) -> int:
 
 def operator(env: Environment = os.environ) -> str:
     """Return who gives commands: KEFU_OPERATOR, or the login name at this machine."""
-    name = text(env, "KEFU_OPERATOR", f"{getpass.getuser()}@{socket.gethostname()}")
+    name = text(env, "KEFU_OPERATOR", "")
+    if not name:
+        try:
+            name = f"{getpass.getuser()}@{socket.gethostname()}"
+        except (KeyError, OSError) as error:  # in a container the user may have a number only
+            raise SettingsError("KEFU_OPERATOR", "is needed where the user has no login name") from error
     if len(name) > 128:
         raise SettingsError("KEFU_OPERATOR", "is longer than 128 characters")
     return name
@@ -120,6 +125,11 @@ class KafkaSettings:
             linger_ms=number(env, "KEFU_KAFKA_LINGER_MS", 10.0, 0, 1000),
         )
 
+    @property
+    def candidate_group(self) -> str:
+        """The consumer group of a release's candidate, beside that of the active workers."""
+        return f"{self.group}.candidate"
+
     def client_config(self) -> Dict[str, Any]:
         """Return librdkafka's settings for the connection. Source: librdkafka CONFIGURATION.md."""
         config: Dict[str, Any] = {"bootstrap.servers": self.brokers, "security.protocol": self.security_protocol}
@@ -134,6 +144,13 @@ class KafkaSettings:
         if self.ca_file:
             config["ssl.ca.location"] = self.ca_file
         return config
+
+
+def kafka_principals(env: Environment = os.environ) -> Dict[str, str]:
+    """Return the user name on Kafka by role, of the roles that `KEFU_ACL_<ROLE>` names; see `kefu.access`."""
+    roles = ("gateway", "worker", "operator", "backup", "scaler")
+    named = {role: text(env, f"KEFU_ACL_{role.upper()}", "") for role in roles}
+    return {role: user for role, user in named.items() if user}
 
 
 @dataclass(frozen=True)
@@ -166,12 +183,14 @@ class Tenant:
         site_key: public key that the chat page sends to open a session.
         identity_secret: key of the HMAC by which the shop vouches for a customer's id.
         token_secret: key of the session tokens; the shop may mint its own with it (HS256).
+        desk_secret: key of the tokens of the desk, which the shop's backend mints; empty for no desk.
     """
 
     name: str
     site_key: str
     identity_secret: str = field(repr=False)
     token_secret: str = field(repr=False)
+    desk_secret: str = field(default="", repr=False)
 
 
 def tenants(env: Environment = os.environ) -> Dict[str, Tenant]:
@@ -182,12 +201,14 @@ def tenants(env: Environment = os.environ) -> Dict[str, Tenant]:
         found = {name: Tenant(name=name, **keys) for name, keys in listed.items()}
     except (ValueError, TypeError, AttributeError) as error:
         # `from None`: the JSON error would show the document, which is full of secrets.
-        problem = "must be a JSON object: tenant name to site_key, identity_secret, token_secret"
+        problem = "must be a JSON object: tenant name to site_key, identity_secret, token_secret, maybe desk_secret"
         raise SettingsError("KEFU_TENANTS", f"{problem} ({error.__class__.__name__})") from None
     for name, tenant in found.items():
         keys = (tenant.site_key, tenant.identity_secret, tenant.token_secret)
         if not all(isinstance(key, str) and key for key in keys):
             raise SettingsError("KEFU_TENANTS", f"leaves a key of tenant {name!r} empty")
+        if not isinstance(tenant.desk_secret, str) or tenant.desk_secret in keys:
+            raise SettingsError("KEFU_TENANTS", f"gives tenant {name!r} a desk_secret that is another of its keys")
     if not found:
         raise SettingsError("KEFU_TENANTS", "names no tenant")
     return found
@@ -207,6 +228,7 @@ class GatewaySettings:
     Attributes:
         user_rate: messages of one user, 0 for no limit; twice as many may come at once.
         max_unanswered: messages of one user accepted here and not yet seen answered, 0 for no limit.
+        desk_rate: requests of one person at the desk, 0 for no limit; twice as many may come at once.
         session_rate: new sessions from one address, 0 for no limit; twice as many may come at once.
         proxies: how many trusted proxies append to X-Forwarded-For; 0 means that none does.
         page_tenant: the shop whose chat page is served at `/`.
@@ -225,6 +247,7 @@ class GatewaySettings:
     max_user_streams: int = 8
     user_rate: float = 10.0
     max_unanswered: int = 50
+    desk_rate: float = 20.0
     session_rate: float = 100.0
     proxies: int = 0
     drain_s: float = 10.0
@@ -248,6 +271,7 @@ class GatewaySettings:
             max_user_streams=integer(env, "KEFU_MAX_USER_STREAMS", 8, 1, 1000),
             user_rate=number(env, "KEFU_USER_RATE", 10.0, 0, 100_000),
             max_unanswered=integer(env, "KEFU_MAX_UNANSWERED", 50, 0, 10_000),
+            desk_rate=number(env, "KEFU_DESK_RATE", 20.0, 0, 100_000),
             session_rate=number(env, "KEFU_SESSION_RATE", 100.0, 0, 100_000),
             proxies=integer(env, "KEFU_PROXIES", 0, 0, 10),
             drain_s=number(env, "KEFU_GATEWAY_DRAIN_S", 10.0, 0, 600),
@@ -264,8 +288,12 @@ class WorkerSettings:
     Attributes:
         idle_s: how long a customer may be silent before the domain's `form_idled` or `session_idled`
             is triggered; 0 for never. Peers ask after 5 minutes, within the 30 of a session.
+        handoff_wait_s: how long a customer waits for a person, to come or for the next word, before the assistant
+            takes the conversation back and says so.
         mend_window_s: how far back published turns are compared with what a failed-over Redis has; more
             than a replica may lag behind its master.
+        track: `blue` or `green`, which of a release's two sets of workers this is of; empty where there is one set.
+        release_plan: says which track is active; needed with `track`. See `kefu.worker.release`.
     """
 
     host: str
@@ -280,17 +308,24 @@ class WorkerSettings:
     turns_at_once: int = 64
     live_trackers: int = 2000
     live_turns: int = 10_000
+    nlu_remembered: int = 1000
     drain_s: float = 20.0
     mend_window_s: float = 120.0
+    rehearsal_s: float = 2.0  # a slow model has felt most of its code by then, and a replica must not be late
     idle_s: float = 300.0
+    handoff_wait_s: float = 600.0
     model: str = "models"
     api_token: str = field(default="", repr=False)
+    tls_directory: str = ""
+    track: str = ""
+    release_plan: str = ""
 
     @classmethod
     def from_env(cls, env: Environment = os.environ) -> "WorkerSettings":
         """Read the section; raises SettingsError naming the key at fault."""
         if text(env, "SANIC_WORKERS", "1") != "1":
             raise SettingsError("SANIC_WORKERS", "can't take effect: start one worker process for each core instead")
+        track = text(env, "KEFU_TRACK", "")
         return cls(
             host=text(env, "KEFU_WORKER_HOST", "127.0.0.1"),
             port=port(env, "KEFU_WORKER_PORT", 5005),
@@ -304,11 +339,17 @@ class WorkerSettings:
             turns_at_once=integer(env, "KEFU_TURNS_AT_ONCE", 64, 1, 10_000),
             live_trackers=integer(env, "KEFU_LIVE_TRACKERS", 2000, 1, 1_000_000),
             live_turns=integer(env, "KEFU_LIVE_TURNS", 10_000, 1, 10_000_000),
+            nlu_remembered=integer(env, "KEFU_NLU_REMEMBERED", 1000, 0, 1_000_000),
             drain_s=number(env, "KEFU_DRAIN_S", 20.0, 0, 600),
             idle_s=number(env, "KEFU_IDLE_S", 300.0, 0, 86_400),
+            handoff_wait_s=number(env, "KEFU_HANDOFF_WAIT_S", 600.0, 1, 86_400),
+            rehearsal_s=number(env, "KEFU_REHEARSAL_S", 2.0, 0, 60),
             mend_window_s=number(env, "KEFU_MEND_WINDOW_S", 120.0, 1, 7 * 24 * 3600),
             model=text(env, "KEFU_MODEL", "models"),
             api_token=secret(env, "KEFU_RASA_TOKEN", ""),
+            tls_directory=text(env, "KEFU_TLS_DIRECTORY", ""),
+            track=track,
+            release_plan=text(env, "KEFU_RELEASE_PLAN") if track else "",
         )
 
 
@@ -322,6 +363,7 @@ class ActionSettings:
     shop_url: str
     shop_token: str = field(repr=False)
     shop_timeout_s: float = 2.0
+    tls_directory: str = ""
 
     @classmethod
     def from_env(cls, env: Environment = os.environ) -> "ActionSettings":
@@ -333,6 +375,7 @@ class ActionSettings:
             shop_url=text(env, "SHOP_URL"),
             shop_token=secret(env, "KEFU_SHOP_TOKEN"),
             shop_timeout_s=number(env, "KEFU_SHOP_TIMEOUT_S", 2.0, 0.05, 60),
+            tls_directory=text(env, "KEFU_TLS_DIRECTORY", ""),
         )
 
 

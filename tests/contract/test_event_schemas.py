@@ -8,23 +8,36 @@ import jsonschema
 import orjson
 import pytest
 
+from kefu.codec import decode, decode_inbox, encode
 from kefu.errors import PoisonMessage
 from kefu.events import (
     TYPES,
+    AgentSaid,
     AnswerGenerated,
     AuditEntry,
     DeadLetterHandled,
+    HandoffEnded,
+    HandoffStarted,
+    HandoffTaken,
     ReminderDue,
     SessionIdled,
     TurnEvents,
     UserSaid,
-    decode,
-    decode_inbox,
-    encode,
 )
 
 SCHEMAS = Path(__file__).parents[2] / "kefu" / "schemas"
 CAUSE = "0" * 32
+OTHER = "1" * 32
+SUMMARY = {
+    "identified": True,
+    "language": "zh",
+    "channel": "rest",
+    "asked": "转人工",
+    "intent": "contact_human_agent",
+    "task": "track_order_form",
+    "slots": {"order_number": "20260001"},
+    "turns": [{"from": "customer", "text": "转人工", "ts": 1}],
+}
 SAMPLES = [
     UserSaid("demo", "alice", "m1", text="where is my order 20260001?", identified=True, metadata={"page": "/"}),
     UserSaid("demo", "alice", "m2", payload="/track_order"),
@@ -48,6 +61,11 @@ SAMPLES = [
     AuditEntry("demo", "alice", "li.wei", "dead_letter.drop", CAUSE, {"note": "a test"}),
     ReminderDue("demo", "alice", "call back", due=1_700_000_000_000),
     SessionIdled("demo", "alice", due=1_700_000_000_000),
+    AnswerGenerated("demo", "alice", OTHER, cause=OTHER, tracker_version=3, status="refused", reason="taken"),
+    HandoffStarted("demo", "alice", CAUSE, by="action_hand_over", summary=SUMMARY),
+    HandoffTaken("demo", "alice", OTHER, handoff=CAUSE, agent="li.wei"),
+    AgentSaid("demo", "alice", OTHER, handoff=CAUSE, agent="li.wei", text="您好", name="小李"),
+    HandoffEnded("demo", "alice", OTHER, handoff=CAUSE, agent="li.wei"),
 ]
 
 
@@ -117,7 +135,8 @@ def test_what_is_not_a_json_object_is_poison(value):
         decode(value, UserSaid)
 
 
-INBOX = [event for event in SAMPLES if isinstance(event, (UserSaid, ReminderDue, SessionIdled))]
+INBOX_KINDS = (UserSaid, ReminderDue, SessionIdled, HandoffStarted, HandoffTaken, AgentSaid, HandoffEnded)
+INBOX = [event for event in SAMPLES if isinstance(event, INBOX_KINDS)]
 
 
 @pytest.mark.parametrize("event", INBOX, ids=lambda event: f"{event.type}-{event.id[:4]}")
@@ -137,6 +156,17 @@ def test_a_timer_that_is_not_one_of_ours_is_poison(change):
     value = {**orjson.loads(encode(ReminderDue("demo", "alice", "call back", due=1))), **change}
     with pytest.raises(PoisonMessage):
         decode_inbox(orjson.dumps(value))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"handoff": "a b"}, {"agent": None}, {"agent": "x" * 200}, {"text": ["hi"]}, {"name": 7}, {"id": 5}],
+    ids=str,
+)
+def test_what_is_not_the_desks_is_poison(change):
+    said = AgentSaid("demo", "alice", OTHER, handoff=CAUSE, agent="li.wei", text="hello")
+    with pytest.raises(PoisonMessage):
+        decode_inbox(orjson.dumps({**orjson.loads(encode(said)), **change}))
 
 
 def test_a_timer_has_one_id_for_each_time_it_is_due_whenever_it_is_found():

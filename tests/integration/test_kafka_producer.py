@@ -20,6 +20,18 @@ async def test_every_record_is_acknowledged_and_none_is_waited_for_afterwards(ka
     assert producer.waiting == 0 and await asyncio.to_thread(producer.close) == 0
 
 
+async def test_brokers_are_asked_before_the_first_record_and_may_be_away(kafka_settings, monkeypatch, caplog):
+    producer = EventProducer(kafka_settings)
+    await asyncio.wait_for(producer.connect(), 60)
+    assert not caplog.records
+    await asyncio.to_thread(producer.close)
+    monkeypatch.setattr("kefu.kafka.CONNECTING_S", 0.2)
+    away = EventProducer(replace(kafka_settings, brokers=f"127.0.0.1:{free_port()}"))
+    await asyncio.wait_for(away.connect(), 10)
+    assert "kafka can't be reached yet" in caplog.messages
+    await asyncio.to_thread(away.close, 0.1)
+
+
 async def test_closing_waits_for_what_was_sent(kafka_settings):
     producer = EventProducer(kafka_settings)
     await asyncio.wait_for(producer.send(USER_QUERY, "demo:alice", b"first"), 60)

@@ -1,0 +1,98 @@
+"""Who may do what on Kafka, by role: the ACLs that brokers with an authorizer get from `python -m kefu topics`.
+
+In: the principal of each role, from settings. Out: bindings on the brokers. What no line here allows is refused.
+"""
+
+from typing import Dict, List, Mapping, Tuple
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from kefu.backup.topics import SAVED
+from kefu.errors import QueueUnavailable
+from kefu.events import ANSWERS, AUDIT, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, USER_QUERY
+from kefu.kafka import damped_errors
+from kefu.partitions import ORDER
+from kefu.settings import KafkaSettings
+
+TIMEOUT_S = 30.0
+READ, WRITE = AclOperation.READ, AclOperation.WRITE
+DESCRIBE, ALTER = AclOperation.DESCRIBE, AclOperation.ALTER
+TOPIC, GROUP = ResourceType.TOPIC, ResourceType.GROUP
+Right = Tuple[ResourceType, str, AclOperation]
+
+
+def rights(kafka: KafkaSettings) -> Dict[str, List[Right]]:
+    """Return what each role needs, and no more. READ, WRITE and ALTER bring DESCRIBE along.
+
+    Idempotent writes need WRITE only.
+    Source: Kafka's documentation, "Operations and resources on protocols" (KIP-679 for idempotent producers).
+    """
+    prefix, group = kafka.topic_prefix, kafka.group
+
+    def on(operation: AclOperation, *topics: str) -> List[Right]:
+        return [(TOPIC, prefix + topic, operation) for topic in topics]
+
+    return {
+        # Accepts messages and what the desk asks, which is noted; reads none, so that who breaks into it sees nobody's
+        # conversation on Kafka.
+        "gateway": on(WRITE, USER_QUERY, AUDIT),
+        # user.query: timers go through the inbox (record 4). The last two are read to mend Redis (record 3). What a
+        # release's candidate is to answer is written by the active workers and read by the candidate's (record 21).
+        "worker": [
+            *on(READ, USER_QUERY, CANDIDATE_QUERY, DIALOGUE_EVENTS, ANSWERS),
+            *on(WRITE, USER_QUERY, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, ANSWERS),
+            (GROUP, group, READ),
+            (GROUP, kafka.candidate_group, READ),
+        ],
+        # `python -m kefu dlq`, record 7, and `tenants`, which counts keys: Kafka gives no key without its masked text.
+        "operator": [
+            *on(READ, DEAD_LETTERS, USER_QUERY),
+            *on(WRITE, DEAD_LETTERS, USER_QUERY, AUDIT),
+            (GROUP, f"{group}.dlq", READ),
+            # `python -m kefu partitions`, which looks how much waits. To delete or configure a topic wants more.
+            *on(ALTER, *ORDER),
+            (GROUP, group, DESCRIBE),
+        ],
+        # `python -m kefu backup save|restore`: all that is in a backup, and the workers' offsets.
+        "backup": [*on(READ, *SAVED), *on(WRITE, *SAVED), (GROUP, group, READ)],
+        # KEDA's scaler: how much waits, not what.
+        "scaler": [
+            *on(DESCRIBE, USER_QUERY, CANDIDATE_QUERY),
+            (GROUP, group, DESCRIBE),
+            (GROUP, kafka.candidate_group, DESCRIBE),
+        ],
+    }
+
+
+def grant(kafka: KafkaSettings, principals: Mapping[str, str]) -> int:
+    """Give the roles their rights, which may be there already. Blocks; returns how many bindings were asked for.
+
+    Args:
+        kafka: a principal's settings that may ALTER the cluster.
+        principals: user name by role; roles left out get nothing.
+
+    Raises:
+        QueueUnavailable: no broker answered in time, or one refused.
+    """
+    wanted = [
+        AclBinding(kind, name, ResourcePatternType.LITERAL, f"User:{user}", "*", operation, AclPermissionType.ALLOW)
+        for role, user in principals.items()
+        for kind, name, operation in rights(kafka)[role]
+    ]
+    if not wanted:
+        return 0
+    admin = AdminClient({**kafka.client_config(), **damped_errors()})
+    for binding, future in admin.create_acls(wanted, request_timeout=TIMEOUT_S).items():
+        try:
+            future.result(TIMEOUT_S)
+        except KafkaException as error:
+            raise QueueUnavailable(f"ACL on {binding.name}: {error.args[0].name()}") from error
+    return len(wanted)

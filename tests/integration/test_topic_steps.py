@@ -1,0 +1,114 @@
+"""Topics go forward and back by steps, on a real broker, and what older processes use is never touched."""
+
+import uuid
+from contextlib import closing
+
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from kefu import topics
+from kefu.events import CANDIDATE_QUERY, TOPICS, USER_QUERY
+from kefu.partitions import add, counted, lag
+from kefu.settings import KafkaSettings
+
+
+@pytest.fixture
+def fresh(kafka):
+    """A broker's corner without any topic, and who reads there."""
+    name = uuid.uuid4().hex[:8]
+    return KafkaSettings(brokers=kafka.brokers, topic_prefix=f"t{name}.", group=f"g{name}", partitions=2)
+
+
+@pytest.fixture
+def command(fresh, monkeypatch, capsys):
+    """Gives the command, and returns its exit code and what it said."""
+    monkeypatch.setenv("KAFKA_BROKERS", fresh.brokers)
+    monkeypatch.setenv("KEFU_TOPIC_PREFIX", fresh.topic_prefix)
+    monkeypatch.setenv("KEFU_CONSUMER_GROUP", fresh.group)
+    monkeypatch.setenv("KEFU_TOPIC_PARTITIONS", "2")
+
+    def run(*words):
+        code = topics.main(list(words))
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run
+
+
+def produce(settings, topic, records):
+    producer = Producer({"bootstrap.servers": settings.brokers})
+    for number in range(records):
+        producer.produce(settings.topic_prefix + topic, b"x", str(number).encode())
+    assert producer.flush(20) == 0
+
+
+def read(settings, topic, group, records):
+    """Read and commit so many records, and leave the group."""
+    config = {"bootstrap.servers": settings.brokers, "group.id": group, "auto.offset.reset": "earliest"}
+    with closing(Consumer({**config, "enable.auto.commit": False})) as consumer:
+        consumer.subscribe([settings.topic_prefix + topic])
+        taken = 0
+        while taken < records:
+            message = consumer.poll(20)
+            assert message is not None and message.error() is None
+            taken += 1
+        consumer.commit(asynchronous=False)
+
+
+def test_every_topic_belongs_to_one_step():
+    listed = [topic for step in topics.STEPS for topic in step.topics]
+    assert sorted(listed) == sorted(TOPICS)
+
+
+def test_forward_makes_what_is_missing_and_leaves_what_is_there(command, fresh):
+    assert command("--to", "1")[0] == 0
+    assert counted(fresh)[CANDIDATE_QUERY] == 0 and counted(fresh)[USER_QUERY] == 2
+    produce(fresh, USER_QUERY, 5)
+    code, said = command()
+    assert code == 0 and f"{CANDIDATE_QUERY}: created" in said and f"{USER_QUERY}: exists" in said
+    assert lag(fresh) == 5
+
+
+def test_back_removes_what_the_older_release_does_not_know_and_forward_makes_it_again(command, fresh):
+    command()
+    produce(fresh, USER_QUERY, 5)
+    assert command("--to", "1") == (
+        0,
+        "\n".join([*_exists(fresh, 1), f"{fresh.topic_prefix}{CANDIDATE_QUERY}: removed", ""]),
+    )
+    assert counted(fresh)[CANDIDATE_QUERY] == 0 and lag(fresh) == 5
+    assert command("--to", "1") == (0, "\n".join([*_exists(fresh, 1), ""]))  # again: nothing left to do
+    assert f"{CANDIDATE_QUERY}: created" in command()[1]
+
+
+def test_back_is_refused_while_messages_wait_and_done_after_they_were_read(command, fresh):
+    command()
+    produce(fresh, CANDIDATE_QUERY, 3)
+    code, said = command("--to", "1")
+    assert code == 1 and "3 messages wait" in said and counted(fresh)[CANDIDATE_QUERY] == 2
+    read(fresh, CANDIDATE_QUERY, fresh.candidate_group, 3)
+    assert command("--to", "1")[0] == 0 and counted(fresh)[CANDIDATE_QUERY] == 0
+
+
+def test_back_is_refused_while_somebody_reads(command, fresh):
+    command()
+    config = {"bootstrap.servers": fresh.brokers, "group.id": fresh.candidate_group}
+    with closing(Consumer(config)) as reader:
+        reader.subscribe([fresh.topic_prefix + CANDIDATE_QUERY])
+        while not reader.assignment():
+            reader.poll(0.1)
+        code, said = command("--to", "1")
+        assert code == 1 and "workers read" in said
+    assert command("--to", "1")[0] == 0
+
+
+def test_an_older_release_goes_on_with_more_partitions(command, fresh):
+    command("--to", "1")
+    add(fresh, USER_QUERY, 4)
+    code, said = command("--to", "1")
+    assert code == 0 and f"{USER_QUERY}: exists" in said and counted(fresh)[USER_QUERY] == 4
+
+
+def _exists(settings, step):
+    names = {topic for each in topics.STEPS[:step] for topic in each.topics}
+    return [f"{settings.topic_prefix}{topic}: exists" for topic in TOPICS if topic in names]
