@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(module: str, env: dict[str, str], url: str, probe: str, log: Path) -> Iterator[Server]:
-    """Run `python -m module` until the block ends; it must answer 200 at `probe` within 30 s."""
+def serving(command: Sequence[str], env: dict[str, str], url: str, probe: str, log: Path) -> Iterator[Server]:
+    """Run `python -m` with these words until the block ends; it must answer 200 at `probe` within 30 s."""
     # Only what the server is told: nothing of the developer's own environment.
     plain = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     with log.open("ab") as output:
-        command = [sys.executable, "-m", module]
-        process = subprocess.Popen(command, cwd=ROOT, env={**plain, **env}, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], cwd=ROOT, env={**plain, **env}, stdout=output, stderr=output
+        )
     try:
         with httpx.Client(base_url=url, trust_env=False, timeout=10) as http:
             _wait_ready(process, http, probe, log)
@@ -86,7 +87,7 @@ def running_shop(folder: Path, database_url: str = "") -> Iterator[Server]:
     """A shop with its own demo data in a SQLite file of `folder`, or in the database given."""
     port = free_port()
     env = shop_env(port, database_url or f"sqlite:///{folder / 'shop.db'}")
-    with serving("ops.local.shop", env, f"http://127.0.0.1:{port}", "/readyz", folder / "shop.log") as shop:
+    with serving(["ops.local.shop"], env, f"http://127.0.0.1:{port}", "/readyz", folder / "shop.log") as shop:
         shop.http.headers.update({"Authorization": f"Bearer {TOKEN}", "X-Tenant": "demo"})
         yield shop
 
@@ -100,7 +101,7 @@ def running_actions(folder: Path, shop_url: str, timeout_s: float = 2.0) -> Iter
         "KEFU_SHOP_TOKEN": TOKEN, "KEFU_SHOP_TIMEOUT_S": str(timeout_s),
     }  # fmt: skip
     ready = f"http://127.0.0.1:{health_port}/readyz"
-    with serving("actions.server", env, f"http://127.0.0.1:{port}", ready, folder / "actions.log") as server:
+    with serving(["kefu", "actions"], env, f"http://127.0.0.1:{port}", ready, folder / "actions.log") as server:
         yield server
 
 

@@ -40,9 +40,10 @@ def test_order_20260003_was_delivered_yesterday_however_old_the_database_is(shop
     assert order(shop, "20260003", "alice").json()["delivered_on"] == yesterday.isoformat()
 
 
-def test_an_order_says_nothing_about_the_person(shop):
-    shown = order(shop, "20260001", "alice").text
-    assert not any(secret in shown for secret in ("1380000", "example.com", "林雨晴", "梧桐路", "alice"))
+def test_an_order_says_nothing_about_the_person_but_where_it_goes(shop):
+    shown = order(shop, "20260001", "alice")
+    assert shown.json()["address"] == "上海市浦东新区梧桐路1号"
+    assert not any(secret in shown.text for secret in ("1380000", "example.com", "林雨晴", "alice"))
 
 
 def test_another_customers_an_unknown_and_another_tenants_order_get_the_same_bytes(shop):
@@ -116,7 +117,7 @@ def test_a_malformed_body_is_a_problem_that_repeats_nothing_of_it(shop, body):
 
 
 def test_a_body_over_the_limit_is_refused(shop):
-    assert shop.http.post("/v1/order-lookups", content=b"x" * 20_000).status_code == 413
+    assert shop.http.post("/v1/order-lookups", content=b"x" * 40_000).status_code == 413
 
 
 def test_an_order_without_customer_or_tenant_is_malformed(shop):
@@ -136,7 +137,7 @@ def inquiries(shop: Server, number: str) -> int:
 
 def test_an_inquiry_repeated_under_its_key_is_stored_once_and_answered_alike(shop):
     first, second = inquire(shop, "key-a"), inquire(shop, "key-a")
-    assert (first.status_code, second.status_code) == (201, 200)
+    assert (first.status_code, second.status_code) == (201, 201)
     assert first.content == second.content
     assert inquiries(shop, "20260001") == 1
 
@@ -150,7 +151,7 @@ def test_a_key_with_another_body_is_refused(shop):
 def test_twenty_equal_inquiries_at_once_are_stored_once(shop):
     with ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda _: inquire(shop, "key-c", "20260006"), range(20)))
-    assert sorted(answer.status_code for answer in answers) == [200] * 19 + [201]
+    assert sorted(answer.status_code for answer in answers) == [201] * 20
     assert len({answer.content for answer in answers}) == 1
     assert inquiries(shop, "20260006") == 1
 

@@ -1,24 +1,33 @@
 """From a URL to an engine with its tables and, when they are empty, the demo data."""
 
 import logging
+import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import stamina
-from sqlalchemy import event, func, make_url, select, text
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from kefu.errors import SettingsError
-from ops.local.shop import demo
-from ops.local.shop.models import Base, Customer, Order
+from ops.local.shop.models import Customer
+from ops.local.shop.seed import seed
 
 KEY = "KEFU_SHOP_DATABASE_URL"
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 BUSY_TIMEOUT_MS = 5000
 CONNECT_TIMEOUT_S = 5
 SEED_LOCK = 20260001  # any number: names the lock in PostgreSQL
+MIGRATIONS = Path(__file__).parent / "migrations"
+HEAD = "head"
+FIRST = "0001"
 
 logger = logging.getLogger(__name__)
+logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells at each start what database it is
 
 
 def open_engine(database_url: str) -> AsyncEngine:
@@ -43,22 +52,44 @@ def open_engine(database_url: str) -> AsyncEngine:
     return engine
 
 
-async def prepare(database_url: str) -> None:
-    """Create what is missing. Any number of processes may do so at once: a lock lets in one.
+async def prepare(database_url: str, now: float | None = None) -> None:
+    """Create or bring up to date what is there. Any number of processes may do so at once: a lock lets in one.
+
+    Args:
+        database_url: as in the settings.
+        now: seconds since the epoch; None is the clock's.
 
     Raises:
-        SettingsError: the database can't be reached or written.
+        SettingsError: the database can't be reached or written, or comes from a newer shop.
     """
+
+    async def steps(connection: AsyncConnection) -> None:
+        await connection.run_sync(upgrade)
+        await seed(connection, time.time() if now is None else now)
+
+    await _alone(database_url, steps)
+
+
+async def move(database_url: str, revision: str) -> None:
+    """Bring the tables to a revision, be it newer or older: `head`, `0001`, ... or `base`. Raises SettingsError."""
+
+    async def steps(connection: AsyncConnection) -> None:
+        await connection.run_sync(upgrade if revision == HEAD else downgrade, revision)
+
+    await _alone(database_url, steps)
+
+
+async def _alone(database_url: str, steps: Callable[[AsyncConnection], Awaitable[None]]) -> None:
     engine = open_engine(database_url)
     try:
-        await _create(engine)
+        await _locked(engine, steps)
     except Exception as error:  # noqa: BLE001 - drivers raise their own, and their texts may show the URL
         raise SettingsError(KEY, f"names a database that can't be used ({type(error).__name__})") from None
     finally:
         await engine.dispose()
 
 
-async def _create(engine: AsyncEngine) -> None:
+async def _locked(engine: AsyncEngine, steps: Callable[[AsyncConnection], Awaitable[None]]) -> None:
     # SQLite refuses a switch to WAL while another process makes the same one, whatever the busy timeout.
     async for attempt in stamina.retry_context(
         on=DBAPIError, attempts=8, timeout=10, wait_initial=0.05, wait_max=0.5, wait_jitter=0.1
@@ -66,8 +97,7 @@ async def _create(engine: AsyncEngine) -> None:
         with attempt:
             async with engine.begin() as connection:
                 await _lock(connection)
-                await connection.run_sync(Base.metadata.create_all)
-                await _seed_if_empty(connection)
+                await steps(connection)
 
 
 async def _lock(connection: AsyncConnection) -> None:
@@ -77,13 +107,28 @@ async def _lock(connection: AsyncConnection) -> None:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:name)"), {"name": SEED_LOCK})
 
 
-async def _seed_if_empty(connection: AsyncConnection) -> None:
-    if await connection.scalar(select(func.count()).select_from(Customer)):
-        return
-    customers, orders = demo.customers(), demo.orders()
-    await connection.execute(Customer.__table__.insert(), customers)
-    await connection.execute(Order.__table__.insert(), orders)
-    logger.info("demo data written", extra={"fields": {"customers": len(customers), "orders": len(orders)}})
+def upgrade(connection: Connection, revision: str = HEAD) -> None:
+    """Take the steps up to a revision, in the caller's transaction. Raises CommandError for an unknown one."""
+    config = _config(connection)
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current is None and inspect(connection).has_table(Customer.__tablename__):
+        command.stamp(config, FIRST)  # made before there were revisions
+        current = FIRST
+    command.upgrade(config, revision)
+    reached = MigrationContext.configure(connection).get_current_revision()
+    if reached != current:
+        logger.info("database brought up to date", extra={"fields": {"from": current, "to": reached}})
+
+
+def downgrade(connection: Connection, revision: str) -> None:
+    """Take the steps back to a revision, in the caller's transaction. What the later tables held is gone."""
+    command.downgrade(_config(connection), revision)
+
+
+def _config(connection: Connection) -> Config:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
 
 
 def _prepare_sqlite(connection: object, _: object) -> None:

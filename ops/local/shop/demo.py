@@ -3,10 +3,18 @@
 Phones: the Chinese ones use the block 138 0000 that examples use, the others blocks reserved for
 fiction (+1 NXX 555 01XX of the North American plan, +44 7700 900XXX of Ofcom). E-mail addresses
 end in example.com (RFC 2606).
+
+To try things with, beside alice's orders: 20260010 has a refund requested, 20260012 one approved, 20260016 one
+refused, 20260018 one paid; 20260013 was charged twice, the payment of 20260015 failed; 20260017 was paid, then
+cancelled; 20260019 has its invoice, that of 20260020 is requested. Later numbers repeat this every forty.
 """
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+
+from ops.local.shop.demo_goods import GOODS
+from ops.local.shop.demo_policies import POLICIES
+from ops.local.shop.rules import day, place
 
 TENANT = "demo"
 CUSTOMERS = 200
@@ -22,10 +30,12 @@ FOREIGN_PLACES = (("London", "Larch Street"), ("Springfield", "Maple Avenue"), (
                   ("Riverton", "Birch Lane"))  # fmt: skip
 CARRIERS = (("顺丰速运", "SF Express", "SF"), ("中通快递", "ZTO Express", "ZT"), ("圆通速递", "YTO Express", "YT"),
             ("京东物流", "JD Logistics", "JD"))  # fmt: skip
-GOODS = (("真无线耳机", "Wireless earbuds", 29900), ("保温杯", "Thermos mug", 8900), ("双肩包", "Backpack", 15900),
-         ("机械键盘", "Mechanical keyboard", 39900), ("台灯", "Desk lamp", 12900))  # fmt: skip
 STATUS_CYCLE = ("delivered", "shipped", "delivered", "processing", "shipped", "awaiting_payment", "delivered",
                 "cancelled", "partly_refunded", "delivered")  # fmt: skip
+FAILED, CHARGED_TWICE, PAID_THEN_CANCELLED = 15, 13, 17  # of twenty orders
+REFUNDS = {10: "requested", 12: "approved", 16: "refused"}  # of forty
+INVOICES = {19: "issued", 20: "requested"}  # of forty
+PAYMENT_METHODS = POLICIES["payment_methods"]
 
 
 def customers() -> list[dict[str, Any]]:
@@ -49,7 +59,7 @@ def orders() -> list[dict[str, Any]]:
 
 
 def _orders_of_alice() -> list[dict[str, Any]]:
-    yesterday = {**_order(3, "alice", "delivered"), "delivered_on": None, "delivered_days_ago": 1}
+    yesterday = {**_order(3, "alice", "delivered"), **_days_ago(1)}
     listed = {1: "shipped", 2: "awaiting_payment", 4: "cancelled", 5: "partly_refunded"}
     rows = [yesterday] + [_order(n, "alice", status) for n, status in listed.items()]
     return sorted(rows, key=lambda row: row["number"])
@@ -73,19 +83,81 @@ def _invented(n: int) -> dict[str, Any]:
 
 
 def _order(sequence: int, customer: str, status: str) -> dict[str, Any]:
-    zh, en, price = GOODS[sequence % len(GOODS)]
+    sku, zh, en, _, price, *_ = GOODS[sequence % len(GOODS)]
     quantity = 1 + sequence % 2
     placed_at = FIRST_DAY + timedelta(hours=7 * sequence)
     sent = status in ("shipped", "delivered", "partly_refunded")
     carrier_zh, carrier_en, prefix = CARRIERS[sequence % len(CARRIERS)] if sent else (None, None, None)
     arrived = status in ("delivered", "partly_refunded")
-    return {
+    order = {
         "tenant": TENANT, "number": f"2026{sequence:04d}", "customer_id": customer, "status": status,
-        "items": [{"name_zh": zh, "name_en": en, "quantity": quantity, "price_minor": price}],
+        "items": [{"sku": sku, "name_zh": zh, "name_en": en, "quantity": quantity, "price_minor": price}],
         "amount_minor": price * quantity, "currency": "CNY", "placed_at": placed_at,
         "refunded_minor": price // 2 if status == "partly_refunded" else 0,
         "carrier_zh": carrier_zh, "carrier_en": carrier_en,
         "tracking_number": f"{prefix}{700000000000 + sequence * 7919}" if sent else None,
         "delivered_on": date.fromordinal(placed_at.date().toordinal() + 4) if arrived else None,
-        "delivered_days_ago": None,
+        "delivered_days_ago": None, **_payment(sequence, status),
     }  # fmt: skip
+    if order["payment_status"] == "paid" and status == "cancelled":
+        order["refunded_minor"] = order["amount_minor"]
+    return {**order, **_days_ago(3)} if _refund_status(order) in REFUNDS.values() else order
+
+
+def _days_ago(days: int) -> dict[str, Any]:
+    return {"delivered_on": None, "delivered_days_ago": days}
+
+
+def _payment(sequence: int, status: str) -> dict[str, Any]:
+    paid = {"awaiting_payment": "unpaid", "cancelled": "unpaid"}.get(status, "paid")
+    paid = {FAILED: "failed", CHARGED_TWICE: "charged_twice", PAID_THEN_CANCELLED: "paid"}.get(sequence % 20, paid)
+    method = PAYMENT_METHODS[sequence % len(PAYMENT_METHODS)] if paid != "unpaid" else {}
+    return {"payment_status": paid, "payment_zh": method.get("zh"), "payment_en": method.get("en")}
+
+
+def addresses(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the address books of these customers: where they live, and for alice one more."""
+    second = {"tenant": TENANT, "customer_id": "alice", "address": "杭州市西湖区竹林路8号", "is_default": False}
+    books = [
+        {"tenant": row["tenant"], "customer_id": row["id"], "address": place(row["city"], row["address"]),
+         "is_default": True}
+        for row in rows
+    ]  # fmt: skip
+    return [books[0], second, *books[1:]]
+
+
+def _refund_status(order: dict[str, Any]) -> str | None:
+    if order["refunded_minor"]:
+        return "paid"
+    return REFUNDS.get(int(order["number"][4:]) % 40) if order["customer_id"] not in ("alice", "bob") else None
+
+
+def refunds(rows: list[dict[str, Any]], today: date) -> list[dict[str, Any]]:
+    """Return the refunds of these orders: paid ones of their time, the others asked for the day before `today`."""
+    made = []
+    for row in rows:
+        status = _refund_status(row)
+        if status is None:
+            continue
+        since = today - timedelta(days=1)
+        if status == "paid":
+            since = (row["delivered_on"] or day(row["placed_at"])) + timedelta(days=1)
+        due = since + timedelta(days=POLICIES["refund_paid_within_days"])
+        made.append({
+            "tenant": row["tenant"], "number": row["number"], "status": status,
+            "amount_minor": row["refunded_minor"] or row["amount_minor"], "reason": "",
+            "requested_on": since, "expected_on": None if status == "refused" else due,
+            "paid_on": due if status == "paid" else None,
+        })  # fmt: skip
+    return made
+
+
+def invoices(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the invoices of these orders."""
+    found = [(row, INVOICES.get(int(row["number"][4:]) % 40)) for row in rows if row["customer_id"] != "alice"]
+    return [
+        {"tenant": row["tenant"], "number": row["number"], "status": status, "title": "个人",
+         "requested_at": row["placed_at"]}
+        for row, status in found
+        if status
+    ]  # fmt: skip

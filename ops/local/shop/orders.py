@@ -1,28 +1,43 @@
 """What the shop answers about orders: to their owner, to a guest who knows the phone's end, to nobody else."""
 
-import asyncio
 import hmac
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import case, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Select, bindparam, case, delete, exists, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ops.local.shop.models import Attempt, Customer, Inquiry, Order
+from ops.local.shop.models import Attempt, Customer, Inquiry, Invoice, Order, Policies, Refund
+from ops.local.shop.rules import OPEN, cancellation_fee, day, delivered_on, items_changeable, money, refundable
+from ops.local.shop.store import Store
 
 # Guests' tries of one order number by window in seconds: the short window gives a customer who
 # mistypes another chance soon, the day makes the 10,000 endings a matter of 500 days.
 LIMITS = {15 * 60: 5, 24 * 3600: 20}
 LISTED = 50
-MAX_WRITERS = 10
-SHOP_ZONE = timezone(timedelta(hours=8))  # where "today" is; China has one zone without summer time
 NO_PHONE = "x" * 4  # compared with when there is no order, so that both ways cost the same
 
 Row = dict[str, Any]
+
+
+def _whole() -> Select[Any]:
+    same = (Refund.tenant == Order.tenant) & (Refund.number == Order.number)
+    return (
+        select(
+            Order.__table__, Customer.phone, Customer.email, Policies.rules, Invoice.status.label("invoice"),
+            exists().where(same, Refund.status != "paid").label("open_refund"),
+        )
+        .join(Customer, (Customer.tenant == Order.tenant) & (Customer.id == Order.customer_id))
+        .outerjoin(Policies, Policies.tenant == Order.tenant)
+        .outerjoin(Invoice, (Invoice.tenant == Order.tenant) & (Invoice.number == Order.number))
+        .where(Order.tenant == bindparam("of_tenant"))
+    )  # fmt: skip
+
+
+# Made once: to put such a query together takes longer than to run it.
+_ONE = _whole().where(Order.number == bindparam("of_number"))
+_OF_CUSTOMER = _whole().where(Order.customer_id == bindparam("of_customer")).order_by(Order.number.desc()).limit(LISTED)
 
 
 class TooManyAttempts(Exception):
@@ -38,38 +53,26 @@ class Recorded:
     """An inquiry as stored under its key. `same`: the request equals the one that was stored."""
 
     row: Row
-    created: bool
     same: bool
 
 
 class OrderBook:
     """Reads and writes of the shop; each method is one transaction and never blocks the loop."""
 
-    def __init__(self, engine: AsyncEngine, clock: Callable[[], float] = time.time) -> None:
-        self._engine = engine
-        self._clock = clock
-        # SQLite lets in one writer and the others sleep longer and longer: 44 of 4,000 inquiries, 32 at
-        # once, took over 0.5 s. In a queue none did.
-        self._writers = asyncio.Semaphore(1 if engine.dialect.name == "sqlite" else MAX_WRITERS)
-        self._insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[engine.dialect.name]
-
-    async def ping(self) -> None:
-        """Raise when the database does not answer."""
-        async with self._engine.connect() as connection:
-            await connection.execute(select(1))
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     async def own(self, tenant: str, customer: str, number: str) -> Row | None:
         """Return the customer's order, or None: somebody else's and an unknown one look alike."""
-        async with self._engine.connect() as connection:
-            found = await self._find(connection, tenant, number)
+        async with self._store.reading() as connection:
+            found = await find(connection, tenant, number)
         owner = found["customer_id"] if found else ""
         return found if hmac.compare_digest(owner.encode(), customer.encode()) and found else None
 
     async def all_own(self, tenant: str, customer: str) -> list[Row]:
         """Return the customer's newest orders, fifty at most."""
-        query = select(Order.__table__).where(Order.tenant == tenant, Order.customer_id == customer)
-        async with self._engine.connect() as connection:
-            found = await connection.execute(query.order_by(Order.number.desc()).limit(LISTED))
+        async with self._store.reading() as connection:
+            found = await connection.execute(_OF_CUSTOMER, {"of_tenant": tenant, "of_customer": customer})
             return [dict(row) for row in found.mappings()]
 
     async def of_guest(self, tenant: str, number: str, phone_last4: str) -> Row | None:
@@ -81,9 +84,9 @@ class OrderBook:
         Raises:
             TooManyAttempts: also for the right digits, else a guess could go on unseen.
         """
-        async with self._writers, self._engine.begin() as connection:
+        async with self._store.writing() as connection:
             wait_s = await self._count(connection, tenant, number)
-            found = await self._find(connection, tenant, number)
+            found = await find(connection, tenant, number)
             ending = found["phone"][-4:] if found else NO_PHONE
             right = hmac.compare_digest(ending.encode(), phone_last4.encode()) and found is not None
             if right and not wait_s:
@@ -92,42 +95,42 @@ class OrderBook:
             raise TooManyAttempts(wait_s)
         return found if right else None
 
+    async def refunds(self, tenant: str, number: str) -> list[Row]:
+        """Return the refunds of an order, the newest first."""
+        query = select(Refund.__table__).where(Refund.tenant == tenant, Refund.number == number)
+        async with self._store.reading() as connection:
+            found = await connection.execute(query.order_by(Refund.id.desc()).limit(LISTED))
+            return [dict(row) for row in found.mappings()]
+
     async def record_inquiry(self, tenant: str, key: str, number: str, kind: str) -> Recorded:
         """Store an inquiry once for each key; a key that is known gives what was stored.
 
         Raises:
             IntegrityError: the tenant has no order of that number.
         """
-        now = datetime.fromtimestamp(self._clock(), UTC)
+        now = datetime.fromtimestamp(self._store.clock(), UTC)
         values = {"tenant": tenant, "key": key, "number": number, "kind": kind, "created_at": now}
-        insert = self._insert(Inquiry).values(values).on_conflict_do_nothing(index_elements=["tenant", "key"])
-        async with self._writers, self._engine.begin() as connection:
-            created = (await connection.execute(insert)).rowcount == 1
+        insert = self._store.insert(Inquiry).values(values).on_conflict_do_nothing(index_elements=["tenant", "key"])
+        async with self._store.writing() as connection:
+            await connection.execute(insert)
             query = select(Inquiry.__table__).where(Inquiry.tenant == tenant, Inquiry.key == key)
             row = dict((await connection.execute(query)).mappings().one())
-        return Recorded(row, created, (row["number"], row["kind"]) == (number, kind))
+        return Recorded(row, (row["number"], row["kind"]) == (number, kind))
 
     async def inquiries(self, tenant: str, number: str) -> tuple[int, list[Row]]:
         """Return how many inquiries about an order there are, and the newest, fifty at most."""
         about = (Inquiry.tenant == tenant) & (Inquiry.number == number)
-        async with self._engine.connect() as connection:
+        async with self._store.reading() as connection:
             count = await connection.scalar(select(func.count()).select_from(Inquiry).where(about))
             newest = select(Inquiry.__table__).where(about).order_by(Inquiry.id.desc()).limit(LISTED)
             return count, [dict(row) for row in (await connection.execute(newest)).mappings()]
 
-    async def _find(self, connection: AsyncConnection, tenant: str, number: str) -> Row | None:
-        owner = (Customer.tenant == Order.tenant) & (Customer.id == Order.customer_id)
-        query = select(Order.__table__, Customer.phone).join(Customer, owner)
-        found = await connection.execute(query.where(Order.tenant == tenant, Order.number == number))
-        row = found.mappings().one_or_none()
-        return dict(row) if row else None
-
     async def _count(self, connection: AsyncConnection, tenant: str, number: str) -> int:
         """Count one more try; return the seconds to wait, 0 while the limits are kept."""
-        now = self._clock()
+        now = self._store.clock()
         first = [{"tenant": tenant, "number": number, "window_s": w, "tries": 1, "since": now} for w in LIMITS]
         over = Attempt.since <= now - Attempt.window_s
-        upsert = self._insert(Attempt).values(first).on_conflict_do_update(
+        upsert = self._store.insert(Attempt).values(first).on_conflict_do_update(
             index_elements=["tenant", "number", "window_s"],
             set_={"tries": case((over, 1), else_=Attempt.tries + 1), "since": case((over, now), else_=Attempt.since)},
         )  # fmt: skip
@@ -138,37 +141,60 @@ class OrderBook:
         return max(1, round(max(waits))) if waits else 0
 
 
+async def find(connection: AsyncConnection, tenant: str, number: str) -> Row | None:
+    """Return an order with what the rules go by: `rules`, `invoice`, `open_refund`, and its customer's phone, email."""
+    found = await connection.execute(_ONE, {"of_tenant": tenant, "of_number": number})
+    row = found.mappings().one_or_none()
+    return dict(row) if row else None
+
+
+async def locked(connection: AsyncConnection, tenant: str, number: str) -> Row:
+    """Return an order that no other transaction changes until this one ends."""
+    # Locked first and read after: a read that waits for the lock would see the other tables as they were before.
+    same = (Order.tenant == tenant) & (Order.number == number)
+    await connection.execute(select(Order.number).where(same).with_for_update())
+    row = await find(connection, tenant, number)
+    if row is None:
+        raise LookupError("the order is gone")
+    return row
+
+
 def shown(row: Row, now: float) -> Row:
-    """Return an order as the API shows it: nothing about the person, amounts as decimal strings.
+    """Return an order as the API shows it: of the person only where it goes to, amounts as decimal strings.
 
     Args:
-        row: of the table `orders`.
-        now: seconds since the epoch, for demo rows that are told relative to today.
+        row: of `find`.
+        now: seconds since the epoch, for what depends on the time.
     """
-    delivered_on = row["delivered_on"]
-    if row["delivered_days_ago"] is not None:
-        delivered_on = datetime.fromtimestamp(now, SHOP_ZONE).date() - timedelta(days=row["delivered_days_ago"])
-    carrier = (row["carrier_zh"], row["carrier_en"])
+    fee, delivered = cancellation_fee(row, now), delivered_on(row, now)
     return {
         "number": row["number"],
         "status": row["status"],
-        "items": row["items"],
+        "items": [_item(item) for item in row["items"]],
         "amount": money(row["amount_minor"]),
         "refunded": money(row["refunded_minor"]),
         "currency": row["currency"],
-        "placed_on": _day(row["placed_at"]).isoformat(),
-        "carrier": {"zh": carrier[0], "en": carrier[1]} if carrier[0] else None,
+        "placed_on": day(row["placed_at"]).isoformat(),
+        "address": row["address"],
+        "carrier": _words(row["carrier_zh"], row["carrier_en"]),
         "tracking_number": row["tracking_number"],
-        "delivered_on": delivered_on.isoformat() if delivered_on else None,
+        "delivered_on": delivered.isoformat() if delivered else None,
+        "cancellable": fee is not None,
+        "cancellation_fee": None if fee is None else money(fee),
+        "address_changeable": row["status"] in OPEN,
+        "items_changeable": items_changeable(row),
+        "refundable": refundable(row, now),
+        "invoice": row["invoice"] or "none",
+        "payment": {"status": row["payment_status"], "method": _words(row["payment_zh"], row["payment_en"])},
     }
 
 
-def _day(moment: datetime) -> date:
-    # SQLite gives back what it was given without its zone, and it is given UTC.
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return aware.astimezone(SHOP_ZONE).date()
+def _item(item: Row) -> Row:
+    return {
+        "name_zh": item["name_zh"], "name_en": item["name_en"], "quantity": item["quantity"],
+        "price": money(item["price_minor"]),
+    }  # fmt: skip
 
 
-def money(minor: int) -> str:
-    """Return an amount of cents or fen as a decimal string."""
-    return f"{minor // 100}.{minor % 100:02d}"
+def _words(zh: str | None, en: str | None) -> dict[str, str] | None:
+    return {"zh": zh, "en": en} if zh and en else None

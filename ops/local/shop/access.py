@@ -1,0 +1,100 @@
+"""Who asks, whether the order or account is theirs, and whether they asked before."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from sanic import HTTPResponse, Request
+
+from ops.local.shop.accounts import find_account
+from ops.local.shop.idempotency import Asked, Effect, KeyReused, fingerprint
+from ops.local.shop.orders import Row, TooManyAttempts
+from ops.local.shop.web import (
+    ID,
+    IDEMPOTENCY_KEY,
+    LAST4,
+    NUMBER,
+    Problem,
+    code,
+    header,
+    not_found,
+    optional_header,
+    sent,
+)
+
+PHONE_LAST4 = code(LAST4)
+
+
+def caller_of(request: Request) -> str:
+    """Return the scope of the caller's keys."""
+    customer, guest = optional_header(request, "X-Customer", ID), optional_header(request, "X-Guest", ID)
+    return f"customer:{customer}" if customer is not None else f"guest:{guest or ''}"
+
+
+async def order_of(request: Request, number: str, body: dict[str, Any]) -> Row:
+    """Return the order if it is the asker's: a known customer's own, or one whose phone's end a guest knows.
+
+    Raises:
+        Problem: 404, the same whatever is wrong; 429 after too many tries; 400 without customer and digits.
+    """
+    tenant, customer = header(request, "X-Tenant", ID), optional_header(request, "X-Customer", ID)
+    book = request.app.ctx.book
+    last4 = PHONE_LAST4.read("phone_last4", body) if customer is None else ""
+    if not NUMBER.fullmatch(number):
+        raise not_found()
+    try:
+        row = await (book.of_guest(tenant, number, last4) if customer is None else book.own(tenant, customer, number))
+    except TooManyAttempts as error:
+        wait = {"Retry-After": str(error.retry_after_s)}
+        raise Problem(429, "too-many-attempts", "Too many attempts for this order number.", wait) from None
+    if row is None:
+        raise not_found()
+    return row
+
+
+async def account_of(request: Request) -> Row:
+    """Return the customer's account. Raises Problem: 403 for guests, 404 where there is none."""
+    tenant, customer = header(request, "X-Tenant", ID), optional_header(request, "X-Customer", ID)
+    if customer is None:
+        reason = "known_customers_only"
+        raise Problem(403, "known-customers-only", "Only a known customer has an account.", reason=reason)
+    store = request.app.ctx.store
+    async with store.reading() as connection:
+        account = await find_account(connection, tenant, customer, store.clock())
+    if account is None:
+        raise no_account()
+    return account
+
+
+def no_account() -> Problem:
+    """The shop does not know this customer, or no longer."""
+    return Problem(404, "account-not-found", "There is no such account.")
+
+
+async def once(
+    request: Request, body: dict[str, Any], admit: Callable[[], Awaitable[Any]], effect: Effect, key: str | None = None
+) -> HTTPResponse:
+    """Answer with what the effect gives, or gave under the same key.
+
+    Args:
+        request: names tenant, caller, key, method and path.
+        body: what was asked, as it came.
+        admit: raises Problem for one who may not; not asked again for what was answered before.
+        effect: changes the database in its transaction.
+        key: instead of the request's own.
+    """
+    key = key or header(request, "Idempotency-Key", IDEMPOTENCY_KEY)
+    tenant, asked_what = header(request, "X-Tenant", ID), fingerprint(request.method, request.path, body)
+    asked, answers = Asked(tenant, caller_of(request), key, asked_what), request.app.ctx.answers
+    try:
+        answer = await answers.stored(asked)
+        if answer is None:
+            await admit()
+            answer = await answers.once(asked, effect)
+    except KeyReused:
+        raise key_reused() from None
+    return sent(answer)
+
+
+def key_reused() -> Problem:
+    """This caller used the key for something else."""
+    return Problem(422, "key-reused", "This Idempotency-Key was used with another body.")

@@ -1,0 +1,124 @@
+"""What the shop allows with an order, by its row and the shop's rules in it; nothing here asks the database."""
+
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from typing import Any
+
+SHOP_ZONE = timezone(timedelta(hours=8))  # where "today" is; China has one zone without summer time
+OPEN = ("awaiting_payment", "processing")  # not yet on its way
+PAID = ("paid", "charged_twice")
+NO_CANCELLATION = {
+    "shipped": "shipped",
+    "delivered": "delivered",
+    "partly_refunded": "delivered",
+    "cancelled": "already_cancelled",
+}
+NO_ADDRESS = {**NO_CANCELLATION, "cancelled": "cancelled"}
+
+Row = dict[str, Any]
+
+
+def today(now: float) -> date:
+    """Return the day where the shop is."""
+    return datetime.fromtimestamp(now, SHOP_ZONE).date()
+
+
+def aware(moment: datetime) -> datetime:
+    """Return the moment with its zone: SQLite gives back what it was given without, and it is given UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def day(moment: datetime) -> date:
+    """Return the day of a moment where the shop is."""
+    return aware(moment).astimezone(SHOP_ZONE).date()
+
+
+def is_open(moment: datetime, service: Row) -> bool:
+    """Return whether somebody is there at that moment, by the shop's service hours."""
+    opens, closes = _hours(service)
+    return opens <= moment.astimezone(SHOP_ZONE).time() < closes
+
+
+def due(since: datetime, hours: int, service: Row) -> datetime:
+    """Return when so many service hours have gone by."""
+    opens, closes = _hours(service)
+    left, begin = timedelta(hours=hours), since.astimezone(SHOP_ZONE)
+    while True:
+        begin = max(begin, datetime.combine(begin.date(), opens, SHOP_ZONE))
+        end = datetime.combine(begin.date(), closes, SHOP_ZONE)
+        if begin + left <= end:
+            return begin + left
+        left -= max(end - begin, timedelta())
+        begin = datetime.combine(begin.date() + timedelta(days=1), opens, SHOP_ZONE)
+
+
+def _hours(service: Row) -> tuple[time, time]:
+    return time.fromisoformat(service["opens"]), time.fromisoformat(service["closes"])
+
+
+def delivered_on(order: Row, now: float) -> date | None:
+    """Return when the order was delivered; demo rows may be told relative to today."""
+    if order["delivered_days_ago"] is not None:
+        return today(now) - timedelta(days=order["delivered_days_ago"])
+    return order["delivered_on"]
+
+
+def cancellation_fee(order: Row, now: float) -> int | None:
+    """Return what cancelling costs now, in the smallest unit; None when it can't be cancelled."""
+    if order["status"] not in OPEN:
+        return None
+    rule = order["rules"]["cancellation"]
+    free_until = aware(order["placed_at"]) + timedelta(hours=rule["free_hours"])
+    if order["status"] == "awaiting_payment" or datetime.fromtimestamp(now, UTC) <= free_until:
+        return 0
+    # Half a cent counts as one, in whole numbers: percent of an amount, rounded.
+    return (order["amount_minor"] * rule["fee_percent"] + 50) // 100
+
+
+def items_changeable(order: Row) -> bool:
+    """Return whether quantities can still change: once paid, the sum is settled."""
+    return order["status"] == "awaiting_payment"
+
+
+def refund_refused(order: Row, now: float) -> str | None:
+    """Return why no refund can be asked for, or None."""
+    if order["payment_status"] not in PAID:
+        return "not_paid"
+    if order["open_refund"] or order["refunded_minor"] >= order["amount_minor"]:
+        return "already_requested"
+    delivered = delivered_on(order, now)
+    if order["status"] not in ("delivered", "partly_refunded") or delivered is None:
+        return "not_delivered"
+    return "too_late" if today(now) > refundable_until(order, delivered) else None
+
+
+def refundable_until(order: Row, delivered: date) -> date:
+    """Return the last day on which a refund may be asked for."""
+    return delivered + timedelta(days=order["rules"]["refund_days"])
+
+
+def refundable(order: Row, now: float) -> Row:
+    """Return until when a refund may be asked for, or why not."""
+    reason, delivered = refund_refused(order, now), delivered_on(order, now)
+    until = refundable_until(order, delivered).isoformat() if delivered and not reason else None
+    return {"until": until, "reason": reason}
+
+
+def money(minor: int) -> str:
+    """Return an amount of cents or fen as a decimal string."""
+    return f"{minor // 100}.{minor % 100:02d}"
+
+
+def place(city: str, street: str) -> str:
+    """Return a city and a street as one writes them where they are."""
+    return f"{city}{street}" if not city.isascii() else ", ".join(filter(None, (street, city)))
+
+
+def masked_email(email: str) -> str:
+    """Return an e-mail address of which only the first letter and the host are told."""
+    name, _, host = email.partition("@")
+    return f"{name[:1]}***@{host}"
+
+
+def masked_phone(phone: str) -> str:
+    """Return a phone number of which only the last four digits are told."""
+    return "*" * (len(phone) - 4) + phone[-4:]

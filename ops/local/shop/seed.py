@@ -1,0 +1,42 @@
+"""The first rows: demo customers and what is theirs where there are none, goods and rules where a tenant has none."""
+
+import logging
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ops.local.shop import demo
+from ops.local.shop.demo_goods import products
+from ops.local.shop.demo_policies import POLICIES
+from ops.local.shop.models import Address, Customer, Invoice, Order, Policies, Product, Refund
+from ops.local.shop.rules import today
+
+logger = logging.getLogger(__name__)
+
+
+async def seed(connection: AsyncConnection, now: float) -> None:
+    """Write what is missing, in the caller's transaction. `now`: seconds, the day of refunds that are under way."""
+    if not await connection.scalar(select(func.count()).select_from(Customer)):
+        await _customers(connection, now)
+    if not await connection.scalar(select(func.count()).select_from(Product)):
+        await connection.execute(Product.__table__.insert(), products(demo.TENANT))
+    tenants = set(await connection.scalars(select(Customer.tenant).distinct()))
+    missing = tenants - set(await connection.scalars(select(Policies.tenant)))
+    if missing:
+        rows = [{"tenant": tenant, "rules": POLICIES} for tenant in sorted(missing)]
+        await connection.execute(Policies.__table__.insert(), rows)
+
+
+async def _customers(connection: AsyncConnection, now: float) -> None:
+    customers, orders = demo.customers(), demo.orders()
+    addresses = {row["customer_id"]: row["address"] for row in reversed(demo.addresses(customers))}
+    rows = {
+        Customer: customers,
+        Address: demo.addresses(customers),
+        Order: [{**order, "address": addresses[order["customer_id"]]} for order in orders],
+        Refund: demo.refunds(orders, today(now)),
+        Invoice: demo.invoices(orders),
+    }
+    for table, values in rows.items():
+        await connection.execute(table.__table__.insert(), values)
+    logger.info("demo data written", extra={"fields": {"customers": len(customers), "orders": len(orders)}})

@@ -1,0 +1,47 @@
+"""How the shop reads and writes: connections of one engine, with writers in a queue."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+MAX_WRITERS = 10
+
+
+class Store:
+    """One database; nothing here blocks the loop.
+
+    Args:
+        engine: of a prepared database.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, engine: AsyncEngine, clock: Callable[[], float] = time.time) -> None:
+        self._engine = engine
+        self.clock = clock
+        self._lite = engine.dialect.name == "sqlite"
+        # SQLite lets in one writer and the others sleep longer and longer: 44 of 4,000 inquiries, 32 at
+        # once, took over 0.5 s. In a queue none did.
+        self._writers = asyncio.Semaphore(1 if self._lite else MAX_WRITERS)
+        self.insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[engine.dialect.name]
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Return a connection to read with."""
+        return self._engine.connect()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection in a transaction that commits at the end, or rolls back at an exception."""
+        async with self._writers, self._engine.begin() as connection:
+            if self._lite:  # a transaction that begins with a read is refused when another process writes meanwhile
+                await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+    async def ping(self) -> None:
+        """Raise when the database does not answer."""
+        async with self.reading() as connection:
+            await connection.execute(select(1))

@@ -1,0 +1,174 @@
+"""What can be done with an order: each task is one effect on an order that is locked, and its answer.
+
+In: the order as `orders.locked` gives it, and the fields of the request. Out: an `Answer`; a refusal changes nothing.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, insert, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ops.local.shop.idempotency import Answer
+from ops.local.shop.models import Invoice, Order, Product, Refund
+from ops.local.shop.orders import Row, locked, shown
+from ops.local.shop.rules import (
+    NO_ADDRESS,
+    NO_CANCELLATION,
+    PAID,
+    cancellation_fee,
+    items_changeable,
+    masked_email,
+    money,
+    refund_refused,
+    today,
+)
+from ops.local.shop.web import done, refused
+
+FIRST_REFUND = 70_000_000  # numbers have eight digits from the first on
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task works with: a transaction, the order in it, what was asked, and the time in seconds."""
+
+    connection: AsyncConnection
+    order: Row
+    asked: Row
+    now: float
+
+    async def change(self, **values: Any) -> None:
+        """Write these columns of the order."""
+        same = (Order.tenant == self.order["tenant"]) & (Order.number == self.order["number"])
+        await self.connection.execute(update(Order).where(same).values(**values))
+
+    async def answer(self) -> Answer:
+        """Answer with the order as it is now."""
+        return done(200, shown(await locked(self.connection, self.order["tenant"], self.order["number"]), self.now))
+
+    def product(self, item: Row) -> ColumnElement[bool]:
+        """Return what picks the goods of an item."""
+        return (Product.tenant == self.order["tenant"]) & (Product.sku == item["sku"])
+
+
+Perform = Callable[[Task], Awaitable[Answer]]
+
+
+async def cancel(task: Task) -> Answer:
+    """Cancel for the fee that was said yes to, if one was; put the goods back, pay back what was paid less the fee."""
+    order, fee = task.order, cancellation_fee(task.order, task.now)
+    if fee is None:
+        return refused(NO_CANCELLATION[order["status"]])
+    if task.asked["fee"] not in (None, money(fee)):
+        return refused("fee_changed")
+    await task.change(status="cancelled")
+    for item in sorted((item for item in order["items"] if item.get("sku")), key=lambda item: item["sku"]):
+        back = update(Product).where(task.product(item)).values(stock=Product.stock + item["quantity"])
+        await task.connection.execute(back)
+    refund = order["amount_minor"] - fee if order["payment_status"] in PAID else 0
+    if refund:
+        await _pay_back(task, refund, "approved", "cancelled")
+    return done(201, {"status": "cancelled", "fee": money(fee), "refund": money(refund), "currency": order["currency"]})
+
+
+async def change_item(task: Task) -> Answer:
+    """Set how many pieces of an item are ordered; the goods are taken from the stock or given back."""
+    order, place, quantity = task.order, task.asked["item"], task.asked["quantity"]
+    if not items_changeable(order):
+        return refused("not_changeable")
+    if not 1 <= place <= len(order["items"]):
+        return refused("no_such_item")
+    if not 1 <= quantity <= order["rules"]["quantity_limit"]:
+        return refused("quantity_limit")
+    items = [dict(item) for item in order["items"]]
+    item = items[place - 1]
+    if not await _take(task, item, quantity - item["quantity"]):
+        return refused("out_of_stock")
+    item["quantity"] = quantity
+    await task.change(items=items, amount_minor=sum(each["price_minor"] * each["quantity"] for each in items))
+    return await task.answer()
+
+
+async def _take(task: Task, item: Row, pieces: int) -> bool:
+    """Take pieces from the stock, fewer than none back to it; False when there are not enough."""
+    if not item.get("sku"):  # no longer on sale: none can be had, some can be given up
+        return pieces <= 0
+    enough = task.product(item) & (Product.stock >= pieces)
+    taken = await task.connection.execute(update(Product).where(enough).values(stock=Product.stock - pieces))
+    return taken.rowcount == 1
+
+
+async def change_address(task: Task) -> Answer:
+    """Send it elsewhere."""
+    reason = NO_ADDRESS.get(task.order["status"])
+    if reason:
+        return refused(reason)
+    await task.change(address=task.asked["address"])
+    return await task.answer()
+
+
+async def request_refund(task: Task) -> Answer:
+    """Ask for what has not been paid back yet."""
+    reason = refund_refused(task.order, task.now)
+    if reason:
+        return refused(reason)
+    rest = task.order["amount_minor"] - task.order["refunded_minor"]
+    return done(
+        201, refund_shown(await _pay_back(task, rest, "requested", task.asked["reason"]), task.order["currency"])
+    )
+
+
+async def _pay_back(task: Task, amount_minor: int, status: str, reason: str) -> Row:
+    since = today(task.now)
+    row = {
+        "tenant": task.order["tenant"], "number": task.order["number"], "status": status, "reason": reason,
+        "amount_minor": amount_minor, "requested_on": since, "paid_on": None,
+        "expected_on": since + timedelta(days=task.order["rules"]["refund_paid_within_days"]),
+    }  # fmt: skip
+    id_ = await task.connection.scalar(insert(Refund).values(row).returning(Refund.id))
+    return {**row, "id": id_}
+
+
+def refund_shown(row: Row, currency: str) -> Row:
+    """Return a refund as the API shows it."""
+    days: dict[str, date | None] = {name: row[name] for name in ("requested_on", "expected_on", "paid_on")}
+    return {
+        "number": f"R{FIRST_REFUND + row['id']}", "status": row["status"], "amount": money(row["amount_minor"]),
+        "currency": currency, **{name: day.isoformat() if day else None for name, day in days.items()},
+    }  # fmt: skip
+
+
+async def request_invoice(task: Task) -> Answer:
+    """Ask for the invoice; until it is issued, asking again changes whose name is on it."""
+    order, title = task.order, task.asked["title"]
+    if order["status"] == "cancelled":
+        return refused("cancelled")
+    if order["payment_status"] not in PAID:
+        return refused("not_paid")
+    if order["invoice"] == "issued":
+        return refused("already_issued")
+    same = (Invoice.tenant == order["tenant"]) & (Invoice.number == order["number"])
+    if order["invoice"]:
+        await task.connection.execute(update(Invoice).where(same).values(title=title))
+    else:
+        row = {"tenant": order["tenant"], "number": order["number"], "status": "requested", "title": title}
+        at = datetime.fromtimestamp(task.now, UTC)
+        await task.connection.execute(insert(Invoice).values({**row, "requested_at": at}))
+    return done(201, {"status": "requested", "title": title, "sent_to": masked_email(order["email"])})
+
+
+async def ship(task: Task) -> Answer:
+    """Hand it to the carrier: done by the shop's staff, never by a customer."""
+    if task.order["status"] != "processing":
+        return refused(task.order["status"])
+    await task.change(status="shipped", **task.asked)
+    return await task.answer()
+
+
+async def performed(
+    connection: AsyncConnection, tenant: str, number: str, asked: Row, now: float, perform: Perform
+) -> Answer:
+    """Do a task with the order of that number, which is there."""
+    return await perform(Task(connection, await locked(connection, tenant, number), asked, now))

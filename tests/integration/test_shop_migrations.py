@@ -1,0 +1,186 @@
+"""Databases of older shops are brought up to date at the start, those of before the migrations included."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import MetaData, inspect, text
+
+from kefu.errors import SettingsError
+from ops.local.shop.database import move, open_engine, prepare
+from ops.local.shop.models import Base
+from tests.integration import first_shop
+from tests.integration.shop_calls import ask
+from tests.integration.shop_fixtures import ROOT, free_port, running_shop, shop_env
+
+UP_TO_DATE = "database brought up to date"
+
+
+async def on(url: str, work):
+    """Run `work(connection)`, which blocks, in a transaction of that database; return what it returns."""
+    engine = open_engine(url)
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(work)
+    finally:
+        await engine.dispose()
+
+
+def make_first_shop(connection) -> None:
+    first_shop.Base.metadata.create_all(connection)
+    rows = {
+        first_shop.Customer: [first_shop.ALICE, first_shop.BOB],
+        first_shop.Order: first_shop.ORDERS,
+        first_shop.Inquiry: [first_shop.INQUIRY],
+    }
+    for table, values in rows.items():
+        connection.execute(table.__table__.insert(), values)
+
+
+def differences(metadata: MetaData):
+    """Return what tells a database from its models."""
+    known = set(metadata.tables)
+    options = {"compare_type": True, "include_object": lambda _, name, kind, *__: kind != "table" or name in known}
+    return lambda connection: compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+
+
+def tables(connection) -> set[str]:
+    return set(inspect(connection).get_table_names())
+
+
+def rows(query: str):
+    return lambda connection: [tuple(row) for row in connection.execute(text(query))]
+
+
+async def test_the_migrations_build_what_the_models_say(database_url):
+    await prepare(database_url)
+    assert await on(database_url, differences(Base.metadata)) == []
+    assert await on(database_url, tables) == {*Base.metadata.tables, "alembic_version"}
+
+
+async def test_the_comparison_sees_a_missing_column_index_and_table(database_url):
+    await prepare(database_url)
+    for statement in (
+        "DROP INDEX refunds_of_order", "ALTER TABLE customers DROP COLUMN newsletter", "DROP TABLE tickets",
+    ):  # fmt: skip
+        await on(database_url, lambda connection, statement=statement: connection.execute(text(statement)))
+    found = {difference[0] for difference in await on(database_url, differences(Base.metadata))}
+    assert found == {"add_index", "add_column", "add_table"}
+
+
+async def test_a_database_from_before_the_migrations_is_brought_up_to_date(database_url):
+    await on(database_url, make_first_shop)
+    await prepare(database_url)
+    assert await on(database_url, differences(Base.metadata)) == []
+    paid = "SELECT number, payment_status, address FROM orders ORDER BY number"
+    assert await on(database_url, rows(paid)) == [
+        ("20260001", "paid", "上海市浦东新区梧桐路1号"),
+        ("20260002", "unpaid", "上海市浦东新区梧桐路1号"),
+        ("20260005", "paid", "上海市浦东新区梧桐路1号"),
+        ("20260006", "paid", "2 Larch Street, London"),
+    ]
+    assert await on(database_url, rows("SELECT number, status, amount_minor FROM refunds")) == [
+        ("20260005", "paid", 4450)
+    ]
+    assert await on(database_url, rows("SELECT id, newsletter, deletion_on FROM customers ORDER BY id")) == [
+        ("alice", False, None),
+        ("bob", False, None),
+    ]
+
+
+async def test_the_old_orders_can_be_worked_with(database_url, tmp_path):
+    await on(database_url, make_first_shop)
+    with running_shop(tmp_path, database_url) as shop:
+        listed = ask(shop, "GET", "/v1/orders", "alice").json()["orders"]
+        assert [order["number"] for order in listed] == ["20260005", "20260002", "20260001"]
+        assert shop.http.get("/v1/inquiries?number=20260001").json()["count"] == 1
+        assert ask(shop, "POST", "/v1/orders/20260001/cancellation", "alice").json()["fee"] == "8.90"
+        more = ask(shop, "POST", "/v1/orders/20260002/items", "alice", item=1, quantity=3)
+        assert more.json()["amount"] == "267.00"
+        refunds = ask(shop, "POST", "/v1/orders/20260005/refund-lookups", "alice").json()["refunds"]
+        assert [refund["amount"] for refund in refunds] == ["44.50"]
+        assert ask(shop, "GET", "/v1/addresses", "bob").json()["addresses"][0]["default"] is True
+
+
+async def test_processes_that_start_at_once_on_an_old_database_migrate_it_once(database_url, tmp_path):
+    await on(database_url, make_first_shop)
+    folders = [tmp_path / str(n) for n in range(3)]
+    for folder in folders:
+        folder.mkdir()
+    with ExitStack() as stack, ThreadPoolExecutor(3) as pool:
+        shops = list(pool.map(lambda folder: stack.enter_context(running_shop(folder, database_url)), folders))
+        answers = [ask(shop, "GET", "/v1/orders", "alice").json() for shop in shops]
+        logs = "".join(shop.stderr() for shop in shops)
+    assert answers[0] == answers[1] == answers[2]
+    assert logs.count(UP_TO_DATE) == 1
+
+
+async def test_a_step_that_fails_leaves_the_database_as_it_was(database_url):
+    await on(database_url, make_first_shop)
+    in_the_way = "CREATE TABLE policies (x INTEGER)"  # a later statement of the step will fail for it
+    await on(database_url, lambda connection: connection.execute(text(in_the_way)))
+    with pytest.raises(SettingsError):
+        await prepare(database_url)
+    assert await on(database_url, differences(first_shop.Base.metadata)) == []
+    assert await on(database_url, tables) == {*first_shop.Base.metadata.tables, "policies"}
+    await on(database_url, lambda connection: connection.execute(text("DROP TABLE policies")))
+    await prepare(database_url)
+    assert await on(database_url, differences(Base.metadata)) == []
+
+
+async def test_going_back_gives_the_tables_of_the_first_shop_with_their_rows(database_url):
+    await prepare(database_url, datetime(2026, 3, 1, tzinfo=UTC).timestamp())
+    before = await on(database_url, rows("SELECT number, status FROM orders ORDER BY number"))
+    await move(database_url, "0001")
+    assert await on(database_url, differences(first_shop.Base.metadata)) == []
+    assert await on(database_url, tables) == {*first_shop.Base.metadata.tables, "alembic_version"}
+    await prepare(database_url)
+    assert await on(database_url, differences(Base.metadata)) == []
+    assert await on(database_url, rows("SELECT number, status FROM orders ORDER BY number")) == before
+
+
+async def test_rules_of_before_get_their_service_hours_as_times(database_url):
+    await prepare(database_url)
+    service = rows("SELECT rules -> 'service' ->> 'opens', rules -> 'service' ->> 'closes' FROM policies")
+    await move(database_url, "0002")
+    assert await on(database_url, service) == [(None, None)]
+    await prepare(database_url)
+    assert await on(database_url, service) == [("09:00", "21:00")]
+
+
+async def test_going_back_to_the_base_leaves_nothing(database_url):
+    await prepare(database_url)
+    await move(database_url, "base")
+    assert await on(database_url, tables) == {"alembic_version"}
+
+
+def run(database_url: str, *command: str) -> subprocess.CompletedProcess:
+    env = shop_env(free_port(), database_url)
+    whole = [sys.executable, "-m", *command]
+    return subprocess.run(whole, check=False, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+
+
+async def test_a_start_on_a_newer_shops_database_ends_with_a_sentence(database_url):
+    await prepare(database_url)
+    newer = "UPDATE alembic_version SET version_num = '9999'"
+    await on(database_url, lambda connection: connection.execute(text(newer)))
+    ended = run(database_url, "ops.local.shop")
+    assert ended.returncode == 1
+    assert "KEFU_SHOP_DATABASE_URL" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+async def test_the_command_goes_back_and_says_what_it_can_not_do(database_url):
+    await prepare(database_url)
+    migrations = "ops.local.shop.migrations"
+    assert run(database_url, migrations, "0001").returncode == 0
+    assert "refunds" not in await on(database_url, tables)
+    unknown, none = run(database_url, migrations, "7777"), run(database_url, migrations)
+    assert (unknown.returncode, none.returncode) == (1, 1)
+    assert "Traceback" not in unknown.stderr
+    assert "usage" in none.stderr
