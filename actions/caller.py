@@ -1,27 +1,27 @@
 """Who asks: what the worker put beside the message, taken from the token and from nowhere else."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from rasa_sdk import Tracker
 
-SHELL_TENANT = "demo"  # `rasa shell` knows no tenants; every message of a worker names its own
+from actions.shop import Asker
+
+SHELL_TENANT, SHELL_USER = "demo", "shell"  # `rasa shell` knows neither; every message of a worker names its own
 
 
-@dataclass(frozen=True)
-class Caller:
-    """The sender of the latest message. `customer` is None for a guest."""
+def asker(tracker: Tracker, phone_last4: str | None = None) -> Asker:
+    """Return who sent the latest message; one without metadata comes from a guest.
 
-    tenant: str
-    customer: str | None
-
-
-def caller(tracker: Tracker) -> Caller:
-    """Return who sent the latest message; one without metadata comes from a guest."""
+    Args:
+        tracker: of the conversation.
+        phone_last4: what a guest gave to prove that an order is the guest's own.
+    """
     metadata: dict[str, Any] = tracker.latest_message.get("metadata") or {}
+    tenant, user = metadata.get("tenant") or SHELL_TENANT, metadata.get("user") or SHELL_USER
     # `is True`: a text like "false" must not make a customer of a guest.
-    known = metadata.get("identified") is True
-    return Caller(metadata.get("tenant") or SHELL_TENANT, metadata["user"] if known else None)
+    if metadata.get("identified") is True:
+        return Asker(tenant, customer=user)
+    return Asker(tenant, guest=user, phone_last4=phone_last4)
 
 
 def language(tracker: Tracker) -> str:

@@ -8,6 +8,7 @@ systems hold it, which is why `current_key` goes with every side effect as its I
 import asyncio
 import hashlib
 import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -21,6 +22,15 @@ LIMIT = 10_000
 LIFETIME_S = 600.0
 
 current_key: ContextVar[str | None] = ContextVar("current_key", default=None)
+
+
+def effect_key(ordinal: int = 1) -> str:
+    """Return the key of this call's `ordinal`th effect: the same however often the call is made.
+
+    `rasa shell` gives no key to its calls; there each is its own.
+    """
+    key = current_key.get()
+    return f"{key}-{ordinal}" if key is not None else uuid.uuid4().hex
 
 
 def scoped(key: str, conversation: str) -> str:

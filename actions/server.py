@@ -1,4 +1,4 @@
-"""The action server: `python -m actions.server`. In: calls of Rasa's RemoteAction. Out: events and responses.
+"""The action server: `python -m kefu actions`. In: calls of Rasa's RemoteAction. Out: events and responses.
 
 rasa-sdk's executor runs the actions; its own web app is not used, because its error handler sends
 the request's body back, customer's words included. Here an answer and a log line name the action
@@ -6,7 +6,6 @@ and the class of the error.
 """
 
 import logging
-import sys
 import time
 import traceback
 import zlib
@@ -20,14 +19,19 @@ from rasa_sdk.interfaces import ActionExecutionRejection, ActionMissingDomainExc
 from sanic import HTTPResponse, Request, Sanic
 from sanic.exceptions import SanicException
 
-from actions.backend import Shop
+from actions.accounts import account_tasks
+from actions.callbacks import RequestCallback
+from actions.forms import task_forms
 from actions.idempotency import Answers, current_key, scoped, with_input
-from actions.track_order import ActionTrackOrder, ValidateTrackOrderForm
-from kefu.errors import SettingsError
+from actions.orders import order_tasks
+from actions.questions import AnswerQuestion, AskProduct, CancellationFee
+from actions.shop import Shop
+from actions.talk import talk
 from kefu.health import HealthServer
 from kefu.logs import configure
 from kefu.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from kefu.settings import ActionSettings
+from kefu.tls import server_context
 
 MAX_BODY_BYTES = 8 * 1024 * 1024  # a tracker of 100 turns with its NLU results, and the domain
 KEEP_ALIVE_S = 75
@@ -40,7 +44,8 @@ logger = logging.getLogger(__name__)
 
 def actions(shop: Shop) -> list[Action]:
     """Return every action that this server runs; a new one is added here."""
-    return [ActionTrackOrder(shop), ValidateTrackOrderForm()]
+    questions = [AnswerQuestion(shop), CancellationFee(shop), AskProduct(shop)]
+    return [*task_forms(shop), *order_tasks(shop), *account_tasks(shop), RequestCallback(shop), *questions, *talk()]
 
 
 class Webhook:
@@ -170,19 +175,13 @@ def _json(status: int, body: Any) -> HTTPResponse:
 
 
 def main() -> None:
-    """Serve until SIGINT or SIGTERM; ends with a sentence that names the setting at fault."""
+    """Serve until SIGINT or SIGTERM. Raises SettingsError, which names the setting at fault."""
     configure("actions")
-    try:
-        settings = ActionSettings.from_env()
-        shop = Shop(settings.shop_url, settings.shop_token, settings.shop_timeout_s)
-    except SettingsError as error:
-        sys.exit(f"actions: {error}")
+    settings = ActionSettings.from_env()
+    shop = Shop(settings.shop_url, settings.shop_token, settings.shop_timeout_s)
+    tls = server_context(settings.tls_directory) if settings.tls_directory else None
     # Its own state only: a shop that is away makes its actions fail, not all replicas unready at once.
     missing = ["server"]
     health = HealthServer(settings.host, settings.health_port, lambda: list(missing))
     app = create_app(Webhook(actions(shop), Answers()), shop, health, missing)
-    app.run(settings.host, settings.port, single_process=True, motd=False, access_log=False)
-
-
-if __name__ == "__main__":
-    main()
+    app.run(settings.host, settings.port, ssl=tls, single_process=True, motd=False, access_log=False)
