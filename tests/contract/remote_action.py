@@ -32,7 +32,7 @@ class Conversation:
     async def hear(self, turn: Dict[str, Any], metadata: Dict[str, Any]) -> None:
         """Take one message: extract slots, run the form, and the look-up once the form is done."""
         self.tracker.update(ActionExecuted("action_listen"), self.domain)
-        intent = {"name": "track_order", "confidence": 1.0}
+        intent = {"name": "inform" if self.tracker.active_loop_name else "track_order", "confidence": 1.0}
         self.tracker.update(
             UserUttered(turn["text"], intent, turn["entities"], message_id="m", metadata=metadata), self.domain
         )

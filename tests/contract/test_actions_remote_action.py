@@ -22,16 +22,20 @@ CONVERSATIONS = {
     "alice_mistypes": (ALICE, [turn("查订单"), turn("123"), turn("2026 0002")]),
     "guest_is_asked_for_both": (GUEST, [turn("查订单"), turn("20260004"), turn("*******1234")]),
     "guest_says_all_at_once": (GUEST, [turn("20260005 尾号1234", order_number="20260005", phone_last4="1234")]),
-    "guest_is_wrong": (GUEST, [turn("20260001", order_number="20260001"), turn("9999")]),
+    "guest_is_wrong_at_first": (
+        GUEST,
+        [turn("20260001", order_number="20260001"), turn("9999"), turn("20260004"), turn("1234")],
+    ),
 }
 SAID = {
     "alice_names_her_order": ["utter_order_shipped"],
-    "alice_is_asked": ["utter_ask_order_number", "utter_order_delivered"],
-    "alice_mistypes": ["utter_ask_order_number", "utter_invalid_order_number", "utter_ask_order_number",
+    "alice_is_asked": ["utter_which_order", "utter_order_delivered"],
+    "alice_mistypes": ["utter_which_order", "utter_invalid_order_number", "utter_which_order",
                        "utter_order_awaiting_payment"],
-    "guest_is_asked_for_both": ["utter_ask_order_number", "utter_ask_phone_last4", "utter_order_cancelled"],
+    "guest_is_asked_for_both": ["utter_ask_for_order_number", "utter_ask_phone_last4", "utter_order_cancelled"],
     "guest_says_all_at_once": ["utter_order_partly_refunded"],
-    "guest_is_wrong": ["utter_ask_phone_last4", "utter_order_not_found"],
+    "guest_is_wrong_at_first": ["utter_ask_phone_last4", "utter_order_not_found", "utter_ask_for_order_number",
+                                "utter_ask_phone_last4", "utter_order_cancelled"],
 }  # fmt: skip
 
 

@@ -1,0 +1,155 @@
+"""Questions that the shop's own data answers: its rules and its goods. Nothing is said that the data doesn't say."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from rasa_sdk import Action, Tracker
+from rasa_sdk.events import SlotSet
+from rasa_sdk.executor import CollectingDispatcher
+
+from actions.caller import asker, language
+from actions.forms import LAST_ORDER_NUMBER, ORDER_NUMBER, Events
+from actions.looks import money
+from actions.readers import named
+from actions.reading import as_text, order_number
+from actions.shop import NotFound, Order, Policies, Product, Shop
+from kefu.errors import ActionFailed
+
+MOST_PRODUCTS = 3
+MAX_QUERY = 100
+LAST_PRODUCT = "last_product"
+Blanks = dict[str, Any]
+
+
+def _ways(policies: Policies, lang: str) -> str:
+    between = "；" if lang == "zh" else "; "
+    return between.join(_way(way, lang) for way in policies.delivery)
+
+
+def _way(way: dict[str, Any], lang: str) -> str:
+    low, high = way["days"]["min"], way["days"]["max"]
+    days = str(low) if low == high else f"{low}–{high}"
+    price, name, regions = money(way["price"], way["currency"], lang), way["name"][lang], way["regions"][lang]
+    if lang == "zh":
+        return f"{name}（{regions}，{days}天，{price}）"
+    return f"{name} ({regions}, {days} day{'' if days == '1' else 's'}, {price})"
+
+
+def _list(words: list[dict[str, str]], lang: str) -> str:
+    return ("、" if lang == "zh" else ", ").join(each[lang] for each in words)
+
+
+# By intent: what fills the blanks of `utter_answer_INTENT`.
+# The shop's e-mail address stands in the responses: what actions tell is masked where the worker takes it.
+ANSWERS: dict[str, Callable[[Policies, str], Blanks]] = {
+    "check_payment_methods": lambda rules, lang: {"methods": _list(rules.payment_methods, lang)},
+    "check_refund_policy": lambda rules, lang: {"days": rules.refund_days, "postage": rules.refund_postage[lang]},
+    "check_cancellation_fee": lambda rules, _: {
+        "hours": rules.cancellation["free_hours"],
+        "percent": rules.cancellation["fee_percent"],
+    },
+    "delivery_options": lambda rules, lang: {"ways": _ways(rules, lang)},
+    "delivery_period": lambda rules, lang: {"hours": rules.ships_within_hours, "ways": _ways(rules, lang)},
+    "contact_customer_service": lambda rules, lang: {
+        "phone": rules.service["phone"],
+        "hours": rules.service["hours"][lang],
+    },
+    "create_account": lambda rules, lang: {"steps": rules.registration["steps"][lang]},
+    "registration_problems": lambda rules, lang: {"steps": rules.registration["steps"][lang]},
+    "place_order": lambda rules, lang: {"steps": rules.order_steps[lang]},
+    "review": lambda rules, lang: {"where": rules.review["where"][lang]},
+}
+
+
+class AnswerQuestion(Action):
+    """Answer the intent of the latest message from the shop's rules."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+
+    def name(self) -> str:
+        """Return the name in the domain."""
+        return "action_answer_question"
+
+    async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
+        """Utter one response. Raises ShopUnavailable, ActionFailed: then nothing is said."""
+        intent, lang = (tracker.latest_message.get("intent") or {}).get("name"), language(tracker)
+        if intent not in ANSWERS:
+            raise ActionFailed(self.name(), "no answer for this intent")
+        rules = await self._shop.policies(asker(tracker).tenant)
+        if isinstance(rules, NotFound):
+            raise ActionFailed(self.name(), "the shop has no rules")
+        dispatcher.utter_message(response=f"utter_answer_{intent}", **ANSWERS[intent](rules, lang))
+        return []
+
+
+class CancellationFee(Action):
+    """Tell what cancelling costs: of the customer's own order where one is known, else the rule."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+        self._rule = AnswerQuestion(shop)
+
+    def name(self) -> str:
+        """Return the name in the domain."""
+        return "action_cancellation_fee"
+
+    async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
+        """Utter one response. Raises ShopUnavailable, ActionFailed: then nothing is said."""
+        who, lang = asker(tracker), language(tracker)
+        said = named(ORDER_NUMBER, tracker.latest_message.get("entities") or [])
+        meant = said or tracker.slots.get(ORDER_NUMBER) or tracker.slots.get(LAST_ORDER_NUMBER)
+        number = order_number(as_text(meant))
+        order = await self._shop.order(who, number) if number and who.customer else None
+        if not isinstance(order, Order):  # nobody learns by asking for a fee whether an order exists
+            return await self._rule.run(dispatcher, tracker, domain)
+        if not order.cancellable:
+            dispatcher.utter_message(response="utter_cancellation_fee_too_late", order_number=number)
+        else:
+            fee = money(order.cancellation_fee or "0.00", order.currency, lang)
+            dispatcher.utter_message(response="utter_cancellation_fee_of_order", order_number=number, fee=fee)
+        return []
+
+
+class AskProduct(Action):
+    """Tell price, stock and features of the goods that a message names, or of those last talked about."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+
+    def name(self) -> str:
+        """Return the name in the domain."""
+        return "action_ask_product"
+
+    async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
+        """Utter a response for each, three at most. Raises ShopUnavailable: then nothing is said."""
+        found = await self._found(tracker)
+        if not found:
+            dispatcher.utter_message(response="utter_product_not_found")
+        for product in found:
+            stock = "utter_product" if product.stock > 0 else "utter_product_sold_out"
+            dispatcher.utter_message(response=stock, **_of_product(product, language(tracker)))
+        return [SlotSet(LAST_PRODUCT, found[0].name["zh"])] if found else []
+
+    async def _found(self, tracker: Tracker) -> list[Product]:
+        tenant, message, last = asker(tracker).tenant, tracker.latest_message, tracker.slots.get(LAST_PRODUCT)
+        entities = message.get("entities") or []
+        named = list(dict.fromkeys(as_text(each["value"]) for each in entities if each["entity"] == "product"))
+        if not named:
+            best = await self._shop.products(tenant, (message.get("text") or "")[:MAX_QUERY])
+            return (best or (await self._shop.products(tenant, last) if last else []))[:1]
+        answers = await asyncio.gather(*(self._shop.products(tenant, each) for each in named[:MOST_PRODUCTS]))
+        # Of several names each gives what fits it best; a single one may well fit several goods.
+        fitting = answers[0] if len(named) == 1 else [answer[0] for answer in answers if answer]
+        return list({product.sku: product for product in fitting}.values())[:MOST_PRODUCTS]
+
+
+def _of_product(product: Product, lang: str) -> Blanks:
+    features = ("，" if lang == "zh" else ", ").join(product.features[lang])
+    return {
+        "product_name": product.name[lang],
+        "price": money(product.price, product.currency, lang),
+        "months": product.warranty_months,
+        "features": features[:1].upper() + features[1:],  # they are a sentence of their own
+    }

@@ -1,0 +1,162 @@
+"""What keeps a conversation going: saying it again, and asking back in steps when nothing was understood."""
+
+from typing import Any
+
+from rasa_sdk import Action, Tracker
+from rasa_sdk.events import ActiveLoop, ConversationPaused, FollowupAction, SlotSet
+from rasa_sdk.executor import CollectingDispatcher
+from rasa_sdk.forms import REQUESTED_SLOT
+
+from actions.caller import language
+from actions.forms import CONFIRMED, Events
+from actions.heard import is_person_offered, last_replies
+from actions.readers import READERS
+
+NOT_UNDERSTOOD = "nlu_fallback"
+OFFER_AFTER = 2  # messages in a row that were not understood
+HAND_OVER_AFTER = 3
+DECLINED = "decline_person"  # the button of the offer
+MOST_MEANINGS = 2
+# What a button says for a meaning that may be asked back. A new intent that begins a task is added here.
+MEANINGS = {
+    "track_order": ("查询订单", "Track an order"),
+    "cancel_order": ("取消订单", "Cancel an order"),
+    "change_order": ("修改订单", "Change an order"),
+    "change_shipping_address": ("修改收货地址", "Change the delivery address"),
+    "set_up_shipping_address": ("新增收货地址", "Add a delivery address"),
+    "check_cancellation_fee": ("取消要不要收费", "Cancellation fee"),
+    "check_invoice": ("查询发票", "Find an invoice"),
+    "get_invoice": ("申请发票", "Get an invoice"),
+    "check_payment_methods": ("支付方式", "Ways to pay"),
+    "payment_issue": ("付款遇到问题", "A problem with a payment"),
+    "check_refund_policy": ("退款规则", "Refund rules"),
+    "get_refund": ("申请退款", "Get a refund"),
+    "track_refund": ("退款进度", "Where is my refund"),
+    "complaint": ("投诉", "Make a complaint"),
+    "request_callback": ("给我回电", "Have us call you"),
+    "contact_customer_service": ("客服联系方式", "How to reach you"),
+    "contact_human_agent": ("转人工", "Talk to a person"),
+    "create_account": ("注册账号", "Create an account"),
+    "delete_account": ("注销账号", "Delete my account"),
+    "edit_account": ("修改账号资料", "Change account details"),
+    "switch_account": ("切换账号", "Switch accounts"),
+    "recover_password": ("找回密码", "Reset my password"),
+    "registration_problems": ("注册遇到问题", "A problem signing up"),
+    "newsletter_subscription": ("订阅或退订", "Newsletter"),
+    "delivery_options": ("配送方式", "Ways of delivery"),
+    "delivery_period": ("多久送到", "How long delivery takes"),
+    "place_order": ("怎么下单", "How to order"),
+    "review": ("评价商品", "Review a product"),
+}
+
+
+class Repeat(Action):
+    """Say again what was said last."""
+
+    def name(self) -> str:
+        """Return the name in the domain."""
+        return "action_repeat"
+
+    async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
+        """Utter the replies to the message before this one; within a form, whose question comes again, a word."""
+        last = list(last_replies(tracker))
+        if tracker.active_loop.get("name") or not last:
+            dispatcher.utter_message(response="utter_again" if last else "utter_nothing_to_repeat")
+            return []
+        for reply in last:
+            data, meant = reply.get("data") or {}, reply.get("metadata") or {}
+            # By its response's name an offer that is said again is an offer still.
+            name = {"utter_action": meant["utter_action"]} if "utter_action" in meant else {}
+            dispatcher.utter_message(
+                text=reply.get("text"), buttons=data.get("buttons"), json_message=data.get("custom"), **name
+            )
+        return []
+
+
+class Clarify(Action):
+    """Ask back in steps: the likeliest meanings as buttons, then a person, then hand over."""
+
+    def name(self) -> str:
+        """Return the name in the domain."""
+        return "action_clarify"
+
+    async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
+        """Utter one response; `offered` tells what a yes to it means."""
+        missed = _missed_in_a_row(tracker)
+        if missed >= HAND_OVER_AFTER:
+            return [SlotSet("offered", None), FollowupAction("action_hand_over")]
+        if missed == OFFER_AFTER:
+            dispatcher.utter_message(response="utter_offer_person")
+            return [SlotSet("offered", "person")]
+        meanings = _likeliest(tracker)
+        if not meanings:
+            dispatcher.utter_message(response="utter_ask_rephrase")
+        else:
+            column = 1 if language(tracker) == "en" else 0
+            buttons = [{"title": MEANINGS[name][column], "payload": f"/{name}"} for name in meanings]
+            dispatcher.utter_message(response="utter_ask_meaning", buttons=buttons)
+        return []
+
+
+class AnswerOffer(Action):
+    """Take a yes or no after a person was offered: a yes counts only in answer to the offer."""
+
+    def name(self) -> str:
+        """Return the name in the domain."""
+        return "action_answer_offer"
+
+    async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
+        """Leave the form for a person, or utter that it was noted; nothing is offered any more."""
+        nothing, intent = SlotSet("offered", None), (tracker.latest_message.get("intent") or {}).get("name")
+        if intent == "affirm" and is_person_offered(tracker):
+            left = [ActiveLoop(None), SlotSet(REQUESTED_SLOT, None)] if tracker.active_loop.get("name") else []
+            return [nothing, *left, FollowupAction("action_hand_over")]
+        if intent == "affirm":
+            dispatcher.utter_message(response="utter_acknowledge")
+        else:  # within a form its question follows
+            asks_more = tracker.active_loop.get("name") or intent == DECLINED
+            dispatcher.utter_message(response="utter_offer_declined" if asks_more else "utter_noted_no")
+        return [nothing]
+
+
+class HandOver(Action):
+    """Ask for a person, in `rasa shell`: the worker does so itself, see kefu/worker/bot_actions.py."""
+
+    def name(self) -> str:
+        """Return the name in the domain."""
+        return "action_hand_over"
+
+    async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
+        """Tell what a worker would tell, and pause."""
+        dispatcher.utter_message(response="utter_handoff_started")
+        return [SlotSet("offered", None), ConversationPaused()]
+
+
+def _likeliest(tracker: Tracker) -> list[str]:
+    ranking = tracker.latest_message.get("intent_ranking") or []
+    return [each["name"] for each in ranking if each["name"] in MEANINGS][:MOST_MEANINGS]
+
+
+def _missed_in_a_row(tracker: Tracker) -> int:
+    """Return how many of the last messages, this one included, were not understood since a person was there.
+
+    One that a form took as an answer was understood, whatever NLU made of it: a name, a reason.
+    """
+    missed = 0
+    for event in reversed(tracker.events):
+        if event["event"] == "resume" or (event["event"] == "slot" and _is_answer(event)):
+            break
+        if event["event"] == "user":
+            if ((event.get("parse_data") or {}).get("intent") or {}).get("name") != NOT_UNDERSTOOD:
+                break
+            missed += 1
+    return max(missed, 1)
+
+
+def _is_answer(event: dict[str, Any]) -> bool:
+    return event["name"] in ({CONFIRMED} | READERS.keys()) and event.get("value") is not None
+
+
+def talk() -> list[Action]:
+    """Return the actions about the conversation itself."""
+    return [Repeat(), Clarify(), AnswerOffer(), HandOver()]

@@ -1,0 +1,76 @@
+"""How many pieces a customer wants; what can't be it is refused, not cut down to a number that fits."""
+
+import pytest
+
+from actions.quantity import names_number, quantity, target
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ("两个", 2),
+        ("要两个", 2),
+        ("3", 3),
+        ("十二个", 12),
+        ("二十个", 20),
+        ("二十五件", 25),
+        ("一百个", 100),
+        ("一百零五个", 105),
+        ("改成１２件", 12),
+        ("把2个改成3个", 3),
+        ("3个，不是2个", 3),
+        ("不要2个，要3个", 3),
+        ("20260002改成3个", 3),
+        ("订单20260002，两个就行", 2),
+        ("两打", 24),
+        ("x3", 3),
+        ("make it three", 3),
+        ("from 1 to 3", 3),
+        ("not 2 but 3", 3),
+        ("3 instead of 2", 3),
+        ("twenty", 20),
+        ("twenty-five please", 25),
+        ("fourteen", 14),
+        ("one", 1),
+        ("just one, please", 1),
+        ("two dozen", 24),
+        ("2-3", 3),
+    ],
+)
+def test_a_quantity_is_read(said, wanted):
+    assert quantity(said) == wanted
+
+
+NONE = """-3 要-3个 -3个 负三个 1.5 一个半 半个 0 1000 2000 一万个
+    many 一下 确认一下 第二个 不要两个 再加两个 多买两个 MC-301 3天后""".split()
+
+
+@pytest.mark.parametrize("said", [*NONE, "that one", "the other one", "2 more", ""])
+def test_what_is_no_quantity_is_refused(said):
+    assert quantity(said) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ("把20260002的数量改成3个", 3),
+        ("订单20260002改成二十个", 20),
+        ("change order 20260002 to 3 pieces", 3),
+        ("please change the quantity of 20260002 from 1 to twelve", 12),
+        ("不对，要三个", 3),
+        ("no, make it 4", 4),
+        ("我要改一下订单20260002", None),
+        ("I want to change one thing in order 20260002", None),
+        ("change 2 items in my order", None),
+        ("好的，就那一个", None),
+        ("yes, that one", None),
+        ("1234", None),
+    ],
+)
+def test_a_quantity_is_taken_from_a_longer_message_where_it_is_said_to_be_wanted(said, wanted):
+    assert target(said) == wanted
+
+
+@pytest.mark.parametrize(("said", "does"), [("-3", True), ("再加两个", True), ("2000", True), ("红色的", False)])
+def test_it_is_told_whether_a_number_was_tried(said, does):
+    assert names_number(said) is does
