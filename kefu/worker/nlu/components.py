@@ -47,22 +47,23 @@ class _EntityReader(GraphComponent, EntityExtractorMixin):
     def process(self, messages: List[Message]) -> List[Message]:
         """Add the entities found in each message's text and return the same messages."""
         for message in messages:
-            found = self.add_extractor_name(self.read(message.get(TEXT) or ""))
-            message.set(ENTITIES, message.get(ENTITIES, []) + found, add_to_output=True)
+            before = message.get(ENTITIES, [])
+            found = self.add_extractor_name(self.read(message.get(TEXT) or "", before))
+            message.set(ENTITIES, before + found, add_to_output=True)
         return messages
 
-    def read(self, text: str) -> List[Dict[str, Any]]:
-        """Return the entities in `text`."""
+    def read(self, text: str, before: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
+        """Return the entities in `text`, beside those that others found before."""
         raise NotImplementedError
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.ENTITY_EXTRACTOR, is_trainable=False)
 class LanguageDetector(_EntityReader):
-    """Gives an entity `language`, zh or en, placed on the first words that speak for it."""
+    """Gives an entity `language`, zh or en, placed on the first word that speaks for it and is no other entity."""
 
-    def read(self, text: str) -> List[Dict[str, Any]]:
+    def read(self, text: str, before: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
         """Return one entity, or none where the text doesn't tell."""
-        found = detect(text)
+        found = detect(text, [(each["start"], each["end"]) for each in before])
         if found is None:
             return []
         return [{"entity": "language", "value": found.value, "start": found.start, "end": found.end}]
@@ -72,7 +73,7 @@ class LanguageDetector(_EntityReader):
 class NumberReader(_EntityReader):
     """Gives entities `order_number`, `phone_last4` and `number`, their values digits only."""
 
-    def read(self, text: str) -> List[Dict[str, Any]]:
+    def read(self, text: str, before: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
         """Return the numbers in `text`."""
         return [
             {"entity": kind, "value": value, "start": start, "end": end}

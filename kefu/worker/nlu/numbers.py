@@ -18,8 +18,8 @@ NUMBER = "number"  # what it means depends on what was asked
 _PATTERNS = (
     (PHONE_LAST4, r"\*{3,}[ -]?(?P<value>\d{4})(?!\d)"),
     (PHONE_LAST4, r"(?<![\dA-Za-z])(?:\+?86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?(?P<value>\d{4})(?!\d)"),
-    (ORDER_NUMBER, r"(?<!\d)(?P<value>20\d{6})(?!\d)"),
-    (ORDER_NUMBER, r"(?<![\d-])(?P<value>20\d\d[ -]\d{4}|2(?: 0)(?: \d){6})(?![ -]?\d)"),
+    (ORDER_NUMBER, r"(?<!\d)(?<!\D\d{6} )(?<!^\d{6} )(?P<value>20\d{6})(?!\d)"),
+    (ORDER_NUMBER, r"(?<![\d-])(?P<value>20\d\d[ -]\d{4}|20\d\d \d\d \d\d|2(?: 0)(?: \d){6})(?![ -]?\d)"),
     (
         PHONE_LAST4,
         r"(?:尾号|(?:后|末|最后)(?:四|4)(?:位|个|码)(?:数字?)?|手机号?码?|电话(?:号码?)?"

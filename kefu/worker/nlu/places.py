@@ -1,0 +1,100 @@
+"""Addresses: no list holds them, so they are found by their parts: road and door, street and city."""
+
+import re
+from typing import FrozenSet, Iterator, List, Optional, Tuple
+
+from kefu.worker.nlu.text import HAN
+
+Found = Tuple[int, int]  # start and end in the text
+
+_ROAD = "路|街|道|巷|弄|胡同|村|小区|花园|家园|公寓|广场|大厦|苑|镇|里"
+_DOOR = (
+    r"[东南西北]?[\dA-Za-z甲乙丙丁一二三四五六七八九十-]+(?:号院|号楼|号|栋|幢|座|单元|层|楼|室|户|房|门|组|段|期|弄)"
+)
+_ADDRESS_ZH = re.compile(
+    rf"[{HAN}\dA-Za-z#-]{{2,40}}?(?:{_ROAD})"
+    rf"(?:\s*(?:{_DOOR}|[{HAN}]{{2,8}}?(?:小区|花园|大厦|公寓|广场|苑)))+(?:\s?\d{{2,4}})?"
+)
+_LEAD = re.compile(
+    r"^.*?(?:地址(?:是|为|改成|改为|换成|写的|填的)?|改成|改到|改为|换成|换到|寄到|送到|发到|寄往|送去|寄去|收货到|住在|住|在|到|是|送|寄|改)(?=.{6})"
+)
+_PROVINCES = (
+    "北京|上海|天津|重庆|河北|山西|辽宁|吉林|黑龙江|江苏|浙江|安徽|福建|江西|山东|河南|湖北|湖南|广东|海南|四川|贵州|云南|陕西|甘肃"
+    "|青海|台湾|内蒙古|广西|西藏|宁夏|新疆|香港|澳门"
+)
+_NAMED = r"(?:(?:[A-Za-z'-]+|\d+(?:st|nd|rd|th)) ){0,4}?"
+_STREET = re.compile(
+    rf"(?:\bno\.? ?)?\b\d+[A-Za-z]?,? {_NAMED}"
+    r"(?:road|rd|street|st|avenue|ave|lane|ln|boulevard|blvd|drive|dr|alley|way)\b\.?"
+    r"|(?:[A-Z][A-Za-z'-]+ ){1,3}(?:Road|Rd|Street|St|Avenue|Ave|Lane)\b\.? (?:No\.? ?)?\d+",
+    re.IGNORECASE,
+)
+_PART = re.compile(
+    r"\b(?:room|rm|apt|apartment|unit|flat|suite|building|bldg|block|tower|floor|no|dorm|gate|villa|house)\b\.? ?#?"
+    r"(?:\d[\dA-Za-z-]{0,6}|[A-Z]\d{0,3}\b)"
+    r"|\b\d+(?:st|nd|rd|th)? (?:floor|f)\b|\b\d+/?f\b|#\d+"
+    r"|\b(?:[A-Z][A-Za-z'-]+ ){1,3}"
+    r"(?:district|province|county|city|town|community|gardens?|plaza|tower|building|park|new area)\b"
+    r"|\b\d{6}\b|\bp\.?r\.? china\b|\bchina\b",
+    re.IGNORECASE,
+)
+_AREA = re.compile(r"[A-Z][a-z]+(?: [A-Z][a-z]+){0,2}[ .!?]*")  # between a street and a city: Pudong, Kowloon
+_COMMA = re.compile(r"\s*,\s*")
+
+
+def addresses(text: str, cities: FrozenSet[str]) -> Iterator[Found]:
+    """Yield the addresses in `text` (folded): Chinese ones, and English ones by their parts between commas."""
+    for found in _ADDRESS_ZH.finditer(text):
+        start = found.start() + _cut(found.group(), cities)
+        if re.search(r"\d|[一二三四五六七八九十]号", text[start : found.end()]):
+            yield start, found.end()
+    if _STREET.search(text):
+        yield from _english(text, cities)
+
+
+def _cut(words: str, cities: FrozenSet[str]) -> int:
+    """Return where the address begins in what was matched: at a province or city, or after "the address is"."""
+    begin = re.search(_PROVINCES, words)
+    city = min((at for at in (words.find(each) for each in cities) if at >= 0), default=None)
+    places = [at for at in (begin.start() if begin else None, city) if at is not None]
+    if places:
+        return min(places)
+    lead = _LEAD.match(words)
+    return lead.end() if lead else 0
+
+
+def _english(text: str, cities: FrozenSet[str]) -> Iterator[Found]:
+    pieces: List[Tuple[int, int]] = []
+    at = 0
+    for comma in _COMMA.finditer(text):
+        pieces.append((at, comma.start()))
+        at = comma.end()
+    pieces.append((at, len(text)))
+    kinds = [_kind(text[start:end], cities) for start, end in pieces]
+    for number, kind in enumerate(kinds):
+        if kind is None or not kind[2]:
+            continue
+        first = last = number
+        while first > 0 and kinds[first - 1] is not None and kinds[first - 1][1] and kinds[first][0] == 0:
+            first -= 1
+        while last + 1 < len(kinds) and kinds[last][1]:
+            after = kinds[last + 1]
+            if after is None and last + 2 < len(kinds) and _AREA.fullmatch(text[slice(*pieces[last + 1])]):
+                kinds[last + 1] = after = (0, True, False, pieces[last + 1][1] - pieces[last + 1][0])
+            if after is None or after[0] != 0:
+                break
+            last += 1
+        yield pieces[first][0] + kinds[first][0], pieces[last][0] + kinds[last][3]
+        return
+
+
+def _kind(piece: str, cities: FrozenSet[str]) -> "Optional[Tuple[int, bool, bool, int]]":
+    """Return (where the part begins, whether it reaches the end, whether it has a street, where it ends)."""
+    found = list(_STREET.finditer(piece)) + list(_PART.finditer(piece))
+    for city in cities:
+        if city.isascii() and (at := re.search(rf"\b{re.escape(city)}\b(?: \d{{6}})?", piece, re.IGNORECASE)):
+            found.append(at)
+    if not found:
+        return None
+    start, end = min(each.start() for each in found), max(each.end() for each in found)
+    return start, end >= len(piece.rstrip(" .!?")), bool(_STREET.search(piece)), end
