@@ -1,6 +1,7 @@
 """The phrases of NLU files, for tests that compare them."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,3 +18,8 @@ def phrases(*files: Path) -> Iterator[tuple[str, str]]:
                 intent = found.group(1)
             elif found := _PHRASE.match(line):
                 yield intent, found.group(1).strip('"')
+
+
+def spoken(text: str) -> str:
+    """Return what is left of a phrase without its spelling: letters and digits of one width and case."""
+    return "".join(re.findall(r"\w", unicodedata.normalize("NFKC", text).casefold()))

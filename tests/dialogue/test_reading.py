@@ -31,9 +31,15 @@ def test_a_text_that_tells_nothing_leaves_the_language_alone(text: str) -> None:
     assert detect(text) is None
 
 
-def test_the_language_is_placed_on_the_first_words_that_speak_for_it() -> None:
-    assert detect("20260001到哪了")[1:] == (8, 11)
+def test_the_language_is_placed_on_the_first_word_or_character_that_speaks_for_it() -> None:
+    assert detect("20260001到哪了")[1:] == (8, 9)
     assert detect("ok, where is it")[1:] == (4, 9)
+
+
+def test_the_language_keeps_clear_of_other_entities_where_it_can() -> None:
+    assert detect("蓝牙耳机多少钱", [(0, 4)])[1:] == (4, 5)
+    assert detect("Friday at ten", [(0, 6), (10, 13)])[1:] == (7, 9)
+    assert detect("下午三点", [(0, 4)])[1:] == (0, 1)
 
 
 @pytest.mark.parametrize(

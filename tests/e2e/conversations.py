@@ -1,0 +1,146 @@
+"""The test stories as conversations with the whole system, and what they change in the shop's database."""
+
+import re
+import sqlite3
+import uuid
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+STORIES = ROOT / "tests" / "dialogue" / "test_stories.yml"
+EFFECTS = Path(__file__).with_name("conversation_effects.yml")
+# Where the story says only that the answer is data (`/inform`), a name.
+NAMES = {"zh": "李晓明", "en": "Ann Lee"}
+_ANNOTATION = re.compile(r"\[([^\]]+)\]\([^)]+\)")
+# What belongs to a customer, by table; the rest belongs to the orders.
+OWNERS = {"customers": "id", "orders": "customer_id", "addresses": "customer_id", "password_resets": "customer_id"}
+# Where a story needs another beginning than the demo data: so that what it does can be seen.
+_CHARGED_TWICE = "UPDATE orders SET payment_status = 'charged_twice' WHERE customer_id = :user"
+BEGINNINGS = {
+    "a Chinese customer unsubscribes": "UPDATE customers SET newsletter = 1 WHERE id = :user",
+    "a Chinese customer who was charged twice says so twice": _CHARGED_TWICE,
+    "an English customer was charged twice": _CHARGED_TWICE,
+}
+_ITEMS = "(SELECT group_concat(value ->> 'quantity' || ' ' || (value ->> 'sku')) FROM json_each(items)) AS items"
+# What is compared: the key of a row, and the columns that tell what happened to it.
+TABLES: Dict[str, Tuple[Tuple[str, ...], Tuple[str, ...]]] = {
+    "customers": (("id",), ("name", "newsletter", "deletion_on IS NOT NULL AS leaves")),
+    "orders": (("number",), ("status", _ITEMS, "amount_minor", "refunded_minor", "address")),
+    "refunds": (("number", "id"), ("status", "amount_minor", "reason")),
+    "invoices": (("number",), ("status", "title")),
+    "addresses": (("id",), ("address", "is_default")),
+    "password_resets": (("id",), ()),
+    "tickets": (("id",), ("kind", "text", "number")),
+}
+Rows = Dict[Tuple[str, ...], Tuple[Any, ...]]
+
+
+class Turn(NamedTuple):
+    """What a customer says (a text, or the payload of a button that was offered), and the actions that follow."""
+
+    said: str
+    is_payload: bool
+    actions: List[str]
+
+
+class Story(NamedTuple):
+    """A conversation of `tests/dialogue/test_stories.yml`."""
+
+    title: str
+    turns: List[Turn]
+
+    @property
+    def is_guests(self) -> bool:
+        """Whether somebody speaks who isn't known."""
+        return "guest" in self.title
+
+    @property
+    def gets_a_person(self) -> bool:
+        """Whether an action calls a person that might as well not: `rasa test` doesn't see that it does."""
+        return "gets a person" in self.title
+
+
+def stories() -> Iterator[Story]:
+    """Yield the stories that customers alone can have: silence is the platform's, see test_timers."""
+    for story in yaml.safe_load(STORIES.read_text(encoding="utf-8"))["stories"]:
+        turns: List[Turn] = []
+        language = "zh" if "Chinese" in story["story"] else "en"
+        for step in story["steps"]:
+            if "user" in step:
+                text = _ANNOTATION.sub(r"\1", step["user"])
+                if text == "/inform":
+                    text = NAMES[language]
+                turns.append(Turn(text, text.startswith("/"), []))
+            elif "action" in step:
+                turns[-1].actions.append(step["action"])
+        if all("user" in step or "intent" not in step for step in story["steps"]):
+            yield Story(story["story"], turns)
+
+
+def effects() -> Dict[str, List[str]]:
+    """Return by title what a conversation changes in the shop; those that aren't named change nothing."""
+    return yaml.safe_load(EFFECTS.read_text(encoding="utf-8"))
+
+
+class ShopDatabase:
+    """The demo shop's file, brought back to its beginning before each conversation.
+
+    Who speaks is somebody new, to whom alice's things belong, and bob's orders: one that is shipped, one being packed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._first = sqlite3.connect(":memory:")
+        with closing(self._open()) as live:
+            live.backup(self._first)
+
+    def begin_again(self, title: str = "") -> str:
+        """Put the first state back, as the story of that title begins, and give things to a new customer: the id."""
+        user = f"alice-{uuid.uuid4().hex[:8]}"
+        with closing(self._open()) as live, live:
+            self._first.backup(live)
+            for table, column in OWNERS.items():
+                live.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = 'alice'", (user,))
+            live.execute("UPDATE orders SET customer_id = ? WHERE customer_id = 'bob'", (user,))
+            if title in BEGINNINGS:
+                live.execute(BEGINNINGS[title], {"user": user})
+        return user
+
+    def change(self, statement: str) -> None:
+        """Change something while a customer talks."""
+        with closing(self._open()) as live, live:
+            live.execute(statement)
+
+    def rows(self) -> Dict[str, Rows]:
+        """Return what conversations may change, by table and key."""
+        found: Dict[str, Rows] = {}
+        with closing(self._open()) as live:
+            for table, (key, columns) in TABLES.items():
+                rows = live.execute(f"SELECT {', '.join((*key, *columns))} FROM {table}")
+                found[table] = {tuple(map(str, row[: len(key)])): row[len(key) :] for row in rows}
+        return found
+
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(self._path, timeout=20)
+
+
+def changes(before: Dict[str, Rows], after: Dict[str, Rows]) -> List[str]:
+    """Return a line for each row that came, went or changed, without keys that are counted."""
+    found = []
+    for table, (_, columns) in TABLES.items():
+        names = [column.split()[-1] for column in columns]
+        for key in sorted({*before[table], *after[table]}):
+            old, new = before[table].get(key), after[table].get(key)
+            if old == new:
+                continue
+            number = key[0] if table in ("orders", "refunds", "invoices") else ""
+            if old and new:
+                columns_changed = zip(names, old, new, strict=True)
+                what = "; ".join(f"{name}: {was} -> {now}" for name, was, now in columns_changed if was != now)
+            else:
+                what = ", ".join(["gone" if new is None else "new", *map(str, new or old or ())])
+            found.append(" ".join(filter(None, (table, number, what))))
+    return found
