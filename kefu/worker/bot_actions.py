@@ -21,13 +21,16 @@ from rasa.shared.core.constants import (
     SlotMappingType,
 )
 from rasa.shared.core.domain import Domain
-from rasa.shared.core.events import ActionExecuted, BotUttered, Event, Restarted, SlotSet
+from rasa.shared.core.events import ActionExecuted, BotUttered, ConversationPaused, Event, Restarted, SlotSet
 from rasa.shared.core.slot_mappings import SlotMapping
 from rasa.shared.core.slots import ListSlot, Slot
 from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.utils.endpoints import EndpointConfig
 
 from kefu.worker.remote_action import QuickRemoteAction
+
+HAND_OVER = "action_hand_over"
+OFFER = "offered"  # the slot in which the designers note that a person was offered
 
 
 class BotActions:
@@ -47,6 +50,8 @@ class BotActions:
 
     def _make(self, name: str) -> Action:
         action = action_for_name_or_text(name, self._domain, self._endpoint)
+        if name == HAND_OVER:
+            return HandOver()
         if type(action) is RemoteAction:
             return QuickRemoteAction(name, self._endpoint)
         if type(action) is FormAction:
@@ -54,6 +59,22 @@ class BotActions:
         if type(action) is ActionExtractSlots:
             return QuickExtractSlots(self._domain, self)
         return action
+
+
+class HandOver(Action):
+    """Ask for a person. It runs here, for a person is wanted most when the action server is away.
+
+    What follows of a pause is `kefu.worker.handoff`'s, the words for the customer too.
+    """
+
+    def name(self) -> str:
+        """Return the name in the domain."""
+        return HAND_OVER
+
+    async def run(self, output_channel: Any, nlg: Any, tracker: Any, domain: Domain) -> List[Event]:
+        """Return the event that pauses the assistant, and take back the assistant's own offer, if that led here."""
+        taken_back = [SlotSet(OFFER, None)] if tracker.get_slot(OFFER) is not None else []
+        return [*taken_back, ConversationPaused()]
 
 
 class QuickFormAction(FormAction):

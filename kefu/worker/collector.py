@@ -1,4 +1,4 @@
-"""Python's garbage collector in a worker: nothing while it starts, little while it serves.
+"""What a worker gives back: Python's garbage collector does nothing while it starts, and little while it serves.
 
 A turn leaves no cycles behind, but Python goes through all that is alive again and again to find that
 out: with 10,000 turns in memory half a second each time, and a third of the CPU of all turns.
@@ -12,16 +12,25 @@ from typing import Callable
 
 # Net new objects before the youngest are gone through; how often the middle ones are; the oldest never
 # are by count but by Housekeeping. So much garbage in cycles, should there ever be any, is a few MB.
-THRESHOLDS = (100_000, 1_000_000, 1_000_000)
+THRESHOLDS = (10_000, 1_000_000, 1_000_000)
 WHEN_IDLE_S = 600.0
 ANYWAY_S = 3600.0
+A_MOMENT_S = 1.0
 SOON_S = 10.0
+# From this size on memory is the system's again at once. By itself glibc goes up to 32 MB and keeps the holes, among
+# them the tens of MB that a model needs while it is loaded. Source: man 3 mallopt, M_MMAP_THRESHOLD
+LARGE_BYTES = 4 * 2**20
+KEPT_FREE_BYTES = 16 * 2**20  # at the heap's end; glibc's 128 kB would be asked for again and again
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def hold() -> None:
     """Collect nothing until `settle`: almost all that a start makes stays."""
     gc.disable()
+    if _LIBC is not None and hasattr(_LIBC, "mallopt"):  # glibc's alone
+        _LIBC.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
+        _LIBC.mallopt(_M_TRIM_THRESHOLD, KEPT_FREE_BYTES)
 
 
 def settle() -> None:
@@ -48,8 +57,8 @@ class Housekeeping:
         self._wait(WHEN_IDLE_S, ANYWAY_S)
 
     def soon(self) -> None:
-        """Note that there is something to give back, as an old model after a swap."""
-        self._wait(0, SOON_S)
+        """Note that there is something to give back in a moment, as an old model once nobody holds it."""
+        self._wait(A_MOMENT_S, SOON_S)
 
     def due(self, busy: bool) -> bool:
         """Return whether to tidy up now. If so, the next time is counted from here."""

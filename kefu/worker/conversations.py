@@ -8,9 +8,7 @@ import asyncio
 import hashlib
 import logging
 import re
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Awaitable, Callable, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Awaitable, Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple, Union
 
 import orjson
 from redis.exceptions import (
@@ -23,10 +21,12 @@ from redis.exceptions import (
 )
 
 from kefu.errors import AlreadyProcessed, StoreUnavailable, VersionConflict
-from kefu.keys import REPLIES_KEPT, ConversationKeys, due_index
+from kefu.keys import ConversationKeys, due_index
 from kefu.settings import CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, RedisSettings
+from kefu.worker.handoff import index as desk
 from kefu.worker.redis_batch import Batches, Command
 from kefu.worker.redis_client import connect
+from kefu.worker.stored import Arm, KeptWrite, Stored, TurnWrite
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +35,12 @@ logger = logging.getLogger(__name__)
 # Source: Redis, error prefixes; redis-py 4.6, EXCEPTION_CLASSES.
 _PASSING_KINDS = (OutOfMemoryError, ReadOnlyError, NoPermissionError)
 _CLUSTER_PREFIXES = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
-_PASSING_PREFIXES = ("MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "EXECABORT", *_CLUSTER_PREFIXES)
+_DEMOTED = "WAIT cannot be used with replica"  # it was the master when the batch left
+_PASSING_PREFIXES = ("MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "EXECABORT", _DEMOTED, *_CLUSTER_PREFIXES)
 
 _CONNECTED = re.compile(rb"connected_slaves:(\d+)")
 _HISTORY = re.compile(rb"master_replid:([0-9a-f]+)")  # another one after a failover or a restart
+_HANDOFF = 10  # of the script's arguments
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS  # Rasa's events hold numpy's floats
 
 
@@ -52,7 +54,7 @@ class Script:
 
 # KEYS: state, turns, replies, marker, hint. ARGV: version expected, turn's record ("" for none),
 # marker, message id, last seq, snapshot ("" for none), turns to keep, lifetime of the conversation
-# and of the marker in s, replies kept, then each reply's seq and JSON.
+# and of the marker in s, replies kept, hand-over ("" for as it was, "-" for none), then each reply's seq and JSON.
 _WRITE = Script(
     """
 local marker = redis.call('GET', KEYS[4])
@@ -68,7 +70,12 @@ if ARGV[6] ~= '' then
 end
 if ARGV[2] ~= '' then redis.call('RPUSH', KEYS[2], ARGV[2]) end
 redis.call('HSET', KEYS[1], 'version', found + 1, 'seq', ARGV[5])
-for i = 11, #ARGV, 2 do
+if ARGV[11] == '-' then
+  redis.call('HDEL', KEYS[1], 'handoff')
+elseif ARGV[11] ~= '' then
+  redis.call('HSET', KEYS[1], 'handoff', ARGV[11])
+end
+for i = 12, #ARGV, 2 do
   redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[10], ARGV[i] .. '-0', 'r', ARGV[i + 1])
 end
 redis.call('SET', KEYS[4], ARGV[3], 'EX', ARGV[9])
@@ -97,98 +104,6 @@ redis.call('EXPIRE', KEYS[1], ARGV[3])
 return 1
 """
 )
-
-
-@dataclass(frozen=True)
-class Stored:
-    """What Redis holds of a conversation; all empty for one never seen.
-
-    Attributes:
-        version: one more with each write.
-        seq: sequence number of the last reply.
-        snapshot: events (Rasa's dicts) that stand for the turns trimmed away.
-        turns: the events of each turn kept, oldest first.
-        history: of the server that was asked, another one after a failover or a restart. Source: Redis, INFO,
-            master_replid.
-    """
-
-    version: int = 0
-    seq: int = 0
-    snapshot: List[Dict[str, Any]] = field(default_factory=list)
-    turns: List[List[Dict[str, Any]]] = field(default_factory=list)
-    history: str = ""
-
-
-class Arm(NamedTuple):
-    """A timer that a turn leaves behind: its entry in the index of the conversation's partition, due in ms."""
-
-    partition: int
-    member: str
-    due: int
-
-
-@dataclass(frozen=True)
-class TurnWrite:
-    """One atomic write, prepared: kept until it is sure, sent again as it is.
-
-    Attributes:
-        version: that the turn was computed from.
-        events: the turn's new events; an empty list stores no turn (a dead letter's marker).
-        marker: the encoded AnswerGenerated.
-        replies: with their sequence numbers, ascending.
-        snapshot: stands for all but the last `keep` turns before this one; None trims nothing.
-        arms: timers, all of one partition; they reach the index before the turn is stored.
-    """
-
-    message_id: str
-    version: int
-    seq: int
-    events: List[Dict[str, Any]]
-    marker: bytes
-    replies: List[Dict[str, Any]]
-    snapshot: Optional[List[Dict[str, Any]]] = None
-    keep: int = 0
-    arms: Sequence[Arm] = ()
-
-    @cached_property
-    def encoded_events(self) -> bytes:
-        """The events as JSON: they are stored, and published, as they are here."""
-        return encode_events(self.events)
-
-    @cached_property
-    def arguments(self) -> List[Any]:
-        """The script's ARGV."""
-        record = b'{"v":%d,"events":%b}' % (self.version + 1, self.encoded_events) if self.events else b""
-        snapshot = b"" if self.snapshot is None else orjson.dumps(self.snapshot, option=_JSON)
-        fixed = [self.version, record, self.marker, self.message_id, self.seq, snapshot, self.keep]
-        limits = [CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, REPLIES_KEPT]
-        replies = [part for reply in self.replies for part in (reply["seq"], orjson.dumps(reply, option=_JSON))]
-        return fixed + limits + replies
-
-    def kept(self) -> "KeptWrite":
-        """Return what it takes to send this write again, in a tenth of the memory."""
-        # orjson leaves up to 16 kB of room behind what it returns; a copy has none.
-        exact = [bytes(memoryview(part)) if type(part) is bytes else part for part in self.arguments]
-        return KeptWrite(self.message_id, self.version, exact, self.arms)
-
-
-class KeptWrite(NamedTuple):
-    """A write that succeeded, for a store that loses it; the names are TurnWrite's."""
-
-    message_id: str
-    version: int
-    arguments: List[Any]
-    arms: Sequence[Arm]
-
-    @property
-    def marker(self) -> bytes:
-        """The encoded AnswerGenerated."""
-        return self.arguments[2]
-
-
-def encode_events(events: List[Dict[str, Any]]) -> bytes:
-    """Return events, as Rasa's dicts, in JSON."""
-    return orjson.dumps(events, option=_JSON)
 
 
 class Conversations:
@@ -287,12 +202,15 @@ class Conversations:
         """
         keys = self.keys(conversation)
         names = (keys.state, keys.turns, keys.replies, keys.marker(turn.message_id), keys.hint)
-        armed = await self._arm(names[0], turn.arms)
-        kind, found = await self._script(_WRITE, names, turn.arguments, sure=True, before=armed)
+        arguments = turn.arguments
+        before = [*await self._arm(names[0], turn.arms), *await self._list(conversation, turn)]
+        kind, found = await self._script(_WRITE, names, arguments, sure=True, before=before)
         if kind == 2:
             raise AlreadyProcessed(found)
         if kind == 1:
             raise VersionConflict(turn.version, int(found))
+        if arguments[_HANDOFF] == b"-":
+            await self._unlist(conversation)
 
     async def replace(self, conversation: str, events: List[Dict[str, Any]]) -> None:
         """Put `events` in the place of all that is stored. For designers' commands alone."""
@@ -315,6 +233,10 @@ class Conversations:
         """Close the connections."""
         await self._batches.close()
         await self._servers.close()
+
+    async def on(self, key: str, *commands: Command) -> List[Any]:
+        """Run commands on the server that holds a key; returns their answers."""
+        return await self._ask(key, *commands)
 
     async def on_indexes(self, commands: Dict[int, Callable[[str], Command]]) -> Dict[int, Any]:
         """Run a command on the index of each partition: one round trip for all that one server holds.
@@ -349,6 +271,24 @@ class Conversations:
             return (command,)
         await self._ask(key, command, sure=True)
         return ()
+
+    async def _list(self, conversation: str, turn: Union[TurnWrite, KeptWrite]) -> Sequence[Command]:
+        """Return the commands that show a hand-over to the desk, as `_arm` does; none for another turn."""
+        if not turn.listed and len(turn.arguments[_HANDOFF]) <= 1:  # a turn from Kafka tells by its events alone
+            return ()
+        key, commands = desk.entering(self._settings.key_prefix, conversation)
+        if await self._passing(self._held_together(key, self.keys(conversation).state)):
+            return commands
+        await self._ask(key, *commands)
+        return ()
+
+    async def _unlist(self, conversation: str) -> None:
+        """Show a hand-over that is over to the desk no more; what stays listed is seen to be over."""
+        key, commands = desk.leaving(self._settings.key_prefix, conversation)
+        try:
+            await self._ask(key, *commands)
+        except StoreUnavailable as error:
+            logger.warning("an ended hand-over stays listed", extra={"fields": {"error": str(error)}})
 
     async def _held_together(self, one: str, other: str) -> bool:
         return await self._servers.holding(one) is await self._servers.holding(other)

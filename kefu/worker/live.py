@@ -7,21 +7,16 @@ failed write leaves nothing half-true in memory.
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Deque, Dict, List, Optional, Set
 
-from rasa.shared.core.events import (
-    ActionExecuted,
-    ActiveLoop,
-    ConversationPaused,
-    Event,
-    ReminderCancelled,
-    SlotSet,
-)
+from rasa.shared.core.events import ActionExecuted, ActiveLoop, Event, ReminderCancelled, SlotSet
 
 from kefu import metrics
-from kefu.worker.conversations import KeptWrite, Stored, TurnWrite
+from kefu.worker.domain_view import DomainView
+from kefu.worker.handoff.rules import last_pause
 from kefu.worker.remote_action import read_events
-from kefu.worker.states import DomainView
+from kefu.worker.stored import KeptWrite, Stored, TurnWrite
 from kefu.worker.timers.rules import last_said, reminders, stored_cancel
 from kefu.worker.tracker import LiveTracker
 
@@ -47,7 +42,8 @@ def snapshot_of(tracker: LiveTracker) -> List[Event]:
     loop = tracker.active_loop_name
     opened: List[Event] = [ActionExecuted(loop), ActiveLoop(loop)] if loop else []
     changed = [SlotSet(slot.name, slot.value) for slot in tracker.slots.values() if slot.value != slot.initial_value]
-    paused = [ConversationPaused()] if tracker.is_paused() else []
+    pause = last_pause(tracker)  # which holds what stands of a hand-over
+    paused = [pause] if pause else []
     standing = reminders(tracker.events).standing.values()
     return [*opened, *changed, *paused, *standing, ActionExecuted("action_listen")]
 
@@ -84,14 +80,22 @@ class LiveConversation:
 
     @classmethod
     def restore(cls, conversation: str, view: DomainView, stored: Stored) -> "LiveConversation":
-        """Return the conversation as the store holds it."""
+        """Return the conversation as the store holds it; in a form that this model hasn't, it is in none."""
         events = read_events(stored.snapshot)
         sizes: Deque[int] = deque()
         for turn in stored.turns:
             made = read_events(turn)
             sizes.append(len(made))
             events.extend(made)
-        return cls(conversation, build_tracker(conversation, view, events), stored.version, stored.seq, sizes)
+        tracker = build_tracker(conversation, view, events)
+        if tracker.active_loop_name not in (
+            None,
+            *view.domain.form_names,
+        ):  # another model's, before a release went back
+            tracker.update(ActiveLoop(None))
+            if sizes:
+                sizes[-1] += 1
+        return cls(conversation, tracker, stored.version, stored.seq, sizes)
 
     @property
     def last_message_s(self) -> Optional[float]:
@@ -109,16 +113,17 @@ class LiveConversation:
         if len(self.turn_sizes) < TURNS_BEFORE_TRIM:
             return None
         kept = sum(list(self.turn_sizes)[-TURNS_KEPT:]) + new_events
-        old = list(self.tracker.events)[:-kept]
-        return snapshot_of(build_tracker(self.conversation, view, old))
+        past = LiveTracker(self.conversation, view)
+        past.history = None  # nothing is predicted from it
+        for event in islice(self.tracker.events, len(self.tracker.events) - kept):
+            past.update(event)
+        return snapshot_of(past)
 
-    def trim(self, snapshot: List[Event], view: DomainView, new_events: int) -> None:
+    def trim(self, snapshot: List[Event], new_events: int) -> None:
         """Forget in memory what the store has just trimmed; `new_events` belong to the turn under way."""
         while len(self.turn_sizes) > TURNS_KEPT:
             self.turn_sizes.popleft()
-        kept = sum(self.turn_sizes) + new_events
-        events = list(self.tracker.events)[-kept:]
-        self.tracker = build_tracker(self.conversation, view, snapshot + events)
+        self.tracker.begin_with(snapshot, sum(self.turn_sizes) + new_events)
 
     def written(self, write: TurnWrite) -> None:
         """Note that the store took this write."""

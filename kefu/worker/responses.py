@@ -1,14 +1,18 @@
 """ANSWER: the domain's responses, prepared once: which variations fit, and which hold a blank to fill."""
 
 import random
+from itertools import islice
 from typing import Any, Dict, List, Optional, Tuple
 
 import orjson
 from rasa.core.nlg.generator import ResponseVariationFilter
 from rasa.core.nlg.response import TemplatedNaturalLanguageGenerator
 from rasa.shared.constants import RESPONSE_CONDITION
+from rasa.shared.core.events import BotUttered
+from rasa.shared.core.trackers import DialogueStateTracker
 
 MAX_REMEMBERED = 10_000
+LAST_EVENTS = 60  # looked through for what was said, about eight turns
 Responses = Dict[str, List[Dict[str, Any]]]
 
 
@@ -37,8 +41,9 @@ def _texts(value: Any) -> Any:
 
 
 class QuickResponses(TemplatedNaturalLanguageGenerator):
-    """Rasa's templated responses: the same variations fit, one of them at random.
+    """Rasa's templated responses: the same variations fit; of these, one that the customer hasn't just heard.
 
+    Rasa takes any at random. Who asks again wants to hear it put differently.
     Source: rasa 3.6.21, `TemplatedNaturalLanguageGenerator`.
     """
 
@@ -58,9 +63,23 @@ class QuickResponses(TemplatedNaturalLanguageGenerator):
         fitting = self._fit(utter_action, output_channel, filled_slots)
         if not fitting:
             return None
-        chosen = random.choice(fitting)  # noqa: S311 - a wording, no secret
+        return self._filled(random.choice(fitting), filled_slots, **kwargs)  # noqa: S311 - a wording, no secret
+
+    async def generate(
+        self, utter_action: str, tracker: DialogueStateTracker, output_channel: str, **kwargs: Any
+    ) -> Optional[Dict[str, Any]]:
+        """Return the message that was said longest ago, or never, in this conversation; None where none fits."""
+        slots = tracker.current_slot_values()
+        fitting = self._fit(utter_action, output_channel, slots) if utter_action in self.responses else []
+        if len(fitting) < 2:
+            return self.generate_from_slots(utter_action, slots, output_channel, **kwargs)
+        heard = _heard(tracker)
+        messages = (self._filled(each, slots, **kwargs) for each in random.sample(fitting, len(fitting)))
+        return min(messages, key=lambda message: heard.get(message.get("text"), 0))
+
+    def _filled(self, chosen: _Variation, slots: Dict[str, Any], **kwargs: Any) -> Dict[str, Any]:
         message = chosen.copy()
-        return self._fill_response(message, filled_slots, **kwargs) if chosen.has_blanks else message
+        return self._fill_response(message, slots, **kwargs) if chosen.has_blanks else message
 
     def _fit(self, name: str, channel: str, slots: Dict[str, Any]) -> List[_Variation]:
         try:
@@ -77,6 +96,16 @@ class QuickResponses(TemplatedNaturalLanguageGenerator):
     def _found(self, name: str, channel: str, slots: Dict[str, Any]) -> List[_Variation]:
         found = self._filter.responses_for_utter_action(name, channel, slots)
         return [self._variations[id(each)] for each in found]
+
+
+def _heard(tracker: DialogueStateTracker) -> Dict[Optional[str], int]:
+    """Return the texts among the last events that the assistant said, with higher numbers the later it did."""
+    last = islice(reversed(tracker.events), LAST_EVENTS)
+    heard: Dict[Optional[str], int] = {}
+    for ago, event in enumerate(last):
+        if type(event) is BotUttered:
+            heard.setdefault(event.text, LAST_EVENTS - ago)
+    return heard
 
 
 def _slots_in_conditions(variants: List[Dict[str, Any]]) -> Tuple[str, ...]:

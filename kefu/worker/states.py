@@ -5,26 +5,22 @@ all events for each prediction to find them; here each event moves a `History` o
 events that take something back (a form run again, a rewind) restore the step that they go back to.
 
 Source: rasa 3.6.21, `DialogueStateTracker.applied_events`, `Domain.states_for_tracker_history`.
-The states are the same, step by step; tests/worker/test_states.py compares them on random events.
+The states are the same, step by step; tests/worker/test_policies.py compares them on random events.
 """
 
-import json
-from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from rasa.shared.core import events as rasa_events
 from rasa.shared.core.constants import (
     ACTION_LISTEN_NAME,
-    ACTION_UNLIKELY_INTENT_NAME,
     ACTIVE_LOOP,
     LOOP_NAME,
     PREVIOUS_ACTION,
-    RULE_ONLY_LOOPS,
-    RULE_ONLY_SLOTS,
     SHOULD_NOT_BE_SET,
     SLOTS,
     USER,
 )
-from rasa.shared.core.domain import Domain, State
+from rasa.shared.core.domain import State
 from rasa.shared.core.events import (
     ActionExecuted,
     ActionExecutionRejected,
@@ -40,11 +36,10 @@ from rasa.shared.core.events import (
     UserUtteranceReverted,
     UserUttered,
 )
-from rasa.shared.core.slots import Slot
-from rasa.shared.core.trackers import is_prev_action_listen_in_state
-from rasa.shared.nlu.constants import ACTION_NAME, ENTITIES, INTENT, TEXT
+from rasa.shared.nlu.constants import ACTION_NAME
 
-MAX_INTERNED = 20_000  # states of all conversations; beyond it the table begins anew
+from kefu.worker.domain_view import DomainView, Snapshot
+
 _KNOWN = frozenset(
     kind for kind in vars(rasa_events).values() if isinstance(kind, type) and issubclass(kind, Event)
 ) - {StoryExported}  # which writes a file when it is applied
@@ -53,114 +48,6 @@ _BEGIN_ANEW = frozenset({Restarted, SessionStarted})
 _LOOPS = frozenset({ActiveLoop, LegacyForm})
 _OF_A_MESSAGE = frozenset({DefinePrevUserUtteredFeaturization, EntitiesAdded})  # they change the latest one
 _OF_A_TURN = frozenset({ActionExecuted, UserUttered, DefinePrevUserUtteredFeaturization})
-
-
-class Snapshot:
-    """A state that equals no other object: the same state of any conversation is the same snapshot.
-
-    So that policies can remember what they decided by the identity of the last few.
-
-    Attributes:
-        key: its part of the key that Rasa's memory has for a few states.
-        last_key: the same as the last of them: what a message that was listened for says counts by
-            its intent alone. Source: rasa 3.6.21, `MemoizationPolicy._create_feature_key`,
-            `TrackerFeaturizer._choose_last_user_input`.
-    """
-
-    __slots__ = ("is_unlikely_intent", "key", "last_key", "state")
-
-    def __init__(self, state: State) -> None:
-        self.state = state  # shared: never changed
-        self.key = self.last_key = _key(state)
-        if TEXT in state.get(USER, {}) and is_prev_action_listen_in_state(state):
-            last = self.copy()
-            del last[USER][TEXT]
-            self.last_key = _key(last)
-        self.is_unlikely_intent = state.get(PREVIOUS_ACTION, {}).get(ACTION_NAME) == ACTION_UNLIKELY_INTENT_NAME
-
-    def copy(self) -> State:
-        """Return the state as one that a policy may change."""
-        return {name: dict(part) for name, part in self.state.items()}
-
-
-def _key(state: State) -> str:
-    return json.dumps(state, sort_keys=True).replace('"', "")
-
-
-class DomainView:
-    """What states are made of, looked up in a domain once.
-
-    Attributes:
-        slots: each slot at its initial value; never changed, a tracker replaces those that it sets.
-        features: the sub-state of the slots at their initial values.
-    """
-
-    def __init__(self, domain: Domain, rule_only: Optional[Dict[str, List[str]]] = None) -> None:
-        self.domain = domain
-        self.rule_only = rule_only or {}
-        self.rule_only_slots = frozenset(self.rule_only.get(RULE_ONLY_SLOTS, ()))
-        self.rule_only_loops: FrozenSet[Optional[str]] = frozenset(self.rule_only.get(RULE_ONLY_LOOPS, ()))
-        self.slots: Dict[str, Slot] = {slot.name: with_value(slot, slot.initial_value) for slot in domain.slots}
-        for slot in self.slots.values():
-            slot.reset()
-        self._featurized = frozenset(name for name, slot in self.slots.items() if slot.has_features())
-        self.features = Domain._get_slots_sub_state(_HasSlots(self.slots))
-        self._interned: Dict[Any, Snapshot] = {}
-
-    def set_feature(self, features: Dict[str, Any], name: str, value: Any) -> Dict[str, Any]:
-        """Return `features` after a slot was set; the same object where nothing changed."""
-        if name not in self._featurized:
-            return features
-        changed = {key: feature for key, feature in features.items() if key != name}
-        changed.update(Domain._get_slots_sub_state(_HasSlots({name: with_value(self.slots[name], value)})))
-        return changed
-
-    def user_part(self, message: Optional[UserUttered]) -> Dict[str, Any]:
-        """Return the sub-state of a message, without its text where there is an intent.
-
-        Every policy that goes by intents drops the text itself, later and for each state.
-        """
-        part = self.domain._get_user_sub_state(_HasMessage(message))
-        if INTENT in part:
-            part.pop(TEXT, None)
-        return part
-
-    def snapshot(self, state: State) -> Snapshot:
-        """Return the one snapshot of this state."""
-        user, loop = state.get(USER), state.get(ACTIVE_LOOP)
-        slots, action = state.get(SLOTS), state.get(PREVIOUS_ACTION)
-        key = (
-            user and (user.get(INTENT), user.get(ENTITIES), user.get(TEXT)),
-            slots and frozenset(slots.items()),
-            action and tuple(action.items()),
-            loop and loop[LOOP_NAME],
-        )
-        found = self._interned.get(key)
-        if found is None:
-            if len(self._interned) >= MAX_INTERNED:
-                self._interned.clear()
-            found = self._interned[key] = Snapshot(state)
-        return found
-
-
-class _HasSlots(NamedTuple):
-    """As much of a tracker as Rasa's featurization of slots looks at."""
-
-    slots: Dict[str, Slot]
-
-
-class _HasMessage(NamedTuple):
-    """As much of a tracker as Rasa's featurization of a message looks at."""
-
-    latest_message: Optional[UserUttered]
-
-
-def with_value(slot: Slot, value: Any) -> Slot:
-    """Return a new slot of the same kind that holds `value`."""
-    fresh: Slot = object.__new__(type(slot))
-    fresh.__dict__.update(slot.__dict__)
-    fresh.value = value
-    return fresh
 
 
 class _Now:
@@ -297,6 +184,43 @@ class History:
                     return False  # earlier runs become runs of a loop only now
             self._apply(event)
         return True
+
+    def begun_with(self, events: List[Event], kept: List[Event]) -> "Optional[History]":
+        """Return the history of `events` and `kept`, the last that this one has seen; None as for `add`.
+
+        It is replayed until it comes to a moment that this one was in: from there on it is this one.
+        """
+        other = History(self._view)
+        moments = {id(self.applied[mark.at]): index for index, mark in enumerate(self._marks)}
+        for event in [*events, *kept]:
+            if not other.add(event):
+                return None
+            index = moments.get(id(event))
+            if index is not None and other._is_as(self, index):
+                other._go_on_as(self, index)
+                break
+        return other
+
+    def _is_as(self, other: "History", index: int) -> bool:
+        """Return whether the last event is the other history's action of this index, and came at the same moment."""
+        mine, theirs = self._marks[-1], other._marks[index]
+        same_event = self.applied[mine.at] is self.applied[-1] is other.applied[theirs.at]
+        same_message = mine.now[0] is theirs.now[0]
+        return same_event and same_message and mine.now == theirs.now and mine.fold[:-1] == theirs.fold[:-1]
+
+    def _go_on_as(self, other: "History", index: int) -> None:
+        """Take what the other history has from the moment of its `index`th action on."""
+        mine, theirs = self._marks.pop(), other._marks[index]
+        moved, fewer = mine.at - theirs.at, mine.fold.states - theirs.fold.states
+        self.applied[mine.at :] = other.applied[theirs.at :]
+        self._states[len(self._marks) :] = other._states[index:]
+        self._learned[mine.fold.states :] = other._learned[theirs.fold.states :]
+        for mark in other._marks[index:]:
+            fold = mark.fold._replace(states=mark.fold.states + fewer)
+            self._marks.append(_Mark(mark.at + moved, mark.now, fold))
+        self._fold = other._fold._replace(states=other._fold.states + fewer)
+        self._now = other._now
+        self._loops = other._loops
 
     def states(self, last: Optional[int] = None) -> List[Snapshot]:
         """Return the states for rules, oldest first, now's at the end; `last` of them or all."""

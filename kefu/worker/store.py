@@ -17,8 +17,8 @@ from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu.settings import RedisSettings
 from kefu.worker.conversations import Conversations
+from kefu.worker.domain_view import DomainView
 from kefu.worker.live import LiveConversation, as_stored, build_tracker
-from kefu.worker.states import DomainView
 
 logger = logging.getLogger(__name__)
 

@@ -5,14 +5,17 @@ slots are replaced instead of changed, so that copies share them.
 """
 
 import dataclasses
+from collections import deque
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Dict, List, Optional
 
 from rasa.shared.core.domain import Domain, State
 from rasa.shared.core.events import Event
 from rasa.shared.core.trackers import DialogueStateTracker
 
-from kefu.worker.states import DomainView, History, with_value
+from kefu.worker.domain_view import DomainView, with_value
+from kefu.worker.states import History
 
 
 @lru_cache(maxsize=16)
@@ -53,6 +56,16 @@ class LiveTracker(DialogueStateTracker):
             event.metadata = {**event.metadata, "model_id": self.model_id}
         if self.assistant_id and "assistant_id" not in event.metadata:
             event.metadata = {**event.metadata, "assistant_id": self.assistant_id}
+
+    def begin_with(self, events: List[Event], last: int) -> None:
+        """Let `events`, which lead to the same place, stand for all that came before the `last` ones.
+
+        The tracker is then as one that has seen `events` and the last ones only.
+        """
+        kept = list(islice(self.events, len(self.events) - last, None))
+        self.events = deque([*events, *kept])
+        if self.history is not None:
+            self.history = self.history.begun_with(events, kept)
 
     def copy(self) -> "LiveTracker":
         """Return a tracker to try events on; it has no history of its own, and stamps no ids."""

@@ -9,7 +9,8 @@ import pytest
 
 from kefu.errors import AlreadyProcessed, StoreUnavailable, VersionConflict
 from kefu.settings import RedisSettings
-from kefu.worker.conversations import Conversations, TurnWrite
+from kefu.worker.conversations import Conversations
+from kefu.worker.stored import TurnWrite
 from ops.local.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.asyncio
@@ -134,6 +135,22 @@ async def test_a_write_counts_only_once_a_replica_has_it_however_often_it_is_sen
         assert (await store.load(ALICE)).version == 2
     finally:
         os.kill(replica.pid, signal.SIGCONT)
+        await store.close()
+        replica.stop()
+
+
+async def test_a_master_that_became_a_replica_under_way_is_away(valkey, tmp_path):
+    """It still takes the write, as one may that was demoted between the write and the wait for replicas."""
+    replica = Replica(tmp_path, free_port(), valkey.port)
+    replica.start()
+    replica.wait_ready(20)
+    store = Conversations(RedisSettings(url=replica.url, key_prefix="demoted", wait_replicas=1, timeout_s=1))
+    try:
+        redis = await store._servers.holding(ALICE)
+        await redis.config_set("replica-read-only", "no")
+        with pytest.raises(StoreUnavailable):
+            await store.write(ALICE, turn(1))
+    finally:
         await store.close()
         replica.stop()
 

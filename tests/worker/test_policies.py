@@ -1,126 +1,32 @@
 """The quick policies and states decide as Rasa's own do, at every step of any conversation."""
 
+import copy
 import random
 from pathlib import Path
 
 import pytest
+from conversing import ENTITIES, INTENTS, Both, conversation
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasa.core.policies.memoization import MemoizationPolicy
 from rasa.core.policies.rule_policy import RulePolicy
-from rasa.core.processor import MessageProcessor
-from rasa.model_training import train
 from rasa.shared.core import events as e
-from rasa.shared.core.trackers import DialogueStateTracker
+from rasa.shared.core.constants import DEFAULT_INTENTS
+from rasa.shared.core.training_data.story_reader.yaml_story_reader import YAMLStoryReader
 
-from kefu.worker.policies import QuickMemoizationPolicy, QuickRulePolicy
-from kefu.worker.processor import LoadedModel, _rule_only
-from kefu.worker.states import DomainView
-from kefu.worker.tracker import LiveTracker
+from kefu.worker.live import snapshot_of
+from kefu.worker.states import History
 
-BANK = Path(__file__).parent / "bank"
-
-
-class Both:
-    """A model's policies as Rasa has loaded them, and their stand-ins."""
-
-    def __init__(self, path):
-        metadata, runner = MessageProcessor._load_model(str(path))[1:]
-        self.domain = metadata.domain
-        self.stock = {type(node._component): node._component for node in runner._instantiated_nodes.values()}
-        quick = LoadedModel.of(str(path), metadata, runner).runner
-        self.quick = {type(each): each for each in quick.components.values()}
-        self.rule_only = _rule_only(quick)
-        self.view = DomainView(self.domain, self.rule_only)
-
-    def trackers(self):
-        return LiveTracker("demo:alice", self.view), DialogueStateTracker("demo:alice", self.domain.slots)
-
-    def compare(self, live, plain):
-        """Assert that both trackers look the same to policies, and both kinds of policies say the same."""
-        assert [*map(id, live.applied_events())] == [*map(id, plain.applied_events())]
-        assert live.current_slot_values() == plain.current_slot_values()
-        assert live.latest_action_name == plain.latest_action_name and live.active_loop == plain.active_loop
-        assert live.followup_action == plain.followup_action and live.is_paused() == plain.is_paused()
-        for hidden in (False, True):
-            mine, theirs = (states_of(tracker, self.domain, hidden, self.rule_only) for tracker in (live, plain))
-            assert mine == theirs
-        if not mine:
-            return  # every turn hidden, so that Rasa's own policy finds no state to go by
-        for stock, quick in ((RulePolicy, QuickRulePolicy), (MemoizationPolicy, QuickMemoizationPolicy)):
-            given = {"domain": self.domain, "rule_only_data": self.rule_only}
-            mine = self.quick[quick].predict_action_probabilities(live, **given)
-            theirs = self.stock[stock].predict_action_probabilities(plain, **given)
-            assert mine == theirs, (stock.__name__, mine.__dict__, theirs.__dict__)
-
-
-def states_of(tracker, domain, hidden, rule_only):
-    """Return the states without texts that no policy looks at."""
-    states = tracker.past_states(domain, ignore_rule_only_turns=hidden, rule_only_data=rule_only)
-    for state in states:
-        if "intent" in state.get("user", {}):
-            state["user"].pop("text", None)
-    return states
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def bank(tmp_path_factory):
-    """A model of rules and stories that use all that the two policies know of."""
-    out = tmp_path_factory.mktemp("bank")
-    trained = train(str(BANK / "domain.yml"), str(BANK / "config.yml"), str(BANK / "data.yml"), output=str(out))
-    return Both(trained.model)
+def shipped():
+    """The project's own model, as `make train` left it."""
+    return Both(ROOT / "models" / "kefu.tar.gz")
 
 
-INTENTS = "greet ask transfer block_card inform affirm deny stop thank chitchat restart".split()
-ENTITIES = [[], [], [{"entity": "amount", "value": "5"}], [{"entity": "person", "value": "Bo"}]]
-ENTITIES.append([{"entity": "city", "value": "Paris", "role": "from"}])
-ACTIONS = "utter_greet utter_welcome utter_more utter_done action_default_fallback transfer_form card_form".split()
-SLOTS = [("tier", "gold"), ("tier", "lead"), ("known", False), ("known", True), ("topic", "loans"), ("topic", None)]
-SLOTS += [("note", "x"), ("requested_slot", "amount"), ("requested_slot", None), ("person", "Bo")]
-said = st.builds(
-    lambda intent, entities, text: e.UserUttered(text, {"name": intent} if intent else {}, [dict(x) for x in entities]),
-    st.sampled_from([*INTENTS, None]),
-    st.sampled_from(ENTITIES),
-    st.sampled_from(["hello", "你好", ""]),
-)
-acted = st.builds(
-    lambda name, hide: e.ActionExecuted(name, hide_rule_turn=hide),
-    st.sampled_from([*ACTIONS, "action_listen", "action_listen"]),
-    st.booleans(),
-)
-loops = st.builds(e.ActiveLoop, st.sampled_from(["transfer_form", "card_form", None]))
-others = st.one_of(
-    st.builds(lambda slot: e.SlotSet(*slot), st.sampled_from(SLOTS)),
-    st.builds(lambda: e.BotUttered("hi")),
-    st.builds(e.ActionExecutionRejected, st.sampled_from(["transfer_form", "card_form"])),
-    st.builds(e.DefinePrevUserUtteredFeaturization, st.just(False)),
-    st.builds(e.LoopInterrupted, st.booleans()),
-    st.builds(lambda name: e.FollowupAction(name), st.sampled_from(ACTIONS)),
-    st.builds(lambda: e.EntitiesAdded([{"entity": "person", "value": "Bo"}])),
-)
-rare = st.sampled_from([e.ActionReverted, e.UserUtteranceReverted, e.Restarted, e.SessionStarted]).map(lambda k: k())
-rare |= st.sampled_from([e.AllSlotsReset, e.ConversationPaused, e.ConversationResumed]).map(lambda k: k())
-turn = st.builds(
-    lambda message, *rest: [e.ActionExecuted("action_listen"), message, *rest],
-    said,
-    st.builds(e.DefinePrevUserUtteredFeaturization, st.just(False)),
-    acted,
-)
-run_of_form = st.builds(
-    lambda form, slot, first: [
-        e.ActionExecuted(form),
-        *([e.ActiveLoop(form)] if first else []),
-        e.SlotSet("requested_slot", slot),
-    ],
-    st.sampled_from(["transfer_form", "card_form"]),
-    st.sampled_from(["amount", "person", None]),
-    st.booleans(),
-)
-one = st.one_of(said, acted, loops, others).map(lambda event: [event])
-conversation = st.lists(st.one_of(turn, turn, run_of_form, run_of_form, one, one, rare.map(lambda x: [x])), max_size=14)
-
-
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(script=conversation)
 def test_any_events_give_the_same_states_and_predictions(bank, script):
     live, plain = bank.trackers()
@@ -130,16 +36,61 @@ def test_any_events_give_the_same_states_and_predictions(bank, script):
         bank.compare(live, plain)
 
 
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(script=conversation, later=conversation, cut=st.integers(0, 40))
+def test_a_history_whose_beginning_was_replaced_is_one_that_never_saw_it(bank, script, later, cut):
+    events = [copy.deepcopy(event) for part in script for event in part]
+    cut = min(cut, len(events))
+    past, whole, fresh = bank.trackers()[0], History(bank.view), History(bank.view)
+    for event in events[:cut]:
+        past.update(event)
+    beginning = snapshot_of(past)
+    if not all(whole.add(event) for event in events):
+        return
+    followed = all(fresh.add(event) for event in [*beginning, *events[cut:]])
+    replaced = whole.begun_with(beginning, events[cut:])
+    assert followed or replaced is None or replaced.applied
+    for event in [None, *(event for part in later for event in part)] if followed else []:
+        if event is not None and not replaced.add(event) & fresh.add(event):
+            return
+        assert [*map(id, replaced.applied)] == [*map(id, fresh.applied)]
+        assert replaced.states() == fresh.states() and replaced.learned_states() == fresh.learned_states()
+        assert replaced._marks == fresh._marks and replaced._fold == fresh._fold
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_conversations_as_they_run_are_decided_the_same(bank, seed):
     """Follow what is predicted, as in a real conversation, with forms, rejections and changes of mind."""
-    chance = random.Random(seed)
+    walk(bank, INTENTS[:-1], ENTITIES, random.Random(seed))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_shipped_model_decides_conversations_as_they_run_the_same(shipped, seed):
+    entities = [[], [{"entity": "order_number", "value": "20260001"}], [{"entity": "language", "value": "en"}]]
+    intents = sorted(set(shipped.domain.intents) - set(DEFAULT_INTENTS))
+    walk(shipped, intents, entities, random.Random(seed))
+
+
+def test_the_shipped_model_decides_every_test_story_the_same(shipped):
+    reader = YAMLStoryReader(shipped.domain)
+    stories = reader.read_from_file(ROOT / "tests" / "dialogue" / "test_stories.yml")
+    assert len(stories) > 90
+    for story in stories:
+        live, plain = shipped.trackers()
+        for event in story.events:
+            heard = [e.ActionExecuted("action_listen")] if type(event) is e.UserUttered else []
+            for each in (*heard, event):
+                plain.update(each), live.update(each)
+                shipped.compare(live, plain)
+
+
+def walk(bank, intents, entities, chance):
     live, plain = bank.trackers()
     start = [e.ActionExecuted("action_session_start"), e.SessionStarted(), e.ActionExecuted("action_listen")]
     for event in start:
         plain.update(event), live.update(event)
     for _ in range(12):
-        message = e.UserUttered("text", {"name": chance.choice(INTENTS[:-1])}, list(chance.choice(ENTITIES)))
+        message = e.UserUttered("text", {"name": chance.choice(intents)}, list(chance.choice(entities)))
         plain.update(message), live.update(message)
         for _ in range(6):
             bank.compare(live, plain)

@@ -1,0 +1,54 @@
+"""The quick forms and slot extraction leave on a tracker what Rasa's own leave, after any conversation."""
+
+import asyncio
+
+from conversing import conversation, said
+from hypothesis import HealthCheck, given, settings
+from rasa.core.actions.action import ActionExecutionRejection, ActionExtractSlots
+from rasa.core.actions.forms import FormAction
+from rasa.core.channels.channel import CollectingOutputChannel
+from rasa.core.nlg.response import TemplatedNaturalLanguageGenerator
+from rasa.shared.core import events as e
+
+from kefu.worker.bot_actions import BotActions
+
+ALL = {"max_examples": 400, "deadline": None, "suppress_health_check": list(HealthCheck)}
+
+
+def told(bank, script, message):
+    """Return Kefu's tracker and Rasa's, both having heard the same."""
+    live, plain = bank.trackers()
+    for event in [*(event for part in script for event in part), e.ActionExecuted("action_listen"), message]:
+        plain.update(event)
+        live.update(event)
+    return live, plain
+
+
+def run(action, bank, tracker):
+    """Return what an action puts on the tracker and what it says, or that it declines."""
+    channel, nlg = CollectingOutputChannel(), TemplatedNaturalLanguageGenerator(bank.domain.responses)
+    try:
+        events = asyncio.run(action.run(channel, nlg, tracker, bank.domain))
+    except ActionExecutionRejection:
+        return "declined"
+    tracker.update_with_events(events, bank.domain)
+    texts = [event.text for event in events if isinstance(event, e.BotUttered)]
+    return texts, tracker.current_slot_values(), tracker.active_loop
+
+
+@settings(**ALL)
+@given(script=conversation, message=said)
+def test_slots_are_filled_from_a_message_as_rasa_fills_them(bank, script, message):
+    live, plain = told(bank, script, message)
+    quick = BotActions(bank.domain, None)["action_extract_slots"]
+    assert run(quick, bank, live) == run(ActionExtractSlots(None), bank, plain)
+
+
+@settings(**ALL)
+@given(script=conversation, message=said)
+def test_forms_ask_fill_and_decline_as_rasas_own(bank, script, message):
+    for form in ("transfer_form", "card_form"):
+        live, plain = told(bank, script, message)
+        quick = BotActions(bank.domain, None)
+        assert run(quick["action_extract_slots"], bank, live) == run(ActionExtractSlots(None), bank, plain)
+        assert run(quick[form], bank, live) == run(FormAction(form, None), bank, plain), form
