@@ -1,0 +1,86 @@
+"""What the desk may see: the hand-overs of a tenant, and what was said in a conversation that is handed over.
+
+In: what the worker stored. Out: JSON, masked once more. A conversation that nobody handed over is not there.
+"""
+
+import asyncio
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional
+
+import orjson
+
+from kefu.events import conversation_key
+from kefu.gateway.reads import Reads
+from kefu.gateway.redis_client import Servers
+from kefu.keys import ConversationKeys, desk_index
+from kefu.privacy import mask, mask_all
+
+MAX_LISTED = 500  # entries of the index that one list looks at
+TURNS_SHOWN = 50
+_SPEAKERS = {"user": "customer", "bot": "assistant", "agent": "agent"}
+
+
+class Transcript(NamedTuple):
+    """What was said above a version, oldest first, and up to which version that goes."""
+
+    messages: List[Dict[str, Any]]
+    version: int
+
+
+class DeskStore:
+    """Hand-overs as the worker stored them. Every call raises StoreUnavailable when Redis is away."""
+
+    def __init__(self, servers: Servers, prefix: str, timeout_s: float) -> None:
+        self._reads = Reads(servers, timeout_s)
+        self._prefix = prefix
+
+    async def listed(self, tenant: str) -> List[Dict[str, Any]]:
+        """Return the hand-overs of a tenant, those that began first coming first; at most MAX_LISTED."""
+        key = desk_index(self._prefix, tenant)
+        users = [raw.decode() for raw in await self._reads.ask(key, "ZRANGE", key, 0, MAX_LISTED - 1)]
+        found = await asyncio.gather(*(self.handoff(tenant, user) for user in users))
+        # The index is a hint: what is over has no state any more.
+        standing = [{"user": user, **each} for user, each in zip(users, found, strict=True) if each]
+        return sorted(standing, key=lambda each: (each["since"], each["user"]))
+
+    async def handoff(self, tenant: str, user: str) -> Optional[Dict[str, Any]]:
+        """Return the hand-over of a conversation, None where the assistant has it."""
+        key = self._keys(tenant, user).state
+        found = await self._reads.ask(key, "HGET", key, "handoff")
+        return shown(orjson.loads(found)) if found else None
+
+    async def transcript(self, tenant: str, user: str, after: int) -> Transcript:
+        """Return what was said in the last turns whose version is above `after`."""
+        key = self._keys(tenant, user).turns
+        turns = [orjson.loads(raw) for raw in await self._reads.ask(key, "LRANGE", key, -TURNS_SHOWN, -1)]
+        newer = [turn for turn in turns if turn["v"] > after]
+        messages = [said for turn in newer for said in _said(turn)]
+        return Transcript(messages, max([after, *(turn["v"] for turn in newer)]))
+
+    def _keys(self, tenant: str, user: str) -> ConversationKeys:
+        return ConversationKeys(self._prefix, conversation_key(tenant, user))
+
+
+def shown(stored: Dict[str, Any]) -> Dict[str, Any]:
+    """Return a hand-over as the API shows it."""
+    return {"handoff": stored["id"], **{name: value for name, value in mask_all(stored).items() if name != "id"}}
+
+
+def brief(handoff: Dict[str, Any]) -> Dict[str, Any]:
+    """Return a hand-over as a list shows it: not yet what was said, for that is to be read."""
+    summary = {name: value for name, value in handoff["summary"].items() if name != "turns"}
+    return {**handoff, "summary": summary}
+
+
+def _said(turn: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
+    for event in turn["events"]:
+        speaker = _SPEAKERS.get(event["event"])
+        metadata = event.get("metadata") or {}
+        if speaker is None or (speaker == "customer" and metadata.get("is_external")):
+            continue
+        said = {"from": speaker, "text": mask(event.get("text") or ""), "ts": round(event["timestamp"] * 1000)}
+        buttons = [mask(str(each.get("title", ""))) for each in (event.get("data") or {}).get("buttons") or []]
+        if buttons:
+            said["buttons"] = buttons
+        if speaker == "agent":
+            said["agent"] = metadata.get("agent")
+        yield {**said, "version": turn["v"]}

@@ -1,0 +1,215 @@
+"""`/v1/desk/`: see who waits for a person, take a conversation, read it, answer, give it back.
+
+What changes a conversation goes to the worker through `user.query`, as a customer's message does; its outcome is
+waited for. All of it may be sent again under the same id. Whoever asks must hold a token of the desk.
+"""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any, Dict, NamedTuple, Optional, Tuple, Type
+
+from sanic import Blueprint, HTTPResponse, Request
+
+from kefu.events import (
+    IDENTIFIER,
+    AgentSaid,
+    AuditEntry,
+    DeskEvent,
+    HandoffEnded,
+    HandoffTaken,
+    conversation_key,
+    derived_id,
+)
+from kefu.gateway import intake
+from kefu.gateway.answer import json_answer
+from kefu.gateway.desk.auth import Person
+from kefu.gateway.desk.reading import Transcript, brief
+from kefu.gateway.hub import until_poll
+from kefu.gateway.problems import Problem
+from kefu.gateway.replies import Outcome, wait_for_outcome
+from kefu.gateway.service import Gateway, gateway_of
+from kefu.gateway.streams import seq_of
+from kefu.privacy import mask
+
+OUTCOME_S = 10.0  # to wait for what a turn gave; who is told `queued` asks again
+MAX_SHOWN = 100  # hand-overs in one list
+# Which hand-overs a list shows: by status, or those of who asks.
+STATUSES = ("waiting", "taken", "mine")
+AUDITED = {HandoffTaken: "handoff.take", AgentSaid: "handoff.say", HandoffEnded: "handoff.end"}
+READ = "handoff.read"
+OPENAPI = json.loads((Path(__file__).parent / "openapi.json").read_text(encoding="utf-8"))
+
+desk = Blueprint("desk", url_prefix="/v1/desk")
+
+
+@desk.get("/openapi.json")
+async def describe(_: Request) -> HTTPResponse:
+    """The desk's API, described."""
+    return json_answer(OPENAPI)
+
+
+@desk.get("/conversations")
+async def listing(request: Request) -> HTTPResponse:
+    """The hand-overs of the tenant with their summaries, those that began first coming first."""
+    gateway, person = _who(request)
+    status = request.args.get("status", STATUSES[0])
+    if status not in STATUSES:
+        raise Problem("malformed", f"status is one of {', '.join(STATUSES)}.")
+    found = [each for each in await gateway.desk.listed(person.tenant) if _wanted(each, status, person)]
+    body = {"conversations": list(map(brief, found[:MAX_SHOWN])), "more": len(found) > MAX_SHOWN}
+    return json_answer(body)
+
+
+@desk.get("/conversations/<user:str>", unquote=True)
+async def read(request: Request, user: str) -> HTTPResponse:
+    """A conversation that is handed over, as far as it is after a version; with `Prefer: wait` once there is more."""
+    gateway, person = _who(request)
+    after, wait_s = seq_of(request.args.get("after")), intake.wait_s(request, gateway.settings.wait_limit_s)
+    handoff, transcript = await _read_within(gateway, person, _user(user), after, wait_s)
+    if transcript.messages:
+        entry = AuditEntry(person.tenant, user, person.agent, READ, handoff["handoff"], {"after": after})
+        await gateway.inbox.audit(entry)
+    return json_answer({"user": user, **handoff, "messages": transcript.messages, "version": transcript.version})
+
+
+@desk.post("/conversations/<user:str>/take", unquote=True)
+async def take(request: Request, user: str) -> HTTPResponse:
+    """Have the conversation; 409 where somebody else has it, or nobody gave it."""
+    return await _ask(_asked(request, user), HandoffTaken)
+
+
+@desk.post("/conversations/<user:str>/messages", unquote=True)
+async def say(request: Request, user: str) -> HTTPResponse:
+    """Say something to the customer; 409 for who doesn't have the conversation."""
+    asked = _asked(request, user)
+    text = intake.text_field(asked.body, "text")
+    if text is None:
+        raise Problem("malformed", "text is needed.")
+    intake.check_text(text)
+    return await _ask(asked, AgentSaid, text=mask(text), name=asked.person.name)
+
+
+@desk.post("/conversations/<user:str>/return", unquote=True)
+async def give_back(request: Request, user: str) -> HTTPResponse:
+    """Let the assistant go on; 409 for who doesn't have the conversation."""
+    return await _ask(_asked(request, user), HandoffEnded)
+
+
+class _Asked(NamedTuple):
+    """A request for a change, by somebody who may make it."""
+
+    gateway: Gateway
+    person: Person
+    user: str
+    body: Dict[str, Any]
+    handoff: str
+    message_id: str
+    traceparent: str
+
+    def event(self, kind: Type[DeskEvent], **fields: str) -> DeskEvent:
+        """Return it as the worker takes it: the same again has the same id."""
+        tenant, agent = self.person.tenant, self.person.agent
+        made = derived_id(kind.__name__, tenant, self.user, agent, self.message_id)
+        return kind(tenant, self.user, made, self.handoff, agent, traceparent=self.traceparent, **fields)
+
+
+def _asked(request: Request, user: str) -> _Asked:
+    """Return what is asked. Raises Problem for who may not, and for what is wrong with it."""
+    gateway, person = _who(request)
+    person.must_act()
+    body = intake.body_of(request)
+    handoff = intake.text_field(body, "handoff")
+    if handoff is None or not IDENTIFIER.fullmatch(handoff):
+        raise Problem("malformed", "handoff is needed: the id that the list tells.")
+    message_id = intake.message_id(request, body)
+    return _Asked(gateway, person, _user(user), body, handoff, message_id, intake.traceparent(request))
+
+
+def _who(request: Request) -> Tuple[Gateway, Person]:
+    gateway = gateway_of(request)
+    person = gateway.desk_tokens.verify(request.headers.get("authorization"))
+    gateway.desk_rate.take(person.slot)
+    return gateway, person
+
+
+def _user(user: str) -> str:
+    if not IDENTIFIER.fullmatch(user):
+        raise Problem("not-found")
+    return user
+
+
+def _wanted(handoff: Dict[str, Any], status: str, person: Person) -> bool:
+    return handoff["agent"] == person.agent if status == "mine" else handoff["status"] == status
+
+
+async def _read_within(
+    gateway: Gateway, person: Person, user: str, after: int, wait_s: float
+) -> Tuple[Dict[str, Any], Transcript]:
+    """Return the hand-over and what is new, as soon as there is something or `wait_s` are over."""
+    if not wait_s or gateway.hub.closed:
+        return await _read(gateway, person, user, after)
+    now = asyncio.get_running_loop().time
+    end = now() + wait_s
+    with gateway.slots.hold(person.slot), gateway.hub.watch(conversation_key(person.tenant, user)) as watch:
+        while True:
+            handoff, transcript = await _read(gateway, person, user, after)
+            if transcript.messages or now() >= end or gateway.hub.closed:
+                return handoff, transcript
+            await watch.wait(until_poll(now(), end - now()))
+
+
+async def _read(gateway: Gateway, person: Person, user: str, after: int) -> Tuple[Dict[str, Any], Transcript]:
+    handoff = await gateway.desk.handoff(person.tenant, user)
+    if handoff is None:
+        raise Problem("not-found", "Nobody handed this conversation over, or it is the assistant's again.")
+    return handoff, await gateway.desk.transcript(person.tenant, user, after)
+
+
+async def _ask(asked: _Asked, kind: Type[DeskEvent], **fields: str) -> HTTPResponse:
+    """Ask the worker for a change, and tell what it made of it."""
+    event = asked.event(kind, **fields)
+    outcome = await _known(asked.gateway, event) or await _sent(asked.gateway, asked.person, event)
+    return _told(outcome, asked.message_id)
+
+
+async def _known(gateway: Gateway, event: DeskEvent) -> Optional[Outcome]:
+    """Return what became of this request when it was made before.
+
+    Raises:
+        Problem: 409, it is new, and the hand-over that it means doesn't stand: no worker would have to judge that.
+    """
+    outcome = await gateway.store.outcome(event.conversation, event.message_id)
+    if outcome:
+        return outcome
+    standing = await gateway.desk.handoff(event.tenant, event.user)
+    if standing is None or standing["handoff"] != event.handoff:
+        raise _refused("handoff_ended")
+    return None
+
+
+async def _sent(gateway: Gateway, person: Person, event: DeskEvent) -> Optional[Outcome]:
+    """Note who asks, then ask, and wait for the outcome; None when it did not come in time."""
+    details = {"event": event.id}  # whose AnswerGenerated tells what became of it
+    entry_id = derived_id("AuditEntry", event.id)
+    entry = AuditEntry(
+        event.tenant, event.user, person.agent, AUDITED[type(event)], event.handoff, details, entry_id, event.ts
+    )
+    with gateway.slots.hold(person.slot), gateway.hub.watch(event.conversation) as watch:
+        await gateway.inbox.audit(entry)
+        await gateway.inbox.put(event)
+        return await wait_for_outcome(gateway.store, gateway.hub, watch, event, OUTCOME_S)
+
+
+def _told(outcome: Optional[Outcome], message_id: str) -> HTTPResponse:
+    if outcome is None:
+        return json_answer({"message_id": message_id, "status": "queued"}, 202)
+    if outcome.status == "refused":
+        raise _refused(outcome.reason or "")
+    if outcome.status == "failed":
+        raise Problem("desk-failed", "It was put aside for the operators.")
+    return json_answer({"message_id": message_id, "status": "done", "replies": outcome.replies})
+
+
+def _refused(reason: str) -> Problem:
+    return Problem(reason.replace("_", "-"))

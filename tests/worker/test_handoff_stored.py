@@ -1,0 +1,210 @@
+"""A hand-over through the inbox: what it leaves in a real Redis and on Kafka, with repetitions, rivals and losses."""
+
+import asyncio
+
+import orjson
+import pytest
+
+from kefu.codec import decode
+from kefu.events import (
+    ANSWERS,
+    DIALOGUE_EVENTS,
+    USER_QUERY,
+    AgentSaid,
+    HandoffEnded,
+    HandoffStarted,
+    HandoffTaken,
+    ReminderDue,
+)
+from kefu.keys import desk_index
+from kefu.worker.handoff import rules
+from kefu.worker.published import _write
+from kefu.worker.timers.index import DueIndex
+from tests.worker.handing import desk_event
+from tests.worker.test_timers_due import ALICE, PARTITION, Sent, ask, inbound, inbox_of
+
+pytestmark = pytest.mark.asyncio
+A_PERSON = "I want to talk to a human agent"
+
+
+@pytest.fixture
+def sent():
+    return Sent()
+
+
+@pytest.fixture
+def inbox(agent, conversations, sent):
+    return inbox_of(agent, conversations, sent)
+
+
+@pytest.fixture
+async def redis(conversations):
+    return await conversations._servers.holding("any")
+
+
+async def handed_over(inbox, conversations, number=1):
+    """Hand alice's conversation over by her message of this number; return the id."""
+    await ask(inbox, number, A_PERSON)
+    return (await state(conversations))["id"]
+
+
+async def state(conversations):
+    """Return what the desk finds of alice's conversation, None for nothing."""
+    redis = await conversations._servers.holding("any")
+    found = await redis.hget(conversations.keys(ALICE).state, "handoff")
+    return orjson.loads(found) if found else None
+
+
+async def listed(conversations):
+    redis = await conversations._servers.holding("any")
+    return await redis.zrange(desk_index(conversations._settings.key_prefix, "demo"), 0, -1)
+
+
+async def desk(inbox, event):
+    await inbox.process(inbound(event))
+
+
+async def outcome(conversations, event):
+    return orjson.loads(await conversations.marker(ALICE, event.id))
+
+
+async def replies(conversations):
+    redis = await conversations._servers.holding("any")
+    found = await redis.xrange(conversations.keys(ALICE).replies)
+    return [orjson.loads(fields[b"r"]) for _, fields in found]
+
+
+async def test_the_desk_finds_it_and_the_record_is_published_with_the_turn(inbox, conversations, sent):
+    handoff = await handed_over(inbox, conversations)
+    found = await state(conversations)
+    assert (found["status"], found["agent"], found["summary"]["asked"]) == ("waiting", None, A_PERSON)
+    assert await listed(conversations) == [b"alice"]
+    (record,) = [decode(value, HandoffStarted) for topic, _, value in sent.records if topic == USER_QUERY]
+    assert (record.id, record.summary) == (handoff, found["summary"])
+
+
+async def test_a_message_that_handed_over_and_comes_again_publishes_the_same_record(inbox, conversations, sent):
+    await handed_over(inbox, conversations)
+    first = list(sent.records)
+    await ask(inbox, 1, A_PERSON)
+    again = sent.records[len(first) :]
+    assert [_named(each) for each in again] == [_named(each) for each in first]
+
+
+def _named(sent):
+    topic, key, value = sent
+    return topic, key, orjson.loads(value)["id"]
+
+
+async def test_the_inbox_takes_its_own_record_and_does_nothing(inbox, conversations, sent):
+    await handed_over(inbox, conversations)
+    (record,) = [value for topic, _, value in sent.records if topic == USER_QUERY]
+    before, count = await conversations.load(ALICE), len(sent.records)
+    await desk(inbox, decode(record, HandoffStarted))
+    after = await conversations.load(ALICE)
+    assert (after.version, len(sent.records)) == (before.version, count)
+
+
+async def test_what_an_agent_says_twice_under_one_id_is_one_reply(agent, inbox, conversations, sent):
+    handoff = await handed_over(inbox, conversations)
+    await desk(inbox, desk_event(HandoffTaken, handoff, "li.wei", "k1"))
+    first, again = (desk_event(AgentSaid, handoff, "li.wei", "k2", text=text) for text in ("hello", "other words"))
+    for each in (inbox, inbox, inbox_of(agent, conversations, sent)):
+        await desk(each, first)
+        await desk(each, again)
+    found = await replies(conversations)
+    assert [reply["seq"] for reply in found] == [1, 2, 3]
+    assert [reply["text"] for reply in found if reply["message_id"] == first.id] == ["hello"]
+    answers = [answer for answer in sent.of(ANSWERS) if answer["message_id"] == first.id]
+    assert len(answers) == 6 and len({answer["id"] for answer in answers}) == 1
+
+
+async def test_of_two_who_take_it_at_once_by_two_workers_one_has_it_for_good(agent, inbox, conversations, sent):
+    for number in range(3):
+        handoff = await handed_over(inbox, conversations, number)
+        rivals = [desk_event(HandoffTaken, handoff, name, handoff) for name in ("li.wei", "zhang.min")]
+        other = inbox_of(agent, conversations, sent)
+        await asyncio.gather(desk(inbox, rivals[0]), desk(other, rivals[1]))
+        outcomes = [await outcome(conversations, each) for each in rivals]
+        assert sorted(each["status"] for each in outcomes) == ["answered", "refused"]
+        winner = next(event for event, each in zip(rivals, outcomes, strict=True) if each["status"] == "answered")
+        assert (await state(conversations))["agent"] == winner.agent
+        fresh = inbox_of(agent, conversations, sent)  # after a restart of everything
+        for each in rivals:
+            await desk(fresh, each)
+        assert [await outcome(conversations, each) for each in rivals] == outcomes
+        await desk(fresh, desk_event(HandoffEnded, handoff, winner.agent, handoff))
+
+
+async def test_given_back_it_is_no_more_at_the_desk_and_late_words_do_not_reach_the_customer(inbox, conversations):
+    handoff = await handed_over(inbox, conversations)
+    await desk(inbox, desk_event(HandoffTaken, handoff, "li.wei", "k1"))
+    await desk(inbox, desk_event(HandoffEnded, handoff, "li.wei", "k2"))
+    assert await state(conversations) is None
+    assert await listed(conversations) == []
+    said = await replies(conversations)
+    late = desk_event(AgentSaid, handoff, "li.wei", "k3", text="one more thing")
+    await desk(inbox, late)
+    found = await outcome(conversations, late)
+    assert (found["status"], found["reason"], found["replies"]) == ("refused", rules.ENDED, [])
+    assert await replies(conversations) == said
+
+
+async def test_it_outlives_every_worker_with_the_customers_words_in_between(agent, inbox, conversations, sent):
+    handoff = await handed_over(inbox, conversations)
+    await ask(inbox_of(agent, conversations, sent), 2, "hello?")
+    after = inbox_of(agent, conversations, sent)
+    await desk(after, desk_event(HandoffTaken, handoff, "li.wei", "k1"))
+    await ask(inbox_of(agent, conversations, sent), 3, "there you are")
+    assert (await state(conversations))["agent"] == "li.wei"
+    stored = await conversations.load(ALICE)
+    heard = [event["text"] for turn in stored.turns for event in turn if event["event"] == "user"]
+    assert heard == [A_PERSON, "hello?", "there you are"]
+    causes = [reply["message_id"] for reply in await replies(conversations)]
+    assert len(causes) == 2 and causes[0] == "m1", "the assistant was silent"
+
+
+async def test_who_waits_for_nobody_has_the_assistant_again_once(agent, inbox, conversations, sent):
+    await handed_over(inbox, conversations)
+    (due,) = await DueIndex(conversations).due([PARTITION], 2_000_000_000_000, 10)
+    assert isinstance(due.event, ReminderDue)
+    await desk(inbox_of(agent, conversations, sent), due.event)
+    assert await state(conversations) is None and await listed(conversations) == []
+    await desk(inbox, due.event)
+    assert len(await replies(conversations)) == 2
+
+
+async def test_the_desk_brings_no_conversation_back_that_is_gone(inbox, conversations, sent):
+    event = desk_event(HandoffTaken, "0" * 32, "li.wei", "k1")
+    await desk(inbox, event)
+    assert (await conversations.load(ALICE)).version == 0
+    assert await conversations.marker(ALICE, event.id) is None
+    assert sent.records == []
+
+
+async def test_writes_that_a_failover_lost_come_back_to_the_desk(inbox, conversations, redis):
+    handoff = await handed_over(inbox, conversations)
+    taken = desk_event(HandoffTaken, handoff, "li.wei", "k1")
+    await desk(inbox, taken)
+    found, keys = await state(conversations), conversations.keys(ALICE)
+    await redis.delete(keys.state, keys.turns, keys.replies, keys.marker("m1"), keys.marker(taken.id))
+    await redis.delete(desk_index(conversations._settings.key_prefix, "demo"))
+    await ask(inbox, 2, "hello?")
+    assert await state(conversations) == found
+    assert await listed(conversations) == [b"alice"]
+
+
+async def test_what_kafka_has_of_a_turn_tells_the_desk_the_same(inbox, conversations, sent):
+    await handed_over(inbox, conversations)
+    by_topic = {topic: value for topic, _, value in sent.records}
+    again = _write([by_topic[ANSWERS]], [orjson.loads(by_topic[DIALOGUE_EVENTS])["events"]])
+    assert orjson.loads(rules.left_by(again.events)) == await state(conversations)
+
+
+async def test_what_an_agent_writes_unmasked_is_masked_before_the_tracker(inbox, conversations):
+    handoff = await handed_over(inbox, conversations)
+    await desk(inbox, desk_event(HandoffTaken, handoff, "li.wei", "k1"))
+    await desk(inbox, desk_event(AgentSaid, handoff, "li.wei", "k2", text="call 13800001234 or a@example.com"))
+    assert (await replies(conversations))[-1]["text"] == "call *******1234 or [email]"
+    stored = await conversations.load(ALICE)
+    assert "13800001234" not in str(stored.turns)
