@@ -1,0 +1,175 @@
+"""`python -m kefu release status|check`: who serves, and whether the track of this pod may be switched to.
+
+Run inside a worker's pod, whose settings it uses:
+`kubectl exec deploy/kefu-worker-green -- python -m kefu release check`.
+"""
+
+import argparse
+import asyncio
+import json
+import time
+import uuid
+from contextlib import asynccontextmanager
+from typing import Any, AsyncIterator, Dict, List
+
+import orjson
+
+from kefu.codec import decode, encode
+from kefu.errors import StoreUnavailable
+from kefu.events import CANDIDATE_QUERY, GUEST_PREFIX, USER_QUERY, AnswerGenerated, UserSaid
+from kefu.kafka import EventProducer
+from kefu.keys import track_domain, track_workers
+from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
+from kefu.worker.conversations import Conversations
+from kefu.worker.release.plan import TRACKS
+from kefu.worker.release.relied import missing
+from kefu.worker.release.tracks import Entry, Track, pairs
+
+DONE, REFUSED = 0, 1
+TENANT = "release-check"  # where no other is named: nobody's, so that the shop has nothing of its customers
+CONVERSATIONS = 4
+SAID = ("你好", "我的订单到哪了", "20260001", "where is my order 20260001", "thank you")
+SEEN_S = 2.2  # two beats, one of which moves
+ANSWER_S = 30.0
+LOOK_S = 0.05
+APOLOGIES = {"utter_action_failed", "utter_holding"}
+FEWEST_TURNS = 20  # before failures are compared
+MORE_FAILURES = 0.02  # of turns, than the active track has
+
+
+def main(arguments: List[str]) -> int:
+    """Do the command; returns 0, or 1 when something speaks against a switch. Raises StoreUnavailable."""
+    parser = argparse.ArgumentParser(prog="python -m kefu release", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("status", help="the workers of both tracks that live, as JSON")
+    checking = commands.add_parser("check", help="ask this track's workers, and compare them with the active ones")
+    checking.add_argument("--fewer", action="store_true", help="though this track has fewer workers than the other")
+    checking.add_argument("--tenant", default=TENANT, help="as whose customer to ask")
+    options = parser.parse_args(arguments)
+    if options.command == "status":
+        print(json.dumps(asyncio.run(_status()), ensure_ascii=False))
+        return DONE
+    found = asyncio.run(_check(WorkerSettings.from_env().track, options.fewer, options.tenant))
+    print("\n".join(f"no: {problem}" for problem in found) or "yes: it may be switched to")
+    return REFUSED if found else DONE
+
+
+@asynccontextmanager
+async def _store() -> AsyncIterator[Conversations]:
+    conversations = Conversations(RedisSettings.from_env())
+    try:
+        yield conversations
+    finally:
+        await conversations.close()
+
+
+async def _status() -> Dict[str, List[Entry]]:
+    async with _store() as conversations:
+        return await alive(conversations, RedisSettings.from_env().key_prefix)
+
+
+async def alive(conversations: Conversations, prefix: str, within_s: float = SEEN_S) -> Dict[str, List[Entry]]:
+    """Return the entries of the workers whose beat goes on, by track; takes `within_s`."""
+    tracks = {name: Track() for name in TRACKS}
+    for wait_s in (within_s, 0.0):
+        for name, track in tracks.items():
+            (found,) = await conversations.on(track_workers(prefix, name), ("HGETALL", track_workers(prefix, name)))
+            track.read(pairs(found), time.monotonic())
+        await asyncio.sleep(wait_s)
+    return {name: track.alive(time.monotonic(), within_s, surely=True) for name, track in tracks.items()}
+
+
+async def _check(track: str, fewer: bool, tenant: str) -> List[str]:
+    if track not in TRACKS:
+        return ["this pod is of no track: KEFU_TRACK is not set"]
+    async with _store() as conversations:
+        prefix = RedisSettings.from_env().key_prefix
+        workers = await alive(conversations, prefix)
+        other = TRACKS[1 - TRACKS.index(track)]
+        found = about_workers(track, workers[track], workers[other], fewer)
+        found += about_turns(workers[track], workers[other])
+        found += await _about_domains(conversations, prefix, track, other)
+        if workers[track] and all(each["inbox"] == CANDIDATE_QUERY for each in workers[track]):
+            found += await _about_answers(conversations, tenant, {each["model"] for each in workers[track]})
+        return found
+
+
+def about_workers(track: str, own: List[Entry], others: List[Entry], fewer: bool = False) -> List[str]:
+    """Return what speaks against a track by its workers: none, not yet reading, of two models, too few."""
+    if not own:
+        return [f"no worker of {track} lives"]
+    idle = sum(each["inbox"] not in (USER_QUERY, CANDIDATE_QUERY) for each in own)
+    found = [f"{idle} of {len(own)} workers of {track} read nothing yet"] if idle else []
+    if len({each["model"] for each in own}) > 1:
+        found.append(f"the workers of {track} serve different models")
+    if len(own) < len(others) and not fewer:
+        found.append(f"{track} has {len(own)} workers, the other track {len(others)}: they would not keep up")
+    return found
+
+
+def about_turns(own: List[Entry], others: List[Entry]) -> List[str]:
+    """Return what speaks against a track by its turns until now; nothing where there are too few to compare."""
+    turns, failed = (sum(each[name] for each in own) for name in ("turns", "failed"))
+    if turns < FEWEST_TURNS:
+        return []
+    share = failed / turns
+    usual = sum(each["failed"] for each in others) / max(1, sum(each["turns"] for each in others))
+    if share <= usual + MORE_FAILURES:
+        return []
+    return [f"{share:.1%} of its {turns} turns failed, {usual:.1%} of the other track's"]
+
+
+async def _about_domains(conversations: Conversations, prefix: str, track: str, other: str) -> List[str]:
+    own, others = [await _domain(conversations, track_domain(prefix, name)) for name in (track, other)]
+    if own is None or others is None:  # nobody relies on what isn't there
+        return []
+    return [f"conversations under way rely on it: {problem}" for problem in missing(others, own)]
+
+
+async def _domain(conversations: Conversations, key: str) -> Any:
+    (found,) = await conversations.on(key, ("GET", key))
+    return found and orjson.loads(found)
+
+
+async def _about_answers(conversations: Conversations, tenant: str, models: "set[str]") -> List[str]:
+    """Say something to the candidate, as a customer whom nobody knows; return what was wrong with the answers."""
+    producer = EventProducer(KafkaSettings.from_env())
+    try:
+        talks = [_talk(conversations, producer, tenant, number) for number in range(CONVERSATIONS)]
+        answers = [answer for talk in await asyncio.gather(*talks) for answer in talk]
+    finally:
+        await asyncio.get_running_loop().run_in_executor(None, producer.close)
+    asked = CONVERSATIONS * len(SAID)
+    found = [f"{asked - len(answers)} of {asked} test messages were not answered"] if len(answers) < asked else []
+    bad = [each for each in answers if failed(each)]
+    if bad:
+        reasons = ", ".join(sorted({each.reason or "an action failed, or was late" for each in bad}))
+        found.append(f"{len(bad)} of {asked} test messages failed: {reasons}")
+    strange = {each.model_id for each in answers if each.model_id} - models
+    return found + [f"test messages were answered by another model: {name}" for name in sorted(strange)]
+
+
+def failed(answer: AnswerGenerated) -> bool:
+    """Return whether a message failed, or was answered by no more than that something did."""
+    return answer.status != "answered" or bool(APOLOGIES & set(answer.actions))
+
+
+async def _talk(
+    conversations: Conversations, producer: EventProducer, tenant: str, number: int
+) -> List[AnswerGenerated]:
+    """Return the answers that came; after one that didn't, nothing more is said."""
+    user, answers = f"{GUEST_PREFIX}{uuid.uuid4().hex[:12]}", []
+    for place, text in enumerate(SAID):
+        said = UserSaid(tenant, user, f"check-{number}-{place}", text=text)
+        await producer.send(CANDIDATE_QUERY, said.conversation, encode(said))
+        until, marker = time.monotonic() + ANSWER_S, None
+        while marker is None and time.monotonic() < until:
+            await asyncio.sleep(LOOK_S)
+            try:
+                marker = await conversations.marker(said.conversation, said.message_id)
+            except StoreUnavailable:
+                continue
+        if marker is None:
+            break
+        answers.append(decode(marker, AnswerGenerated))
+    return answers

@@ -1,0 +1,207 @@
+"""Who is there: each worker tells in Redis, once a second, that it lives and which inbox it reads.
+
+In: the plan and what the other track's workers tell. Out: which inbox this worker reads, and whether there is a
+candidate to lend to. No clock is compared: a worker lives while its beat goes on.
+"""
+
+import asyncio
+import logging
+import socket
+import time
+import uuid
+from typing import Any, Callable, Dict, List, NamedTuple
+
+import orjson
+
+from kefu import metrics
+from kefu.errors import SettingsError
+from kefu.events import CANDIDATE_QUERY, USER_QUERY
+from kefu.keys import track_domain, track_workers
+from kefu.worker.conversations import Conversations
+from kefu.worker.release.plan import TRACKS, Plan
+
+logger = logging.getLogger(__name__)
+
+BEAT_S = 1.0
+ALIVE_S = 10.0  # without a beat: as long as Kafka waits for a worker that says nothing
+LENDING_ALIVE_S = 3.0
+UNSEEN_S = 3.0  # between two reads of the others: after more, nothing is known of what was in between
+TIDY_BEATS = 30
+FORGOTTEN_S = 3600
+Entry = Dict[str, Any]
+
+
+class _Seen(NamedTuple):
+    beat: int
+    at: float  # when the beat last went on, by this process's monotonic clock
+    moved: bool  # whether it went on since it was first seen: what is left of a dead worker doesn't
+
+
+class Track:
+    """The workers of one track, as their entries tell."""
+
+    def __init__(self) -> None:
+        self._seen: Dict[str, _Seen] = {}
+        self.entries: Dict[str, Entry] = {}
+
+    def read(self, found: Dict[bytes, bytes], now: float) -> None:
+        """Take what is in Redis now."""
+        self.entries = {name.decode(): orjson.loads(entry) for name, entry in found.items()}
+        before, self._seen = self._seen, {}
+        for name, entry in self.entries.items():
+            last = before.get(name)
+            if last is None:
+                self._seen[name] = _Seen(entry["beat"], now, False)
+            else:
+                self._seen[name] = last if last.beat == entry["beat"] else _Seen(entry["beat"], now, True)
+
+    def alive(self, now: float, within_s: float = ALIVE_S, surely: bool = False) -> List[Entry]:
+        """Return the entries of those who live; `surely` leaves out who was seen once only."""
+        return [
+            self.entries[name]
+            for name, seen in self._seen.items()
+            if now - seen.at < within_s and (seen.moved or not surely)
+        ]
+
+
+class Tracks:
+    """This worker's place in a release. Belongs to the event loop's thread."""
+
+    def __init__(
+        self,
+        conversations: Conversations,
+        prefix: str,
+        own: str,
+        path: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Read the plan; blocks once.
+
+        Args:
+            conversations: where the entries lie.
+            prefix: first part of every key.
+            own: this worker's track.
+            path: of the plan.
+            clock: monotonic, in s.
+
+        Raises:
+            SettingsError: there is no such track, or no plan.
+        """
+        if own not in TRACKS:
+            raise SettingsError("KEFU_TRACK", "must be blue or green")
+        self.plan = Plan.read(path)
+        self._path, self._clock = path, clock
+        self._conversations = conversations
+        self._own = own
+        self._keys = {track: track_workers(prefix, track) for track in TRACKS}
+        self._domain_key = track_domain(prefix, own)
+        self._others = Track()
+        self._name = f"{socket.gethostname()}/{uuid.uuid4().hex[:6]}"
+        self._beat = 0
+        self._tidied: Dict[bytes, int] = {}
+        self._read_at = self._sees_since = float("-inf")
+
+    @property
+    def other(self) -> str:
+        """The track that isn't this worker's."""
+        return TRACKS[1 - TRACKS.index(self._own)]
+
+    def inbox(self, current: str) -> str:
+        """Return the inbox to read, given the one that is read.
+
+        The active track's workers read `user.query`. The others leave it when all of those are seen to read it: until
+        then both do, which is what a rolling update does. Where nobody of the active track lives, they take it over:
+        where that was seen, that is, for a store that doesn't answer says nothing of who lives.
+        """
+        if self.plan.active == self._own:
+            return USER_QUERY
+        active = self._others.alive(self._clock())
+        if active:
+            return CANDIDATE_QUERY if all(each["inbox"] == USER_QUERY for each in active) else current
+        return USER_QUERY if self._has_looked() else current
+
+    def lends(self, conversation: str) -> bool:
+        """Return whether a candidate is there and this conversation is its."""
+        if not self.plan.lends(conversation):
+            return False
+        alive = self._others.alive(self._clock(), LENDING_ALIVE_S, surely=True)
+        return any(each["inbox"] == CANDIDATE_QUERY for each in alive)
+
+    async def beat(self, inbox: str, model_id: str, domain: Callable[[], Entry]) -> None:
+        """Tell of this worker, look at the others and at the plan.
+
+        Args:
+            inbox: that is read; empty while none is.
+            model_id: of the model that serves.
+            domain: what conversations under way rely on, see `kefu.worker.release.relied`.
+
+        Raises:
+            StoreUnavailable: what was known stays.
+        """
+        await self._read_plan()
+        key, beat = self._keys[self._own], self._beat
+        self._beat += 1
+        entry = {"beat": beat, "inbox": inbox, "model": model_id, **_turns()}
+        told = [("HSET", key, self._name, orjson.dumps(entry)), ("EXPIRE", key, FORGOTTEN_S)]
+        await self._conversations.on(key, *told)
+        if beat % TIDY_BEATS == 0:
+            await self._conversations.on(
+                self._domain_key, ("SET", self._domain_key, orjson.dumps(domain()), "EX", FORGOTTEN_S)
+            )
+            await self._tidy(key)
+        found = await self._workers(self._keys[self.other])
+        self._note_read()
+        self._others.read(found, self._read_at)
+
+    async def leave(self) -> None:
+        """Take this worker's entry away; raises StoreUnavailable, and then it is seen to be dead."""
+        key = self._keys[self._own]
+        await self._conversations.on(key, ("HDEL", key, self._name))
+
+    def _note_read(self) -> None:
+        now = self._clock()
+        if now - self._read_at > UNSEEN_S:
+            self._sees_since = now
+        self._read_at = now
+
+    def _has_looked(self) -> bool:
+        """Return whether the others were read again and again for as long as one may be silent, up to now."""
+        now = self._clock()
+        return now - self._read_at <= UNSEEN_S and now - self._sees_since >= ALIVE_S
+
+    async def _read_plan(self) -> None:
+        try:
+            plan = await asyncio.get_running_loop().run_in_executor(None, Plan.read, self._path)
+        except SettingsError as error:  # being replaced, or wrong: what was read before holds
+            logger.warning("the release's plan can't be read", extra={"fields": {"error": str(error)}})
+            return
+        if plan != self.plan:
+            fields = {"active": plan.active, "tenants": len(plan.tenants), "percent": plan.percent}
+            logger.info("the release's plan changed", extra={"fields": fields})
+        self.plan = plan
+
+    async def _tidy(self, key: str) -> None:
+        """Remove the entries of this track whose beat stood still since the last time."""
+        found = {name: orjson.loads(entry)["beat"] for name, entry in (await self._workers(key)).items()}
+        dead = [name for name, beat in found.items() if self._tidied.get(name) == beat]
+        if dead:
+            await self._conversations.on(key, ("HDEL", key, *dead))
+        self._tidied = found
+
+    async def _workers(self, key: str) -> Dict[bytes, bytes]:
+        (found,) = await self._conversations.on(key, ("HGETALL", key))
+        return pairs(found)
+
+
+def pairs(found: List[bytes]) -> Dict[bytes, bytes]:
+    """Return what HGETALL gave, a flat list, as a dict."""
+    return dict(zip(found[::2], found[1::2], strict=True))
+
+
+def _turns() -> Dict[str, int]:
+    """Return how many messages this process is done with, and how many of these failed."""
+    done = {
+        each.labels["outcome"]: each.value for each in metrics.TURNS.collect()[0].samples if "outcome" in each.labels
+    }
+    counted = {name: value for name, value in done.items() if name != "repeated"}
+    return {"turns": int(sum(counted.values())), "failed": int(sum(counted.values()) - counted.get("answered", 0))}

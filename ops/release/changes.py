@@ -1,0 +1,97 @@
+"""What each command makes of a release's values: the block `release` of the chart, kept in a file of its own.
+
+Pure functions from values to values; what can't be done now is refused with a sentence.
+"""
+
+import copy
+from typing import Any
+
+Values = dict[str, Any]
+NOTHING: Values = {
+    "active": "blue",
+    "candidate": False,
+    "former": "",
+    "canary": {"tenants": [], "percent": 0},
+    "blue": {},
+    "green": {},
+}
+
+
+class Refused(Exception):
+    """The command makes no sense now. The text says why, and what would."""
+
+
+def other(track: str) -> str:
+    """Return the track that this one isn't."""
+    return {"blue": "green", "green": "blue"}[track]
+
+
+def has_canary(values: Values) -> bool:
+    """Return whether the candidate answers any customers."""
+    return bool(values["canary"]["tenants"] or values["canary"]["percent"])
+
+
+def start(values: Values, differences: Values) -> Values:
+    """Run a candidate: the active track's image and model, with these parts replaced.
+
+    Args:
+        values: the release's.
+        differences: `image.services`, `image.worker` and `model`, each whole or left out.
+    """
+    if values["former"]:
+        raise Refused("the last release's track still runs: `finish` it first, or go `back`")
+    if has_canary(values):
+        raise Refused("a canary is under way: `back` ends it")
+    if not differences:
+        raise Refused("say what is new: an image or a model")
+    changed = copy.deepcopy(values)
+    track = copy.deepcopy(values[values["active"]])
+    track.setdefault("image", {}).update(differences.get("image", {}))
+    if "model" in differences:
+        track["model"] = differences["model"]
+    changed[other(values["active"])] = {name: part for name, part in track.items() if part}
+    return {**changed, "candidate": True}
+
+
+def canary(values: Values, tenants: list[str], percent: float) -> Values:
+    """Have the candidate answer these tenants' conversations, and a percentage of the others'."""
+    _expect_candidate(values)
+    if not tenants and not percent:
+        raise Refused("name tenants or a percentage: `back` ends a canary")
+    return {**copy.deepcopy(values), "canary": {"tenants": sorted(tenants), "percent": percent}}
+
+
+def switch(values: Values) -> Values:
+    """Let the candidate serve everybody; the track that served until now stays warm."""
+    _expect_candidate(values)
+    return {
+        **copy.deepcopy(values),
+        "active": other(values["active"]),
+        "former": values["active"],
+        "canary": copy.deepcopy(NOTHING["canary"]),
+    }
+
+
+def back(values: Values) -> Values:
+    """Undo the last of `canary` and `switch`; the candidate stays, to be looked at."""
+    if has_canary(values):
+        return {**copy.deepcopy(values), "canary": copy.deepcopy(NOTHING["canary"])}
+    if not values["former"]:
+        raise Refused("nothing to go back from: no canary, and no track that was active before")
+    return {**copy.deepcopy(values), "active": values["former"], "former": ""}
+
+
+def finish(values: Values) -> Values:
+    """Remove the track that doesn't serve: the former one, or a candidate that is given up."""
+    if not values["candidate"]:
+        raise Refused("one track alone runs")
+    if has_canary(values):
+        raise Refused("a canary is under way: `back` ends it")
+    return {**copy.deepcopy(values), "candidate": False, "former": ""}
+
+
+def _expect_candidate(values: Values) -> None:
+    if not values["candidate"]:
+        raise Refused("there is no candidate: `start` one")
+    if values["former"]:
+        raise Refused("it was switched already: `finish` it, or go `back`")

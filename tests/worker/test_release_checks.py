@@ -1,0 +1,100 @@
+"""What is compared before a track is switched to, and what a model does without what conversations rely on."""
+
+import asyncio
+import json
+
+import pytest
+
+from kefu.events import CANDIDATE_QUERY, USER_QUERY
+from kefu.worker.live import LiveConversation, as_stored
+from kefu.worker.release import command
+from kefu.worker.release.relied import missing, relied
+from kefu.worker.stored import Stored
+from tests.worker.tracks import beat, tracks_of
+
+
+def test_what_conversations_rely_on_is_compared_by_name_and_type(agent):
+    had = relied(agent.domain)
+    assert not missing(had, had) and "track_order_form" in had["forms"]
+    less = {**had, "slots": {**had["slots"], "order_number": "float"}, "forms": had["forms"][1:], "intents": []}
+    found = missing(had, less)
+    assert "slot order_number is float, not text" in found and f"form {had['forms'][0]} is missing" in found
+    assert len(found) == 2 + len(had["intents"])
+
+
+@pytest.mark.asyncio
+async def test_a_conversation_in_a_form_that_this_model_has_not_goes_on_without_it(chat, agent, conversations):
+    outcome = await chat.say("我的订单到哪了")
+    events = json.loads(json.dumps(as_stored(outcome.events)).replace("track_order_form", "form_of_the_candidate"))
+    assert "form_of_the_candidate" in str(events)
+    stored = Stored(version=1, seq=1, turns=[events])
+    chat.live = LiveConversation.restore("demo:alice", agent.processor.view, stored)
+    assert chat.live.tracker.active_loop_name is None and chat.live.turn_sizes[0] == len(events) + 1
+    answer = (await chat.say("hello")).answer
+    assert answer.status == "answered" and answer.actions == ["utter_greet", "action_listen"]
+
+
+def entry(inbox=CANDIDATE_QUERY, model="m", turns=0, failed=0):
+    return {"inbox": inbox, "model": model, "turns": turns, "failed": failed}
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "sentence"),
+    [
+        ([], [], "no worker of green lives"),
+        ([entry(inbox="")], [], "1 of 1 workers of green read nothing yet"),
+        ([entry(), entry(model="n")], [], "different models"),
+        ([entry()], [entry(), entry()], "green has 1 workers, the other track 2"),
+    ],
+)
+def test_a_track_that_could_not_serve_is_not_switched_to(own, others, sentence):
+    assert sentence in "\n".join(command.about_workers("green", own, others))
+    assert not command.about_workers("green", [entry(), entry()], [entry(USER_QUERY)])
+
+
+def test_fewer_workers_are_fine_where_it_is_said_so():
+    assert not command.about_workers("green", [entry()], [entry(), entry()], fewer=True)
+
+
+def test_failures_are_compared_once_there_are_enough_turns():
+    usual = [entry(turns=1000, failed=10)]
+    assert not command.about_turns([entry(turns=19, failed=19)], usual)
+    assert not command.about_turns([entry(turns=100, failed=3)], usual)
+    assert (
+        "4.0% of its 100 turns failed, 1.0% of the other" in command.about_turns([entry(turns=100, failed=4)], usual)[0]
+    )
+    assert not command.about_turns([entry(turns=100, failed=1)], [])
+
+
+@pytest.mark.asyncio
+async def test_a_model_without_what_conversations_under_way_rely_on_is_told(conversations, plan_file, clock, agent):
+    path, prefix = plan_file(), conversations.keys("x").prefix
+    blue, green = (tracks_of(conversations, track, path, clock) for track in ("blue", "green"))
+    had = relied(agent.domain)
+    await blue.beat(USER_QUERY, "m", lambda: had)
+    assert await command._about_domains(conversations, prefix, "green", "blue") == []
+    await green.beat(CANDIDATE_QUERY, "n", lambda: {**had, "forms": []})
+    found = await command._about_domains(conversations, prefix, "green", "blue")
+    assert len(found) == len(had["forms"]) and "form track_order_form is missing" in "\n".join(found)
+    assert await command._about_domains(conversations, prefix, "blue", "green") == [], "the way back drops nothing"
+
+
+@pytest.mark.asyncio
+async def test_the_living_are_told_from_the_dead(conversations, plan_file, clock):
+    path, prefix = plan_file(), conversations.keys("x").prefix
+    dead, lives = (tracks_of(conversations, "blue", path, clock) for _ in range(2))
+    await beat(dead, USER_QUERY, "dead")
+    await beat(lives, USER_QUERY, "lives")
+    looking = asyncio.ensure_future(command.alive(conversations, prefix, within_s=0.5))
+    await asyncio.sleep(0.2)
+    await beat(lives, USER_QUERY, "lives")
+    found = await looking
+    assert [each["model"] for each in found["blue"]] == ["lives"] and found["green"] == []
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_says_that_an_action_failed_counts_as_failed(chat, actions):
+    good = (await chat.say("我的订单到哪了")).answer
+    actions.answer = actions.broken
+    bad = (await chat.say("20260001")).answer
+    assert not command.failed(good) and command.failed(bad) and bad.status == "answered"

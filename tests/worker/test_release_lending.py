@@ -1,0 +1,194 @@
+"""Messages lent to a release's candidate: each is done once, whoever does it."""
+
+import asyncio
+import time
+
+import orjson
+import pytest
+
+from kefu.codec import encode
+from kefu.errors import QueueUnavailable
+from kefu.events import ANSWERS, CANDIDATE_QUERY, DEAD_LETTERS, USER_QUERY, UserSaid
+from kefu.worker.inbound import Inbound, Record, read
+from kefu.worker.inbox import Inbox
+from kefu.worker.live import LiveConversations
+from kefu.worker.release.candidate import LEND_S, LEND_SHARE, REST_S, Candidate
+from tests.worker.tracks import tracks_of
+
+
+class Wire:
+    """Kafka between a lender and a candidate: what is lent is processed at once, in a task, unless it gets lost."""
+
+    def __init__(self):
+        self.records, self.candidate, self.tasks = [], None, []
+        self.away = self.lost = self.stuck = False
+
+    def send(self, topic, key, value, headers=None, partition=-1):
+        if self.away and topic == CANDIDATE_QUERY:
+            raise QueueUnavailable("away")
+        if self.stuck and topic == CANDIDATE_QUERY:  # a partition without a leader
+            return asyncio.get_running_loop().create_future()
+        self.records.append((topic, value, partition))
+        if topic == CANDIDATE_QUERY and not self.lost:
+            record = Record("prefix." + topic, partition, 0, key, value, [])
+            self.tasks.append(asyncio.ensure_future(self.candidate.process(inbound(self.candidate, record=record))))
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    def of(self, topic):
+        return [value for sent, value, _ in self.records if sent == topic]
+
+
+def inbound(inbox, text="hello", message_id="m1", record=None):
+    said = read(record) if record else UserSaid("demo", "alice", message_id, text=text, identified=True)
+    parsed = asyncio.get_running_loop().create_future()
+    parsed.set_result(inbox.runner.processor.parse_batch("test", [said.text])[0])
+    record = record or Record("prefix." + USER_QUERY, 3, 7, said.conversation.encode(), encode(said), [])
+    return Inbound(record, said, lambda: True, parsed)
+
+
+@pytest.fixture
+def wire():
+    return Wire()
+
+
+@pytest.fixture
+def pair(agent, conversations, wire, plan_file, clock):
+    """The inbox of an active worker, which lends everything, and that of the candidate."""
+    path = plan_file("blue", percent=100)
+
+    def make(track):
+        tracks = tracks_of(conversations, track, path, clock)
+        tracks.lends = lambda conversation: True
+        candidate = Candidate(tracks, conversations, wire, deadline_s=2.0, most=3)
+        live = LiveConversations(10)
+        return Inbox(agent.runner(10), conversations, live, wire, attempts=2, turns_at_once=4, candidate=candidate)
+
+    wire.candidate = make("green")
+    return make("blue"), wire.candidate
+
+
+@pytest.mark.asyncio
+async def test_a_lent_message_is_run_by_the_candidate_alone_and_published_alike_by_both(pair, wire, conversations):
+    lender, candidate = pair
+    runs = []
+    for inbox in pair:
+        real = inbox.runner.run
+        inbox.runner.run = lambda *given, inbox=inbox, real=real: runs.append(inbox) or real(*given)
+    await lender.process(inbound(lender))
+    await asyncio.gather(*wire.tasks)
+    assert runs == [candidate]
+    assert [partition for topic, _, partition in wire.records if topic == CANDIDATE_QUERY] == [3]
+    answers = wire.of(ANSWERS)
+    assert len(answers) == 2 and len({orjson.loads(value)["id"] for value in answers}) == 1
+    assert (await conversations.load("demo:alice")).version == 1
+
+
+@pytest.mark.asyncio
+async def test_a_conversation_changes_hands_at_each_message_and_stays_whole(pair, wire, conversations):
+    lender, _ = pair
+    gets = lender._candidate.gets
+    for number, text in enumerate(["我的订单到哪了", "20260001", "hello", "我的订单到哪了", "20260001"]):
+        lender._candidate.gets = gets if number % 2 else lambda *_: False
+        await lender.process(inbound(lender, text, f"m{number}"))
+    await asyncio.gather(*wire.tasks)
+    stored = await conversations.load("demo:alice")
+    assert stored.version == 5
+    answers = {orjson.loads(value)["message_id"]: orjson.loads(value) for value in wire.of(ANSWERS)}
+    numbers = [reply["seq"] for number in range(5) for reply in answers[f"m{number}"]["replies"]]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert "track_order_form" in str(stored.turns[0]) and "SF1" in str(answers["m1"]) and "SF1" in str(answers["m4"])
+
+
+@pytest.mark.asyncio
+async def test_what_the_candidate_can_not_do_is_done_by_the_lender_and_then_it_rests(pair, wire, conversations):
+    lender, candidate = pair
+
+    async def broken(*_):
+        raise ValueError("a bug")
+
+    candidate.runner.run = broken
+    await lender.process(inbound(lender))
+    await asyncio.gather(*wire.tasks)
+    assert orjson.loads(await conversations.marker("demo:alice", "m1"))["status"] == "answered"
+    assert not wire.of(DEAD_LETTERS) and len(wire.of(ANSWERS)) == 1
+    await lender.process(inbound(lender, message_id="m2"))
+    assert len(wire.of(CANDIDATE_QUERY)) == 1, "one bad turn is enough for a while"
+
+
+@pytest.mark.parametrize("trouble", ["lost", "away", "stuck"])
+@pytest.mark.asyncio
+async def test_a_message_that_does_not_reach_the_candidate_is_taken_back(pair, wire, conversations, trouble):
+    lender, _ = pair
+    setattr(wire, trouble, True)
+    await lender.process(inbound(lender))
+    assert orjson.loads(await conversations.marker("demo:alice", "m1"))["status"] == "answered"
+    setattr(wire, trouble, False)
+    lender._candidate._rests_until -= REST_S
+    await lender.process(inbound(lender, message_id="m2"))
+    await asyncio.gather(*wire.tasks)
+    assert len(wire.of(ANSWERS)) == 3 and (await conversations.load("demo:alice")).version == 2
+
+
+@pytest.mark.asyncio
+async def test_a_candidate_that_has_gone_is_not_waited_for_long_and_nothing_is_held_against_it(
+    pair, wire, conversations, monkeypatch
+):
+    monkeypatch.setattr("kefu.worker.release.candidate.GONE_S", 0.05)
+    lender, _ = pair
+    lender._candidate._limit_s = 3600.0
+    wire.lost = True
+    processing = asyncio.ensure_future(lender.process(inbound(lender)))
+    while not wire.of(CANDIDATE_QUERY):  # noqa: ASYNC110 - it is sent by what is tested
+        await asyncio.sleep(0.01)
+    lender._candidate._tracks.lends = lambda conversation: False
+    await asyncio.wait_for(processing, 20)
+    assert orjson.loads(await conversations.marker("demo:alice", "m1"))["status"] == "answered"
+    lender._candidate._tracks.lends = lambda conversation: True
+    assert lender._candidate.gets(inbound(lender).record, "demo:alice"), "it does not rest"
+
+
+@pytest.mark.asyncio
+async def test_a_silent_candidate_takes_a_part_of_the_turns_deadline_and_no_more(pair, wire):
+    lender, _ = pair
+    wire.lost = True
+    begun = {}
+    run = lender.runner.run
+
+    async def noting(live, said, parsed, at):
+        begun["before"] = time.monotonic() - at
+        return await run(live, said, parsed, at)
+
+    lender.runner.run = noting
+    await lender.process(inbound(lender))
+    assert LEND_SHARE * 2.0 <= begun["before"] < 2.0, "the lender's own turn has what is left of its deadline"
+    assert Candidate(None, None, None, deadline_s=60.0, most=1)._limit_s == LEND_S
+
+
+@pytest.mark.asyncio
+async def test_only_so_many_are_lent_at_once(pair, wire, conversations):
+    lender, _ = pair
+    wire.lost = True
+    customers = [UserSaid("demo", f"u{number}", "m1", text="hello", identified=True) for number in range(5)]
+    records = [Record(USER_QUERY, 3, 7, said.conversation.encode(), encode(said), []) for said in customers]
+    await asyncio.gather(*(lender.process(inbound(lender, record=record)) for record in records))
+    assert len(wire.of(CANDIDATE_QUERY)) == 3, "the others are done at once"
+    assert len(wire.of(ANSWERS)) == 5
+    lender._candidate._rests_until -= REST_S
+    wire.lost = False
+    await lender.process(inbound(lender, message_id="m2"))
+    assert len(wire.of(CANDIDATE_QUERY)) == 4, "the places are free again"
+    await asyncio.gather(*wire.tasks)
+
+
+@pytest.mark.asyncio
+async def test_a_candidate_that_comes_late_finds_it_done(pair, wire, conversations):
+    lender, candidate = pair
+    wire.lost = True
+    message = inbound(lender)
+    await lender.process(message)
+    late = Record("prefix." + CANDIDATE_QUERY, 3, 0, message.record.key, message.record.value, [])
+    await candidate.process(inbound(candidate, record=late))
+    assert (await conversations.load("demo:alice")).version == 1
+    assert len({orjson.loads(value)["id"] for value in wire.of(ANSWERS)}) == 1

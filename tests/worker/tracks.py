@@ -1,0 +1,30 @@
+"""Tracks of workers whose time passes when the test says so."""
+
+from kefu.worker.release.tracks import Tracks
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def tracks_of(conversations, own, path, clock):
+    return Tracks(conversations, conversations.keys("x").prefix, own, path, clock)
+
+
+async def beat(tracks, inbox, model="m", times=1):
+    for _ in range(times):
+        await tracks.beat(inbox, model, lambda: {"slots": {}})
+
+
+async def goes_on(clock, seconds, *beating):
+    """Let time pass in which some beat each second: pairs of tracks and the inbox that they read."""
+    for _ in range(int(seconds)):
+        clock.now += 1
+        for tracks, inbox in beating:
+            await beat(tracks, inbox)
