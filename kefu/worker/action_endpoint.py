@@ -6,11 +6,13 @@ once and then named by its digest, as rasa-sdk understands it.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import hashlib
+import logging
 import time
 from dataclasses import dataclass, field
-from typing import Any, Dict, Optional
+from typing import Any, AsyncIterator, Dict, Optional
 
 import aiohttp
 import orjson
@@ -18,14 +20,22 @@ from rasa.utils.endpoints import ClientResponseError, EndpointConfig
 
 from kefu import metrics
 from kefu.privacy import mask_all
+from kefu.tls import client_credentials
 
-MAX_CONNECTIONS = 256
+logger = logging.getLogger(__name__)
+
+# More calls at once make each wait for the company's system until all of them time out; a turn waits for its call
+# within its own deadline.
+CALLS_AT_ONCE = 64
+CALLS_OF_ONE_ACTION = 32  # whose back end hangs leaves the other half to the others
 MAX_ANSWER_BYTES = 256 * 1024
+MAX_ERROR_BYTES = 64 * 1024  # a proxy's page may never end
 FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 1.0
 REHEARSED_REPLY = "utter_holding"  # any response that each model has
 # The server is there but can't serve now; 500 is an action's own failure and is not repeated.
 DOMAIN_WANTED = 449  # the server doesn't know the digest. Source: rasa-sdk 3.21, endpoint.py
+_CONNECTING = aiohttp.ClientTimeout(total=2)
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
 
@@ -37,6 +47,7 @@ class ActionCalls:
     message_id: str
     deadline: float  # of the event loop's clock, in s
     made: Dict[str, int] = field(default_factory=dict)
+    waited_s: float = 0.0
 
     def key(self, action: str) -> str:
         """Return the idempotency key of the next call; the same again when the turn runs again."""
@@ -45,8 +56,51 @@ class ActionCalls:
         return f"{self.message_id}:{action}:{ordinal}"
 
 
+class Place:
+    """A turn's place among those at work, an async context manager.
+
+    More at once only make each wait longer for the event loop, until calls time out for nothing. A turn that waits for
+    the action server works at nothing: it gives its place to others meanwhile, and a slow action holds up nobody else.
+    """
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self._held = False
+
+    async def __aenter__(self) -> "Place":
+        """Wait for a place."""
+        await self._places.acquire()
+        self._held = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give it back."""
+        if self._held:
+            self._places.release()
+            self._held = False
+
+    @contextlib.asynccontextmanager
+    async def lent(self) -> AsyncIterator[None]:
+        """Give the place to others while something else is waited for.
+
+        Who ran out of time goes on without: there is only that to tell, and no time to wait for it.
+        """
+        await self.__aexit__()
+        late = False
+        try:
+            yield
+        except asyncio.CancelledError:
+            late = True
+            raise
+        finally:
+            if not late:
+                await self.__aenter__()
+
+
 # Whether the turn under way is rehearsed: then nobody is called.
 REHEARSED: "contextvars.ContextVar[bool]" = contextvars.ContextVar("kefu_rehearsed", default=False)
+# The place of the turn under way, see `Place`; None where turns have none (`rasa shell`).
+PLACE: "contextvars.ContextVar[Optional[Place]]" = contextvars.ContextVar("kefu_place", default=None)
 CALLS: "contextvars.ContextVar[Optional[ActionCalls]]" = contextvars.ContextVar("kefu_action_calls", default=None)
 
 
@@ -57,10 +111,20 @@ class ActionEndpoint(EndpointConfig):
     400 and more, aiohttp.ClientError when there was no answer.
     """
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, tls_directory: str = "") -> None:
+        """Prepare; connects at the first call.
+
+        Args:
+            url: of the action server.
+            timeout_s: of a call without a turn's deadline.
+            tls_directory: our certificate and the authority of the server's, see `kefu.tls`; empty for neither.
+        """
         super().__init__(url=url)
+        self._tls = client_credentials(tls_directory) if tls_directory else None
         self._timeout_s = timeout_s
         self._pool: Optional[aiohttp.ClientSession] = None
+        self._at_once = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._of_one: Dict[str, asyncio.Semaphore] = {}  # by action
         self._domain: Optional[Dict[str, Any]] = None  # the model's, always the same object
         self._digest = ""
 
@@ -74,15 +138,28 @@ class ActionEndpoint(EndpointConfig):
     ) -> Optional[Any]:
         """Call the action server; blocks until its answer or until the budget is used up."""
         body = kwargs["json"]
+        action = body.get("next_action", "")
         calls = CALLS.get()
         headers = {"Content-Type": "application/json"}
-        deadline = time.monotonic() + self._timeout_s
         if calls is not None:
-            headers["Idempotency-Key"] = calls.key(body.get("next_action", ""))
-            deadline = min(deadline, calls.deadline)
+            headers["Idempotency-Key"] = calls.key(action)
         data = self._encoded(body)
         if REHEARSED.get():
             return {"events": [], "responses": [{"response": REHEARSED_REPLY}]}
+        place, began = PLACE.get(), time.monotonic()
+        try:
+            of_one = self._of_one.setdefault(action, asyncio.Semaphore(CALLS_OF_ONE_ACTION))
+            async with place.lent() if place is not None else contextlib.nullcontext(), of_one, self._at_once:
+                deadline = time.monotonic() + self._timeout_s  # who waited to be called has its whole time
+                if calls is not None:
+                    deadline = min(deadline, calls.deadline)
+                return await self._answer(body, data, headers, deadline)
+        finally:
+            if calls is not None:
+                calls.waited_s += time.monotonic() - began
+
+    async def _answer(self, body: Dict[str, Any], data: bytes, headers: Dict[str, str], deadline: float) -> Any:
+        """Ask until there is an answer or no time is left."""
         backoff_s = FIRST_BACKOFF_S
         while True:
             try:
@@ -115,15 +192,34 @@ class ActionEndpoint(EndpointConfig):
                 sent["domain"] = self._encoded_domain
         return orjson.dumps(sent, option=_JSON)
 
-    async def _once(self, data: bytes, headers: Dict[str, str], deadline: float) -> Any:
+    async def connect(self) -> None:
+        """Open a connection that the first call will find; whatever the server answers to it. Never raises."""
+        try:
+            async with self._opened().get(self.url, timeout=_CONNECTING, ssl=self._context()):
+                pass
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            fields = {"error": error.__class__.__name__}
+            logger.warning("the action server can't be reached yet", extra={"fields": fields})
+
+    def _opened(self) -> aiohttp.ClientSession:
         if self._pool is None or self._pool.closed:
-            self._pool = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS))
+            self._pool = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CALLS_AT_ONCE))
+        return self._pool
+
+    def _context(self) -> Any:
+        return self._tls.current if self._tls else True
+
+    async def _once(self, data: bytes, headers: Dict[str, str], deadline: float) -> Any:
         left_s = max(0.001, deadline - time.monotonic())
-        async with self._pool.post(
-            self.url, data=data, headers=headers, timeout=aiohttp.ClientTimeout(total=left_s)
+        async with self._opened().post(
+            self.url,
+            data=data,
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=left_s),
+            ssl=self._context(),
         ) as answer:
             if answer.status >= 400:
-                raise ClientResponseError(answer.status, answer.reason, await answer.content.read())
+                raise ClientResponseError(answer.status, answer.reason, await answer.content.read(MAX_ERROR_BYTES))
             body = await answer.content.read(MAX_ANSWER_BYTES + 1)
             while len(body) <= MAX_ANSWER_BYTES and not answer.content.at_eof():
                 body += await answer.content.read(MAX_ANSWER_BYTES + 1 - len(body))
@@ -133,5 +229,7 @@ class ActionEndpoint(EndpointConfig):
 
     async def close(self) -> None:
         """Close the pool."""
+        if self._tls is not None:
+            self._tls.close()
         if self._pool is not None:
             await self._pool.close()

@@ -11,13 +11,15 @@ from rasa.shared.core.domain import Domain
 
 from kefu.errors import KefuError, UnsafeStart
 from kefu.worker.action_endpoint import ActionEndpoint
+from kefu.worker.bot_actions import HAND_OVER
 from kefu.worker.broker import TurnBroker
+from kefu.worker.handoff.turns import REPLIES as HANDOFF_REPLIES
+from kefu.worker.handoff.turns import HandoffRunner
 from kefu.worker.lock import PartitionLock
 from kefu.worker.processor import LoadedModel, TurnProcessor
 from kefu.worker.rehearsal import rehearse
 from kefu.worker.responses import QuickResponses
 from kefu.worker.store import TurnStore
-from kefu.worker.timers.turns import TimedRunner
 from kefu.worker.turn import ACTION_FAILED_REPLY, HOLDING_REPLY
 
 REHEARSED_DEADLINE_S = 10.0  # of a turn; the worker's own is known to the worker
@@ -75,20 +77,23 @@ class TurnAgent(Agent):
                 raise UnsafeStart(
                     f"{name} is {type(part).__name__}, not {kind.__name__}: check endpoints.yml for kefu's classes"
                 )
-        missing = [name for name in (ACTION_FAILED_REPLY, HOLDING_REPLY) if name not in self.domain.responses]
+        replies = (ACTION_FAILED_REPLY, HOLDING_REPLY)
+        if HAND_OVER in self.domain.action_names_or_texts:
+            replies += HANDOFF_REPLIES
+        missing = [name for name in replies if name not in self.domain.responses]
         if missing:
             raise ModelUnfit(f"the domain has no response {', '.join(missing)}")
 
-    def runner(self, deadline_s: float, idle_s: float = 0) -> TimedRunner:
-        """Return what runs turns on this agent's model; `idle_s` as KEFU_IDLE_S."""
-        return TimedRunner(self.processor, self.nlg, deadline_s, idle_s)
+    def runner(self, deadline_s: float, idle_s: float = 0, handoff_wait_s: float = 600) -> HandoffRunner:
+        """Return what runs turns on this agent's model; times as KEFU_IDLE_S and KEFU_HANDOFF_WAIT_S."""
+        return HandoffRunner(self.processor, self.nlg, deadline_s, idle_s, handoff_wait_s)
 
     async def handle_message(self, message: UserMessage) -> Optional[List[Any]]:
         """Refuse: in a worker, messages come through the inbox alone."""
         raise UnsafeStart("a worker takes messages from Kafka only")
 
 
-async def load_beside(path: str, template: Agent, action_endpoint: ActionEndpoint) -> TurnAgent:
+async def load_beside(path: str, template: Agent, action_endpoint: ActionEndpoint, rehearsal_s: float) -> TurnAgent:
     """Load a model in a thread, check it and rehearse it, while the old one serves.
 
     Raises:
@@ -98,7 +103,7 @@ async def load_beside(path: str, template: Agent, action_endpoint: ActionEndpoin
     try:
         model = await loop.run_in_executor(None, LoadedModel.from_path, path)
         agent = TurnAgent.around(model, template, action_endpoint)
-        await rehearse(agent.runner(REHEARSED_DEADLINE_S))
+        await rehearse(agent.runner(REHEARSED_DEADLINE_S), rehearsal_s)
     except (ModelUnfit, UnsafeStart):
         raise
     except Exception as error:  # a broken archive fails in any way

@@ -5,14 +5,13 @@ else by now. The caller commits its offset afterwards, never before.
 """
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
-from dataclasses import dataclass, field, replace
-from typing import Any, Awaitable, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Awaitable, Callable, NamedTuple, Optional
 
 from kefu import metrics
+from kefu.codec import decode
 from kefu.errors import (
     AlreadyProcessed,
     PoisonMessage,
@@ -23,20 +22,24 @@ from kefu.errors import (
 )
 from kefu.events import (
     ANSWERS,
-    DEAD_LETTERS,
     DIALOGUE_EVENTS,
+    USER_QUERY,
     AnswerGenerated,
+    HandoffStarted,
     InboxEvent,
     UserSaid,
-    decode,
-    decode_inbox,
+    now_ms,
 )
-from kefu.headers import ATTEMPTS, ERROR_CLASS, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC
-from kefu.kafka import EventProducer
-from kefu.privacy import mask, mask_all
-from kefu.worker.conversations import Conversations, Stored, encode_events
+from kefu.kafka import MAX_RECORD_BYTES, EventProducer
+from kefu.worker import dead_letters
+from kefu.worker.action_endpoint import PLACE, Place
+from kefu.worker.conversations import Conversations
+from kefu.worker.handoff.record import handed_over
+from kefu.worker.inbound import Inbound, Record
 from kefu.worker.live import LiveConversation, LiveConversations
 from kefu.worker.mending import Mender
+from kefu.worker.release.candidate import Candidate, lent
+from kefu.worker.stored import Stored, encode_events
 from kefu.worker.turn import Outcome, TurnRunner, turn_events
 
 logger = logging.getLogger(__name__)
@@ -44,37 +47,10 @@ logger = logging.getLogger(__name__)
 INTERNAL_ERROR = "internal_error"
 FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 5.0
+MAX_EVENTS_BYTES = MAX_RECORD_BYTES - 100_000  # a turn's events are published with who, when and which before them
 _TOTAL_S, _STORE_S, _PUBLISH_S = (metrics.TURN_SECONDS.labels(stage) for stage in ("total", "store", "publish"))
+_STAGES_S = {stage: metrics.TURN_SECONDS.labels(stage) for stage in ("nlu", "dialogue", "action")}
 LIVE_IDLE_S = 30 * 60  # a live tracker older than this is read again: the store's own expiry may have come
-
-
-@dataclass(frozen=True)
-class Record:
-    """A record of user.query as Kafka delivered it."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes
-    value: bytes
-    headers: List[Tuple[str, bytes]]
-
-
-@dataclass
-class Inbound:
-    """A message taken from Kafka and not yet done with.
-
-    Attributes:
-        mine: whether this worker still owns the partition; a turn is not begun or repeated otherwise.
-        parsed: NLU's result, which is made for the whole poll; None for a timer.
-    """
-
-    record: Record
-    said: InboxEvent
-    mine: Callable[[], bool]
-    parsed: "Optional[asyncio.Future[Dict[str, Any]]]"
-    attempts: int = 0
-    taken: float = field(default_factory=time.monotonic)
 
 
 class Done(NamedTuple):
@@ -85,12 +61,16 @@ class Done(NamedTuple):
     events: bytes
 
 
+class TurnTooLarge(Exception):
+    """A turn's events are more than Kafka takes as a record; nobody could mend or read them."""
+
+
 class NotMine(Exception):
     """The partition went to another worker: it will do this message."""
 
 
 class Inbox:
-    """Sees messages through. `runner` is swapped between two turns when a model is."""
+    """Sees messages through. `runner` is that of the messages to come: of another model after a swap."""
 
     def __init__(
         self,
@@ -101,15 +81,16 @@ class Inbox:
         attempts: int,
         turns_at_once: int,
         mender: Optional[Mender] = None,
+        candidate: Optional[Candidate] = None,
     ) -> None:
         self.runner = runner
+        self._candidate = candidate
         self._mender = mender
         self._conversations = conversations
         self._live = live
         self._producer = producer
         self._attempts = attempts
-        # More turns at once only make each wait longer for the event loop, until calls time out for nothing.
-        self._running = asyncio.Semaphore(turns_at_once)
+        self._places = asyncio.Semaphore(turns_at_once)
         self.store_lost = False  # as the worker's own watch finds it
         self._waiting_for_store = 0
 
@@ -124,26 +105,37 @@ class Inbox:
         Raises:
             NotMine: the partition was taken away; nothing more is to be done here.
         """
+        if type(message.said) is HandoffStarted:  # a worker's own record, for others to read
+            return
         histories = self._mender and self._mender.histories
+        message.runner = message.runner or self.runner
         try:
             done = await self._outcome(message)
         except Exception as error:  # whatever it is, the message must not block its lane for ever
             if isinstance(error, NotMine):
                 raise
+            if self._candidate is not None and lent(message.record):  # who lent it does it, and answers for it
+                await self._insist(message.mine, self._candidate.decline, message.said)
+                metrics.TURNS.labels("declined").inc()
+                return
             done = await self._dead_letter(message, error)
-        if done is None:  # a timer of a conversation that is gone
+        if done is None:  # a timer of a conversation that is gone, or what the desk asked of it
             return
         await self._publish(message, done)
         if self._mender is not None and self._mender.histories != histories:
             # A failover came in between, and what was mended may have been read before this was published.
             self._mender.doubt(message.record.partition)
         _TOTAL_S.observe(time.monotonic() - message.taken)
+        if type(message.said) is UserSaid:  # a timer is late by its own metric
+            metrics.ANSWER_SECONDS.observe(max(0, now_ms() - message.said.ts) / 1000)
 
     async def reject(self, record: Record, mine: Callable[[], bool], error: PoisonMessage) -> None:
         """Dead-letter a record that can't be read, so that nobody can be told."""
         fields = {"error_class": error.error_class, "partition": record.partition, "offset": record.offset}
         logger.error("record refused", extra={"fields": fields})
-        await self._insist(mine, "kafka", self._send_dead_letter, record, error.error_class, 1)
+        if lent(record):
+            return
+        await self._insist(mine, dead_letters.send, self._producer, record, error.error_class, 1)
         metrics.TURNS.labels("refused").inc()
 
     async def _outcome(self, message: Inbound) -> "Optional[Done]":
@@ -158,38 +150,59 @@ class Inbox:
                 if done is not None:
                     return done
             except VersionConflict as conflict:
-                kind = "above" if conflict.found > conflict.expected else "below"
-                metrics.CONFLICTS.labels(kind).inc()
+                metrics.CONFLICTS.labels("above" if conflict.found > conflict.expected else "below").inc()
             except NotMine:
                 raise
             except Exception as error:  # bounded: after the last attempt it is dead-lettered
                 message.attempts += 1
                 fields = {"attempt": message.attempts, "message_id": message.said.message_id}
                 logger.exception("turn failed", extra={"fields": fields})
-                if message.attempts >= self._attempts:
+                if message.attempts >= (1 if lent(message.record) else self._attempts):
                     raise error
             metrics.RETRIES.labels("turn").inc()
             await asyncio.sleep(_backoff_s(message.attempts))
 
     async def _attempt(self, message: Inbound) -> "Optional[Done]":
-        said = message.said
-        store = self._conversations
-        marker = await self._insist(message.mine, "redis", store.marker, said.conversation, said.message_id)
+        said, store = message.said, self._conversations
+        marker = await self._insist(message.mine, store.marker, said.conversation, said.message_id)
         if marker is not None:
             raise AlreadyProcessed(marker)
-        runner = self.runner  # one model for the whole turn, whatever is swapped meanwhile
-        live = await self._take(message, runner)
-        if not live.version and type(said) is not UserSaid:
-            metrics.TIMERS_DROPPED.labels(said.type, "gone").inc()
-            return None
-        # From here, not from before a Redis that was away: its messages wait, they are not put off.
-        begun = time.monotonic()
-        async with self._running:
-            outcome = await runner.run(live, said, message.parsed, begun)
+        if self._candidate is not None:
+            done = await self._candidate.does(message, self._insist)
+            if message.lent_s:
+                self._live.check_out(said.conversation)  # it is behind
+            if done:
+                raise AlreadyProcessed(b"")
+        if self._mender is not None and self._mender.in_doubt(message.record.partition):
+            # Without a place: who has just got a partition must not hold up the others.
+            await self._insist(message.mine, self._mender.settle, message.record.partition)
+        asked = time.monotonic()
+        async with Place(self._places) as place:
+            PLACE.set(place)
+            if not message.mine():
+                raise NotMine
+            waited_s = time.monotonic() - asked
+            # Loaded with a place only: in a backlog many more messages wait than trackers should be in memory.
+            live = await self._take(message)
+            if not live.version and type(said) is not UserSaid:  # nor is one brought back that the desk asks for
+                metrics.TIMERS_DROPPED.labels(said.type, "gone").inc()
+                return None
+            # Without the time that Redis was away, its messages aren't put off; with that of waiting for a candidate,
+            # and of attempts that failed.
+            begun = time.monotonic()
+            spent_s = waited_s + message.lent_s + message.spent_s
+            try:
+                outcome = await message.runner.run(live, said, message.parsed, begun - spent_s)
+            finally:
+                message.spent_s += time.monotonic() - begun
+        if len(outcome.write.encoded_events) > MAX_EVENTS_BYTES:
+            raise TurnTooLarge
+        for stage, ms in outcome.answer.stages_ms.items():
+            _STAGES_S[stage].observe(ms / 1000)
         return await self._store(message, outcome)
 
-    async def _take(self, message: Inbound, runner: TurnRunner) -> LiveConversation:
-        said = message.said
+    async def _take(self, message: Inbound) -> LiveConversation:
+        said, runner = message.said, message.runner
         live = self._live.check_out(said.conversation)
         if live is not None and live.model_id == runner.model_id and not _idle(live, said):
             return live
@@ -201,11 +214,11 @@ class Inbox:
     async def _load(self, message: Inbound) -> Stored:
         """Return what is stored, once that is sure to be all that was."""
         while message.mine():
-            stored = await self._insist(message.mine, "redis", self._conversations.load, message.said.conversation)
+            stored = await self._insist(message.mine, self._conversations.load, message.said.conversation)
             if self._mender is None:
                 return stored
             doubt = (self._mender.ensure, message.record.partition, stored.history)
-            if not await self._insist(message.mine, "redis", *doubt):
+            if not await self._insist(message.mine, *doubt):
                 return stored
         raise NotMine
 
@@ -215,7 +228,7 @@ class Inbox:
         live, write = outcome.live, outcome.write
         conversation = message.said.conversation
         try:
-            await self._insist(message.mine, "redis", self._conversations.write, conversation, write)
+            await self._insist(message.mine, self._conversations.write, conversation, write)
         except AlreadyProcessed as found:
             if found.marker != write.marker:
                 raise
@@ -224,11 +237,12 @@ class Inbox:
             if conflict.found > conflict.expected:
                 raise
             await self._write_again(message, live, conflict)
-            await self._insist(message.mine, "redis", self._conversations.write, conversation, write)
+            await self._insist(message.mine, self._conversations.write, conversation, write)
         if outcome.snapshot is not None:
-            live.trim(outcome.snapshot, self.runner.processor.view, len(outcome.events))
+            live.trim(outcome.snapshot, len(outcome.events))
         live.written(write)
-        if message.mine():  # else another worker goes on, and this tracker would be stale when it comes back
+        # Else another worker goes on, and this tracker would be stale when it comes back; or it is of an old model.
+        if message.mine() and live.model_id == self.runner.model_id:
             self._live.put_back(live)
         _STORE_S.observe(time.monotonic() - started)
         metrics.TURNS.labels(outcome.answer.status).inc()
@@ -245,7 +259,7 @@ class Inbox:
             raise conflict
         for write in lost:
             try:
-                await self._insist(message.mine, "redis", self._conversations.write, live.conversation, write)
+                await self._insist(message.mine, self._conversations.write, live.conversation, write)
                 metrics.MENDED_TURNS.labels("memory").inc()
             except AlreadyProcessed as found:
                 if found.marker != write.marker:  # marker without version: not a state that a lost write leaves
@@ -254,7 +268,7 @@ class Inbox:
     async def _again(self, message: Inbound) -> "Optional[Done]":
         """Return what an earlier processing stored, to be published again; None if a failover has just lost it."""
         said = message.said
-        found = await self._insist(message.mine, "redis", self._conversations.turn, said.conversation, said.message_id)
+        found = await self._insist(message.mine, self._conversations.turn, said.conversation, said.message_id)
         if found is None:
             return None
         marker, events = found
@@ -271,12 +285,12 @@ class Inbox:
         error_class = getattr(error, "error_class", error.__class__.__name__)
         while True:
             if self._mender is not None:
-                await self._insist(message.mine, "redis", self._mender.settle, message.record.partition)
-            version, seq = await self._insist(message.mine, "redis", self._conversations.position, said.conversation)
+                await self._insist(message.mine, self._mender.settle, message.record.partition)
+            version, seq = await self._insist(message.mine, self._conversations.position, said.conversation)
             live = LiveConversation(said.conversation, None, version, seq)  # type: ignore[arg-type]
-            write = self.runner.refusal(live, said, INTERNAL_ERROR).write
+            write = message.runner.refusal(live, said, INTERNAL_ERROR).write
             try:
-                await self._insist(message.mine, "redis", self._conversations.write, said.conversation, write)
+                await self._insist(message.mine, self._conversations.write, said.conversation, write)
                 break
             except AlreadyProcessed:
                 done = await self._again(message)
@@ -291,21 +305,8 @@ class Inbox:
 
     async def _put_aside(self, message: Inbound, error_class: str) -> None:
         attempts = max(1, message.attempts)
-        trace = message.said.traceparent
-        await self._insist(message.mine, "kafka", self._send_dead_letter, message.record, error_class, attempts, trace)
-
-    async def _send_dead_letter(self, record: Record, error_class: str, attempts: int, trace: str = "") -> None:
-        traced = [("traceparent", trace.encode())] if trace and "traceparent" not in dict(record.headers) else []
-        headers = [
-            *record.headers,
-            *traced,
-            (ERROR_CLASS, error_class.encode()),
-            (ATTEMPTS, str(attempts).encode()),
-            (ORIGIN_TOPIC, record.topic.encode()),
-            (ORIGIN_PARTITION, str(record.partition).encode()),
-            (ORIGIN_OFFSET, str(record.offset).encode()),
-        ]
-        await self._producer.send(DEAD_LETTERS, record.key, record.value, headers)
+        letter = (self._producer, message.record, error_class, attempts, message.said.traceparent)
+        await self._insist(message.mine, dead_letters.send, *letter)
 
     async def _publish(self, message: Inbound, done: "Done") -> None:
         """Publish a stored turn until Kafka has all of it, under ids that stay the same."""
@@ -313,6 +314,7 @@ class Inbox:
         records = [(ANSWERS, done.answer)]
         if done.events:
             records.insert(0, (DIALOGUE_EVENTS, turn_events(said, done.version, done.events)))
+            records += [(USER_QUERY, record) for record in handed_over(said, done.events)]
 
         async def send_all() -> None:
             sent = [self._producer.send(topic, said.conversation, value) for topic, value in records]
@@ -323,36 +325,38 @@ class Inbox:
                     logger.error("record refused by Kafka", extra={"fields": {"message_id": said.message_id}})
 
         started = time.monotonic()
-        await self._insist(message.mine, "kafka", send_all)
+        await self._insist(message.mine, send_all)
         _PUBLISH_S.observe(time.monotonic() - started)
 
-    async def _insist(
-        self, mine: Callable[[], bool], server: str, call: Callable[..., Awaitable[Any]], *arguments: Any
-    ) -> Any:
+    async def _insist(self, mine: Callable[[], bool], call: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
         """Repeat a call until its server is back, or the partition is another's."""
         try:
             return await call(*arguments)
         except (StoreUnavailable, QueueUnavailable) as error:
-            logger.warning("%s is away", server, extra={"fields": {"error": str(error)}})
-        waits_for_store = int(server == "redis")
-        self._waiting_for_store += waits_for_store
-        try:
-            return await self._until_back(mine, server, call, *arguments)
-        finally:
-            self._waiting_for_store -= waits_for_store
+            logger.warning("%s is away", _server(error), extra={"fields": {"error": str(error)}})
+            return await self._until_back(mine, error, call, *arguments)
 
-    @staticmethod
     async def _until_back(
-        mine: Callable[[], bool], server: str, call: Callable[..., Awaitable[Any]], *arguments: Any
+        self, mine: Callable[[], bool], error: Exception, call: Callable[..., Awaitable[Any]], *arguments: Any
     ) -> Any:
         attempt = 0
         while mine():
             attempt += 1
-            metrics.RETRIES.labels(server).inc()
-            await asyncio.sleep(_backoff_s(attempt))
-            with contextlib.suppress(StoreUnavailable, QueueUnavailable):
+            metrics.RETRIES.labels(_server(error)).inc()
+            waits_for_store = isinstance(error, StoreUnavailable)
+            self._waiting_for_store += waits_for_store
+            try:
+                await asyncio.sleep(_backoff_s(attempt))
                 return await call(*arguments)
+            except (StoreUnavailable, QueueUnavailable) as again:
+                error = again
+            finally:
+                self._waiting_for_store -= waits_for_store
         raise NotMine
+
+
+def _server(error: Exception) -> str:
+    return "redis" if isinstance(error, StoreUnavailable) else "kafka"
 
 
 def _idle(live: LiveConversation, said: InboxEvent) -> bool:
@@ -363,17 +367,3 @@ def _backoff_s(attempt: int) -> float:
     """Return how long to wait: doubling, with jitter, so that many don't come back at once."""
     limit = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(attempt, 10))
     return limit * (0.5 + random.random() / 2)  # noqa: S311 - spreads load, guards nothing
-
-
-def read(record: Record) -> InboxEvent:
-    """Return the event in a record; a message is masked: whoever wrote it may not have done so.
-
-    Raises:
-        PoisonMessage: the record can't be one of ours, or its key names another conversation.
-    """
-    said = decode_inbox(record.value)
-    if record.key != said.conversation.encode():
-        raise PoisonMessage("wrong_key", "key and conversation differ")
-    if type(said) is not UserSaid:
-        return said
-    return replace(said, text=said.text and mask(said.text), metadata=mask_all(said.metadata))

@@ -15,17 +15,29 @@ from typing import Any, Callable, Deque, Dict, List, Optional, Set
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from kefu import metrics
-from kefu.events import USER_QUERY
-from kefu.kafka import damped_errors
+from kefu.events import CANDIDATE_QUERY, USER_QUERY
+from kefu.kafka import METADATA_REFRESH_MS, damped_errors
 from kefu.settings import KafkaSettings, WorkerSettings
-from kefu.worker.inbox import Record
+from kefu.worker import lag
+from kefu.worker.inbound import Record
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.05
+# Who has so many in flight gains nothing by taking the next at once: with others NLU, the write and the change of
+# threads cost each less. See ops/decisions/0011
+BUSY_FROM = 8
+GATHER_S = 0.005
+PATIENCE_S = 0.5  # to get room, before those that take it up are paused
+LAG_EVERY_S = 1.0
+ROOM_CHECK_S = 0.002
+MOST_LIMITS = 8  # in flight altogether, when one partition after the other gets stuck and keeps what it has taken
 COMMIT_EVERY_POLLS = 4
+REVOKE_S = 2.0  # what runs then waits for the action server
 SESSION_TIMEOUT_MS = 10_000  # a worker killed with -9 gives its partitions back after this
-MAX_FETCH_BYTES = 8 * 1024 * 1024
+# Of records as they lie in Kafka, compressed to a tenth: a backlog is fetched in pieces that memory doesn't notice.
+# A partition gives a whole batch at least, however large.
+MAX_FETCH_BYTES = 1024 * 1024
 
 
 @dataclass
@@ -60,10 +72,11 @@ class Partition:
 
 @dataclass
 class Taken:
-    """A record with the partition that it was taken from."""
+    """A record with the partition that it was taken from, and by whom: a worker may read another inbox meanwhile."""
 
     record: Record
     partition: Partition
+    intake: "Intake"
 
     def mine(self) -> bool:
         """Return whether this worker still owns the partition."""
@@ -75,10 +88,16 @@ Dropped = Callable[[Set[int]], None]
 
 
 class Intake:
-    """The consumer of `user.query`. `start` and `stop` belong to the event loop's thread."""
+    """The consumer of an inbox. `start` and `stop` belong to the event loop's thread."""
 
     def __init__(
-        self, kafka: KafkaSettings, worker: WorkerSettings, receive: Receive, hold: Callable[[], bool], dropped: Dropped
+        self,
+        kafka: KafkaSettings,
+        worker: WorkerSettings,
+        receive: Receive,
+        hold: Callable[[], bool],
+        dropped: Dropped,
+        inbox: str = USER_QUERY,
     ) -> None:
         """Prepare; connects at `start`.
 
@@ -88,8 +107,10 @@ class Intake:
             receive: called in the loop with each poll; must not block.
             hold: whether to take nothing for now (the store is away).
             dropped: called in the loop with partitions that are no longer this worker's.
+            inbox: `user.query`, or `user.query.candidate`, which has a group of its own.
         """
-        self._topic = kafka.topic_prefix + USER_QUERY
+        self.inbox = inbox
+        self._topic = kafka.topic_prefix + inbox
         self._limit = worker.inflight_messages
         self._poll_messages = worker.poll_messages
         self._drain_s = worker.drain_s
@@ -106,7 +127,8 @@ class Intake:
         self.failure: Optional[str] = None
         self.connected = False
         self._commit_fails = False
-        self._consumer = Consumer({**_consumer_config(kafka), "on_commit": self._on_commit})
+        group = kafka.candidate_group if inbox == CANDIDATE_QUERY else kafka.group
+        self._consumer = Consumer({**_consumer_config(kafka, group), "on_commit": self._on_commit})
 
     @property
     def assigned(self) -> List[int]:
@@ -151,13 +173,16 @@ class Intake:
 
     def _run(self) -> None:
         try:
-            polls = 0
+            polls, measured = 0, 0.0
             while not self._stopping.is_set():
-                self._pause_or_resume()
+                self._pause_or_resume(room=self._wait_for_room())
                 self._deliver(self._poll())
                 polls += 1
                 if polls % COMMIT_EVERY_POLLS == 0:
                     self._commit()
+                if time.monotonic() - measured > LAG_EVERY_S:
+                    self._measure_lag()
+                    measured = time.monotonic()
             # close() revokes all partitions: what is under way is finished, and committed.
             self._consumer.close()
         except BaseException as error:  # the thread's end must be seen, see `failure`
@@ -165,10 +190,15 @@ class Intake:
             self.failure = error.__class__.__name__
 
     def _poll(self) -> List[Message]:
-        """Return what is there as soon as anything is; `consume` alone would wait to fill its number."""
+        """Return what is there as soon as anything is, a busy worker a little later, when there is more.
+
+        `consume` alone would wait to fill its number.
+        """
         first = self._consumer.poll(POLL_S)
         if first is None:
             return []
+        if self._inflight >= BUSY_FROM:
+            time.sleep(GATHER_S)  # this is the intake's own thread
         return [first, *self._consumer.consume(self._poll_messages - 1, 0)] if self._poll_messages > 1 else [first]
 
     def _deliver(self, messages: List[Message]) -> None:
@@ -180,7 +210,7 @@ class Intake:
             partition = self._partitions.get(message.partition())
             if partition is None:
                 continue
-            batch.append(Taken(_record(message), partition))
+            batch.append(Taken(_record(message), partition, self))
         if not batch:
             return
         with self._lock:
@@ -191,25 +221,51 @@ class Intake:
         metrics.INFLIGHT.set(self._inflight)
         self._loop.call_soon_threadsafe(self._receive, batch)
 
-    def _pause_or_resume(self) -> None:
-        """Pause the partitions that hold too much, all while asked to hold; go on at half of it.
+    def _pause_or_resume(self, room: bool) -> None:
+        """Pause the partitions that leave no room to the others, all while asked to hold; go on at half of a share.
 
-        By partition, so that one customer's slow lane stops nobody on other partitions.
+        A pause is dear, for the client forgets what it had fetched and begins again about a second later: a worker that
+        is only busy must get along without. By partition, so that one customer's slow lane stops nobody on others.
         """
-        with self._lock:
-            load = {number: partition.load for number, partition in self._partitions.items()}
-        limit = max(self._poll_messages, self._limit // max(1, len(load)))
-        hold = self._hold()
+        loads, share = self._loads(), self._share
+        hold = not room and (self._hold() or self._inflight >= MOST_LIMITS * self._limit)
         wanted = {
             number
-            for number, held in load.items()
-            if hold or held >= limit or (number in self._paused and held > limit // 2)
+            for number, held in loads.items()
+            if hold or (number in self._paused and held > share // 2) or (not room and held >= share)
         }
         if wanted - self._paused:
             self._consumer.pause([TopicPartition(self._topic, number) for number in wanted - self._paused])
         if self._paused - wanted:
             self._consumer.resume([TopicPartition(self._topic, number) for number in self._paused - wanted])
         self._paused = wanted
+
+    def _wait_for_room(self) -> bool:
+        """Wait until there is room for a poll and nobody holds it back, not for long; return whether it is so."""
+        deadline = time.monotonic() + PATIENCE_S
+        while self._hold() or self._taken_room() >= self._limit:
+            if time.monotonic() > deadline or self._stopping.is_set():
+                return False
+            time.sleep(ROOM_CHECK_S)  # this is the intake's own thread
+        return True
+
+    def _taken_room(self) -> int:
+        """Return how many messages are in flight; of a paused partition no more than its share counts."""
+        share = self._share
+        return sum(min(held, share) if number in self._paused else held for number, held in self._loads().items())
+
+    @property
+    def _share(self) -> int:
+        """How many messages in flight a partition may have when all have many."""
+        return max(1, self._limit // max(1, len(self._partitions)))
+
+    def _loads(self) -> Dict[int, int]:
+        with self._lock:
+            return {number: partition.load for number, partition in self._partitions.items()}
+
+    def _measure_lag(self) -> None:
+        """Tell how many messages wait: those that were not taken, and those in flight."""
+        metrics.INBOX_LAG.set(self._inflight + lag.waiting(self._consumer, self._topic, self._loads(), self._paused))
 
     def _commit(self, only: Optional[Set[int]] = None, wait: bool = False) -> None:
         with self._lock:
@@ -248,6 +304,7 @@ class Intake:
             for partition in partitions:
                 self._partitions[partition.partition] = Partition(partition.partition)
         consumer.incremental_assign(partitions)
+        consumer.resume(partitions)  # one that went away paused is paused still: the client keeps that
         self.connected = True
         logger.info("partitions assigned", extra={"fields": {"partitions": [p.partition for p in partitions]}})
 
@@ -264,6 +321,7 @@ class Intake:
 
     def _on_lost(self, consumer: Consumer, partitions: List[TopicPartition]) -> None:
         numbers = {partition.partition for partition in partitions}
+        self.connected = False  # until it is given some again: also when no broker has answered for a session's time
         self._forget(numbers)
         consumer.incremental_unassign(partitions)
         logger.warning("partitions lost", extra={"fields": {"partitions": sorted(numbers)}})
@@ -278,8 +336,12 @@ class Intake:
         self._loop.call_soon_threadsafe(self._dropped, numbers)
 
     def _wait_until_done(self, partitions: List[Partition]) -> None:
-        """Wait for the turns under way, within the drain time. What has not begun is abandoned."""
-        deadline = time.monotonic() + self._drain_s
+        """Wait for the turns under way. What has not begun is abandoned.
+
+        Nothing is polled meanwhile, so a rebalance waits a moment only: a turn that takes longer goes on, and the new
+        owner's marker and version tell which of the two was first. Who leaves for good takes the drain time.
+        """
+        deadline = time.monotonic() + (self._drain_s if self._stopping.is_set() else REVOKE_S)
         while time.monotonic() < deadline and any(self._running(partition) for partition in partitions):
             time.sleep(0.02)  # this is the intake's own thread
 
@@ -288,11 +350,11 @@ class Intake:
             return partition.load > 0
 
 
-def _consumer_config(kafka: KafkaSettings) -> Dict[str, Any]:
+def _consumer_config(kafka: KafkaSettings, group: str) -> Dict[str, Any]:
     """Return librdkafka's settings. Source: librdkafka CONFIGURATION.md."""
     return {
         **kafka.client_config(),
-        "group.id": kafka.group,
+        "group.id": group,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
@@ -302,8 +364,11 @@ def _consumer_config(kafka: KafkaSettings) -> Dict[str, Any]:
         "heartbeat.interval.ms": 2000,
         "fetch.wait.max.ms": 50,
         "queued.max.messages.kbytes": MAX_FETCH_BYTES // 1024,
+        "queued.min.messages": 1000,
+        "fetch.max.bytes": MAX_FETCH_BYTES,
         "fetch.message.max.bytes": MAX_FETCH_BYTES // 8,
         "reconnect.backoff.max.ms": 1000,
+        "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
         **damped_errors(),
     }
 

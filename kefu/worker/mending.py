@@ -12,8 +12,9 @@ from typing import Any, Awaitable, Callable, Dict, FrozenSet, Iterable, List, Op
 
 from kefu import metrics
 from kefu.errors import AlreadyProcessed, QueueUnavailable, StoreUnavailable, VersionConflict
-from kefu.worker.conversations import Conversations, TurnWrite
+from kefu.worker.conversations import Conversations
 from kefu.worker.published import Newest, PublishedTail
+from kefu.worker.stored import TurnWrite
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Mender:
         self._assigned = assigned
         self._rearm = rearm
         self._mended: Dict[int, Histories] = {}
-        self._forgotten: Set[int] = set()
+        self._doubted: Set[int] = set()  # since the mending under way began
         self._mending = asyncio.Lock()
         self._background: Optional[asyncio.Task[None]] = None
         self.histories: Histories = frozenset()  # of all masters, as seen last
@@ -80,19 +81,23 @@ class Mender:
                 await self._mend(self.histories | {history})
         return True
 
+    def in_doubt(self, partition: int) -> bool:
+        """Return whether a partition is known to want mending."""
+        return partition not in self._mended or not self.histories <= self._mended[partition]
+
     async def settle(self, partition: int) -> None:
         """Mend before a conversation is written to that was not read; raises as `ensure` does."""
         for history in await self._conversations.histories():
             await self.ensure(partition, history)
 
     def doubt(self, partition: int) -> None:
-        """Mend this partition once more before the next tracker is read."""
+        """Mend this partition once more before the next tracker is read, whatever a mending under way has read."""
+        self._doubted.add(partition)
         self._mended.pop(partition, None)
 
     def forget(self, partitions: Iterable[int]) -> None:
         """Another worker writes there now: when they come back they are in doubt."""
         for partition in partitions:
-            self._forgotten.add(partition)
             self.doubt(partition)
 
     def _in_doubt(self, histories: Histories) -> List[int]:
@@ -107,7 +112,7 @@ class Mender:
 
     async def _mend(self, histories: Histories) -> None:
         """Write again what is published and not stored. `histories` were there before it is read."""
-        self._forgotten.clear()
+        self._doubted.clear()
         partitions = self._in_doubt(histories)
         published = await _in_thread(self._tail.newest, partitions)
         behind = await self._behind(published)
@@ -118,7 +123,7 @@ class Mender:
             fields = {"conversations": len(behind), "partitions": partitions}
             logger.error("the store lost writes; written again from Kafka", extra={"fields": fields})
         for partition in partitions:
-            if partition not in self._forgotten:
+            if partition not in self._doubted:
                 self._mended[partition] = histories
 
     async def _behind(self, published: Dict[str, Newest]) -> Dict[str, int]:

@@ -5,6 +5,7 @@ of failed actions, and session expiry, which goes by the message's own time. See
 """
 
 import contextvars
+import time
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from rasa.core.actions.action import Action, ActionBotResponse, ActionExecutionRejection, ActionListen
@@ -24,9 +25,9 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from kefu.errors import ActionFailed
 from kefu.worker import lean
 from kefu.worker.bot_actions import BotActions
+from kefu.worker.domain_view import DomainView
 from kefu.worker.graph import DirectGraphRunner
 from kefu.worker.policies import make_quick
-from kefu.worker.states import DomainView
 from kefu.worker.timers.rules import is_external, last_said
 from kefu.worker.tracker import LiveTracker
 
@@ -72,14 +73,20 @@ class TurnProcessor(MessageProcessor):
     def _load_model(self, model_path: Any) -> Tuple[str, ModelMetadata, DirectGraphRunner]:  # type: ignore[override]
         return self._model
 
-    def parse_batch(self, conversation: str, texts: List[str]) -> List[Dict[str, Any]]:
+    def parse_batch(
+        self, conversation: str, texts: List[str], times: Optional[List[float]] = None
+    ) -> List[Dict[str, Any]]:
         """Return the parse data of each text, in order. Blocks: runs NLU once over all of them.
 
         Args:
             conversation: a name for the batch; Rasa wants a sender.
             texts: a text that starts with `/` is an intent command here: callers neutralise it.
+            times: when each was said, seconds since the epoch, for what "yesterday" means; None for now.
         """
-        messages = [UserMessage(text, sender_id=conversation) for text in texts]
+        said = times or [time.time()] * len(texts)
+        messages = [
+            UserMessage(text, sender_id=conversation, metadata={"ts": ts}) for text, ts in zip(texts, said, strict=True)
+        ]
         nothing = DialogueStateTracker.from_events(conversation, [])
         target = self.model_metadata.nlu_target
         results = self.graph_runner.run(

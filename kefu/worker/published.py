@@ -10,15 +10,16 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Op
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from kefu.codec import decode
 from kefu.errors import PoisonMessage, QueueUnavailable
-from kefu.events import ANSWERS, DIALOGUE_EVENTS, USER_QUERY, AnswerGenerated, TurnEvents, conversation_key, decode
+from kefu.events import ANSWERS, DIALOGUE_EVENTS, USER_QUERY, AnswerGenerated, TurnEvents, conversation_key, now_ms
 from kefu.kafka import damped_errors
-from kefu.settings import KafkaSettings
-from kefu.worker.conversations import TurnWrite
+from kefu.settings import CONVERSATION_LIFETIME_S, KafkaSettings
+from kefu.worker.stored import TurnWrite
 
 REQUEST_S = 10.0
 SILENCE_S = 30.0
-# At least so many records a partition, whatever their time: a worker's clock may have been wrong.
+# At least so many records a partition, also from before the window: a worker's clock may have been wrong.
 MIN_RECORDS = 500
 MAX_RECORDS = 100_000
 BUFFER_KBYTES = 16 * 1024
@@ -175,9 +176,11 @@ def _pass(message: Message, ends: Dict[int, int]) -> None:
 
 def _decoded(message: Message, kind: Any) -> Any:
     try:
-        return decode(message.value() or b"", kind)
+        found = decode(message.value() or b"", kind)
     except PoisonMessage:
         return None  # not of this version, or not ours: nothing to mend by
+    # Redis has forgotten a conversation of that time on purpose; Kafka, which deletes by segments, may still have it.
+    return found if found.ts > now_ms() - CONVERSATION_LIFETIME_S * 1000 else None
 
 
 def _write(markers: List[bytes], told: List[Events]) -> Optional[TurnWrite]:

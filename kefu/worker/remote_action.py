@@ -6,7 +6,7 @@ all event classes for each event in it. Source: rasa 3.6.21, `RemoteAction`.
 
 import json
 from itertools import islice
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 import aiohttp
 import rasa
@@ -50,11 +50,13 @@ class QuickRemoteAction(RemoteAction):
 
         Raises:
             ActionExecutionRejection: the action refused, by status 400.
-            RasaException: it failed, or wasn't reached.
+            RasaException: it failed, or wasn't reached, or says what isn't a message.
             ValidationError: its answer isn't one.
         """
         answer = await self._call(tracker, domain)
         self._validate_action_result(answer)
+        if not all(map(_is_sayable, _messages(answer))):
+            raise RasaException(f"{self.name()} says what can't be said: texts are strings, buttons are objects")
         said = await self._utter_responses(answer.get("responses", []), output_channel, nlg, tracker)
         return [*said, *read_events(answer.get("events", []))]
 
@@ -108,8 +110,22 @@ def _is_plain(result: Any) -> bool:
     """Return whether an answer is valid at sight."""
     if not isinstance(result, dict):
         return False
-    events = result.get("events", [])
-    return _are_dicts(result.get("responses", [])) and _are_dicts(events) and all(map(_is_plain_event, events))
+    events, responses = result.get("events", []), result.get("responses", [])
+    return _are_dicts(responses) and _are_dicts(events) and all(map(_is_plain_event, events))
+
+
+def _messages(answer: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
+    """Return what an answer says, of which Rasa's schema asks nothing."""
+    yield from answer.get("responses", [])
+    for event in answer.get("events", []):
+        if event.get("event") == "bot":
+            data = event.get("data") or {}
+            yield {**data, "text": event.get("text")} if isinstance(data, dict) else {"buttons": data}
+
+
+def _is_sayable(message: Dict[str, Any]) -> bool:
+    buttons = [message.get(name) or [] for name in ("buttons", "quick_replies")]
+    return isinstance(message.get("text") or "", str) and all(map(_are_dicts, buttons))
 
 
 def _are_dicts(found: Any) -> bool:

@@ -9,21 +9,22 @@ import logging
 import time
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Optional, Sequence
 
 from async_timeout import Timeout, timeout  # aiohttp's; wait_for would make a task of each step
 from orjson import Fragment
 from rasa.core.channels.channel import CollectingOutputChannel
 from rasa.core.nlg import NaturalLanguageGenerator
-from rasa.shared.core.events import ActionExecuted, BotUttered, Event, UserUttered
+from rasa.shared.core.events import ActionExecuted, AgentUttered, BotUttered, Event, UserUttered
 
 from kefu import metrics
+from kefu.codec import encode
 from kefu.errors import ActionFailed
-from kefu.events import AnswerGenerated, InboxEvent, TurnEvents, UserSaid, encode, now_ms
+from kefu.events import AnswerGenerated, InboxEvent, TurnEvents, UserSaid, now_ms
 from kefu.worker.action_endpoint import CALLS, ActionCalls
-from kefu.worker.conversations import Arm, TurnWrite
 from kefu.worker.live import TURNS_KEPT, LiveConversation, as_stored, build_tracker
 from kefu.worker.processor import MESSAGE_TIME, TurnProcessor
+from kefu.worker.stored import Arm, TurnWrite
 from kefu.worker.timers.rules import HEARD_AT
 
 logger = logging.getLogger(__name__)
@@ -31,8 +32,10 @@ logger = logging.getLogger(__name__)
 ACTION_FAILED_REPLY = "utter_action_failed"
 HOLDING_REPLY = "utter_holding"
 PAYLOAD_NOT_OFFERED = "payload_not_offered"
+YES_OR_NO = frozenset({"/affirm", "/deny"})
 # Of the deadline, this much is kept for storing and answering after Rasa had its time.
 RESERVED_S = 0.5
+_REPLIES = (BotUttered, AgentUttered)  # what the customer gets
 HEARING_S = 0.4  # at least, out of what is reserved: the message must get on the tracker, however late it is
 
 
@@ -75,13 +78,32 @@ def neutral(text: str) -> str:
 
 
 def was_offered(live: LiveConversation, payload: str) -> bool:
-    """Return whether a reply of this conversation had a button with this payload."""
+    """Return whether a reply of this conversation had a button with this payload.
+
+    A yes or no answers the question that it stood under: only the last replies offer it, for by now
+    an older button would answer another question.
+    """
+    replies = _last_replies(live) if payload in YES_OR_NO else _replies_of(live.tracker.events)
     return any(
         button.get("payload") == payload
-        for event in live.tracker.events
-        if type(event) is BotUttered
+        for event in replies
         for button in [*(event.data.get("buttons") or []), *(event.data.get("quick_replies") or [])]
     )
+
+
+def _replies_of(events: Iterable[Event]) -> List[BotUttered]:
+    return [event for event in events if type(event) is BotUttered]
+
+
+def _last_replies(live: LiveConversation) -> List[BotUttered]:
+    """Return what was said since the latest message that was answered."""
+    found: List[BotUttered] = []
+    for event in reversed(live.tracker.events):
+        if type(event) is BotUttered:
+            found.append(event)
+        elif type(event) is UserUttered and found:
+            break
+    return found
 
 
 class TurnRunner:
@@ -110,9 +132,15 @@ class TurnRunner:
         """
         if said.payload is not None and not was_offered(live, said.payload):
             return self.refusal(live, said, PAYLOAD_NOT_OFFERED)
-        turn = Turn(self, live, said, begun + self._budget_s)
+        return await self._done(Turn(self, live, said, begun + self._budget_s), parsed)
+
+    async def _done(self, turn: "Turn", parsed: "asyncio.Future[Dict[str, Any]]") -> Outcome:
         await turn.run(parsed)
+        await self.settle(turn)
         return self._outcome(turn)
+
+    async def settle(self, turn: "Turn") -> None:
+        """Complete a turn that has been run and not yet stored; there is nothing to do without `handoff.turns`."""
 
     def refusal(self, live: LiveConversation, said: UserSaid, reason: str) -> Outcome:
         """Return the outcome of a message that failed: a marker that says so, no events, no replies."""
@@ -138,7 +166,7 @@ class TurnRunner:
     def _outcome(self, turn: "Turn") -> Outcome:
         live, said, events = turn.live, turn.said, turn.new_events()
         ts = now_ms()
-        uttered = [event for event in events if type(event) is BotUttered]
+        uttered = [event for event in events if type(event) in _REPLIES]
         replies = [_reply(event, live.seq + n, said, ts) for n, event in enumerate(uttered, 1)]
         answer = self._answer(
             live,
@@ -184,7 +212,9 @@ class Turn:
         self.parse_data: Dict[str, Any] = {"text": said.text or said.payload, "intent": {}, "entities": []}
         self.stages_ms: Dict[str, float] = {}
         self.heard_at = now_ms()
+        self.loop_before = live.tracker.active_loop_name
         self._deadline = deadline
+        self._calls = ActionCalls(said.message_id, deadline)
         self._before = len(live.tracker.events)
 
     def new_events(self) -> List[Event]:
@@ -192,9 +222,14 @@ class Turn:
         events = self.live.tracker.events
         return list(islice(reversed(events), len(events) - self._before))[::-1]
 
+    def put(self, *events: Event) -> None:
+        """Put events on the tracker."""
+        for event in events:
+            self.live.tracker.update(event, self.runner.processor.domain)
+
     async def run(self, parsed: "asyncio.Future[Dict[str, Any]]") -> None:
         """Run to the end; one of Rasa's replies, the failure's, or the holding one."""
-        CALLS.set(ActionCalls(self.said.message_id, self._deadline))
+        CALLS.set(self._calls)
         MESSAGE_TIME.set(self.said.ts / 1000)
         try:
             understood = await self._understand(parsed)
@@ -242,11 +277,16 @@ class Turn:
     async def _hear(self) -> None:
         """Start a session if one is due, and put the message on the tracker with its own time."""
         processor, tracker = self.runner.processor, self.live.tracker
+        failed: Optional[Exception] = None
+        if not tracker.is_paused() and processor.session_due(tracker):  # a new session would end the pause
+            try:
+                async with self._deadline_left(HEARING_S):
+                    await processor.start_session(tracker, self.channel)
+            except (asyncio.TimeoutError, ActionFailed) as error:  # an assistant's own action; what was said stands
+                self._undo()
+                tracker, failed = self.live.tracker, error
         tracker.model_id = processor.model_metadata.model_id
         tracker.assistant_id = processor.model_metadata.assistant_id
-        if processor.session_due(tracker):
-            async with self._deadline_left(HEARING_S):
-                await processor.start_session(tracker, self.channel)
         parse_data = self.parse_data
         heard = UserUttered(
             self.said.text or self.said.payload,
@@ -260,6 +300,8 @@ class Turn:
         )
         tracker.update(heard, processor.domain)
         self.channel.checkpoint = len(tracker.events)
+        if failed is not None:
+            raise failed
 
     def _metadata(self) -> Dict[str, Any]:
         """Return what actions go by: the token's user, never anything that the customer sent."""
@@ -279,17 +321,22 @@ class Turn:
             await self.runner.processor.decide(self.live.tracker, self.channel)
         finally:
             self.stages_ms["dialogue"] = (time.monotonic() - started) * 1000
+            if self._calls.made:  # part of it
+                self.stages_ms["action"] = self._calls.waited_s * 1000
 
     async def _instead(self, reply: str) -> None:
         """Undo what the unfinished action left on the tracker, and say `reply`."""
+        self._undo()
+        if not self.live.tracker.is_paused():  # a person has the conversation
+            await self.say(reply)
+
+    def _undo(self) -> None:
         done = list(self.live.tracker.events)[: self.channel.checkpoint]
         self.live.tracker = build_tracker(self.live.conversation, self.runner.processor.view, done)
-        if not self.live.tracker.is_paused():  # a person has the conversation
-            await self._say(reply)
 
-    async def _say(self, reply: str) -> None:
-        for event in await self.runner.utter(reply, self):
-            self.live.tracker.update(event, self.runner.processor.domain)
+    async def say(self, reply: str) -> None:
+        """Say a response of the platform's own, and listen."""
+        self.put(*await self.runner.utter(reply, self))
 
     async def _never_silent(self) -> None:
         """Answer for a model that stopped without listening or without a word."""
@@ -298,7 +345,7 @@ class Turn:
         if tracker.is_paused() or (spoke and tracker.latest_action_name == "action_listen"):
             return
         logger.warning("turn without an end or a reply", extra={"fields": {"message_id": self.said.message_id}})
-        await self._say(ACTION_FAILED_REPLY)
+        await self.say(ACTION_FAILED_REPLY)
 
 
 def turn_events(said: InboxEvent, version: int, encoded: bytes) -> bytes:
@@ -306,7 +353,7 @@ def turn_events(said: InboxEvent, version: int, encoded: bytes) -> bytes:
     return encode(TurnEvents(said.tenant, said.user, said.id, version, Fragment(encoded), traceparent=said.traceparent))
 
 
-def _reply(event: BotUttered, seq: int, said: UserSaid, ts: int) -> Dict[str, Any]:
+def _reply(event: Event, seq: int, said: UserSaid, ts: int) -> Dict[str, Any]:
     """Return a reply as DESIGN.md has it; empty parts are left out."""
     stored = as_stored([event])[0]
     data = stored["data"] or {}

@@ -1,42 +1,44 @@
-"""Puts the worker together: intake, lanes, NLU over polls, inbox, health; starts and stops it."""
+"""Puts the worker together: intake, lanes, NLU, inbox, health; starts and stops it."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
-import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Dict, List, Optional, Set
+from typing import Any, List, Optional, Set
 
 from rasa.core.agent import Agent
 
 from kefu import metrics
-from kefu.errors import PoisonMessage
-from kefu.events import UserSaid
+from kefu.errors import PoisonMessage, StoreUnavailable
+from kefu.events import CANDIDATE_QUERY, USER_QUERY, UserSaid
 from kefu.health import HealthServer
 from kefu.kafka import EventProducer
 from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
 from kefu.worker import collector
 from kefu.worker.action_endpoint import ActionEndpoint
-from kefu.worker.agent import ModelUnfit, TurnAgent, load_beside
+from kefu.worker.agent import TurnAgent, load_beside
 from kefu.worker.conversations import Conversations
-from kefu.worker.inbox import Inbound, Inbox, NotMine, read
+from kefu.worker.inbound import Inbound, read
+from kefu.worker.inbox import Inbox, NotMine
 from kefu.worker.intake import Intake, Taken
 from kefu.worker.lanes import Lanes
 from kefu.worker.live import LiveConversation, LiveConversations
 from kefu.worker.mending import Mender
-from kefu.worker.processor import LoadedModel, TurnProcessor
+from kefu.worker.processor import LoadedModel
 from kefu.worker.published import PublishedTail
 from kefu.worker.rehearsal import rehearse
+from kefu.worker.release.candidate import Candidate
+from kefu.worker.release.relied import relied
+from kefu.worker.release.tracks import BEAT_S, Tracks
 from kefu.worker.timers.index import DueIndex
 from kefu.worker.timers.scan import DueScan
 from kefu.worker.turn import TurnRunner, neutral
+from kefu.worker.understanding import Understanding
 
 logger = logging.getLogger(__name__)
 
-BATCH_NAME = "kefu-poll"
-MAX_BATCHES = 8  # polls that wait for NLU; beyond it, texts would be understood after their turns have ended
-NLU_STUCK_S = 60.0
+LENT_PART = 4  # of what may be in flight: one in so many may be lent at once
 
 
 class Worker:
@@ -48,29 +50,30 @@ class Worker:
         self._settings = settings
         self.agent: Optional[TurnAgent] = None
         self._intake: Optional[Intake] = None
-        self._nlu = ThreadPoolExecutor(1, thread_name_prefix="nlu")
+        self._understanding = Understanding(settings.nlu_remembered)
         self._health = HealthServer(settings.host, settings.health_port, self.missing, self.stuck)
         self._swapping = asyncio.Lock()
         self._housekeeping = collector.Housekeeping()
         self._draining = False
-        self._swap_waits = False
-        self._parsing: Set[asyncio.Task[None]] = set()
-        self._batches: List[float] = []  # when each poll that NLU works on began, oldest first
 
     async def start(self, rasa_agent: Agent) -> TurnAgent:
         """Take over from the agent that Rasa loaded, and begin to take messages.
 
         Raises:
-            UnsafeStart, ModelUnfit: this must not serve; the process has to end.
+            UnsafeStart, ModelUnfit, Unrehearsed: this must not serve; the process has to end.
         """
+        metrics.from_zero()
         self._health.start()
-        self._endpoint = ActionEndpoint(self._settings.action_url, self._settings.action_timeout_s)
+        self._endpoint = ActionEndpoint(
+            self._settings.action_url, self._settings.action_timeout_s, self._settings.tls_directory
+        )
         model = _loaded(rasa_agent)
         self.agent = TurnAgent.around(model, rasa_agent, self._endpoint)
         self._conversations = Conversations(self._redis)
         self.agent.tracker_store.domain = self.agent.domain
         self.agent.tracker_store.serve_worker(self._conversations)  # type: ignore[attr-defined]
         self._producer = EventProducer(self._kafka)
+        self._tracks = self._release()
         self._live = LiveConversations(self._settings.live_trackers, self._settings.live_turns)
         self._mender = Mender(
             self._conversations,
@@ -86,16 +89,13 @@ class Worker:
             self._settings.attempts,
             self._settings.turns_at_once,
             self._mender,
+            self._candidate(),
         )
         self._lanes: Lanes[Any] = Lanes(self._serve)
-        await rehearse(self._runner(), self._nlu)
+        await self._warm_up()
         collector.settle()
         await self._look()
-        intake = Intake(self._kafka, self._settings, self._receive, self._hold, self._dropped)
-        self._due_scan = DueScan(DueIndex(self._conversations), self._producer, intake, self._hold)
-        self._intake = intake
-        self._intake.start()
-        self._due_scan.start()
+        await self._begin()
         self._watch = asyncio.ensure_future(self._watch_store())
         logger.info("worker started", extra={"fields": {"model": self.agent.model_id}})
         return self.agent
@@ -106,6 +106,7 @@ class Worker:
         if self._intake is None:
             return
         self._watch.cancel()
+        await self._leave()
         await self._mender.stop()
         await self._due_scan.stop()
         await self._intake.stop()
@@ -113,38 +114,96 @@ class Worker:
         await asyncio.get_running_loop().run_in_executor(None, self._producer.close)
         await self._endpoint.close()
         await self._conversations.close()
-        self._nlu.shutdown(wait=False)
+        self._understanding.stop()
         self._health.stop()
         logger.info("worker stopped")
 
-    async def swap(self, path: str) -> TurnAgent:
-        """Serve another model from the next turn on; raises ModelUnfit and keeps the old one."""
+    async def _warm_up(self) -> None:
+        """Have turns run and connections open before the first customer's; of a server that is away it is only told."""
+        if not self._settings.rehearsal_s:
+            return
+        await rehearse(self._runner(), self._settings.rehearsal_s, self._understanding.thread)
+        await asyncio.gather(self._endpoint.connect(), self._producer.connect())
+
+    def _release(self) -> Optional[Tracks]:
+        settings = self._settings
+        if not settings.track:
+            return None
+        return Tracks(self._conversations, self._redis.key_prefix, settings.track, settings.release_plan)
+
+    def _candidate(self) -> Optional[Candidate]:
+        if self._tracks is None:
+            return None
+        deadline_s, most = self._settings.turn_deadline_s, max(1, self._settings.inflight_messages // LENT_PART)
+        return Candidate(self._tracks, self._conversations, self._producer, deadline_s, most)
+
+    async def _begin(self) -> None:
+        """Read the inbox that is this worker's to read, and another one when the release wants so."""
+        if self._tracks is None:
+            self._open(USER_QUERY)
+            return
+        await self._beat()
+        self._open(self._tracks.inbox(CANDIDATE_QUERY))
+        self._following = asyncio.ensure_future(self._follow())
+
+    def _open(self, inbox: str) -> None:
+        intake = Intake(self._kafka, self._settings, self._receive, self._hold, self._dropped, inbox)
+        self._due_scan = DueScan(DueIndex(self._conversations), self._producer, intake, self._hold)
+        self._intake = intake
+        self._intake.start()
+        if inbox == USER_QUERY:  # timers go there, and only who reads it knows whose they are
+            self._due_scan.start()
+
+    async def _follow(self) -> None:
+        """Tell of this worker each second; read the other inbox when that is this worker's."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            await self._beat()
+            wanted = self._tracks.inbox(self._intake.inbox)
+            if wanted != self._intake.inbox:
+                await self._change(wanted)
+
+    async def _change(self, inbox: str) -> None:
+        """Finish and commit what was taken, give the partitions back, then read the other inbox."""
         async with self._swapping:
-            agent = await load_beside(path, self.agent, self._endpoint)
-            await self._between_two_polls()
-            try:
-                self._take(agent)
-            finally:
-                self._swap_waits = False
+            await self._due_scan.stop()
+            await self._intake.stop()
+            self._open(inbox)
+            logger.info("inbox changed", extra={"fields": {"inbox": inbox}})
+
+    async def _beat(self) -> None:
+        inbox = self._intake.inbox if self._intake is not None and self._intake.connected else ""
+        try:
+            await self._tracks.beat(inbox, self.agent.model_id, lambda: relied(self.agent.domain))
+        except StoreUnavailable as error:  # what was known of the other track stays
+            logger.warning("the release waits", extra={"fields": {"error": str(error)}})
+
+    async def _leave(self) -> None:
+        if self._tracks is None:
+            return
+        self._following.cancel()
+        await asyncio.gather(self._following, return_exceptions=True)
+        with contextlib.suppress(StoreUnavailable):  # then it is seen to be dead
+            await self._tracks.leave()
+
+    async def swap(self, path: str) -> TurnAgent:
+        """Serve another model from the next poll on; raises ModelUnfit and keeps the old one.
+
+        Nobody waits for it: what has been taken is finished by the model that it was taken for.
+        """
+        async with self._swapping:
+            agent = await load_beside(path, self.agent, self._endpoint, self._settings.rehearsal_s)
+            self._take(agent)
             logger.info("model swapped", extra={"fields": {"model": agent.model_id}})
             return agent
-
-    async def _between_two_polls(self) -> None:
-        """Take nothing more, and wait for what is under way: no turn may see two models."""
-        self._swap_waits = True
-        deadline = time.monotonic() + self._settings.drain_s
-        while self._intake.inflight:
-            if time.monotonic() > deadline:
-                self._swap_waits = False
-                raise ModelUnfit("the worker is too busy to swap now: try again")
-            await asyncio.sleep(0.02)
 
     def _take(self, agent: TurnAgent) -> None:
         agent.tracker_store.domain = agent.domain
         self.agent = agent
         self._live.drop(set(self._intake.assigned))  # they are of the old model, and would keep parts of it
+        self._understanding.forget()
         self._housekeeping.soon()
-        self._inbox.runner = agent.runner(self._settings.turn_deadline_s, self._settings.idle_s)
+        self._inbox.runner = self._runner()
 
     def missing(self) -> List[str]:
         """Return what keeps the worker from being ready."""
@@ -165,14 +224,16 @@ class Worker:
             return []
         parts = (("intake", self._intake), ("producer", self._producer), ("timers", self._due_scan))
         found = [(name, part.failure) for name, part in parts]
-        late = self._batches and time.monotonic() - self._batches[0] > NLU_STUCK_S
-        return [f"{name}: {failure}" for name, failure in found if failure] + (["nlu"] if late else [])
+        if self._tracks is not None and self._following.done() and not self._draining:
+            found.append(("release", "ended"))
+        return [f"{name}: {failure}" for name, failure in found if failure] + ["nlu"] * self._understanding.stuck
 
     def _runner(self) -> TurnRunner:
-        return self.agent.runner(self._settings.turn_deadline_s, self._settings.idle_s)
+        settings = self._settings
+        return self.agent.runner(settings.turn_deadline_s, settings.idle_s, settings.handoff_wait_s)
 
     def _hold(self) -> bool:
-        return self._inbox.store_away or self._swap_waits or len(self._batches) >= MAX_BATCHES
+        return self._inbox.store_away or self._understanding.full
 
     async def _watch_store(self) -> None:
         """Notice that Redis has gone, is back, or is another one, while nothing else asks it."""
@@ -194,57 +255,25 @@ class Worker:
             self._inbox.store_lost = True
 
     def _receive(self, batch: List[Taken]) -> None:
-        """Put a poll into the lanes and NLU over all of it into a thread."""
-        readable, texts = [], []
+        """Put a poll into the lanes, and its texts to NLU."""
+        runner, readable, texts = self._inbox.runner, [], []
         for taken in batch:
             try:
                 said = read(taken.record)
-            except PoisonMessage as error:
-                self._lanes.put(f"?{taken.record.partition}", (taken, error))
+            except Exception as error:  # noqa: BLE001 - whatever is in it must not stop the others of its poll
+                poison = (
+                    error if isinstance(error, PoisonMessage) else PoisonMessage("unreadable", type(error).__name__)
+                )
+                self._lanes.put(f"?{taken.record.partition}", (taken, poison))
                 continue
             if type(said) is not UserSaid:  # it has no words: NLU isn't asked
                 self._lanes.put(said.conversation, (taken, Inbound(taken.record, said, taken.mine, None)))
                 continue
             readable.append((taken, said))
-            texts.append(neutral(said.text) if said.text is not None else said.payload)
-        if not readable:
-            return
-        understood: List[asyncio.Future[Any]] = [asyncio.get_running_loop().create_future() for _ in texts]
+            texts.append((neutral(said.text) if said.text is not None else said.payload, said.ts / 1000))
+        understood = self._understanding.ask(runner.processor, texts)
         for (taken, said), parsed in zip(readable, understood, strict=True):
-            self._lanes.put(said.conversation, (taken, Inbound(taken.record, said, taken.mine, parsed)))
-        parsing = asyncio.ensure_future(self._parse(texts, understood))
-        self._parsing.add(parsing)
-        parsing.add_done_callback(self._parsing.discard)
-
-    async def _parse(self, texts: List[str], understood: "List[asyncio.Future[Any]]") -> None:
-        """Run NLU over a poll; one text that breaks it gets its exception, the others their data."""
-        began = time.monotonic()
-        self._batches.append(began)
-        try:
-            found = await self._parse_batch(texts)
-        finally:
-            self._batches.remove(began)
-        for data, future in zip(found, understood, strict=True):
-            if isinstance(data, Exception):
-                future.set_exception(data)
-                future.exception()  # seen: asyncio would else log it, with its text, where no turn asks for it
-            else:
-                future.set_result(data)
-
-    async def _parse_batch(self, texts: List[str]) -> List[Any]:
-        loop = asyncio.get_running_loop()
-        processor = self.agent.processor
-        try:
-            return await loop.run_in_executor(self._nlu, _understood, processor, texts)
-        except Exception:  # noqa: BLE001 - which text it was is found out one by one
-            metrics.RETRIES.labels("nlu").inc()
-        found: List[Any] = []
-        for text in texts:
-            try:
-                found += await loop.run_in_executor(self._nlu, _understood, processor, [text])
-            except Exception as error:  # noqa: BLE001 - the turn answers for it
-                found.append(error)
-        return found
+            self._lanes.put(said.conversation, (taken, Inbound(taken.record, said, taken.mine, parsed, runner)))
 
     async def _serve(self, item: Any) -> None:
         taken, message = item
@@ -254,18 +283,18 @@ class Worker:
             else:
                 await self._inbox.process(message)
         except NotMine:
-            self._intake.abandoned(taken)
+            taken.intake.abandoned(taken)
         except asyncio.CancelledError:
-            self._intake.abandoned(taken)
+            taken.intake.abandoned(taken)
             raise
         except BaseException:  # the offset must not be committed, the lane can't go on
             logger.exception("worker broken")
             # Its lane must not go on with the next message, and the drain must not wait for this one.
             taken.partition.mine = False
-            self._intake.abandoned(taken)
+            taken.intake.abandoned(taken)
             self._die("a message could be neither processed nor put aside")
         else:
-            self._intake.done(taken)
+            taken.intake.done(taken)
 
     @staticmethod
     def _die(reason: str) -> None:
@@ -286,16 +315,6 @@ class Worker:
         )
         live.partition = partition
         await self._conversations.arm(conversation, runner.timers(live))
-
-
-def _understood(processor: TurnProcessor, texts: List[str]) -> List[Dict[str, Any]]:
-    """Run NLU, and note what it cost. In NLU's thread."""
-    began = time.thread_time()
-    try:
-        return processor.parse_batch(BATCH_NAME, texts)
-    finally:
-        metrics.NLU_CPU_SECONDS.inc(time.thread_time() - began)
-        metrics.NLU_TEXTS.inc(len(texts))
 
 
 def _loaded(agent: Agent) -> LoadedModel:

@@ -7,8 +7,9 @@ import pytest
 import redis
 import uvloop
 
+from kefu.codec import encode
 from kefu.errors import StoreUnavailable
-from kefu.events import AnswerGenerated, UserSaid, encode
+from kefu.events import AnswerGenerated, UserSaid
 from kefu.gateway.hub import Hub
 from kefu.gateway.redis_client import connect
 from kefu.gateway.replies import ReplyStore, wait_for_outcome

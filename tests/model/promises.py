@@ -1,8 +1,9 @@
-"""What must hold of every state of `protocol.py`, by the promises of the product."""
+"""What must hold of every state of the model, by the promises of the product."""
 
 from typing import Iterable, Iterator, List, Optional
 
-from tests.model.protocol import State, World, Write, turns
+from tests.model.protocol import turns
+from tests.model.state import State, World, Write
 
 
 def broken(world: World, state: State, is_end: bool) -> Optional[str]:

@@ -4,121 +4,31 @@ Each function below is one step that a worker, Redis, Kafka or fate can take; a 
 matters of the system between two steps. `search.py` takes them in every order.
 """
 
-from dataclasses import dataclass
-from typing import Iterator, NamedTuple, Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
-# How far a lane is. What nobody else can see is one step: to take a message and read its marker, to
-# have the last acknowledgement and be done.
-IDLE, AGAIN, FOUND, FRESH, RAN, WAITING, BROKEN, STORED, TOLD = range(9)
-
-
-class Write(NamedTuple):
-    """A turn as Redis stores it. `run` tells two runs of one message apart, as their texts might."""
-
-    conversation: int
-    message: str
-    version: int
-    seq: int
-    run: int
-    failed: bool = False
-
-
-class Lane(NamedTuple):
-    """One conversation's lane in a worker: the message under way and how far it is.
-
-    `mends` is what the worker knew of Redis's histories when it took the message.
-    """
-
-    at: int = IDLE
-    offset: int = -1
-    mine: bool = False
-    write: Optional[Write] = None
-    mends: int = -1
-
-
-class Live(NamedTuple):
-    """What a worker remembers of a conversation: where it stands, and its last writes, oldest first."""
-
-    version: int
-    seq: int
-    writes: Tuple[Write, ...]
-
-
-class Worker(NamedTuple):
-    """A process. `mends`: the histories of Redis up to this one are mended, as far as it knows; -1 for none."""
-
-    believes: bool
-    start: int
-    done: Tuple[int, ...]
-    lanes: Tuple[Lane, ...]
-    live: Tuple[Optional[Live], ...]
-    mends: int
-    run: int
-
-
-class State(NamedTuple):
-    """Everything. `stored` is Redis as the writes it took; the first `safe` of them no failover loses."""
-
-    stored: Tuple[Write, ...]
-    safe: int
-    history: int
-    told: frozenset
-    answers: frozenset
-    letters: frozenset
-    effects: frozenset
-    seen: Tuple[Tuple[Write, ...], ...]
-    committed: int
-    owner: int
-    workers: Tuple[Worker, Worker]
-    crashes: int
-    moves: int
-    unsure: int
-    failovers: int
-    evictions: int
-
-
-@dataclass(frozen=True)
-class World:
-    """What is tried: the messages of the partition, how much may go wrong, and which rule is left out.
-
-    Attributes:
-        messages: conversation and message id of each offset; one id twice is a client's repetition.
-        poison: ids whose turn always fails.
-        lost: how many writes a failover may lose at most.
-        waits: whether a write counts only once a replica has it (WAIT).
-        remembered: how many writes of a conversation a worker can write again from memory.
-        without: the rule that is broken on purpose, see `tests/model/test_protocol.py`.
-    """
-
-    messages: Tuple[Tuple[int, str], ...]
-    poison: frozenset = frozenset()
-    crashes: int = 0
-    moves: int = 0
-    unsure: int = 0
-    failovers: int = 0
-    evictions: int = 0
-    lost: int = 2
-    waits: bool = False
-    remembered: int = 2
-    without: str = ""
-
-    @property
-    def conversations(self) -> int:
-        """How many conversations there are."""
-        return 1 + max(conversation for conversation, _ in self.messages)
-
+from tests.model.state import (
+    AGAIN,
+    BROKEN,
+    FOUND,
+    FRESH,
+    IDLE,
+    RAN,
+    STORED,
+    TOLD,
+    WAITING,
+    Lane,
+    Live,
+    State,
+    Worker,
+    World,
+    Write,
+    change_lane,
+    change_live,
+    change_worker,
+    replace_worker,
+)
 
 Steps = Iterator[Tuple[str, State]]
-
-
-def first(world: World) -> State:
-    """Return the beginning: nothing stored, worker 0 owns the partition."""
-    lanes, live = (Lane(),) * world.conversations, (None,) * world.conversations
-    idle = [Worker(n == 0, 0, (), lanes, live, 0 if n == 0 else -1, n * 10) for n in range(2)]
-    nothing: frozenset = frozenset()
-    budget = (world.crashes, world.moves, world.unsure, world.failovers, world.evictions)
-    seen = ((),) * world.conversations
-    return State((), 0, 0, nothing, nothing, nothing, nothing, seen, 0, 0, (idle[0], idle[1]), *budget)
 
 
 def steps(world: World, state: State) -> Steps:
@@ -193,30 +103,30 @@ def _take(world: World, state: State, n: int, c: int, _: Lane) -> Steps:
         return
     for offset, (conversation, _message) in enumerate(world.messages):
         if conversation == c and offset >= worker.start and offset not in worker.done:
-            taken = Lane(AGAIN, offset, True, None, worker.mends)
-            yield from _read_marker(world, _lane(state, n, c, taken), n, c, taken)
+            taken = Lane(AGAIN, offset, True)
+            yield from _read_marker(world, change_lane(state, n, c, taken), n, c, taken)
             return
 
 
 def _read_marker(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
     if not lane.mine:
-        yield f"{n} leaves {lane.offset} to the owner", _lane(state, n, c, Lane())
+        yield f"{n} leaves {lane.offset} to the owner", change_lane(state, n, c, Lane())
         return
     found = _marker(state, c, world.messages[lane.offset][1])
     if found is None or world.without == "marker read":
-        yield f"{n} finds no marker of {lane.offset}", _lane(state, n, c, lane._replace(at=FRESH))
+        yield f"{n} finds no marker of {lane.offset}", change_lane(state, n, c, lane._replace(at=FRESH))
     elif _replicated(world, state, found):
-        yield f"{n} finds the marker of {lane.offset}", _lane(state, n, c, lane._replace(at=FOUND, write=found))
+        yield f"{n} finds the marker of {lane.offset}", change_lane(state, n, c, lane._replace(at=FOUND, write=found))
 
 
 def _read_turn(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
     """Marker and events in one piece; what a failover lost since the marker was seen is looked for again."""
     if lane.write in state.stored:
-        yield f"{n} reads the turn of {lane.offset}", _lane(state, n, c, lane._replace(at=STORED))
+        yield f"{n} reads the turn of {lane.offset}", change_lane(state, n, c, lane._replace(at=STORED))
     elif world.without == "marker and turn in one piece":
-        yield f"{n} finds no turn of {lane.offset}", _lane(state, n, c, lane._replace(at=TOLD))
+        yield f"{n} finds no turn of {lane.offset}", change_lane(state, n, c, lane._replace(at=TOLD))
     else:
-        yield f"{n} finds the turn of {lane.offset} gone", _lane(state, n, c, lane._replace(at=AGAIN, write=None))
+        yield f"{n} finds the turn of {lane.offset} gone", change_lane(state, n, c, lane._replace(at=AGAIN, write=None))
 
 
 def _run(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
@@ -224,7 +134,7 @@ def _run(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
     worker = state.workers[n]
     live = worker.live[c]
     if live is None and not lane.mine:
-        yield f"{n} leaves {lane.offset} to the owner", _lane(state, n, c, Lane())
+        yield f"{n} leaves {lane.offset} to the owner", change_lane(state, n, c, Lane())
         return
     if live is None:
         if worker.mends < state.history and world.without != "mending at a load":
@@ -232,12 +142,12 @@ def _run(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
         live = Live(_version(state, c), _seq(state, c), ())
     message = world.messages[lane.offset][1]
     if message in world.poison:
-        yield f"{n} gives {message} up", _lane(_live(state, n, c, None), n, c, lane._replace(at=BROKEN))
+        yield f"{n} gives {message} up", change_lane(change_live(state, n, c, None), n, c, lane._replace(at=BROKEN))
         return
     key = (message, worker.run) if world.without == "idempotency key" else message
     state = state._replace(effects=state.effects | {key})
     write = Write(c, message, live.version + 1, live.seq + 1, worker.run)
-    yield f"{n} runs {message}", _lane(_live(state, n, c, live), n, c, lane._replace(at=RAN, write=write))
+    yield f"{n} runs {message}", change_lane(change_live(state, n, c, live), n, c, lane._replace(at=RAN, write=write))
 
 
 def _write(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
@@ -261,7 +171,7 @@ def _write(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
 def _found(world: World, state: State, n: int, c: int, lane: Lane, found: Write) -> State:
     """The marker was there: our own write, sent again, or somebody else's."""
     if found != lane.write:
-        return _lane(_live(state, n, c, None), n, c, lane._replace(at=AGAIN, write=None))
+        return change_lane(change_live(state, n, c, None), n, c, lane._replace(at=AGAIN, write=None))
     return _acknowledged(state, n, c, lane, WAITING if world.waits else STORED, world)
 
 
@@ -269,15 +179,15 @@ def _acknowledged(state: State, n: int, c: int, lane: Lane, at: int, world: Worl
     write, live = lane.write, state.workers[n].live[c]
     writes = (*(live.writes if live else ()), write)[-world.remembered :]
     kept = Live(write.version, write.seq, writes) if lane.mine else None
-    return _lane(_live(state, n, c, kept), n, c, lane._replace(at=at))
+    return change_lane(change_live(state, n, c, kept), n, c, lane._replace(at=at))
 
 
 def _wait(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
     """WAIT: until a replica has the write; if a failover lost it meanwhile, it is sent again."""
     if lane.write not in state.stored:
-        yield f"{n} sends {lane.write.message} again", _lane(state, n, c, lane._replace(at=RAN))
+        yield f"{n} sends {lane.write.message} again", change_lane(state, n, c, lane._replace(at=RAN))
     elif _replicated(world, state, lane.write):
-        yield f"{n} has {lane.write.message} replicated", _lane(state, n, c, lane._replace(at=STORED))
+        yield f"{n} has {lane.write.message} replicated", change_lane(state, n, c, lane._replace(at=STORED))
 
 
 def _replicated(world: World, state: State, write: Write) -> bool:
@@ -293,8 +203,11 @@ def _conflict(world: World, state: State, n: int, c: int, lane: Lane, version: i
         if known and world.without != "mending from memory":
             yield f"{n} writes {missing[0].message} again", _store(state, missing[0])
             return
-        state = _worker(state, n, mends=-1)  # not by memory: by what was published, before the next load
-    yield f"{n} starts {lane.offset} again", _lane(_live(state, n, c, None), n, c, lane._replace(at=AGAIN, write=None))
+        state = change_worker(state, n, mends=-1)  # not by memory: by what was published, before the next load
+    yield (
+        f"{n} starts {lane.offset} again",
+        change_lane(change_live(state, n, c, None), n, c, lane._replace(at=AGAIN, write=None)),
+    )
 
 
 def _mark_failed(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
@@ -302,17 +215,17 @@ def _mark_failed(world: World, state: State, n: int, c: int, lane: Lane) -> Step
     message = world.messages[lane.offset][1]
     found = _marker(state, c, message)
     if found is not None:
-        yield f"{n} finds {message} stored", _lane(state, n, c, lane._replace(at=AGAIN))
+        yield f"{n} finds {message} stored", change_lane(state, n, c, lane._replace(at=AGAIN))
         return
     if not lane.mine:
-        yield f"{n} leaves {lane.offset} to the owner", _lane(state, n, c, Lane())
+        yield f"{n} leaves {lane.offset} to the owner", change_lane(state, n, c, Lane())
         return
     if state.workers[n].mends < state.history and world.without != "mending at a load":
         return
     write = Write(c, message, _version(state, c) + 1, _seq(state, c), state.workers[n].run, True)
     written = _store(state, write)
     at = WAITING if world.waits else STORED
-    yield f"{n} marks {message} failed", _lane(written, n, c, lane._replace(at=at, write=write))
+    yield f"{n} marks {message} failed", change_lane(written, n, c, lane._replace(at=at, write=write))
 
 
 def _tell(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
@@ -323,23 +236,23 @@ def _tell(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
         told = state._replace(letters=state.letters | {lane.write.message})
     else:
         told = state._replace(told=state.told | {lane.write})
-    yield f"{n} tells of {lane.write.message}", _lane(told, n, c, lane._replace(at=TOLD))
+    yield f"{n} tells of {lane.write.message}", change_lane(told, n, c, lane._replace(at=TOLD))
     if world.without == "publishing before the commit":
         yield f"{n} is done with {lane.offset} too early", _done(state, n, lane)
 
 
 def _answer(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
     """The answer, and done. Was Redis mended meanwhile, from what was published before, it is in doubt again."""
-    worker = state.workers[n]
-    if lane.mine and lane.mends != worker.mends and world.without != "doubt":
-        state = _worker(state, n, mends=-1)
+    if lane.mine and lane.stale and world.without != "doubt":
+        read = state.workers[n].read if world.without == "doubt within a mending" else None
+        state = change_worker(state, n, mends=-1, read=read)
     out = state._replace(answers=state.answers | {lane.write})
-    yield f"{n} publishes {lane.write.message}", _lane(_done(out, n, lane), n, c, Lane())
+    yield f"{n} publishes {lane.write.message}", change_lane(_done(out, n, lane), n, c, Lane())
 
 
 def _done(state: State, n: int, lane: Lane) -> State:
     worker = state.workers[n]
-    return _worker(state, n, done=tuple(sorted({*worker.done, lane.offset}))) if lane.mine else state
+    return change_worker(state, n, done=tuple(sorted({*worker.done, lane.offset}))) if lane.mine else state
 
 
 def _commit(world: World, state: State, n: int) -> Steps:
@@ -356,24 +269,36 @@ def _learn(state: State, n: int) -> State:
     worker = state.workers[n]
     lanes = tuple(lane._replace(mine=False) for lane in worker.lanes)
     out = tuple(live if lane.at in (RAN, WAITING) else None for live, lane in zip(worker.live, lanes, strict=True))
-    return _worker(state, n, believes=False, lanes=lanes, live=out, mends=-1)
+    return change_worker(state, n, believes=False, lanes=lanes, live=out, mends=-1, read=None)
 
 
 # Redis lost writes
 
 
 def _mend(world: World, state: State, n: int) -> Steps:
-    """Bring Redis to where the published turns are: one turn a step, then the history is known as mended."""
+    """Bring Redis to where the published turns are: look at them, one turn a step, then the history is mended.
+
+    A turn that is published after the look puts the partition in doubt again, and the mending has been for nothing.
+    """
     worker = state.workers[n]
     if not worker.believes or worker.mends == state.history or world.without == "mending at a load":
         return
-    whole = state.answers & (state.told | {write for write in state.answers if write.failed})
-    for write in sorted(whole):
+    if not world.failovers:  # nothing is lost: it makes no difference when it is looked at
+        yield f"{n} has mended", change_worker(state, n, mends=state.history)
+        return
+    if worker.read is None:
+        whole = state.answers & (state.told | {write for write in state.answers if write.failed})
+        lost = tuple(sorted(write for write in whole if write.version > _version(state, write.conversation)))
+        lanes = tuple(lane if lane.at == IDLE else lane._replace(stale=True) for lane in worker.lanes)
+        yield f"{n} reads what is published", change_worker(state, n, lanes=lanes, read=(state.history, lost))
+        return
+    history, lost = worker.read
+    for write in lost:
         c = write.conversation
         if write.version == _version(state, c) + 1 and _marker(state, c, write.message) is None:
             yield f"{n} mends {write.message}", _store(state, write)
             return
-    yield f"{n} has mended", _worker(state, n, mends=state.history)
+    yield f"{n} has mended", change_worker(state, n, mends=history, read=None)
 
 
 # Fate
@@ -412,37 +337,15 @@ def _crash(state: State, n: int) -> State:
     nothing = tuple(Lane() for _ in worker.lanes)
     fresh = Worker(False, 0, (), nothing, (None,) * len(nothing), -1, worker.run + 1)
     owner = -1 if state.owner == n else state.owner
-    return _replace_worker(state._replace(crashes=state.crashes - 1, owner=owner), n, fresh)
+    return replace_worker(state._replace(crashes=state.crashes - 1, owner=owner), n, fresh)
 
 
 def _assign(state: State, n: int) -> State:
-    state = _worker(state, n, believes=True, start=state.committed, done=(), mends=-1)
+    state = change_worker(state, n, believes=True, start=state.committed, done=(), mends=-1, read=None)
     return state._replace(owner=n)
 
 
 def _evict(state: State, n: int) -> Steps:
     for c, live in enumerate(state.workers[n].live):
         if live is not None and state.workers[n].lanes[c].at not in (RAN, WAITING):
-            yield f"{n} forgets {c}", _live(state._replace(evictions=state.evictions - 1), n, c, None)
-
-
-# Small changes of a state
-
-
-def _replace_worker(state: State, n: int, worker: Worker) -> State:
-    workers = (worker, state.workers[1]) if n == 0 else (state.workers[0], worker)
-    return state._replace(workers=workers)
-
-
-def _worker(state: State, n: int, **changes: object) -> State:
-    return _replace_worker(state, n, state.workers[n]._replace(**changes))
-
-
-def _lane(state: State, n: int, c: int, lane: Lane) -> State:
-    lanes = state.workers[n].lanes
-    return _worker(state, n, lanes=(*lanes[:c], lane, *lanes[c + 1 :]))
-
-
-def _live(state: State, n: int, c: int, live: Optional[Live]) -> State:
-    held = state.workers[n].live
-    return _worker(state, n, live=(*held[:c], live, *held[c + 1 :]))
+            yield f"{n} forgets {c}", change_live(state._replace(evictions=state.evictions - 1), n, c, None)

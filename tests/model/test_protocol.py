@@ -3,8 +3,9 @@
 import pytest
 
 from tests.model.promises import broken
-from tests.model.protocol import World, first, steps
+from tests.model.protocol import steps
 from tests.model.search import Search
+from tests.model.state import World, first
 
 TWO = ((0, "m1"), (0, "m2"))
 THREE = (*TWO, (0, "m3"))
@@ -42,6 +43,7 @@ NEEDED = {
     "mending at a load": (WORLDS["Redis fails over and loses two writes"], "out of order"),
     "marker and turn in one piece": (WORLDS["Redis fails over twice"], "out of order"),
     "doubt": (WORLDS["Redis fails over and loses two writes"], "out of order"),
+    "doubt within a mending": (WORLDS["Redis fails over and loses two writes"], "out of order"),
     "wait": (WORLDS["a replica is waited for, Redis fails over"], "is not what is stored"),
 }
 

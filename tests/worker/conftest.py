@@ -1,11 +1,12 @@
 """Fixtures of the worker's tests, which run in Rasa's environment (Python 3.10)."""
 
 import asyncio
+import json
 import time
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Awaitable, Callable, Dict, List, Optional
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Sequence
 
 import pytest
 import pytest_asyncio
@@ -22,6 +23,7 @@ from kefu.worker.lock import PartitionLock
 from kefu.worker.processor import LoadedModel
 from kefu.worker.store import TurnStore
 from kefu.worker.turn import Outcome, TurnRunner, neutral
+from tests.worker.tracks import Clock
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "kefu.tar.gz"
@@ -45,8 +47,13 @@ class ScriptedActions(ActionEndpoint):
         """Validate what the form was given and say of any order that it is shipped."""
         slots = body["tracker"]["slots"]
         if body["next_action"].startswith("validate_"):
-            asked = None if slots.get("order_number") else "order_number"
-            return {"events": [{"event": "slot", "name": "requested_slot", "value": asked}], "responses": []}
+            entities = body["tracker"]["latest_message"]["entities"]
+            named = [each["value"] for each in entities if each["entity"] == "order_number"]
+            given = [{"event": "slot", "name": "order_number", "value": number} for number in named[-1:]]
+            asked = None if named or slots.get("order_number") else "order_number"
+            return {"events": [*given, {"event": "slot", "name": "requested_slot", "value": asked}], "responses": []}
+        if body["next_action"] == "action_ask_order_number":
+            return {"events": [], "responses": [{"response": "utter_ask_for_order_number"}]}
         number = slots["order_number"]
         facts = {"order_number": number, "carrier": "SF", "tracking_number": "SF1"}
         return {"events": [], "responses": [{"response": "utter_order_shipped", **facts}]}
@@ -103,13 +110,13 @@ class Chat:
     def take(self, outcome: Outcome) -> Outcome:
         """Do what the inbox does after a successful write."""
         if outcome.snapshot is not None:
-            self.live.trim(outcome.snapshot, self.runner.processor.view, len(outcome.events))
+            self.live.trim(outcome.snapshot, len(outcome.events))
         self.live.written(outcome.write)
         return outcome
 
 
 def _nothing() -> Any:
-    from kefu.worker.conversations import Stored
+    from kefu.worker.stored import Stored
 
     return Stored()
 
@@ -153,3 +160,29 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Any:
     create_topics(KafkaSettings(server.brokers))
     yield server.brokers
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A small model whose policies are Rasa's and ours side by side."""
+    from conversing import trained_bank
+
+    return trained_bank(tmp_path_factory.mktemp("bank"))
+
+
+@pytest.fixture
+def plan_file(tmp_path: Path) -> Callable[..., str]:
+    """Writes a release's plan; returns its path."""
+    path = tmp_path / "release.json"
+
+    def write(active: str = "blue", tenants: Sequence[str] = (), percent: int = 0) -> str:
+        path.write_text(json.dumps({"active": active, "canary": {"tenants": list(tenants), "percent": percent}}))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The time of a release's tracks."""
+    return Clock()

@@ -11,11 +11,13 @@ from typing import Any, Callable, Dict, List, Optional
 
 import orjson
 
+from kefu.codec import encode
 from kefu.errors import KefuError, QueueUnavailable, StoreUnavailable
-from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, UserSaid, encode
+from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, UserSaid
 from kefu.settings import RedisSettings
 from kefu.worker.conversations import Conversations
-from kefu.worker.inbox import Inbound, Inbox, NotMine, Record
+from kefu.worker.inbound import Inbound, Record
+from kefu.worker.inbox import Inbox, NotMine
 from kefu.worker.live import LiveConversations
 from kefu.worker.mending import Mender
 from kefu.worker.published import PublishedTail
@@ -23,6 +25,14 @@ from kefu.worker.published import PublishedTail
 ALICE = "demo:alice"
 PARTITION = 1
 OK, DIES_BEFORE, DIES_AFTER, AWAY, UNHEARD = "ok", "dies before", "dies after", "away", "unheard"
+_SNAPSHOT = """
+local found = {}
+for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
+  found[#found + 1] = key
+  found[#found + 1] = redis.call('DUMP', key)
+end
+return found
+"""
 GATED = ("marker", "load", "position", "turn", "write", "skip", "histories")
 Policy = Callable[[str], Any]
 
@@ -126,10 +136,10 @@ class Worker:
         async def rearm(*_: Any) -> None:
             """These turns leave no timers."""
 
-        mender = Mender(store, LogTail(system.log), lambda: [PARTITION], rearm)
+        self.mender = Mender(store, LogTail(system.log), lambda: [PARTITION], rearm)
         self.live = LiveConversations(10)
         producer = GatedProducer(system.log, self.gate)
-        self.inbox = Inbox(self._runner(), store, self.live, producer, 2, 4, mender=mender)
+        self.inbox = Inbox(self._runner(), store, self.live, producer, 2, 4, mender=self.mender)
 
     def _runner(self) -> Any:
         runner, poison = self._system.agent.runner(10), self._system.poison
@@ -162,7 +172,7 @@ class Worker:
         """Learn that somebody else owns it."""
         self.mine = False
         self.live.drop({PARTITION})
-        self.inbox._mender.forget({PARTITION})
+        self.mender.forget({PARTITION})
 
 
 class System:
@@ -189,23 +199,27 @@ class System:
         return self.store._servers._client
 
     async def snapshot(self) -> Dict[bytes, bytes]:
-        """Return all that is stored: what a replica has."""
-        return {key: await self.client.dump(key) for key in await self.client.keys(f"{self.settings.key_prefix}:*")}
+        """Return all that is stored at one moment: what a replica has."""
+        flat = await self.client.eval(_SNAPSHOT, 0, f"{self.settings.key_prefix}:*")
+        return dict(zip(flat[::2], flat[1::2], strict=True))
 
     async def fail_over(self, to: Dict[bytes, bytes]) -> None:
-        """Let a server take over that has no more than a snapshot."""
-        pipe = self.client.pipeline()
-        for key in await self.client.keys(f"{self.settings.key_prefix}:*"):
-            pipe.delete(key)
+        """Let a server take over that has no more than a snapshot, at one moment for calls under way."""
+        pipe = self.client.pipeline(transaction=True)
+        pipe.flushall()  # nobody else uses this server
         for key, value in to.items():
             pipe.restore(key, 7 * 24 * 3600 * 1000, value)
         pipe.execute_command("DEBUG", "CHANGE-REPL-ID")
         await pipe.execute()
 
     async def recover(self) -> None:
-        """Let a new worker finish what is left, with nothing going wrong."""
-        await Worker(self, lambda _: OK).work()
+        """Let a new worker finish what is left, with nothing going wrong, and mend what nobody asks for."""
+        worker = Worker(self, lambda _: OK)
+        await worker.work()
         assert self.committed == len(self.messages)
+        await worker.mender.look()
+        if worker.mender._background is not None:
+            await worker.mender._background
 
     async def check(self, lost_writes: bool = False) -> None:
         """Check the promises. After lost writes a reply may have been given twice, under one id and number."""

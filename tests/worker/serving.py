@@ -15,8 +15,10 @@ from typing import Callable, Optional
 
 from confluent_kafka import Producer
 
-from kefu.events import USER_QUERY, AnswerGenerated, UserSaid, decode, encode
+from kefu.codec import decode, encode
+from kefu.events import USER_QUERY, AnswerGenerated, UserSaid
 from kefu.settings import RedisSettings
+from kefu.worker.collector import SOON_S
 from kefu.worker.conversations import Conversations
 from ops.local.servers import HOST, free_port
 
@@ -41,7 +43,7 @@ class ServedWorker:
     def __init__(self, brokers: str, redis_url: str, model: Path, log: Path) -> None:
         self._brokers = brokers
         self._redis_url = redis_url
-        self._port, self._health = free_port(), free_port()
+        self._port, self.health = free_port(), free_port()
         environment = {
             **os.environ,
             "KAFKA_BROKERS": brokers,
@@ -49,7 +51,7 @@ class ServedWorker:
             "ACTION_ENDPOINT_URL": f"http://{HOST}:9/webhook",
             "KEFU_MODEL": str(model),
             "KEFU_WORKER_PORT": str(self._port),
-            "KEFU_WORKER_HEALTH_PORT": str(self._health),
+            "KEFU_WORKER_HEALTH_PORT": str(self.health),
         }
         self._log = log
         with open(log, "wb") as file:
@@ -62,7 +64,7 @@ class ServedWorker:
 
     def _ready(self) -> bool:
         assert self.process.poll() is None, self._log.read_text()[-3000:]
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{HOST}:{self._health}/readyz", timeout=5):
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{HOST}:{self.health}/readyz", timeout=5):
             return True
         return False
 
@@ -105,12 +107,13 @@ class ServedWorker:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
-    def settled_rss_mb(self) -> Optional[float]:
-        """Return the resident memory once it stays the same for a second and a half: longer than tidying up waits."""
-        before = self.rss_mb()
-        time.sleep(1.5)
-        after = self.rss_mb()
-        return after if abs(after - before) < 0.1 else None
+    def tidied_rss_mb(self) -> float:
+        """Return the least resident memory within the time after which a busy worker has tidied up too."""
+        deadline, least = time.monotonic() + SOON_S + 2, self.rss_mb()
+        while time.monotonic() < deadline:
+            time.sleep(0.2)
+            least = min(least, self.rss_mb())
+        return least
 
     def stop(self) -> None:
         """End it in order."""

@@ -9,7 +9,16 @@ import pytest_asyncio
 from aiohttp import web
 from rasa.utils.endpoints import ClientResponseError
 
-from kefu.worker.action_endpoint import CALLS, MAX_ANSWER_BYTES, ActionCalls, ActionEndpoint
+from kefu.worker.action_endpoint import (
+    CALLS,
+    CALLS_AT_ONCE,
+    MAX_ANSWER_BYTES,
+    MAX_ERROR_BYTES,
+    PLACE,
+    ActionCalls,
+    ActionEndpoint,
+    Place,
+)
 
 pytestmark = pytest.mark.asyncio
 BODY = {"next_action": "action_track_order"}
@@ -56,6 +65,22 @@ async def test_a_passing_failure_is_tried_again_under_the_same_key(server, endpo
     server.answers = [web.Response(status=503), web.Response(status=502)]
     assert await endpoint.request(json=BODY) == {"events": []}
     assert server.keys == ["m1:action_track_order:0"] * 3
+
+
+async def test_a_connection_that_was_opened_before_is_the_first_calls(server, endpoint):
+    await endpoint.connect()
+    connections = sum(len(each) for each in endpoint._pool.connector._conns.values())
+    assert connections == 1 and not server.bodies, "nothing was asked of an action"
+    await endpoint.request(json=BODY)
+    assert sum(len(each) for each in endpoint._pool.connector._conns.values()) == 1
+
+
+async def test_a_server_that_is_away_is_only_told_of(caplog):
+    endpoint = ActionEndpoint("http://127.0.0.1:9/webhook", timeout_s=1.0)
+    with caplog.at_level("WARNING", "kefu.worker.action_endpoint"):
+        await endpoint.connect()
+    await endpoint.close()
+    assert [record.message for record in caplog.records] == ["the action server can't be reached yet"]
 
 
 async def test_the_second_call_of_an_action_has_another_key_and_a_rerun_the_same(server, endpoint):
@@ -118,3 +143,70 @@ async def test_a_server_that_asks_for_the_domain_again_and_again_is_told_apart_f
     with pytest.raises(ClientResponseError) as error:
         await endpoint.request(json={**BODY, "domain": {"intents": []}})
     assert error.value.status == 449
+
+
+async def test_who_waits_for_the_action_server_has_given_its_place_to_others(server, endpoint):
+    places, asked, answer = asyncio.Semaphore(1), asyncio.Event(), asyncio.Event()
+
+    async def slow():
+        asked.set()
+        await answer.wait()
+        return web.json_response({"events": []})
+
+    async def turn():
+        async with Place(places) as place:
+            PLACE.set(place)
+            CALLS.set(ActionCalls("m1", time.monotonic() + 30))
+            return await endpoint.request(json=BODY)
+
+    server.answers, endpoint._timeout_s = [slow], 30.0
+    waiting = asyncio.ensure_future(turn())
+    await asyncio.wait_for(asked.wait(), 20)
+    async with Place(places):  # "hello" meanwhile
+        answer.set()
+        await asyncio.sleep(0.05)
+        assert not waiting.done(), "it goes on when it has a place again"
+    assert await asyncio.wait_for(waiting, 20) == {"events": []}
+    assert places._value == 1
+
+
+async def test_an_error_page_without_end_is_read_to_its_bound(server, endpoint):
+    server.answers = [web.Response(status=500, body=b"x" * (MAX_ERROR_BYTES * 4))]
+    with pytest.raises(ClientResponseError) as caught:
+        await endpoint.request(json=BODY)
+    assert len(caught.value.text) <= MAX_ERROR_BYTES
+
+
+async def test_who_ran_out_of_time_at_the_action_server_waits_for_no_place():
+    places = asyncio.Semaphore(1)
+
+    async def turn():
+        async with Place(places) as place:
+            async with place.lent():
+                await asyncio.sleep(3600)
+
+    late = asyncio.ensure_future(asyncio.wait_for(turn(), 0.05))
+    await asyncio.sleep(0.01)
+    async with Place(places):  # somebody else works, for long
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.shield(late), 20)
+    assert places._value == 1
+
+
+async def test_an_action_that_hangs_holds_up_no_other(server, endpoint):
+    hang = asyncio.Event()
+
+    async def hangs():
+        await hang.wait()
+        return web.json_response({"events": []})
+
+    server.answers, endpoint._timeout_s = [hangs] * CALLS_AT_ONCE, 30.0
+    hanging = [asyncio.ensure_future(endpoint.request(json=BODY)) for _ in range(CALLS_AT_ONCE)]
+    while len(server.bodies) < CALLS_AT_ONCE // 2:  # noqa: ASYNC110 - the server is asked by what is tested
+        await asyncio.sleep(0.01)
+    server.answers = []
+    quick = endpoint.request(json={"next_action": "action_subscribe"})
+    assert await asyncio.wait_for(quick, 20) == {"events": []}
+    assert not any(each.done() for each in hanging)
+    hang.set()
+    await asyncio.gather(*hanging)

@@ -226,8 +226,13 @@ async def as_drawn(agent, url, steps):
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(steps=st.lists(st.one_of(CALLS, CALLS, CALLS, EVENTS), min_size=5, max_size=60))
+@given(steps=st.lists(st.one_of(CALLS, CALLS, CALLS, EVENTS), min_size=5, max_size=140))
 def test_whatever_befalls_two_workers_and_redis_in_any_order(agent, forgetful, steps):
+    run(as_drawn, agent, forgetful.url, steps)
+
+
+def test_what_redis_loses_after_all_is_answered_is_mended_though_nobody_writes(agent, forgetful):
+    steps = [*[(0, OK)] * 40, "fail over", "replicate", (1, DIES_BEFORE)]
     run(as_drawn, agent, forgetful.url, steps)
 
 

@@ -1,14 +1,18 @@
 """What one message leaves in the store and on Kafka, when things fail between the steps."""
 
 import asyncio
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import orjson
 import pytest
 
-from kefu.errors import PoisonMessage, StoreUnavailable
-from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, UserSaid, encode
-from kefu.worker.inbox import Inbound, Inbox, NotMine, Record, read
+from kefu.codec import encode
+from kefu.errors import PoisonMessage, QueueUnavailable, RecordRefused, StoreUnavailable
+from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, UserSaid
+from kefu.worker.inbound import Inbound, Record, read
+from kefu.worker.inbox import Inbox, NotMine
 from kefu.worker.lanes import Lanes
 from kefu.worker.live import LiveConversations
 
@@ -118,7 +122,8 @@ async def test_a_dead_letter_has_the_trace_and_the_key_it_came_with(inbox, sent)
 
 async def test_a_dead_letter_whose_writer_died_after_the_marker_is_sent_by_the_next(inbox, sent, conversations):
     message = inbound(inbox)
-    live = await inbox._take(message, inbox.runner)
+    message.runner = inbox.runner
+    live = await inbox._take(message)
     await conversations.write("demo:alice", inbox.runner.refusal(live, message.said, "internal_error").write)
     await inbox.process(message)
     assert sent.topics() == [DEAD_LETTERS, ANSWERS]
@@ -185,3 +190,132 @@ async def test_a_record_under_another_conversations_key_is_poison(inbox):
 async def test_personal_data_that_a_sender_did_not_mask_is_masked_before_the_tracker(inbox):
     said = UserSaid("demo", "alice", "m1", text="call 13800001234")
     assert read(Record("user.query", 0, 0, b"demo:alice", encode(said), [])).text == "call *******1234"
+
+
+async def test_a_record_that_is_too_large_with_its_headers_is_put_aside_by_its_beginning(inbox, sent, monkeypatch):
+    def send(topic, key, value, headers=None):
+        done = Sent.send(sent, topic, key, value, headers)
+        if len(value) > 100_000:
+            sent.records.pop()
+            done = asyncio.get_running_loop().create_future()
+            done.set_exception(RecordRefused("MSG_SIZE_TOO_LARGE"))
+        return done
+
+    monkeypatch.setattr(inbox._producer, "send", send)
+    record = Record("user.query", 3, 7, b"k", b"[" * 200_000, [("mine", b"x" * 1000)])
+    await inbox.reject(record, lambda: True, PoisonMessage("not_json", "value is not JSON"))
+    ((topic, value, headers),) = sent.records
+    assert (topic, len(value), headers["kefu-cut-from"]) == (DEAD_LETTERS, 64 * 1024, b"200000")
+    assert headers["kefu-error-class"] == b"not_json"
+
+
+async def test_of_many_messages_that_wait_only_those_with_a_place_have_their_conversation_in_memory(
+    inbox, conversations, monkeypatch
+):
+    """In a backlog hundreds wait, each of a conversation of megabytes."""
+    loaded, go_on = [], asyncio.Event()
+    load, run = conversations.load, inbox.runner.run
+
+    async def counted(conversation):
+        loaded.append(conversation)
+        return await load(conversation)
+
+    async def waiting(*arguments):
+        await go_on.wait()
+        return await run(*arguments)
+
+    monkeypatch.setattr(conversations, "load", counted)
+    monkeypatch.setattr(inbox.runner, "run", waiting)
+    messages = [inbound(inbox, user=f"customer-{number}") for number in range(20)]
+    turns = [asyncio.ensure_future(inbox.process(message)) for message in messages]
+    deadline = asyncio.get_running_loop().time() + 20
+    while len(loaded) < 4:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert len(loaded) == 4, "as many as there are places"
+    go_on.set()
+    await asyncio.gather(*turns)
+    assert len(loaded) == 20
+
+
+async def test_an_attempt_that_failed_counts_for_the_turns_deadline(inbox, monkeypatch):
+    left, run = [], inbox.runner.run
+
+    async def late_and_broken(live, said, parsed, begun):
+        left.append(time.monotonic() - begun)
+        if len(left) == 1:
+            await asyncio.sleep(0.3)
+            raise ValueError("a bug")
+        return await run(live, said, parsed, begun)
+
+    monkeypatch.setattr(inbox.runner, "run", late_and_broken)
+    await inbox.process(inbound(inbox))
+    assert left[1] - left[0] > 0.2
+
+
+async def test_a_turn_that_no_record_could_hold_is_put_aside_before_it_is_stored(
+    inbox, sent, conversations, monkeypatch
+):
+    monkeypatch.setattr("kefu.worker.inbox.MAX_EVENTS_BYTES", 10)
+    await inbox.process(inbound(inbox))
+    assert sent.topics() == [DEAD_LETTERS, ANSWERS]
+    assert sent.records[0][2]["kefu-error-class"] == b"TurnTooLarge"
+    assert (await conversations.load("demo:alice")).turns == []
+
+
+async def test_a_message_is_finished_by_the_model_that_it_was_taken_for(agent, inbox, conversations):
+    message = inbound(inbox)
+    message.runner, inbox.runner = inbox.runner, SimpleNamespace(model_id="new")
+    await inbox.process(message)
+    assert orjson.loads(await conversations.marker("demo:alice", "m1"))["model_id"] == agent.model_id
+    assert inbox._live.check_out("demo:alice") is None, "it would keep the old model in memory"
+
+
+async def test_a_partition_that_is_being_mended_takes_no_place_from_the_others(agent, conversations, sent):
+    class Mender:
+        histories = frozenset()
+        mended = asyncio.Event()
+
+        def in_doubt(self, partition):
+            return partition == 4 and not self.mended.is_set()
+
+        async def settle(self, partition):
+            await self.mended.wait()
+
+        async def ensure(self, partition, history):
+            return False
+
+    mender = Mender()
+    inbox = Inbox(agent.runner(10), conversations, LiveConversations(10), sent, 2, turns_at_once=2, mender=mender)
+    new = [inbound(inbox, user=f"new-{number}") for number in range(4)]
+    for message in new:
+        message.record = replace(message.record, partition=4)
+    waiting = [asyncio.ensure_future(inbox.process(message)) for message in new]
+    await asyncio.sleep(0.05)
+    await asyncio.wait_for(inbox.process(inbound(inbox)), 20)
+    assert not any(each.done() for each in waiting)
+    mender.mended.set()
+    await asyncio.gather(*waiting)
+
+
+async def test_kafka_that_is_away_while_a_partition_is_mended_is_not_taken_for_redis(agent, conversations, sent):
+    tries = []
+
+    class Mender:
+        histories = frozenset()
+
+        def in_doubt(self, partition):
+            return len(tries) < 2
+
+        async def settle(self, partition):
+            tries.append(inbox.store_away)
+            if len(tries) < 3:
+                raise QueueUnavailable("no leader")
+
+        async def ensure(self, partition, history):
+            return False
+
+    inbox = Inbox(agent.runner(10), conversations, LiveConversations(10), sent, 2, turns_at_once=2, mender=Mender())
+    await asyncio.wait_for(inbox.process(inbound(inbox)), 20)
+    assert tries == [False] * 3

@@ -1,6 +1,7 @@
 """Offsets are committed up to the lowest unfinished message, whatever order messages finish in."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import KafkaError, TopicPartition
@@ -81,3 +82,12 @@ def test_a_late_failure_of_a_partition_that_has_gone_changes_nothing(intake):
     intake._on_commit(error, offsets)
     intake._commit()
     assert intake._consumer.asked == [{0: 5, 1: 5}, {1: 5}]
+
+
+def test_a_worker_that_no_broker_answers_for_a_sessions_time_is_not_ready(intake):
+    intake._loop, intake.connected = SimpleNamespace(call_soon_threadsafe=lambda *_: None), True
+    consumer = SimpleNamespace(incremental_assign=print, incremental_unassign=print, resume=print)
+    intake._on_lost(consumer, [TopicPartition("user.query", 0)])
+    assert not intake.connected
+    intake._on_assign(consumer, [TopicPartition("user.query", 0)])
+    assert intake.connected

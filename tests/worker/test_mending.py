@@ -8,13 +8,15 @@ import pytest
 import pytest_asyncio
 
 from kefu import metrics
+from kefu.codec import encode
 from kefu.errors import QueueUnavailable
-from kefu.events import ANSWERS, DIALOGUE_EVENTS, UserSaid, encode
+from kefu.events import ANSWERS, DIALOGUE_EVENTS, UserSaid
 from kefu.kafka import EventProducer, create_topics
 from kefu.settings import KafkaSettings, RedisSettings
 from kefu.worker import published
 from kefu.worker.conversations import Conversations
-from kefu.worker.inbox import Inbound, Inbox, Record
+from kefu.worker.inbound import Inbound, Record
+from kefu.worker.inbox import Inbox
 from kefu.worker.live import LiveConversations
 from kefu.worker.mending import Mender
 from kefu.worker.published import PublishedTail
@@ -179,8 +181,9 @@ async def test_a_failover_that_lost_nothing_costs_no_write(place, monkeypatch):
     assert [mended(source) for source in ("kafka", "lost")] == before
 
 
+@pytest.mark.parametrize("when", ["after", "within"])
 async def test_what_is_published_after_the_mending_had_read_is_mended_before_the_next_tracker_is_read(
-    place, monkeypatch
+    place, monkeypatch, when
 ):
     """Stored, lost, Redis mended without it, then published: the next turn must not take its place."""
     await place.mender.look()
@@ -194,6 +197,15 @@ async def test_what_is_published_after_the_mending_had_read_is_mended_before_the
     monkeypatch.setattr(place.inbox, "_publish", publish_late)
     first = asyncio.ensure_future(place.say("m1"))
     await entered.wait()
+    if when == "within":  # the mending has read what is published, and is not done
+        behind = place.mender._behind
+
+        async def slow_behind(published):
+            go_on.set()
+            await first
+            return await behind(published)
+
+        monkeypatch.setattr(place.mender, "_behind", slow_behind)
     await place.fail_over({})
     await place.mender.look()
     await place.mender._background
@@ -246,6 +258,19 @@ async def test_turns_lost_beyond_the_window_leave_a_gap_and_no_number_is_given_t
     assert (4, "m4") in replies and (2, "m2") not in replies
     assert (await place.store.load(ALICE)).version == 5
     assert mended("lost") > before
+
+
+async def test_what_redis_has_forgotten_in_its_time_is_not_brought_back(place, monkeypatch):
+    monkeypatch.setattr(published, "CONVERSATION_LIFETIME_S", 5)
+    await place.say("m1", "m2", "m3")
+    await asyncio.sleep(5.1)
+    for key in await place.snapshot():
+        await place.client.delete(key)
+    for message_id in ("m4", "m5"):
+        place.start_worker()
+        await place.say(message_id)
+    assert await place.replies() == [(1, "m4"), (2, "m5")]
+    assert (await place.store.load(ALICE)).version == 2
 
 
 async def test_a_partition_that_comes_back_is_looked_at_again(place):

@@ -67,3 +67,27 @@ async def test_events_are_read_as_rasa_reads_them(agent):
         assert type(mine) is type(theirs) and mine.as_dict() == theirs.as_dict()
     with pytest.raises(ValueError, match="nonesuch"):
         read_events([{"event": "nonesuch"}])
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"responses": [{"text": "x", "buttons": ["yes"]}]},
+        {"responses": [{"text": "x", "quick_replies": {"title": "yes"}}]},
+        {"responses": [{"text": ["x"]}]},
+        {"events": [{"event": "bot", "text": "x", "data": ["yes"]}]},
+        {"events": [{"event": "bot", "text": "x", "data": {"buttons": ["yes"]}}]},
+    ],
+    ids=str,
+)
+async def test_what_can_not_be_said_is_a_failed_action_and_no_broken_turn(chat, actions, answer):
+    async def answered(_):
+        return answer
+
+    actions.answer = answered
+    outcome = await chat.say("where is my order 20260001?")
+    assert outcome.answer.status == "answered"
+    assert [event.metadata.get("utter_action") for event in outcome.events if event.type_name == "bot"] == [
+        "utter_action_failed"
+    ]

@@ -6,12 +6,15 @@ import orjson
 import pytest
 
 from kefu import metrics
+from kefu.codec import encode
 from kefu.errors import QueueUnavailable, StoreUnavailable
-from kefu.events import ANSWERS, DEAD_LETTERS, USER_QUERY, ReminderDue, SessionIdled, UserSaid, encode, now_ms
+from kefu.events import ANSWERS, DEAD_LETTERS, USER_QUERY, ReminderDue, SessionIdled, UserSaid, now_ms
 from kefu.settings import RedisSettings
-from kefu.worker.conversations import Arm, Conversations, TurnWrite
-from kefu.worker.inbox import Inbound, Inbox, Record, read
+from kefu.worker.conversations import Conversations
+from kefu.worker.inbound import Inbound, Record, read
+from kefu.worker.inbox import Inbox
 from kefu.worker.live import LiveConversations
+from kefu.worker.stored import Arm, TurnWrite
 from kefu.worker.timers.index import DueIndex, member
 from kefu.worker.timers.scan import BATCH, MOST, SHARE, TRICKLE, DueScan
 from ops.local.servers import RedisServer, free_port
@@ -277,10 +280,10 @@ async def test_a_silence_delivered_twice_or_by_another_worker_is_asked_about_onc
         await each.process(inbound(event))
     answers = [answer for answer in sent.of(ANSWERS) if answer["message_id"] == event.id]
     assert len(answers) == 3 and len({answer["id"] for answer in answers}) == 1
-    assert [reply["seq"] for reply in answers[0]["replies"]] == [2]
+    assert [reply["seq"] for reply in answers[0]["replies"]] == [2, 3]  # "still there?", and the form's question
     redis = await conversations._servers.holding("any")
     replies = [orjson.loads(fields[b"r"]) for _, fields in await redis.xrange(conversations.keys(ALICE).replies)]
-    assert [(reply["seq"], reply["message_id"]) for reply in replies] == [(1, "m1"), (2, event.id)]
+    assert [(reply["seq"], reply["message_id"]) for reply in replies] == [(1, "m1"), (2, event.id), (3, event.id)]
 
 
 async def test_an_outdated_silence_leaves_a_marker_and_nothing_else(conversations, index, inbox, sent):

@@ -14,8 +14,10 @@ import orjson
 import pytest
 from rasa.shared.core.events import ActionExecuted, BotUttered, ReminderCancelled, ReminderScheduled
 
-from kefu.events import USER_QUERY, ReminderDue, UserSaid, decode_inbox, encode
-from kefu.worker.inbox import Inbound, Inbox, Record, read
+from kefu.codec import decode_inbox, encode
+from kefu.events import USER_QUERY, ReminderDue, UserSaid
+from kefu.worker.inbound import Inbound, Record, read
+from kefu.worker.inbox import Inbox
 from kefu.worker.live import LiveConversations
 from kefu.worker.timers.index import DueIndex
 from kefu.worker.timers.scan import DueScan

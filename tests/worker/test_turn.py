@@ -4,11 +4,12 @@ import asyncio
 import time
 
 import pytest
-from rasa.shared.core.events import ConversationPaused
+from rasa.shared.core.events import BotUttered, SlotSet, UserUttered
 
+from kefu.errors import ActionFailed
 from kefu.events import UserSaid
-from kefu.worker.conversations import Stored
 from kefu.worker.live import LiveConversation
+from kefu.worker.stored import Stored
 from kefu.worker.turn import neutral
 from tests.worker.conftest import Chat
 
@@ -36,31 +37,45 @@ async def test_an_order_is_looked_up_and_the_reply_numbered(chat, actions):
     [
         ("track my order", "where is my order"),
         ("查订单", "我的订单到哪了"),
-        ("track my order", "ok"),
-        ("查订单", "好的"),
     ],
 )
 async def test_asking_again_within_the_form_asks_its_question_again(chat, first, again):
     """By the real form: `rasa test` doesn't run forms, and so doesn't see what follows a refusal."""
     await chat.say(first)
     for _ in range(2):
-        assert said_by(chat, await chat.say(again)) == ["utter_form_continue", "utter_ask_order_number"]
+        assert said_by(chat, await chat.say(again)) == ["utter_form_continue", "utter_ask_for_order_number"]
+    assert said_by(chat, await chat.say("20260001")) == ["utter_order_shipped"]
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "answer"),
+    [
+        ("track my order", "ok", "utter_acknowledge"),
+        ("查订单", "好的", "utter_acknowledge"),
+        ("track my order", "hello", "utter_greet"),
+        ("查订单", "谢谢", "utter_thank"),
+    ],
+)
+async def test_another_topic_within_the_form_is_answered_before_its_question_comes_again(chat, first, other, answer):
+    await chat.say(first)
+    for _ in range(2):
+        assert said_by(chat, await chat.say(other)) == [answer, "utter_ask_for_order_number"]
     assert said_by(chat, await chat.say("20260001")) == ["utter_order_shipped"]
 
 
 @pytest.mark.parametrize("greeting", ["hello", "你好"])
 async def test_the_button_clicked_again_within_the_form_asks_its_question_again(chat, greeting):
     await chat.say(greeting)
-    assert said_by(chat, await chat.say(payload="/track_order")) == ["utter_ask_order_number"]
+    assert said_by(chat, await chat.say(payload="/track_order")) == ["utter_ask_for_order_number"]
     again = await chat.say(payload="/track_order")
-    assert said_by(chat, again) == ["utter_form_continue", "utter_ask_order_number"]
+    assert said_by(chat, again) == ["utter_form_continue", "utter_ask_for_order_number"]
     assert said_by(chat, await chat.say("20260001")) == ["utter_order_shipped"]
 
 
 async def test_the_answer_has_the_language_of_the_question(chat):
-    assert "20260001" in texts(await chat.say("我的订单20260001到哪了"))[0]
-    assert "您" in texts(await chat.say("我的订单20260001到哪了"))[0]
-    assert "Your order" in texts(await chat.say("where is my order 20260001"))[0]
+    for asked, unit in (("我的订单20260001到哪了", "运单号"), ("where is my order 20260001", "tracking number")):
+        wordings = {texts(await chat.say(asked))[0] for _ in range(3)}
+        assert len(wordings) == 2 and all("20260001" in said and unit in said for said in wordings), wordings
 
 
 async def test_sequence_numbers_go_on_from_turn_to_turn(chat):
@@ -96,8 +111,7 @@ async def test_a_message_that_waited_past_its_deadline_is_answered_at_once(chat)
 
 
 async def test_nothing_is_said_while_a_person_has_the_conversation(chat, actions):
-    await chat.say("hello")
-    chat.live.tracker.update(ConversationPaused(), chat.runner.processor.domain)
+    await chat.say("转人工")
     assert (await chat.say("where is my order 20260001?")).write.replies == []
     broken = asyncio.get_running_loop().create_future()
     broken.set_exception(ValueError("a component broke"))
@@ -131,6 +145,16 @@ async def test_a_payload_is_accepted_only_if_a_button_offered_it(chat):
     accepted = await chat.say(payload=offered)
     assert accepted.answer.status == "answered"
     assert (await chat.say(payload='/track_order{"order_number": "20260002"}')).answer.status == "failed"
+
+
+async def test_a_yes_answers_the_question_that_it_stood_under_and_no_later_one(chat):
+    yes = {"buttons": [{"title": "Yes", "payload": "/affirm"}]}
+    chat.live.tracker.update(UserUttered("cancel my order"))
+    chat.live.tracker.update(BotUttered("Shall I cancel it?", yes))
+    chat.live.tracker.update(UserUttered("hm"))
+    assert (await chat.say(payload="/affirm")).answer.status == "answered"
+    again = await chat.say(payload="/affirm")
+    assert (again.answer.status, again.answer.reason) == ("failed", "payload_not_offered")
 
 
 async def test_what_actions_see_of_the_user_comes_from_the_token_alone(chat):
@@ -178,3 +202,18 @@ async def test_state_of_early_turns_outlives_trimming_and_a_restart(agent):
 async def test_neutral_text_keeps_its_length(text, expected):
     assert neutral(text) == expected
     assert len(neutral(text)) == len(text)
+
+
+@pytest.mark.parametrize("trouble", [ActionFailed("action_session_start", "ValueError"), asyncio.TimeoutError()])
+async def test_a_session_start_that_fails_loses_nothing_of_what_was_said(chat, monkeypatch, trouble):
+    async def broken(tracker, channel):
+        tracker.update(SlotSet("about", "half done"))
+        raise trouble
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chat.runner.processor, "start_session", broken)
+        outcome = await chat.say("hello")
+    holding = isinstance(trouble, asyncio.TimeoutError)
+    assert said_by(chat, outcome) == ["utter_holding" if holding else "utter_action_failed"]
+    assert [event.text for event in outcome.events if event.type_name == "user"] == ["hello"]
+    assert not any(event.type_name == "slot" and event.value == "half done" for event in outcome.events)

@@ -10,8 +10,9 @@ import random
 from typing import Callable, List, Optional, Protocol
 
 from kefu import metrics
+from kefu.codec import encode
 from kefu.errors import QueueUnavailable, RecordRefused, StoreUnavailable
-from kefu.events import USER_QUERY, encode, now_ms
+from kefu.events import USER_QUERY, now_ms
 from kefu.kafka import EventProducer
 from kefu.worker.timers.index import Due, DueIndex
 

@@ -7,17 +7,19 @@ for a timer that no longer stands, a marker and nothing else.
 import asyncio
 import logging
 from dataclasses import replace
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
 from rasa.core.nlg import NaturalLanguageGenerator
 from rasa.shared.core.constants import EXTERNAL_MESSAGE_PREFIX, IS_EXTERNAL
 from rasa.shared.core.events import ActionExecuted, ReminderScheduled
 
 from kefu import metrics
-from kefu.events import InboxEvent, SessionIdled, TimerDue, UserSaid, encode, now_ms
-from kefu.worker.conversations import Arm, TurnWrite
+from kefu.codec import encode
+from kefu.events import InboxEvent, ReminderDue, SessionIdled, TimerDue, UserSaid, now_ms
+from kefu.worker.handoff.rules import TIMER as HANDOFF_TIMER
 from kefu.worker.live import LiveConversation, build_tracker
 from kefu.worker.processor import TurnProcessor
+from kefu.worker.stored import Arm, TurnWrite
 from kefu.worker.timers import rules
 from kefu.worker.timers.index import MAX_NAME_CHARS, member
 from kefu.worker.turn import Outcome, Turn, TurnRunner
@@ -66,10 +68,10 @@ class TimedRunner(TurnRunner):
             metrics.TIMERS_DROPPED.labels(kind, verdict.why).inc()
             return self._dropped(live, said, verdict)
         turn = DueTurn(self, live, said, verdict, begun + self._budget_s)
-        await turn.run(_parsed(verdict))
+        outcome = await self._done(turn, _parsed(verdict))
         metrics.TIMERS_FIRED.labels(kind).inc()
         metrics.TIMER_LATE_SECONDS.labels(kind).observe(max(0, now_ms() - said.due) / 1000)
-        return self._outcome(turn)
+        return outcome
 
     def _outcome(self, turn: Turn) -> Outcome:
         outcome = super()._outcome(turn)
@@ -97,7 +99,7 @@ class TimedRunner(TurnRunner):
         for place, (name, reminder) in enumerate(standing.items()):
             if name not in scheduled:
                 continue
-            if place >= MAX_REMINDERS or not 0 < len(name) <= MAX_NAME_CHARS:
+            if (place >= MAX_REMINDERS and name != HANDOFF_TIMER) or not 0 < len(name) <= MAX_NAME_CHARS:
                 metrics.TIMERS_DROPPED.labels("ReminderDue", "refused").inc()
                 logger.error("reminder refused: too many, or its name is empty or too long")
                 continue
@@ -118,15 +120,23 @@ class TimedRunner(TurnRunner):
         return self._judge_idle(live, timer) if type(timer) is SessionIdled else self._judge_reminder(live, timer)
 
     def _judge_reminder(self, live: LiveConversation, timer: TimerDue) -> Verdict:
+        reminder = self._found(live, timer)
+        if isinstance(reminder, Verdict):
+            return reminder
+        if reminder.intent not in self.processor.domain.intent_properties:
+            return Verdict(why="unknown_intent")
+        return Verdict(reminder.intent, rules.entities_of(reminder))
+
+    @staticmethod
+    def _found(live: LiveConversation, timer: ReminderDue) -> Union[ReminderScheduled, Verdict]:
+        """Return the reminder that is due, or why it isn't."""
         found = rules.reminders(live.tracker.events)
         reminder = found.standing.get(timer.name)
         if reminder is None:
             return Verdict(why=found.ended.get(timer.name, "unknown"))
         if rules.due_ms(reminder) > timer.due:
             return Verdict(why="moved", again=rules.due_ms(reminder))
-        if reminder.intent not in self.processor.domain.intent_properties:
-            return Verdict(why="unknown_intent")
-        return Verdict(reminder.intent, rules.entities_of(reminder))
+        return reminder
 
     def _judge_idle(self, live: LiveConversation, timer: TimerDue) -> Verdict:
         tracker, silence = live.tracker, rules.silence(live.tracker.events)

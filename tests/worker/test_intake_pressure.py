@@ -1,0 +1,222 @@
+"""A worker that is only busy takes on; what takes up all its room is set aside, and the others go on."""
+
+import asyncio
+import uuid
+from collections import Counter
+
+import pytest_asyncio
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from kefu import metrics
+from kefu.kafka import create_topics
+from kefu.settings import KafkaSettings, WorkerSettings
+from kefu.worker import intake
+from kefu.worker.intake import MOST_LIMITS, Intake
+
+LIMIT, POLL = 32, 8
+DEADLINE_S = 60
+
+
+class Watched:
+    """The consumer, its pauses counted."""
+
+    def __init__(self, consumer):
+        self._consumer = consumer
+        self.pauses = Counter()
+
+    def __getattr__(self, name):
+        return getattr(self._consumer, name)
+
+    def pause(self, partitions):
+        self.pauses.update(each.partition for each in partitions)
+        self._consumer.pause(partitions)
+
+
+class Work:
+    """What the worker does with messages: done with at once, but for those of partitions in `stuck`."""
+
+    def __init__(self, brokers, kafka=None):
+        self.kafka = kafka or KafkaSettings(brokers, topic_prefix=f"t{uuid.uuid4().hex[:8]}.", group=uuid.uuid4().hex)
+        if kafka is None:
+            create_topics(self.kafka)
+        worker = WorkerSettings(brokers, 1, 1, "http://127.0.0.1:9/", inflight_messages=LIMIT, poll_messages=POLL)
+        self.intake = Intake(self.kafka, worker, self.receive, lambda: self.held, lambda numbers: None)
+        self.consumer = self.intake._consumer = Watched(self.intake._consumer)
+        self.held, self.stuck = False, set()
+        self.waiting, self.done = [], Counter()
+        self.most = 0
+        self.polls = []
+
+    def receive(self, batch):
+        self.polls.append(len(batch))
+        self.most = max(self.most, self.intake.inflight)
+        self.waiting += batch
+        self.work()
+
+    def work(self):
+        ready = [taken for taken in self.waiting if taken.partition.number not in self.stuck]
+        self.waiting = [taken for taken in self.waiting if taken.partition.number in self.stuck]
+        for taken in ready:
+            self.intake.done(taken)
+            self.done[taken.partition.number] += 1
+
+    def produce(self, count, *partitions):
+        producer = Producer({"bootstrap.servers": self.kafka.brokers})
+        for _ in range(count):
+            for partition in partitions:
+                producer.produce(f"{self.kafka.topic_prefix}user.query", b"x", partition=partition)
+        assert producer.flush(DEADLINE_S) == 0
+
+    async def until(self, holds):
+        deadline = asyncio.get_running_loop().time() + DEADLINE_S
+        while not holds():
+            assert asyncio.get_running_loop().time() < deadline, (self.done, self.intake.inflight)
+            await asyncio.sleep(0.01)
+
+
+@pytest_asyncio.fixture
+async def work(brokers):
+    work = Work(brokers)
+    work.intake.start()
+    await work.until(lambda: len(work.intake.assigned) == 8)
+    yield work
+    work.stuck = set()
+    work.work()
+    await work.intake.stop()
+
+
+async def test_a_partition_that_is_stuck_holds_up_no_other(work):
+    work.stuck = {0, 1}
+    work.produce(10 * LIMIT, 0, 1)
+    await work.until(lambda: set(work.consumer.pauses) == {0, 1})
+    work.produce(10 * LIMIT, 2, 3)
+    await work.until(lambda: work.done[2] == work.done[3] == 10 * LIMIT)
+    assert work.done[0] == work.done[1] == 0
+    assert set(work.consumer.pauses) == {0, 1} and work.most <= 3 * LIMIT
+    work.stuck = set()
+    work.work()
+    await work.until(lambda: work.done[0] == work.done[1] == 10 * LIMIT)
+
+
+async def test_partitions_stuck_one_after_the_other_take_no_more_than_the_bound(work):
+    for number in range(8):
+        work.stuck.add(number)
+        work.produce(4 * LIMIT, number)
+        await work.until(
+            lambda number=number: work.intake._partitions[number].load > 0 or work.intake.inflight >= LIMIT
+        )
+    await asyncio.sleep(1.5)
+    assert LIMIT <= work.most <= MOST_LIMITS * LIMIT + POLL
+    work.stuck = set()
+    work.work()
+    await work.until(lambda: sum(work.done.values()) == 32 * LIMIT)
+
+
+async def test_who_is_only_busy_pauses_nothing(work, monkeypatch):
+    """A pause would cost a second: the client throws away what it has fetched."""
+    monkeypatch.setattr(intake, "PATIENCE_S", 2.0)  # more than a busy machine's own stalls, less than the blinks' sum
+    work.stuck = set(range(8))
+    work.produce(8 * LIMIT, *range(8))
+    while sum(work.done.values()) < 64 * LIMIT:
+        await work.until(
+            lambda: len(work.waiting) >= LIMIT or sum(work.done.values()) + len(work.waiting) == 64 * LIMIT
+        )
+        work.held = not work.held  # a blink of Redis, or many texts to understand
+        await asyncio.sleep(0.05)
+        work.stuck, stuck = set(), work.stuck
+        work.work()
+        work.held, work.stuck = False, stuck
+    assert not work.consumer.pauses
+
+
+async def test_who_is_not_busy_takes_at_once_what_comes_and_who_is_takes_what_comes_in_a_moment(work, monkeypatch):
+    monkeypatch.setattr(intake, "GATHER_S", 10.0 * DEADLINE_S)
+    for partition in (0, 1):
+        work.produce(1, partition)
+        await work.until(lambda partition=partition: work.done[partition] == 1)
+    work.stuck = {7}
+    work.produce(intake.BUSY_FROM, 7)
+    await work.until(lambda: len(work.waiting) == intake.BUSY_FROM)
+    monkeypatch.setattr(intake, "GATHER_S", 4.0)
+    work.polls.clear()
+    for partition in (0, 1):
+        work.produce(1, partition)
+        await asyncio.sleep(0.5)
+    await work.until(lambda: work.done[0] == work.done[1] == 2)
+    assert work.polls == [2]
+
+
+async def test_while_the_store_is_away_nothing_is_taken_and_the_partitions_stay(work):
+    work.held = True
+    await work.until(lambda: len(work.consumer.pauses) == 8)
+    work.produce(4, *range(8))
+    await asyncio.sleep(1)
+    assert not work.done and work.intake.inflight == 0 and len(work.intake.assigned) == 8
+    work.held = False
+    await work.until(lambda: sum(work.done.values()) == 32)
+
+
+def told():
+    return metrics.INBOX_LAG._value.get()
+
+
+async def test_what_waits_is_told_while_all_partitions_are_paused(work):
+    work.produce(2, 0)
+    await work.until(lambda: work.done[0] == 2)
+    work.held = True
+    await work.until(lambda: len(work.consumer.pauses) == 8)
+    work.produce(100, 0, 1)  # of one that was read from, and of one that never was
+    await work.until(lambda: told() == 200)
+    work.produce(50, 1)
+    await work.until(lambda: told() == 250)
+    work.held = False
+    await work.until(lambda: told() == 0)
+
+
+async def test_a_kafka_that_does_not_tell_how_much_waits_holds_up_nothing(work, monkeypatch):
+    def silent(*_):
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    for asked in ("offsets_for_times", "committed"):
+        monkeypatch.setattr(work.consumer, asked, silent, raising=False)
+    work.held = True
+    await work.until(lambda: len(work.consumer.pauses) == 8)
+    await asyncio.sleep(2 * intake.LAG_EVERY_S)
+    assert work.intake.failure is None
+    work.held = False
+    work.produce(2, 0)
+    await work.until(lambda: work.done[0] == 2)
+
+
+async def test_a_partition_that_went_away_paused_comes_back_to_be_taken_from(work):
+    """Kafka's client keeps a partition paused while it is somebody else's."""
+    work.held = True
+    await work.until(lambda: len(work.consumer.pauses) == 8)
+    other = Work(work.kafka.brokers, work.kafka)
+    other.intake.start()
+    await other.until(lambda: len(other.intake.assigned) == 4)
+    await work.until(lambda: len(work.intake.assigned) == 4)
+    work.held = False
+    await other.intake.stop()
+    await work.until(lambda: len(work.intake.assigned) == 8)
+    work.produce(4, *range(8))
+    await work.until(lambda: sum(work.done.values()) == 32)
+
+
+async def test_who_gives_partitions_away_does_not_wait_for_a_slow_turn(work):
+    """Nothing else is polled meanwhile: the drain time is for who leaves for good."""
+    work.intake._drain_s = 10 * DEADLINE_S
+    work.stuck = set(range(8))
+    work.produce(1, *range(8))
+    await work.until(lambda: len(work.waiting) == 8)
+    other = Work(work.kafka.brokers, work.kafka)
+    other.intake.start()
+    await other.until(lambda: len(other.intake.assigned) == 4)
+    work.stuck = set()
+    kept = work.intake.assigned
+    await work.until(lambda: len(work.intake.assigned) == 4)
+    work.produce(4, *work.intake.assigned)
+    await work.until(lambda: all(work.done[number] >= 4 for number in work.intake.assigned))
+    assert set(work.intake.assigned) <= set(kept)
+    await other.until(lambda: sum(other.done.values()) == 4), "what was under way comes again to the new owner"
+    await other.intake.stop()

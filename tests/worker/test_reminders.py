@@ -1,0 +1,204 @@
+"""Reminders that actions schedule: armed by turns, fired once, taken back by their conversation's own events."""
+
+from datetime import timedelta
+
+import pytest
+from rasa.shared.core.events import (
+    ConversationPaused,
+    ConversationResumed,
+    ReminderCancelled,
+    Restarted,
+    SlotSet,
+    deserialise_events,
+)
+
+from kefu.events import now_ms
+from kefu.worker.live import TURNS_BEFORE_TRIM, LiveConversation, as_stored
+from kefu.worker.stored import Stored
+from kefu.worker.timers import rules, turns
+from tests.worker.timed import SOON, TimedChat, nothing, reminder, said
+
+pytestmark = pytest.mark.asyncio
+
+
+@pytest.fixture
+def chat(agent):
+    return TimedChat(agent)
+
+
+async def test_a_reminder_triggers_its_intent_with_its_entities_once(chat):
+    await chat.say("hello")
+    chat.put(reminder(intent="track_order", entities=[{"entity": "order_number", "value": "20260001"}]))
+    outcome = await chat.reminded()
+    assert said(outcome) == ["utter_order_shipped"]
+    heard = next(event for event in outcome.events if event.type_name == "user")
+    assert heard.text == "EXTERNAL: track_order" and heard.metadata["is_external"] is True
+    assert outcome.answer.intent == "track_order"
+    assert nothing(await chat.reminded())
+
+
+async def test_entities_may_be_a_dict_as_in_rasa(chat):
+    await chat.say("hello")
+    chat.put(reminder(intent="track_order", entities={"order_number": "20260001"}))
+    assert said(await chat.reminded()) == ["utter_order_shipped"]
+
+
+async def test_actions_know_the_customer_of_the_last_message(chat, actions):
+    await chat.say("hello")
+    chat.put(reminder(intent="track_order", entities={"order_number": "20260001"}))
+    seen = []
+    content = actions.answer
+
+    async def note(body):
+        seen.append(body["tracker"]["latest_message"]["metadata"])
+        return await content(body)
+
+    actions.answer = note
+    await chat.reminded()
+    assert {(each["tenant"], each["user"], each["identified"]) for each in seen} == {("demo", "alice", True)}
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        [ReminderCancelled()],
+        [ReminderCancelled(name="r")],
+        [ReminderCancelled(intent="goodbye")],
+        [Restarted()],
+    ],
+    ids=lambda ended: str(ended[0]),
+)
+async def test_a_reminder_that_was_taken_back_does_not_fire(chat, ended):
+    await chat.say("hello")
+    chat.put(reminder(), *ended)
+    assert nothing(await chat.reminded())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [ReminderCancelled(name="other"), ReminderCancelled(intent="greet"), ReminderCancelled(entities=[{"a": 1}])],
+)
+async def test_what_takes_back_another_leaves_it_alone(chat, other):
+    await chat.say("hello")
+    chat.put(reminder(), other)
+    assert said(await chat.reminded()) == ["utter_goodbye"]
+
+
+@pytest.mark.parametrize("fields", [{"name": "r"}, {"intent": "goodbye"}, {"entities": [{"entity": "a"}]}, {}], ids=str)
+async def test_what_is_taken_back_is_the_same_when_it_is_read_again(fields):
+    (again,) = deserialise_events(as_stored([ReminderCancelled(**fields)]))
+    assert (again.name, again.intent, again.entities) == tuple(
+        fields.get(name) for name in ("name", "intent", "entities")
+    )
+
+
+@pytest.mark.parametrize(("killed", "expected"), [(True, []), (False, ["utter_goodbye"])])
+async def test_a_message_since_ends_those_reminders_that_it_is_meant_to(chat, killed, expected):
+    await chat.say("hello")
+    chat.put(reminder(kill_on_user_message=killed))
+    await chat.say("hello")
+    assert said(await chat.reminded()) == expected
+
+
+async def test_another_timer_is_no_message_of_the_customer(chat):
+    await chat.say("track my order")
+    chat.put(reminder(), reminder("other", intent="thank"))
+    await chat.silent()
+    await chat.reminded("other")
+    assert "utter_goodbye" in said(await chat.reminded())
+
+
+async def test_a_reminder_moved_to_later_fires_then(chat):
+    await chat.say("hello")
+    later = SOON + timedelta(hours=1)
+    chat.put(reminder(), reminder(due=later))
+    outcome = await chat.reminded()
+    assert nothing(outcome)
+    assert [arm.due for arm in outcome.write.arms] == [round(later.timestamp() * 1000)]
+    assert said(await chat.reminded(due=later)) == ["utter_goodbye"]
+
+
+async def test_a_reminder_of_tomorrow_outlives_the_session(chat):
+    start = now_ms()
+    await chat.say("hello", ts=start)
+    chat.put(reminder(kill_on_user_message=False))
+    await chat.say("hello", ts=start + 3 * 3_600_000)
+    assert said(await chat.reminded()) == ["utter_goodbye"]
+
+
+async def test_a_reminder_for_what_the_model_does_not_know_is_dropped(chat):
+    await chat.say("hello")
+    chat.put(reminder(intent="no_such_intent"))
+    assert nothing(await chat.reminded())
+    assert nothing(await chat.reminded("never scheduled"))
+
+
+async def test_a_reminder_waits_while_a_person_has_the_conversation_and_comes_once_afterwards(chat):
+    await chat.say("hello")
+    chat.put(reminder(kill_on_user_message=False), ConversationPaused())
+    put_off = await chat.reminded()
+    assert nothing(put_off) and [arm.member for arm in put_off.write.arms] == ["reminder demo:alice r"]
+    chat.put(ConversationResumed())
+    assert said(await chat.reminded()) == ["utter_goodbye"]
+    assert nothing(await chat.reminded())
+
+
+async def test_a_reminder_whose_action_fails_says_so(chat, actions):
+    await chat.say("hello")
+    chat.put(reminder(intent="track_order", entities={"order_number": "20260001"}))
+    actions.answer = actions.broken
+    assert said(await chat.reminded()) == ["utter_action_failed"]
+
+
+async def test_the_words_of_a_timer_fill_no_slot(chat):
+    slot = next(slot for slot in chat.domain.slots if slot.name == "last_order_number")
+    mappings, slot.mappings = slot.mappings, [{"type": "from_text"}]
+    try:
+        await chat.say("hello")
+        chat.put(SlotSet("last_order_number", None), reminder())
+        await chat.reminded()
+        assert chat.live.tracker.get_slot("last_order_number") is None
+        await chat.say("my own words")
+        assert chat.live.tracker.get_slot("last_order_number") == "my own words"
+    finally:
+        slot.mappings = mappings
+
+
+async def test_reminders_outlive_trimming_and_a_restart(agent, chat):
+    stored, snapshot = [], []
+    chat.put(
+        reminder(kill_on_user_message=False), reminder("killed"), reminder("cancelled", kill_on_user_message=False)
+    )
+    chat.live.turn_sizes.append(3)
+    stored.append([event.as_dict() for event in chat.live.tracker.events])
+    chat.put(ReminderCancelled("cancelled"))
+    for _ in range(TURNS_BEFORE_TRIM + 5):
+        outcome = await chat.say("谢谢")
+        if outcome.snapshot is not None:
+            stored, snapshot = stored[-outcome.write.keep :], outcome.write.snapshot
+        stored.append(outcome.write.events)
+    assert snapshot, "trimmed"
+    again = LiveConversation.restore(
+        "demo:alice", agent.processor.view, Stored(chat.live.version, chat.live.seq, snapshot, stored)
+    )
+    for live in (chat.live, again):
+        assert set(rules.reminders(live.tracker.events).standing) == {"r"}
+    chat.live = again
+    assert said(await chat.reminded()) == ["utter_goodbye"]
+
+
+async def test_a_turn_arms_what_its_action_schedules_up_to_a_limit(chat, actions):
+    many = [f"r{n}" for n in range(turns.MAX_REMINDERS + 5)] + ["x" * 300]
+
+    async def schedule(body):
+        if body["next_action"].startswith("validate_"):
+            return await actions.form_is_content(body)
+        events = [{**reminder(name).as_dict(), "event": "reminder"} for name in many]
+        return {"events": events, "responses": [{"text": "done"}]}
+
+    actions.answer = schedule
+    outcome = await chat.say("where is my order 20260001?")
+    assert [arm.member for arm in outcome.write.arms] == [
+        f"reminder demo:alice r{n}" for n in range(turns.MAX_REMINDERS)
+    ]
+    assert {arm.due for arm in outcome.write.arms} == {round(SOON.timestamp() * 1000)}

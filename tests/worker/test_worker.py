@@ -1,0 +1,82 @@
+"""The worker as it puts its parts together: what comes in, and what holds it back."""
+
+import asyncio
+from types import SimpleNamespace
+
+import pytest
+
+from kefu.codec import encode
+from kefu.events import UserSaid
+from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
+from kefu.worker import worker as module
+from kefu.worker.inbound import Record
+from kefu.worker.intake import Partition, Taken
+from kefu.worker.live import LiveConversations
+from kefu.worker.worker import Worker
+
+pytestmark = pytest.mark.asyncio
+
+
+class Lanes:
+    """Keeps what was put into lanes."""
+
+    def __init__(self):
+        self.items = {}
+
+    def put(self, lane, item):
+        self.items.setdefault(lane, []).append(item[1])
+
+
+@pytest.fixture
+def worker():
+    settings = WorkerSettings("127.0.0.1", 0, 0, "http://127.0.0.1:9/", drain_s=60)
+    made = Worker(KafkaSettings("127.0.0.1:9"), RedisSettings("redis://127.0.0.1:9"), settings)
+    made._lanes, made._inbox = Lanes(), SimpleNamespace(store_away=False, runner=SimpleNamespace(processor=None))
+    made._intake = SimpleNamespace(inflight=1, assigned=[])
+    yield made
+    made._understanding.stop()
+    made._health._server.server_close()  # it was never started
+
+
+async def test_a_record_that_breaks_the_reader_is_put_aside_and_the_others_of_its_poll_are_read(worker, monkeypatch):
+    said = UserSaid("demo", "alice", "m1", payload="/greet", identified=True)
+    asked = []
+    monkeypatch.setattr(worker._understanding, "ask", lambda _, texts: asked.extend(texts) or [None] * len(texts))
+    deep = UserSaid("demo", "mallory", "m2", text="x", metadata={"a": 0})
+    for _ in range(600):
+        deep.metadata["a"] = {"a": deep.metadata["a"]}
+    records = [
+        Record("user.query", 0, offset, each.conversation.encode(), encode_deep(each), [])
+        for offset, each in enumerate((deep, said))
+    ]
+    worker._receive([Taken(record, Partition(0), None) for record in records])
+    (poison,), (inbound,) = worker._lanes.items["?0"], worker._lanes.items["demo:alice"]
+    assert poison.error_class == "unreadable"
+    assert inbound.said.message_id == said.message_id
+    assert [text for text, _ in asked] == ["/greet"]
+
+
+def encode_deep(said):
+    """Return the event as another writer than ours may encode it, however deep."""
+    shallow = encode(UserSaid(said.tenant, said.user, said.message_id, said.text, said.payload, identified=True))
+    if not said.metadata:
+        return shallow
+    return shallow.replace(b'"metadata":{}', b'"metadata":' + b'{"a":' * 600 + b"0" + b"}" * 600)
+
+
+async def test_a_swap_waits_for_no_turn_and_what_was_taken_before_is_finished_by_the_old_model(worker, monkeypatch):
+    async def loaded(*_):
+        return SimpleNamespace(model_id="new", domain=None, tracker_store=SimpleNamespace(), runner=lambda *_: new)
+
+    old, new = (SimpleNamespace(processor=name) for name in ("old", "new"))
+    asked = []
+    monkeypatch.setattr(module, "load_beside", loaded)
+    monkeypatch.setattr(worker._understanding, "ask", lambda model, texts: asked.append(model) or [None for _ in texts])
+    worker._endpoint, worker._live, worker._inbox.runner = None, LiveConversations(1), old
+    said = UserSaid("demo", "alice", "m1", text="hello", identified=True)
+    taken = Taken(Record("user.query", 0, 0, b"demo:alice", encode(said), []), Partition(0), None)
+    worker._receive([taken])
+    await asyncio.wait_for(worker.swap("new.tar.gz"), 20)  # while `taken` is in flight
+    worker._receive([taken])
+    assert [each.runner for each in worker._lanes.items["demo:alice"]] == [old, new]
+    assert asked == ["old", "new"]
