@@ -11,6 +11,7 @@ from sanic import HTTPResponse, Request, Sanic
 from kefu import logs
 from kefu.gateway import pages
 from kefu.gateway.answer import SECURITY, Answer
+from kefu.gateway.desk.routes import desk
 from kefu.gateway.health import probes
 from kefu.gateway.inbox import Sender
 from kefu.gateway.messages import messages
@@ -43,7 +44,7 @@ def create_app(
     app = Sanic(name, error_handler=ProblemHandler(), configure_logging=False, env_prefix="KEFU_SANIC_")
     _configure(app, settings)
     app.ctx.assets = pages.load(settings)
-    app.blueprint([sessions, messages, streams, probes, pages.pages])
+    app.blueprint([sessions, messages, streams, desk, probes, pages.pages])
     app.on_response(_finish)
     make = producer or (lambda: EventProducer(kafka, settings.accept_timeout_s))
 

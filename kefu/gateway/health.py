@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from typing import Callable, Optional
+from typing import Optional
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -60,22 +60,22 @@ def _has_topic(admin: AdminClient, topic: str) -> bool:
 
 
 @probes.get("/livez")
-async def livez(_: Request) -> HTTPResponse:
-    """200 while the event loop answers."""
-    return _answer("/livez", list)
+async def livez(request: Request) -> HTTPResponse:
+    """200 while the event loop answers and nothing is broken that only a restart can mend."""
+    return _answer("/livez", stuck=lambda: _stuck(request))
 
 
 @probes.get("/metrics")
 async def show_metrics(_: Request) -> HTTPResponse:
     """Prometheus' text."""
-    return _answer("/metrics", list)
+    return _answer("/metrics")
 
 
 @probes.get("/readyz")
 async def readyz(request: Request) -> HTTPResponse:
     """200 when messages can be accepted; `degraded` names what is away all the same."""
     gateway = request.app.ctx.gateway
-    missing = [] if gateway.kafka.available else ["kafka"]
+    missing = _stuck(request) + ([] if gateway.kafka.available else ["kafka"])
     if gateway.draining:
         missing.append("stopping")
     body = {
@@ -86,6 +86,11 @@ async def readyz(request: Request) -> HTTPResponse:
     return json_answer(body, 503 if missing else 200)
 
 
-def _answer(path: str, missing: "Callable[[], list[str]]") -> HTTPResponse:
-    status, kind, body = health.answer(path, missing)
+def _stuck(request: Request) -> list[str]:
+    failure = request.app.ctx.gateway.producer.failure
+    return [f"producer: {failure}"] if failure else []
+
+
+def _answer(path: str, stuck: health.Missing = list) -> HTTPResponse:
+    status, kind, body = health.answer(path, list, stuck)
     return Answer(body, status, None, kind)

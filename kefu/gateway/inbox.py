@@ -1,17 +1,25 @@
 """QUEUE: the one way by which a message of any channel is accepted: acknowledged by Kafka, within a time."""
 
 import asyncio
+import time
 from collections import deque
 from typing import Deque, Optional, Protocol, Tuple
 
 from kefu import metrics
+from kefu.codec import encode
 from kefu.errors import KefuError, QueueUnavailable
-from kefu.events import USER_QUERY, UserSaid, encode
+from kefu.events import AUDIT, USER_QUERY, AuditEntry, DeskEvent, UserSaid, conversation_key
 from kefu.gateway.backlog import Backlog
 
 
 class Sender(Protocol):
-    """What the gateway needs of `kefu.kafka.EventProducer`."""
+    """What the gateway needs of `kefu.kafka.EventProducer`.
+
+    Attributes:
+        failure: the fatal error after which nothing is sent any more.
+    """
+
+    failure: Optional[str]
 
     def send(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
         """Queue a record; the future ends when it is acknowledged."""
@@ -38,14 +46,27 @@ class Inbox:
             QueueUnavailable: it was not acknowledged in time; it may still arrive.
         """
         await self._backlog.admit(said.conversation, said.message_id)
+        started = time.monotonic()
         try:
-            done = self._sender.send(USER_QUERY, said.conversation, encode(said))
-            self._deadlines.watch(done)
-            await done
+            await self._send(USER_QUERY, said.conversation, encode(said))
         except KefuError:
             self._backlog.answered(said.conversation, said.message_id)
             raise
+        metrics.ACCEPT_SECONDS.observe(time.monotonic() - started)
         metrics.ACCEPTED.labels(said.channel).inc()
+
+    async def put(self, event: DeskEvent) -> None:
+        """Return once Kafka has what the desk asks; raises QueueUnavailable as `accept` does."""
+        await self._send(USER_QUERY, event.conversation, encode(event))
+
+    async def audit(self, entry: AuditEntry) -> None:
+        """Return once Kafka has the entry; raises QueueUnavailable as `accept` does."""
+        await self._send(AUDIT, conversation_key(entry.tenant, entry.user), encode(entry))
+
+    async def _send(self, topic: str, key: str, value: bytes) -> None:
+        done = self._sender.send(topic, key, value)
+        self._deadlines.watch(done)
+        await done
 
 
 class Deadlines:
@@ -75,6 +96,6 @@ class Deadlines:
         while self._due and self._due[0][0] <= loop.time():
             future = self._due.popleft()[1]
             if not future.done():
-                future.set_exception(QueueUnavailable(f"{USER_QUERY}: not acknowledged in time"))
+                future.set_exception(QueueUnavailable("not acknowledged in time"))
         self._drop_done()
         self._timer = loop.call_at(self._due[0][0], self._expire, loop) if self._due else None

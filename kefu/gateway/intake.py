@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional
 import orjson
 from sanic import Request
 
-from kefu.events import MESSAGE_ID, UserSaid
+from kefu.events import CHANNELS, MESSAGE_ID, UserSaid
 from kefu.gateway.auth import Caller
 from kefu.gateway.problems import Problem
 from kefu.privacy import mask, mask_all
@@ -58,18 +58,19 @@ def said(request: Request, caller: Caller) -> UserSaid:
     if (text is None) == (payload is None):
         raise Problem("malformed", "Send exactly one of text and payload.")
     if text is not None:
-        _check_text(text)
+        check_text(text)
     if payload is not None:
         _check_payload(payload)
     return UserSaid(
         tenant=caller.tenant,
         user=caller.user,
-        message_id=_message_id(request, body),
+        message_id=message_id(request, body),
         text=None if text is None else mask(text),
         payload=None if payload is None else mask(payload),
         identified=caller.identified,
+        channel=_channel(body),
         metadata=_metadata(body),
-        traceparent=_traceparent(request),
+        traceparent=traceparent(request),
     )
 
 
@@ -85,7 +86,8 @@ def wait_s(request: Request, limit_s: float) -> float:
     return 0.0
 
 
-def _check_text(text: str) -> None:
+def check_text(text: str) -> None:
+    """Raise Problem 422 for a text that can't be said."""
     if not text.strip():
         raise Problem("text-empty", "Say something.")
     if len(text) > MAX_TEXT_CHARS:
@@ -99,16 +101,21 @@ def _check_payload(payload: str) -> None:
         raise Problem("payload-invalid", f"A payload is one that a button offered, at most {MAX_PAYLOAD_CHARS} long.")
 
 
-def _message_id(request: Request, body: Dict[str, Any]) -> str:
+def message_id(request: Request, body: Dict[str, Any]) -> str:
+    """Return the id that the request has by its body or its Idempotency-Key, a new one where it has none.
+
+    Raises:
+        Problem: 400, it has two, or one that is none.
+    """
     ids = {text_field(body, "message_id"), _idempotency_key(request)} - {None}
     if len(ids) > 1:
         raise Problem("ids-differ", "message_id and Idempotency-Key are the same thing: send one, or both alike.")
     if not ids:
         return os.urandom(16).hex()
-    message_id = ids.pop()
-    if not MESSAGE_ID.fullmatch(message_id):
+    found = ids.pop()
+    if not MESSAGE_ID.fullmatch(found):
         raise Problem("malformed", f"message_id must match {MESSAGE_ID.pattern}.")
-    return message_id
+    return found
 
 
 def _idempotency_key(request: Request) -> Optional[str]:
@@ -118,6 +125,13 @@ def _idempotency_key(request: Request) -> Optional[str]:
         return None
     raw = raw.strip()
     return raw[1:-1] if len(raw) > 1 and raw[0] == raw[-1] == '"' else raw
+
+
+def _channel(body: Dict[str, Any]) -> str:
+    found = text_field(body, "channel") or CHANNELS[0]
+    if found not in CHANNELS:
+        raise Problem("malformed", f"channel must be one of {', '.join(CHANNELS)}.")
+    return found
 
 
 def _metadata(body: Dict[str, Any]) -> Dict[str, Any]:
@@ -147,6 +161,7 @@ def _plain_keys(value: Any) -> bool:
     return all(map(_plain_keys, value)) if isinstance(value, list) else True
 
 
-def _traceparent(request: Request) -> str:
+def traceparent(request: Request) -> str:
+    """Return the request's W3C trace context, empty where it has none."""
     found = request.headers.get("traceparent", "")
     return found if _TRACEPARENT.fullmatch(found) else ""

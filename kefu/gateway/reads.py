@@ -45,13 +45,14 @@ class Reads:
 
     def get(self, key: str) -> "asyncio.Future[Any]":
         """Ask for a string; None when there is none."""
-        return self._ask(key, "GET", key)
+        return self.ask(key, "GET", key)
 
     def range(self, stream: str, first: str, count: int) -> "asyncio.Future[Any]":
         """Ask for up to `count` entries of a stream from the id `first` on: lists of id, and of fields and values."""
-        return self._ask(stream, "XRANGE", stream, first, "+", "COUNT", count)
+        return self.ask(stream, "XRANGE", stream, first, "+", "COUNT", count)
 
-    def _ask(self, key: str, *command: Any) -> "asyncio.Future[Any]":
+    def ask(self, key: str, *command: Any) -> "asyncio.Future[Any]":
+        """Send a command that reads `key`."""
         read = _Read(key, pack_command(command), asyncio.get_running_loop().create_future())
         master = self._servers.known(key)
         if master is not None:

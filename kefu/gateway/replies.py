@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import orjson
 
 from kefu.errors import StoreUnavailable
-from kefu.events import UserSaid
+from kefu.events import InboxEvent
 from kefu.gateway.hub import Hub, Watch, until_poll
 from kefu.gateway.reads import Reads
 from kefu.gateway.redis_client import Servers
@@ -88,7 +88,7 @@ def _page(entries: List[Tuple[bytes, List[bytes]]]) -> Page:
 
 
 async def wait_for_outcome(
-    store: ReplyStore, hub: Hub, watch: Watch, said: UserSaid, wait_s: float
+    store: ReplyStore, hub: Hub, watch: Watch, said: InboxEvent, wait_s: float
 ) -> Optional[Outcome]:
     """Return the outcome of `said` as soon as it is stored, None when `wait_s` are over or the hub closes first.
 
@@ -116,7 +116,7 @@ async def wait_for_outcome(
     return None
 
 
-async def _looked(store: ReplyStore, said: UserSaid) -> Optional[Outcome]:
+async def _looked(store: ReplyStore, said: InboxEvent) -> Optional[Outcome]:
     try:
         return await store.outcome(said.conversation, said.message_id)
     except StoreUnavailable:

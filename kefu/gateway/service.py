@@ -10,10 +10,13 @@ from kefu.events import UserSaid
 from kefu.gateway.access import AccessLog
 from kefu.gateway.auth import Caller, Receipts, Tokens
 from kefu.gateway.backlog import Backlog
+from kefu.gateway.desk.auth import DeskTokens
+from kefu.gateway.desk.reading import DeskStore
 from kefu.gateway.health import KafkaProbe
 from kefu.gateway.hub import Hub
 from kefu.gateway.inbox import Inbox, Sender
 from kefu.gateway.limits import Rate, Slots
+from kefu.gateway.loop import LoopWatch
 from kefu.gateway.redis_client import connect
 from kefu.gateway.replies import Outcome, ReplyStore, wait_for_outcome
 from kefu.settings import GatewaySettings, KafkaSettings, RedisSettings
@@ -32,21 +35,26 @@ class Gateway:
         self.receipts = Receipts(settings.receipt_secret)
         self.user_rate = Rate("user_rate", settings.user_rate)
         self.session_rate = Rate("session_rate", settings.session_rate)
+        self.desk_tokens = DeskTokens(settings.tenants)
+        self.desk_rate = Rate("desk_rate", settings.desk_rate)
         self.slots = Slots(settings.max_streams, settings.max_user_streams)
         self.draining = False
         self._reads = connect(redis)
         self._hints = connect(redis, retries=0, connections=1)
         self.store = ReplyStore(self._reads, redis.key_prefix, redis.timeout_s)
+        self.desk = DeskStore(self._reads, redis.key_prefix, redis.timeout_s)
         self.backlog = Backlog(settings.max_unanswered, self.store.answered)
         self.inbox = Inbox(producer, settings.accept_timeout_s, self.backlog)
         self.hub = Hub(self._hints, redis.key_prefix, self.backlog.answered)
         self.kafka = KafkaProbe(kafka)
+        self._loop = LoopWatch()
         self.waits = 0
 
     def start(self) -> None:
         """Start what runs beside the requests."""
         self.hub.start()
         self.kafka.start()
+        self._loop.start()
 
     async def ask(self, said: UserSaid, wait_s: float) -> Optional[Outcome]:
         """Accept a message and wait for what becomes of it: the way of every channel.
@@ -88,6 +96,7 @@ class Gateway:
 
     async def stop(self) -> None:
         """Flush the producer and the access log, drop every connection."""
+        self._loop.stop()
         self.access.flush()
         await self.hub.close()
         self.kafka.stop()

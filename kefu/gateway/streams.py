@@ -27,7 +27,7 @@ streams = Blueprint("streams")
 async def replies(request: Request) -> HTTPResponse:
     """Up to PAGE replies after `after` (default 0), oldest first."""
     gateway, caller = gateway_of(request), caller_of(request)
-    page = await gateway.store.after(caller.conversation, _seq(request.args.get("after")))
+    page = await gateway.store.after(caller.conversation, seq_of(request.args.get("after")))
     body = b'{"replies":[' + b",".join(reply for _, reply in page) + b"]}"
     return Answer(body, 200, None, "application/json")
 
@@ -36,7 +36,7 @@ async def replies(request: Request) -> HTTPResponse:
 async def stream(request: Request) -> None:
     """Server-sent events until the client goes, the token expires or the process stops."""
     gateway, caller = gateway_of(request), caller_of(request)
-    after = _seq(request.headers.get("last-event-id") or request.args.get("after"))
+    after = seq_of(request.headers.get("last-event-id") or request.args.get("after"))
     if gateway.draining:
         raise Problem("unavailable", "Connect again.", {"Retry-After": "1"})
     with gateway.slots.hold(caller.conversation):
@@ -47,11 +47,12 @@ async def stream(request: Request) -> None:
         await response.eof()
 
 
-def _seq(raw: Optional[str]) -> int:
+def seq_of(raw: Optional[str]) -> int:
+    """Return the number in a parameter, 0 where there is none. Raises Problem 400."""
     if raw is None or raw == "":
         return 0
     if not _SEQ.fullmatch(raw):
-        raise Problem("malformed", "A sequence number is a whole number, 0 or more.")
+        raise Problem("malformed", "A place to go on from is a whole number, 0 or more.")
     return int(raw)
 
 

@@ -167,7 +167,8 @@ function again(message) {
 
 async function send(message) {
   const { id, shown, payload } = message;
-  const body = payload === undefined ? { message_id: id, text: shown } : { message_id: id, payload };
+  const content = payload === undefined ? { text: shown } : { payload };
+  const body = { message_id: id, channel: "web", ...content };
   try {
     const response = await call("POST", "/v1/messages", { token: session.token, body });
     message.link = (await response.json()).links?.self;

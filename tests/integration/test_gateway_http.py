@@ -33,6 +33,13 @@ async def test_ready_means_that_kafka_is_there(served):
     assert "kefu_http_requests_total" in metrics.text and metrics.headers["content-type"].startswith("text/plain")
 
 
+async def test_a_producer_that_ended_for_good_ends_the_process_by_its_probes(served):
+    served.inbox.failure = "_FENCED"
+    for path in ("/livez", "/readyz"):
+        answer = await served.client.get(path)
+        assert answer.status_code == 503 and "producer: _FENCED" in answer.json()["missing"]
+
+
 async def test_every_answer_has_the_security_headers(served):
     for path in ("/", "/livez", "/v1/replies", "/nothing"):
         headers = (await served.client.get(path)).headers

@@ -29,11 +29,12 @@ async def test_an_accepted_message_is_202_with_a_link_that_says_queued(served):
 
 
 async def test_what_leaves_the_process_is_masked(served):
-    said = {"text": "call 13800001234", "metadata": {"note": ["mail a@example.com"], "n": 1}}
+    said = {"text": "call 13800001234", "channel": "web", "metadata": {"note": ["mail a@example.com"], "n": 1}}
     await served.say(await served.token("alice"), said, traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01")
     await served.say(await served.token("alice"), {"payload": "/choose 13800001234"}, traceparent="nonsense")
     first, second = served.inbox.said
     assert (first.text, first.metadata) == ("call *******1234", {"note": ["mail [email]"], "n": 1})
+    assert (first.channel, second.channel) == ("web", "rest")
     assert first.traceparent.startswith("00-aaa") and second.traceparent == ""
     assert second.payload == "/choose *******1234" and second.text is None
     assert abs(first.ts - time.time() * 1000) < 5000
@@ -69,6 +70,7 @@ async def test_the_idempotency_key_is_the_message_id(served):
         (b'{"text":"a","message_id":"a b"}', 400, "malformed"),
         (b'{"text":"a","message_id":"%s"}' % (b"x" * 129), 400, "malformed"),
         (b'{"text":"a","metadata":[]}', 400, "malformed"),
+        (b'{"text":"a","channel":"fax"}', 400, "malformed"),
         (b'{"text":""}', 422, "text-empty"),
         (b'{"text":" \\n\\t\\u3000"}', 422, "text-empty"),
         ('{"text":"%s"}' % ("字" * 4001), 422, "text-too-long"),

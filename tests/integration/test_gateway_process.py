@@ -13,7 +13,8 @@ import httpx
 import pytest
 from confluent_kafka import Consumer
 
-from kefu.events import USER_QUERY, UserSaid, decode
+from kefu.codec import decode
+from kefu.events import USER_QUERY, UserSaid
 from kefu.kafka import create_topics
 from kefu.settings import KafkaSettings
 from ops.local.servers import KafkaServer
