@@ -73,13 +73,14 @@ def _show(letters: Letters, options: argparse.Namespace) -> int:
 
 def _handle(letters: Letters, options: argparse.Namespace) -> int:
     outcome = REPLAYED if options.verb == "replay" else DROPPED
+    by = "" if options.dry_run else operator()
     if not (options.yes or options.dry_run):
         if not sys.stdin.isatty():
             print(f"kefu dlq {options.verb}: say --yes or --dry-run where nobody can be asked", file=sys.stderr)
             return WRONG
         if not _agreed(letters, options):
             return PARTLY
-    return _Run(letters, options, outcome).run()
+    return _Run(letters, options, outcome, by).run()
 
 
 def _agreed(letters: Letters, options: argparse.Namespace) -> bool:
@@ -98,10 +99,11 @@ def _chosen(letters: Letters, options: argparse.Namespace) -> Iterator[Tuple[str
 class _Run:
     """Handles what was chosen, in chunks, and says what became of each letter."""
 
-    def __init__(self, letters: Letters, options: argparse.Namespace, outcome: str) -> None:
+    def __init__(self, letters: Letters, options: argparse.Namespace, outcome: str, by: str) -> None:
         self._letters = letters
         self._options = options
         self._outcome = outcome
+        self._by = by
         self._code = DONE
 
     def run(self) -> int:
@@ -112,7 +114,7 @@ class _Run:
             return self._code
         producer = EventProducer(KafkaSettings.from_env())
         try:
-            handler = Handler(producer, operator(), mask(self._options.note))
+            handler = Handler(producer, self._by, mask(self._options.note))
             act = handler.replay if self._outcome == REPLAYED else handler.drop
             tasks = self._tasks()
             while chunk := list(itertools.islice(tasks, CHUNK)):

@@ -10,6 +10,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import Any, List, Optional, Tuple
 
+from kefu.codec import encode
 from kefu.dlq.letters import DROPPED, OPEN, REPLAYED, REPLAYING, Letter, State
 from kefu.events import (
     AUDIT,
@@ -20,7 +21,6 @@ from kefu.events import (
     InboxEvent,
     UserSaid,
     derived_id,
-    encode,
     now_ms,
 )
 from kefu.headers import HANDLES, PREFIX, REPLAY_ATTEMPT, REPLAY_OF

@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass, field
 from typing import FrozenSet, NamedTuple, Optional, Tuple
 
+from kefu.codec import decode_inbox
 from kefu.errors import PoisonMessage
-from kefu.events import DEAD_LETTERS, IDENTIFIER, InboxEvent, decode_inbox, derived_id
+from kefu.events import DEAD_LETTERS, IDENTIFIER, InboxEvent, derived_id
 from kefu.headers import ATTEMPTS, ERROR_CLASS, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC
 
 REPLAYING, REPLAYED, DROPPED = "replaying", "replayed", "dropped"

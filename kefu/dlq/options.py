@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     listing = verbs.add_parser("list", help="name the letters, oldest first in each partition; never their text")
     _add_filters(listing)
     listing.add_argument("--all", action="store_true", help="also those that were replayed or dropped")
-    listing.add_argument("--limit", type=_count, default=0, metavar="N", help="at most so many")
+    listing.add_argument("--limit", type=count, default=0, metavar="N", help="at most so many")
     showing = verbs.add_parser("show", help="show letters whole: headers and value, masked")
     showing.add_argument("positions", nargs="+", type=_position, metavar="PARTITION:OFFSET")
     for verb, what in (("replay", "send letters' messages again"), ("drop", "mark letters as done with")):
@@ -56,8 +56,8 @@ def _add_filters(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--error-class", action="append", default=[], metavar="CLASS", help="of this class; may be repeated"
     )
-    sub.add_argument("--since", type=_time, metavar="TIME", help="put aside at this time or later")
-    sub.add_argument("--until", type=_time, metavar="TIME", help="put aside before this time")
+    sub.add_argument("--since", type=moment, metavar="TIME", help="put aside at this time or later")
+    sub.add_argument("--until", type=moment, metavar="TIME", help="put aside before this time")
     sub.add_argument("--tenant", default="", help="of this tenant")
     sub.add_argument("--conversation", default="", metavar="TENANT:USER", help="of this conversation")
 
@@ -79,7 +79,8 @@ def _position(raw: str) -> Position:
     return Position(int(partition), int(offset))
 
 
-def _time(raw: str) -> int:
+def moment(raw: str) -> int:
+    """Return the time in ms since the epoch that a word means: `2h` (ago), or ISO 8601, UTC where it says no zone."""
     ago = re.fullmatch(r"(\d{1,6})([smhd])", raw)
     if ago:
         return now_ms() - int(ago[1]) * _UNITS_MS[ago[2]]
@@ -90,7 +91,8 @@ def _time(raw: str) -> int:
     return int((found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp() * 1000)
 
 
-def _count(raw: str) -> int:
+def count(raw: str) -> int:
+    """Return a number above 0."""
     if not re.fullmatch(r"[1-9]\d{0,8}", raw):
         raise argparse.ArgumentTypeError(f"{raw!r} is not a number above 0")
     return int(raw)

@@ -10,9 +10,10 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from kefu.codec import decode
 from kefu.dlq.letters import REPLAYED, REPLAYING, Letter, Position, State, Wanted, read_said
 from kefu.errors import PoisonMessage, QueueUnavailable
-from kefu.events import DEAD_LETTERS, DeadLetterHandled, decode
+from kefu.events import DEAD_LETTERS, DeadLetterHandled
 from kefu.headers import ERROR_CLASS, HANDLES
 from kefu.kafka import damped_errors
 from kefu.settings import KafkaSettings

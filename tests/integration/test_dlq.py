@@ -10,26 +10,16 @@ from dataclasses import replace
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from kefu.codec import decode, decode_inbox, encode
 from kefu.dlq import command, handling
 from kefu.dlq.handling import Handler
-from kefu.errors import QueueUnavailable
-from kefu.events import (
-    AUDIT,
-    DEAD_LETTERS,
-    USER_QUERY,
-    AuditEntry,
-    ReminderDue,
-    SessionIdled,
-    UserSaid,
-    decode,
-    decode_inbox,
-    encode,
-    now_ms,
-)
+from kefu.errors import QueueUnavailable, SettingsError
+from kefu.events import AUDIT, DEAD_LETTERS, USER_QUERY, AuditEntry, ReminderDue, SessionIdled, UserSaid, now_ms
 from kefu.headers import ATTEMPTS, ERROR_CLASS, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REPLAY_OF
 from kefu.kafka import EventProducer
 from ops.local.servers import ROOT, services_python
 
+LOGIN_NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 SECRET = "the parcel for aunt Mei"
 
 
@@ -337,3 +327,16 @@ def test_memory_does_not_grow_with_the_letters(kafka_settings):
     many, count = peak_kb(kafka_settings)
     assert (one, count) == (1, 20_001)
     assert many - few < 35_000, (few, many)
+
+
+def test_in_a_container_whose_user_has_no_name_the_operator_gives_one(dlq, monkeypatch):
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    for name in LOGIN_NAMES:
+        monkeypatch.delenv(name, raising=False)
+    _, _, errors = dlq("replay", "--yes", "1:0")
+    assert "1:0: no dead letter there" in errors
+    monkeypatch.delenv("KEFU_OPERATOR")
+    _, _, errors = dlq("replay", "--dry-run", "1:0")
+    assert "1:0: no dead letter there" in errors
+    with pytest.raises(SettingsError, match="KEFU_OPERATOR"):
+        dlq("replay", "--yes", "1:0")
