@@ -1,0 +1,1 @@
+"""Kafka's topics into files, and back into empty topics: what everything else can be built from again."""

@@ -1,0 +1,90 @@
+"""One partition in one file: records length by length, compressed, closed by their number.
+
+A file that was cut, or changed, is noticed when it is read, before anything is done with what follows.
+"""
+
+import gzip
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Iterable, Iterator, List, Optional, Tuple
+
+import orjson
+
+from kefu.errors import KefuError
+
+_LENGTH = struct.Struct(">i")
+_NONE, _END = -1, -2
+MAX_PIECE_BYTES = 64 * 1024 * 1024
+
+
+class BrokenBackup(KefuError):
+    """A file of a backup is missing, cut or changed."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A record as Kafka had it."""
+
+    offset: int
+    timestamp_ms: int
+    key: Optional[bytes]
+    value: Optional[bytes]
+    headers: List[Tuple[str, Optional[bytes]]]
+
+
+def write(path: Path, records: Iterable[Kept]) -> int:
+    """Write records; returns how many. The file appears once it is whole."""
+    count, unfinished = 0, path.with_suffix(".unfinished")
+    with gzip.open(unfinished, "wb", compresslevel=3) as file:
+        for record in records:
+            place = {
+                "offset": record.offset,
+                "ts": record.timestamp_ms,
+                "headers": [name for name, _ in record.headers],
+            }
+            _put(file, orjson.dumps(place))
+            for piece in (record.key, record.value, *(value for _, value in record.headers)):
+                _put(file, piece)
+            count += 1
+        file.write(_LENGTH.pack(_END) + struct.pack(">q", count))
+    unfinished.rename(path)
+    return count
+
+
+def read(path: Path) -> Iterator[Kept]:
+    """Yield the records; raises BrokenBackup at what is not as it was written."""
+    count = 0
+    try:
+        with gzip.open(path, "rb") as file:
+            while True:
+                place = _get(file)
+                if place is _END:
+                    break
+                found = orjson.loads(place)
+                key, value = _get(file), _get(file)
+                headers = [(name, _get(file)) for name in found["headers"]]
+                yield Kept(found["offset"], found["ts"], key, value, headers)
+                count += 1
+            if struct.unpack(">q", file.read(8))[0] != count or file.read(1):
+                raise BrokenBackup(f"{path.name} does not hold what was written")
+    except (OSError, EOFError, zlib.error, struct.error, ValueError, TypeError, KeyError) as error:
+        raise BrokenBackup(f"{path.name} can't be read ({error.__class__.__name__})") from error
+
+
+def _put(file: Any, piece: Optional[bytes]) -> None:
+    file.write(_LENGTH.pack(_NONE if piece is None else len(piece)) + (piece or b""))
+
+
+def _get(file: BinaryIO) -> Any:
+    """Return bytes, None, or _END."""
+    length = _LENGTH.unpack(file.read(_LENGTH.size))[0]
+    if length in (_NONE, _END):
+        return None if length == _NONE else _END
+    if not 0 <= length <= MAX_PIECE_BYTES:
+        raise ValueError("no length")
+    piece = file.read(length)
+    if len(piece) != length:
+        raise EOFError
+    return piece

@@ -1,0 +1,158 @@
+"""Reads topics whole into files, and writes files into topics that are empty, offsets of the workers' group included.
+
+The group's offsets are noted before the records are read: what was answered meanwhile comes again and finds its marker.
+"""
+
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List
+
+import orjson
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from kefu.backup.files import BrokenBackup, Kept, read, write
+from kefu.errors import QueueUnavailable, RecordRefused
+from kefu.events import CANDIDATE_QUERY, TOPICS, USER_QUERY
+from kefu.kafka import MAX_RECORD_BYTES, damped_errors
+from kefu.reading import TIMEOUT_S, asked, messages, partitions, reader
+from kefu.settings import KafkaSettings
+
+CONTENTS = "contents.json"
+SAVED = [topic for topic in TOPICS if topic != CANDIDATE_QUERY]  # its records are copies of user.query's
+
+
+def save(kafka: KafkaSettings, folder: Path, tell: Callable[[str], None] = print) -> Dict[str, int]:
+    """Write every topic into a new folder; returns records by topic. Blocks.
+
+    Raises:
+        QueueUnavailable: Kafka doesn't answer; what was written is no backup, for `contents.json` is missing.
+    """
+    folder.mkdir(parents=True)
+    counts: Dict[str, int] = {}
+    with closing(reader(kafka, kafka.group)) as consumer:
+        counted = {topic: partitions(consumer, kafka.topic_prefix + topic) for topic in SAVED}
+        places = [TopicPartition(kafka.topic_prefix + USER_QUERY, number) for number in range(counted[USER_QUERY])]
+        committed = {place.partition: place.offset for place in asked(consumer.committed, places, TIMEOUT_S)}
+        for topic, count in counted.items():
+            counts[topic] = sum(
+                write(folder / f"{topic}-{number}.gz", _records(consumer, kafka.topic_prefix + topic, number))
+                for number in range(count)
+            )
+            tell(f"{topic}: {counts[topic]} records of {count} partitions")
+    contents = {
+        "at_ms": round(time.time() * 1000),
+        "partitions": counted,
+        "records": counts,
+        "committed": {str(number): offset for number, offset in committed.items() if offset >= 0},
+    }
+    (folder / CONTENTS).write_bytes(orjson.dumps(contents, option=orjson.OPT_INDENT_2))
+    return counts
+
+
+def restore(kafka: KafkaSettings, folder: Path, tell: Callable[[str], None] = print) -> Dict[str, int]:
+    """Write a backup into topics that are there, empty, and no one uses; returns records by topic. Blocks.
+
+    Raises:
+        BrokenBackup: a file is missing or not whole. All of them are read before the first record is written.
+        QueueUnavailable: Kafka doesn't answer; empty the topics (make them anew) before the next try.
+        RecordRefused: the topics are not empty, not alike, or workers are running.
+    """
+    contents = _contents(folder)
+    _refuse_unfit(kafka, contents)
+    counts: Dict[str, int] = {}
+    offsets: Dict[int, int] = {}
+    for topic, count in contents["partitions"].items():
+        counts[topic] = 0
+        for number in range(count):
+            committed = contents["committed"].get(str(number), -1) if topic == USER_QUERY else -1
+            written, before = _write_back(kafka, topic, number, folder / f"{topic}-{number}.gz", committed)
+            counts[topic] += written
+            if committed >= 0:
+                offsets[number] = before
+        tell(f"{topic}: {counts[topic]} records")
+    _commit(kafka, offsets)
+    return counts
+
+
+def _contents(folder: Path) -> Dict[str, Any]:
+    """Return what the backup says it holds, after looking whether it does."""
+    try:
+        contents: Dict[str, Any] = orjson.loads((folder / CONTENTS).read_bytes())
+    except (OSError, ValueError) as error:
+        raise BrokenBackup(f"{CONTENTS} can't be read: this is no finished backup") from error
+    for topic, count in contents["partitions"].items():
+        found = sum(sum(1 for _ in read(folder / f"{topic}-{number}.gz")) for number in range(count))
+        if found != contents["records"][topic]:
+            raise BrokenBackup(f"{topic} has {found} records, not {contents['records'][topic]}")
+    return contents
+
+
+def _refuse_unfit(kafka: KafkaSettings, contents: Dict[str, Any]) -> None:
+    with closing(reader(kafka, kafka.group)) as consumer:
+        for topic, wanted in contents["partitions"].items():
+            name = kafka.topic_prefix + topic
+            there = partitions(consumer, name)
+            if there != wanted:
+                raise RecordRefused(f"{topic} has {there} partitions and had {wanted}: set KEFU_TOPIC_PARTITIONS")
+            for number in range(there):
+                place = TopicPartition(name, number)
+                if asked(consumer.get_watermark_offsets, place, TIMEOUT_S)[1]:
+                    raise RecordRefused(f"{topic} is not empty: restore into topics that are new")
+    admin = AdminClient({**kafka.client_config(), **damped_errors()})
+    group = asked(admin.describe_consumer_groups([kafka.group])[kafka.group].result, TIMEOUT_S)
+    if group.members:
+        raise RecordRefused(f"{len(group.members)} workers are running: stop them first")
+
+
+def _write_back(kafka: KafkaSettings, topic: str, number: int, path: Path, committed: int) -> "tuple[int, int]":
+    """Produce a file's records in order; returns how many, and how many of them lie before the committed offset."""
+    producer = Producer(
+        {
+            **kafka.client_config(),
+            "acks": "all",
+            "enable.idempotence": True,
+            "compression.type": "lz4",
+            "linger.ms": 20,
+            "message.max.bytes": MAX_RECORD_BYTES,
+            **damped_errors(),
+        }
+    )
+    failed: List[str] = []
+    written = before = 0
+    for record in read(path):
+        while True:
+            try:
+                producer.produce(
+                    kafka.topic_prefix + topic,
+                    record.value,
+                    record.key,
+                    number,
+                    timestamp=record.timestamp_ms,
+                    headers=record.headers,
+                    on_delivery=lambda error, _: failed.append(error.name()) if error else None,
+                )
+                break
+            except BufferError:
+                producer.poll(0.1)
+        producer.poll(0)
+        written += 1
+        before += record.offset < committed
+    if producer.flush(TIMEOUT_S) or failed:
+        raise QueueUnavailable(f"{topic}: {failed[0] if failed else 'no acknowledgement'}")
+    return written, before
+
+
+def _commit(kafka: KafkaSettings, offsets: Dict[int, int]) -> None:
+    name = kafka.topic_prefix + USER_QUERY
+    places = [TopicPartition(name, number, offset) for number, offset in offsets.items()]
+    if places:
+        with closing(reader(kafka, kafka.group)) as consumer:
+            asked(lambda: consumer.commit(offsets=places, asynchronous=False))
+
+
+def _records(consumer: Consumer, name: str, number: int) -> Iterator[Kept]:
+    for record in messages(consumer, name, number):
+        headers = list(record.headers() or [])
+        yield Kept(record.offset(), record.timestamp()[1], record.key(), record.value(), headers)

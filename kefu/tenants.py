@@ -1,0 +1,106 @@
+"""`python -m kefu tenants`: who fills the inbox: its newest records, counted by tenant or by customer.
+
+In: the keys of `user.query`. Out: the most frequent ones, and never a text. No metric can tell it, for metrics hold
+no ids.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from contextlib import closing
+from typing import Dict, List, Tuple
+
+from confluent_kafka import Consumer, TopicPartition
+
+from kefu.dlq.options import count as number_above_0
+from kefu.dlq.options import moment
+from kefu.errors import QueueUnavailable
+from kefu.events import USER_QUERY
+from kefu.reading import TIMEOUT_S, asked, messages, partitions, reader
+from kefu.settings import KafkaSettings
+
+SINCE = "10m"
+MOST_RECORDS = 200_000  # some seconds, and as many keys at worst
+LINES = 20
+DONE, FAILED = 0, 1
+
+
+def main(arguments: List[str]) -> int:
+    """Print the most frequent; returns 0, or 1 when Kafka didn't answer. Raises SettingsError for a wrong setting."""
+    options = _parser().parse_args(arguments)
+    try:
+        found, cut = count(KafkaSettings.from_env(), options.since, options.most)
+    except QueueUnavailable as error:
+        print(f"kefu tenants: {error}", file=sys.stderr)
+        return FAILED
+    for line in (by_customer if options.customers else by_tenant)(found, options.limit):
+        print(line)
+    if cut:
+        print(f"more came since then: these are the newest {found.total()}, --most counts more", file=sys.stderr)
+    return DONE
+
+
+def count(kafka: KafkaSettings, since_ms: int, most: int = MOST_RECORDS) -> Tuple[Counter[str], bool]:
+    """Return how many records each conversation has in the inbox, and whether older ones were left out. Blocks.
+
+    Args:
+        kafka: where it is; its user may READ the inbox and the operators' group.
+        since_ms: counted are records of this time, ms since the epoch, or later.
+        most: of all partitions, each having its share, the newest.
+
+    Raises:
+        QueueUnavailable: Kafka doesn't answer.
+    """
+    found: Counter[str] = Counter()
+    cut = False
+    name = kafka.topic_prefix + USER_QUERY
+    with closing(reader(kafka, f"{kafka.group}.dlq")) as consumer:  # nothing is committed
+        number_of = partitions(consumer, name)
+        for number in range(number_of):
+            since, newest = _start(consumer, TopicPartition(name, number, since_ms), -(-most // number_of))
+            cut |= newest > since
+            for record in messages(consumer, name, number, max(since, newest)):
+                found[(record.key() or b"?").decode("utf-8", "replace")] += 1
+    return found, cut
+
+
+def _start(consumer: Consumer, place: TopicPartition, most: int) -> Tuple[int, int]:
+    """Return the first offset since the place's time, and the first of the newest `most`."""
+    end = asked(consumer.get_watermark_offsets, place, TIMEOUT_S)[1]
+    since = asked(consumer.offsets_for_times, [place], TIMEOUT_S)[0].offset
+    return (since if since >= 0 else end), max(0, end - most)
+
+
+def by_tenant(found: Counter[str], limit: int) -> List[str]:
+    """Return lines: records, share of all, customers, tenant."""
+    records: Counter[str] = Counter()
+    customers: Dict[str, int] = Counter()
+    for conversation, number in found.items():
+        tenant = conversation.partition(":")[0]
+        records[tenant] += number
+        customers[tenant] += 1
+    lines = [
+        f"{number:>9}  {number / found.total():>6.1%}  {customers[tenant]:>9}  {tenant}"
+        for tenant, number in records.most_common(limit)
+    ]
+    return [f"{'RECORDS':>9}  {'SHARE':>6}  {'CUSTOMERS':>9}  TENANT", *lines]
+
+
+def by_customer(found: Counter[str], limit: int) -> List[str]:
+    """Return lines: records, share of all, conversation."""
+    lines = [
+        f"{number:>9}  {number / found.total():>6.1%}  {conversation}"
+        for conversation, number in found.most_common(limit)
+    ]
+    return [f"{'RECORDS':>9}  {'SHARE':>6}  CONVERSATION", *lines]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kefu tenants", description=__doc__.splitlines()[0])
+    parser.add_argument("--since", type=moment, default=SINCE, metavar="TIME", help=f"{SINCE} (ago), 2h, ISO 8601")
+    parser.add_argument("--customers", action="store_true", help="by customer, TENANT:USER")
+    parser.add_argument("--limit", type=number_above_0, default=LINES, metavar="N", help=f"lines ({LINES})")
+    parser.add_argument(
+        "--most", type=number_above_0, default=MOST_RECORDS, metavar="N", help=f"records, the newest ({MOST_RECORDS})"
+    )
+    return parser

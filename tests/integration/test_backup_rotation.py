@@ -1,0 +1,53 @@
+"""`python -m kefu backup rotate` on a real Kafka: a new backup each time, old ones go only after it."""
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from kefu.backup import command
+from kefu.backup.rotation import NAME, backups
+from kefu.backup.topics import CONTENTS, SAVED, restore
+
+
+@pytest.fixture
+def folder(tmp_path, kafka_settings, monkeypatch):
+    """What a volume holds after some nights: three backups, one that was cut off, and what is not ours."""
+    monkeypatch.setenv("KAFKA_BROKERS", kafka_settings.brokers)
+    monkeypatch.setenv("KEFU_TOPIC_PREFIX", kafka_settings.topic_prefix)
+    monkeypatch.setenv("KEFU_CONSUMER_GROUP", kafka_settings.group)
+    for days in (3, 2, 1):
+        (of_age(tmp_path, days) / CONTENTS).touch()
+    of_age(tmp_path, 1.5)
+    (tmp_path / "lost+found").mkdir()
+    return tmp_path
+
+
+def of_age(folder, days):
+    made = folder / (datetime.now(timezone.utc) - timedelta(days=days)).strftime(NAME)
+    made.mkdir()
+    return made
+
+
+def test_a_new_backup_takes_the_place_of_the_oldest(folder, kafka_settings, capsys):
+    oldest, *stay = backups(folder, finished=True)
+    (cut_off,) = backups(folder, finished=False)
+    assert command.main(["rotate", str(folder), "--keep", "3"]) == 0
+    said = capsys.readouterr().out
+    *before, new = backups(folder, finished=True)
+    assert before == stay and (folder / "lost+found").is_dir()
+    assert f"{oldest.name} is removed" in said and f"{cut_off.name} is removed" in said
+    assert restore(kafka_settings, new, lambda _: None) == dict.fromkeys(SAVED, 0)
+
+
+def test_a_night_without_kafka_takes_no_backup_away(folder, monkeypatch, capsys):
+    before = backups(folder, finished=True)
+    monkeypatch.setenv("KEFU_TOPIC_PREFIX", "nobody.")
+    assert command.main(["rotate", str(folder), "--keep", "1"]) == 1
+    assert "kefu backup rotate: " in capsys.readouterr().err
+    assert backups(folder, finished=True) == before
+
+
+def test_one_that_is_being_made_is_left_alone(folder):
+    running = of_age(folder, 0.1)
+    assert command.main(["rotate", str(folder)]) == 0
+    assert running.is_dir()

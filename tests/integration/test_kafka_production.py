@@ -1,0 +1,251 @@
+"""Three brokers on the production file: TLS, SCRAM and ACLs refuse what they should, a dead one loses nothing."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AclBinding, AdminClient, ConfigResource
+from confluent_kafka.admin import AclOperation as Operation
+from confluent_kafka.admin import AclPermissionType as Permission
+from confluent_kafka.admin import ResourcePatternType as Pattern
+from confluent_kafka.admin import ResourceType as Kind
+
+from kefu import access, partitions, tenants
+from kefu.backup import topics as backup
+from kefu.backup.topics import SAVED
+from kefu.errors import QueueUnavailable
+from kefu.events import ANSWERS, AUDIT, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, TOPICS, USER_QUERY
+from kefu.kafka import EventProducer, create_topics
+from tests.integration.secure_kafka import SecureCluster
+
+PRINCIPALS = {role: f"kefu-{role}" for role in ("gateway", "worker", "operator", "backup", "scaler")}
+WAIT_S = 60.0
+REFUSED_S = 4.0
+ANYBODYS = "look"  # a group that all may use, so that it is the topic that is refused
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    brokers = SecureCluster(tmp_path_factory.mktemp("secure"))
+    try:
+        brokers.start()
+        admin = brokers.settings("kefu-topics")
+        create_topics(admin)
+        access.grant(admin, PRINCIPALS)
+        anybody = AclBinding(Kind.GROUP, ANYBODYS, Pattern.LITERAL, "User:*", "*", Operation.READ, Permission.ALLOW)
+        client = AdminClient(admin.client_config())
+        client.create_acls([anybody])[anybody].result(WAIT_S)
+        for broker in brokers.servers:
+            asyncio.run(known_to(broker, brokers.settings("kefu-worker")))
+        yield brokers
+    finally:
+        brokers.stop()
+
+
+async def written(settings, topic, count=1, timeout_s=WAIT_S):
+    """Return the values that were acknowledged."""
+    producer = EventProducer(settings, timeout_s=timeout_s)
+    try:
+        values = [f"{number}".encode() for number in range(count)]
+        await asyncio.gather(*(producer.send(topic, f"demo:u{n}", value) for n, value in enumerate(values)))
+        return values
+    finally:
+        await asyncio.to_thread(producer.close, 1.0)
+
+
+async def known_to(broker, settings):
+    """Wait until a broker has heard of the rights."""
+    alone, end = replace(settings, brokers=broker.brokers), time.monotonic() + 2 * WAIT_S
+    while not await may_write(alone, ANSWERS):
+        assert time.monotonic() < end, f"{broker.name} refuses what was granted"
+
+
+async def may_write(settings, topic):
+    """Return whether it was taken; a refusal must be one for want of rights, not of time."""
+    try:
+        return bool(await written(settings, topic))
+    except QueueUnavailable as error:
+        assert any(word in str(error) for word in ("AUTHORIZATION", "FATAL", "PURGE")), error
+        return False
+
+
+def read(settings, topic, group=""):
+    """Return all values of a topic; raises KafkaException where reading is refused."""
+    consumer = Consumer({**settings.client_config(), "group.id": group or settings.group, "enable.auto.commit": False})
+    try:
+        partitions = consumer.list_topics(topic, WAIT_S).topics[topic]
+        if partitions.error is not None:
+            raise KafkaException(partitions.error)
+        values = []
+        for number in partitions.partitions:
+            place = TopicPartition(topic, number)
+            low, high = consumer.get_watermark_offsets(place, WAIT_S)
+            place.offset = low
+            consumer.assign([place])
+            while place.offset < high:
+                record = consumer.poll(WAIT_S)
+                if record is None or record.error() is not None:
+                    raise KafkaException(record.error() if record else "nothing came")
+                values.append(record.value())
+                place.offset = record.offset() + 1
+        return values
+    finally:
+        consumer.close()
+
+
+def may_read(settings, topic):
+    try:
+        read(settings, topic, ANYBODYS)
+    except KafkaException as error:
+        assert error.args[0].name() == "TOPIC_AUTHORIZATION_FAILED", error
+        return False
+    return True
+
+
+def reaches(settings, within_s=REFUSED_S):
+    try:
+        AdminClient(settings.client_config()).list_topics(timeout=within_s)
+    except KafkaException:
+        return False
+    return True
+
+
+async def test_each_role_writes_what_it_needs_and_nothing_else(cluster):
+    writes = {
+        "kefu-gateway": {USER_QUERY, AUDIT},
+        "kefu-worker": {USER_QUERY, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, ANSWERS},
+        "kefu-operator": {USER_QUERY, DEAD_LETTERS, AUDIT},
+        "kefu-backup": set(SAVED),
+        "kefu-scaler": set(),
+        "stranger": set(),
+    }
+    found = {}
+    for user in writes:  # all at once, three dozen TLS clients would wait for two cores, and for nothing else
+        allowed = await asyncio.gather(*(may_write(cluster.settings(user), topic) for topic in TOPICS))
+        found[user] = {topic for topic, may in zip(TOPICS, allowed, strict=True) if may}
+    assert found == writes
+
+
+def test_each_role_reads_what_it_needs_and_nothing_else(cluster):
+    reads = {
+        "kefu-gateway": set(),
+        "kefu-worker": {USER_QUERY, CANDIDATE_QUERY, DIALOGUE_EVENTS, ANSWERS},
+        "kefu-operator": {DEAD_LETTERS, USER_QUERY},
+        "kefu-backup": set(SAVED),
+        "kefu-scaler": set(),
+        "stranger": set(),
+    }
+    # A topic with no record tells nothing: the brokers' super user puts one where none is.
+    asyncio.run(_one_in_each(cluster))
+    found = {user: {t for t in TOPICS if may_read(cluster.settings(user), t)} for user in reads}
+    assert found == reads
+
+
+def test_the_operator_counts_who_fills_the_inbox_with_its_own_rights(cluster):
+    asyncio.run(_one_in_each(cluster))
+    found, _ = tenants.count(cluster.settings("kefu-operator"), 0)
+    assert found["demo:u0"] >= 1
+
+
+def test_the_operator_adds_partitions_with_its_own_rights_and_takes_no_topic_away(cluster):
+    admin, own = (replace(cluster.settings(user), topic_prefix="wide.") for user in ("kefu-topics", "kefu-operator"))
+    create_topics(admin)
+    access.grant(admin, {"operator": "kefu-operator"})
+    for broker in cluster.servers:
+        _wait_until_seen(replace(own, brokers=broker.brokers), [own.topic_prefix + topic for topic in partitions.ORDER])
+    before = partitions.counted(own)
+    assert partitions.lag(own) == 0
+    for topic in partitions.ORDER:
+        partitions.add(own, topic, before[topic] + 1)
+    _wait_for(lambda: partitions.counted(own) == {topic: count + 1 for topic, count in before.items()})
+    client = AdminClient(own.client_config())
+    with pytest.raises(KafkaException, match="AUTHORIZATION"):
+        client.delete_topics(["wide." + ANSWERS])["wide." + ANSWERS].result(WAIT_S)
+
+
+def _wait_for(condition):
+    end = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.1)
+
+
+def test_the_backups_user_saves_and_restores_with_its_own_rights(cluster, tmp_path):
+    asyncio.run(_one_in_each(cluster))
+    saved = backup.save(cluster.settings("kefu-backup"), tmp_path / "backup", lambda _: None)
+    assert all(saved[topic] for topic in SAVED)
+    elsewhere = {"topic_prefix": "again.", "group": "again"}
+    admin, own = (replace(cluster.settings(user), **elsewhere) for user in ("kefu-topics", "kefu-backup"))
+    create_topics(admin)
+    access.grant(admin, {"backup": "kefu-backup"})
+    for broker in cluster.servers:
+        _wait_until_seen(replace(own, brokers=broker.brokers), [own.topic_prefix + topic for topic in SAVED])
+    assert backup.restore(own, tmp_path / "backup", lambda _: None) == saved
+
+
+def _wait_until_seen(settings, topics):
+    """Wait until a broker tells this user of all these topics."""
+    client, end = AdminClient(settings.client_config()), time.monotonic() + WAIT_S
+    while any(client.list_topics(topic, WAIT_S).topics[topic].error for topic in topics):
+        assert time.monotonic() < end, settings.brokers
+        time.sleep(0.1)
+
+
+async def _one_in_each(cluster):
+    for topic in TOPICS:
+        await written(cluster.settings("kefu-topics"), topic)
+
+
+def test_nobody_gets_in_without_the_password_or_without_tls(cluster):
+    assert reaches(cluster.settings("kefu-gateway"), WAIT_S)
+    assert not reaches(cluster.settings("kefu-gateway", password="wrong"))
+    assert not reaches(cluster.settings("kefu-gateway", protocol="SASL_PLAINTEXT"))
+    assert not reaches(cluster.settings("kefu-gateway", protocol="SSL"))
+    assert not reaches(cluster.settings("kefu-gateway", protocol="PLAINTEXT"))
+
+
+def test_a_client_trusts_no_broker_of_another_authority(cluster):
+    assert not reaches(cluster.settings("kefu-gateway", authority="other.pem"))
+
+
+def test_the_brokers_own_listener_wants_a_certificate(cluster):
+    brokers = ",".join(f"127.0.0.1:{server.broker_port}" for server in cluster.servers)
+    config = {**cluster.settings("kefu-gateway", protocol="SSL").client_config(), "bootstrap.servers": brokers}
+    with pytest.raises(KafkaException):
+        AdminClient(config).list_topics(timeout=REFUSED_S)
+
+
+def test_topics_have_three_copies_of_which_two_must_write(cluster):
+    admin = AdminClient(cluster.settings("kefu-topics").client_config())
+    topics = admin.list_topics(timeout=WAIT_S).topics
+    assert {len(place.replicas) for name in TOPICS for place in topics[name].partitions.values()} == {3}
+    for resource in admin.describe_configs([ConfigResource(Kind.TOPIC, name) for name in TOPICS]).values():
+        settings = resource.result(WAIT_S)
+        assert settings["min.insync.replicas"].value == "2"
+        assert settings["unclean.leader.election.enable"].value == "false"
+
+
+def test_rights_given_twice_are_given_once(cluster):
+    settings = cluster.settings("kefu-topics")
+    assert access.grant(settings, {"gateway": "kefu-gateway"}) == 2
+    assert access.grant(settings, {"gateway": "kefu-gateway"}) == 2
+    assert access.grant(settings, {}) == 0
+
+
+def test_who_may_not_alter_the_cluster_gives_no_rights(cluster):
+    with pytest.raises(QueueUnavailable, match="AUTHORIZATION"):
+        access.grant(cluster.settings("stranger"), {"gateway": "stranger"})
+
+
+async def test_what_was_acknowledged_outlives_a_broker_killed_meanwhile(cluster):
+    settings = cluster.settings("kefu-gateway")
+    before = len(read(cluster.settings("kefu-worker"), USER_QUERY))
+    sending = asyncio.create_task(written(settings, USER_QUERY, 3000))
+    await asyncio.sleep(0)
+    await asyncio.to_thread(cluster.servers[2].kill)
+    acknowledged = await sending
+    acknowledged += await written(settings, USER_QUERY, 500)
+    found = await asyncio.to_thread(read, cluster.settings("kefu-worker"), USER_QUERY)
+    assert len(found) - before >= len(acknowledged) == 3500
