@@ -84,8 +84,12 @@ class RedisMember(RedisServer):
         path = self.directory / "redis.conf"
         if not path.exists():
             self.directory.mkdir(parents=True, exist_ok=True)
-            path.write_text("".join(f"{key} {value}\n" for key, value in self.configuration().items()))
+            path.write_text(self.text())
         return [redis_binary(), str(path), *self._mode]
+
+    def text(self) -> str:
+        """Return the file of its first configuration."""
+        return "".join(f"{key} {value}\n" for key, value in self.configuration().items())
 
     def configuration(self) -> Dict[str, Any]:
         """Return its first configuration."""
@@ -130,11 +134,14 @@ class RedisSentinels(Group):
         door: gets a server's port and returns the one at which all others reach it.
     """
 
+    member_class = RedisMember
+    sentinel_class = RedisSentinel
+
     def __init__(self, directory: Path, replicas: int = 2, door: Optional[Callable[[int], int]] = None) -> None:
         door = door or (lambda port: port)
         self.members: List[RedisMember] = []
         for number in range(1, replicas + 2):
-            member = RedisMember(directory / f"redis-{number}", f"redis-{number}", {})
+            member = self.member_class(directory / f"redis-{number}", f"redis-{number}", {})
             member._settings.update({"replica-announce-ip": HOST, "replica-announce-port": door(member.port)})
             if number == 1:
                 self._first = member._settings["replica-announce-port"]
@@ -142,7 +149,7 @@ class RedisSentinels(Group):
                 member._settings["replicaof"] = f"{HOST} {self._first}"
             self.members.append(member)
         names = [f"sentinel-{number}" for number in (1, 2, 3)]
-        self.sentinels = [RedisSentinel(directory / name, name, self._first) for name in names]
+        self.sentinels = [self.sentinel_class(directory / name, name, self._first) for name in names]
         super().__init__([*self.members, *self.sentinels])
 
     @property
@@ -181,6 +188,8 @@ class RedisCluster(Group):
         door: gets a server's port and returns the one at which clients reach it.
     """
 
+    member_class = RedisMember
+
     def __init__(self, directory: Path, masters: int = 3, door: Optional[Callable[[int], int]] = None) -> None:
         self._door = door or (lambda port: port)
         self._masters = masters
@@ -194,7 +203,7 @@ class RedisCluster(Group):
             "cluster-node-timeout": NODE_TIMEOUT_MS,
             "cluster-port": free_port(),
         }
-        member = RedisMember(directory / name, name, settings)
+        member = self.member_class(directory / name, name, settings)
         if self._door(member.port) != member.port:
             settings["cluster-announce-client-port"] = self._door(member.port)
         return member

@@ -67,6 +67,7 @@ def _greet(stack: Stack) -> None:
 chat page       {address}/
 a guest         {stack.token()}
 alice           {alice}
+the desk        {stack.desk_token() or "none: KEFU_TENANTS has no desk_secret"}
 try             curl -s {address}/v1/messages -H 'Authorization: Bearer {alice}' \\
                   -H 'Content-Type: application/json' -H 'Prefer: wait=10' \\
                   -d '{{"text": "where is my order 20260001?"}}'

@@ -7,8 +7,8 @@ it is ready. Everything listens on loopback.
 import contextlib
 import ctypes
 import hashlib
+import itertools
 import os
-import random
 import shutil
 import socket
 import subprocess
@@ -69,14 +69,20 @@ Configuration:
 """
 
 
+_FIRST_PORT, _PORTS, _PORTS_EACH = 20_000, 12_500, 250
+_ASKED = itertools.count()
+
+
 def free_port() -> int:
     """Return a port on loopback that nobody listens on now.
 
     From below the range that outgoing connections take theirs from: one of those could take it
-    before whoever asked listens on it.
+    before whoever asked listens on it. Never the same twice: who got it first may not listen on it
+    yet. Each process begins at a place of its own: what one gave to a server that it kills and
+    starts again, another one's tests beside it don't take meanwhile.
     """
     while True:
-        port = random.randint(20_000, 32_000)  # noqa: S311 - any free port will do
+        port = _FIRST_PORT + (os.getpid() * _PORTS_EACH + next(_ASKED)) % _PORTS
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((HOST, port))
             return port
@@ -211,7 +217,7 @@ class KafkaServer(Server):
         if not (self.directory / "data" / "meta.properties").exists():
             cluster = hashlib.md5(self._cluster.encode(), usedforsecurity=False).hexdigest()[:22]
             done = subprocess.run(
-                self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)),
+                self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config), *self._users()),
                 capture_output=True,
                 text=True,
                 check=False,
@@ -219,6 +225,10 @@ class KafkaServer(Server):
             if done.returncode:
                 raise RuntimeError(f"Kafka's storage can't be formatted: {done.stdout[-500:]}{done.stderr[-500:]}")
         return self._java("kafka.Kafka", str(config))
+
+    def _users(self) -> List[str]:
+        """Return the storage tool's arguments for users that are there from the first start."""
+        return []
 
     def _properties(self) -> str:
         return _KAFKA.format(

@@ -1,6 +1,6 @@
 """Makes a machine ready: environments, Kafka's jars, the trained model. Any Python 3.8, no package.
 
-`python3 ops/local/setup.py [--no-train]`. Every step is skipped when its inputs have not changed
+`python3 ops/local/setup.py [--no-train] [--ops] [--load]`. Every step is skipped when its inputs have not changed
 since it was last done here, says what it does and how long it took, and what to do when it fails.
 """
 
@@ -30,6 +30,9 @@ AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 TRIES = 3
 # Environment, its Python, its requirements.
 ENVIRONMENTS = (("services", "3.12", "dev.txt"), ("worker", "3.10", "worker-dev.txt"))
+# What the chart, the images and the compose file are checked with: `make run` doesn't need it.
+OPS_ENVIRONMENT = ("ops", "3.12", "ops.txt")
+LOAD_ENVIRONMENT = ("load", "3.12", "load.txt")  # of `make load` and its tests
 NEWER = ("3.13", "3.14")  # also good for the services where 3.12 is missing
 
 
@@ -46,7 +49,12 @@ def main(arguments: List[str]) -> int:
     trust_system()
     try:
         uv = find_uv()
-        together([lambda: environment(uv, *ENVIRONMENTS[1]), lambda: services_and_jars(uv)])
+        steps = [lambda: environment(uv, *ENVIRONMENTS[1]), lambda: services_and_jars(uv)]
+        if "--ops" in arguments:
+            steps.append(lambda: environment(uv, *OPS_ENVIRONMENT))
+        if "--load" in arguments:
+            steps.append(lambda: environment(uv, *LOAD_ENVIRONMENT))
+        together(steps)
         if "--no-train" not in arguments:
             train()
     except StepFailed as error:
@@ -164,7 +172,7 @@ def wrong_jars(directory: Path, sums: Path) -> List[str]:
 def train() -> None:
     """Train the model if anything that it is made of has changed."""
     sources = [ROOT / "config.yml", ROOT / "domain.yml"]
-    sources += [path for folder in ("domain", "data") for path in sorted((ROOT / folder).rglob("*.yml"))]
+    sources += [path for folder in ("domain", "data") for path in sorted((ROOT / folder).rglob("*.*"))]
     sources += [*sorted((ROOT / "kefu" / "worker" / "nlu").rglob("*")), REQUIREMENTS / "worker.txt"]
     stamp = Stamp("model", [path for path in sources if path.is_file() and path.suffix != ".pyc"])
     if stamp.fresh() and (ROOT / "models" / "kefu.tar.gz").is_file():
@@ -178,6 +186,7 @@ def train() -> None:
     os.replace(LOCAL / "train" / "kefu.tar.gz", ROOT / "models" / "kefu.tar.gz")  # never half a model
     stamp.write()
     step.done()
+    subprocess.run([sys.executable, "-m", "ops.local.training", "models/kefu.tar.gz"], cwd=ROOT, check=True)
 
 
 class Step:

@@ -15,6 +15,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
+import jwt
+
 from kefu.errors import QueueUnavailable
 from kefu.kafka import create_topics
 from kefu.settings import KafkaSettings
@@ -22,6 +24,7 @@ from ops.local.servers import HOST, ROOT, KafkaServer, RedisServer, free_port, s
 from ops.local.supervisor import Service, Supervisor
 
 DEMO_IDENTITY_SECRET = "demo-identity-secret"
+SECRETS = ("token_secret", "desk_secret", "receipt_secret", "shop_token")
 READY_S = 120.0
 # Port by the variable that sets it. Source: DESIGN.md, HTTP and Commands.
 PORTS = {
@@ -177,12 +180,25 @@ class Stack:
         with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - likewise
             return json.load(answer)["token"]
 
+    def desk_token(self, agent: str = "demo-agent", role: str = "agent", lifetime_s: int = 12 * 3600) -> str:
+        """Return a token of the demo shop's desk, as the shop's backend mints it; empty where it has no desk."""
+        secret = json.loads(self.settings["KEFU_TENANTS"])["demo"].get("desk_secret")
+        claims = {
+            "sub": agent,
+            "tenant": "demo",
+            "role": role,
+            "aud": "kefu-desk",
+            "exp": int(time.time()) + lifetime_s,
+        }
+        return jwt.encode(claims, secret, algorithm="HS256") if secret else ""
+
     def _defaults(self) -> Dict[str, str]:
         kept = _secrets(self.directory / "secrets.json")
         tenant = {
             "site_key": "demo",
             "identity_secret": DEMO_IDENTITY_SECRET,
             "token_secret": kept["token_secret"],
+            "desk_secret": kept["desk_secret"],
         }
         return {
             **{name: str(port) for name, port in self.ports.items()},
@@ -216,7 +232,7 @@ class Stack:
     def _processes(self) -> List[Service]:
         return [
             self._process("shop", "services", "ops.local.shop"),
-            self._process("actions", "services", "kefu", "actions"),
+            self._process("actions", "services", "kefu", "actions", grace_s=20),
             self._process("worker", "worker", "kefu", "worker", grace_s=30),
             self._process("gateway", "services", "kefu", "gateway", grace_s=15),
         ]
@@ -272,11 +288,15 @@ def _missing(port: str) -> str:
 
 
 def _secrets(path: Path) -> Dict[str, str]:
-    """Return this machine's secrets, made the first time, readable by their owner alone."""
-    if not path.exists():
+    """Return this machine's secrets, each made the first time that it is needed, readable by their owner alone."""
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    missing = [name for name in SECRETS if name not in kept]
+    if missing:
         path.parent.mkdir(parents=True, exist_ok=True)
-        made = {name: secrets.token_hex(32) for name in ("token_secret", "receipt_secret", "shop_token")}
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(made, file)
-    return json.loads(path.read_text())
+        kept.update({name: secrets.token_hex(32) for name in missing})
+        fresh = path.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(kept, file)
+        fresh.replace(path)
+    return kept
