@@ -1,0 +1,244 @@
+"""The controllers: Deployments with rolling updates, StatefulSets, Jobs, and the Services before them."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.chart.cluster.network import Identity, Network, Policies, outgoing
+from tests.chart.cluster.pod import Pod
+from tests.tls_files import Authority
+
+Manifest = dict[str, Any]
+TICK_S = 0.1
+LOOK_S = 0.5
+OWNERS = ("Deployment", "StatefulSet", "DaemonSet", "Job")  # of a DaemonSet one pod: there is one node
+# Who comes from this process: the customers, by way of the ingress controller.
+CUSTOMERS = Identity("ingress", {"app": "ingress"}, "ingress-nginx")
+
+
+class Cluster:
+    """A namespace in which manifests are applied. Use as a context; everything ends with it."""
+
+    def __init__(self, directory: Path, namespace: str) -> None:
+        self._directory, self._namespace = directory, namespace
+        self.network = Network(self._who)
+        self.network.pids = lambda: [*self._strangers, os.getpid(), *(pod.pid for pod in self.pods() if pod.pid)]
+        self._owners: dict[str, Manifest] = {}  # of OWNERS, by name
+        self._pods: dict[str, list[Pod]] = {}
+        self._configs: dict[tuple[str, str], Manifest] = {}
+        self._selectors: dict[str, dict[str, str]] = {}  # of Services, by name: they change while they serve
+        self._authority = Authority()
+        self._strangers: dict[int, Identity] = {}
+        self._number = 0
+        self.ended: list[Pod] = []
+        self.past_services: set[tuple[str, str]] = set()  # owner's name, and where it connected without a Service
+        self._lock = threading.RLock()
+        self._closing = threading.Event()
+        self._controller = threading.Thread(target=self._control, name="controllers", daemon=True)
+
+    def __enter__(self) -> "Cluster":
+        self._controller.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.set()
+        self._controller.join()
+        for pod in self.pods():
+            pod.stop()
+        for pod in self.pods():
+            pod.ended.wait(60)
+        self.network.stop()
+
+    def apply(self, manifests: list[Manifest]) -> None:
+        """Make the namespace what the manifests say; returns at once."""
+        with self._lock:
+            for service in (each for each in manifests if each["kind"] == "Service"):
+                self._serve(service)
+            for each in manifests:
+                if each["kind"] in ("ConfigMap", "Secret"):
+                    self._configs[each["kind"], each["metadata"]["name"]] = each
+            for pod in self.pods():
+                pod.refresh()
+            self._issue([each for each in manifests if each["kind"] == "Certificate"])
+            self.network.policies = Policies(manifests, self._namespace)
+            for each in manifests:
+                if each["kind"] in OWNERS:
+                    name = each["metadata"]["name"]
+                    self._owners[name] = each
+                    self._pods.setdefault(name, [])
+            for name in self._owners.keys() - {
+                each["metadata"]["name"] for each in manifests if each["kind"] in OWNERS
+            }:
+                del self._owners[name]
+                for pod in self._pods[name]:
+                    pod.stop()
+
+    def scale(self, name: str, replicas: int) -> None:
+        """Give a Deployment another number of pods; returns at once."""
+        with self._lock:
+            self._owners[name]["spec"]["replicas"] = replicas
+
+    def pods(self, owner: str | None = None) -> list[Pod]:
+        """Return the pods that have not ended, of one owner or all."""
+        with self._lock:
+            owners = [owner] if owner else list(self._pods)
+            return [pod for name in owners for pod in self._pods.get(name, [])]
+
+    def settled(self, name: str) -> bool:
+        """Return whether an owner has the pods that it should, all new and ready; a Job is done."""
+        with self._lock:
+            owner, pods = self._owners[name], self._pods[name]
+            if owner["kind"] == "Job":
+                return any(pod.succeeded for pod in pods)
+            new = [pod for pod in pods if pod.template == owner["spec"]["template"]]
+            return len(pods) == len(new) == owner["spec"].get("replicas", 1) and all(pod.ready for pod in pods)
+
+    def wait_settled(self, deadline_s: float = 240.0) -> None:
+        """Wait until everything is; raises AssertionError with the logs of what isn't."""
+        end = time.monotonic() + deadline_s
+        while missing := [name for name in self._owners if not self.settled(name)]:
+            if time.monotonic() > end:
+                logs = [
+                    f"== {pod.name} ({pod.restarts} restarts)\n{pod.log()}" for n in missing for pod in self.pods(n)
+                ]
+                raise AssertionError("not settled: " + ", ".join(missing) + "\n" + "\n".join(logs))
+            time.sleep(0.2)
+
+    def url(self, service: str, port: int) -> str:
+        """Return the address at which customers find a Service."""
+        return f"http://{self.network.services[service]}:{port}"
+
+    def connects(self, who: Identity, service: str, port: int) -> bool:
+        """Return whether a program of this identity is let through to a Service: a byte is sent, and not hung up."""
+        code = (
+            "import socket,sys\nsys.stdin.readline()\n"
+            f"s=socket.create_connection(({self.network.services[service]!r},{port}),5)\ns.settimeout(1)\n"
+            "try:\n sys.exit(0 if s.recv(1) else 1)\n"
+            "except TimeoutError: sys.exit(0)\nexcept OSError: sys.exit(1)\n"
+        )
+        process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
+        self._strangers[process.pid] = who
+        process.communicate(b"\n")
+        del self._strangers[process.pid]
+        return process.returncode == 0
+
+    def run(self, pod: Pod, command: list[str], deadline_s: float = 120.0) -> tuple[int, str]:
+        """Run a command in a pod, as `kubectl exec` does, to its end; returns its exit code and what it printed."""
+        process = pod.exec(command)
+        self._strangers[process.pid] = pod.identity
+        try:
+            said, _ = process.communicate(timeout=deadline_s)
+        finally:
+            process.kill()
+            del self._strangers[process.pid]
+        return process.returncode, said.decode()
+
+    def _issue(self, certificates: list[Manifest]) -> None:
+        """Do as cert-manager: the Secret of each certificate, for its names and, as there is no DNS, its address."""
+        for each in (each["spec"] for each in certificates if not each["spec"].get("isCA")):
+            host = each["dnsNames"][0]
+            addresses = [self.network.services[host]] if host in self.network.services else []
+            files = self._authority.issue(host, addresses)
+            self._configs.setdefault(("Secret", each["secretName"]), {"kind": "Secret", "stringData": files})
+
+    def _who(self, pid: int) -> Identity | None:
+        if pid in self._strangers:
+            return self._strangers[pid]
+        if pid == os.getpid():
+            return CUSTOMERS
+        return next((pod.identity for pod in self.pods() if pod.pid == pid), None)
+
+    def _serve(self, service: Manifest) -> None:
+        name, spec = service["metadata"]["name"], service["spec"]
+        if spec.get("clusterIP") == "None":
+            return
+        self._selectors[name] = spec["selector"]
+        if name in self.network.services:
+            return
+        self.network.services[name] = self.network.address()
+        for port in spec["ports"]:
+            self.network.serve(name, port["port"], lambda port=port: self._endpoints(name, spec, port["targetPort"]))
+
+    def _endpoints(self, name: str, spec: Manifest, port: str) -> list[tuple[Identity, str, int]]:
+        early = spec.get("publishNotReadyAddresses", False)
+        return [
+            (pod.identity, pod.address, pod.identity.ports[port])
+            for pod in self.pods()
+            if self._selectors[name].items() <= pod.identity.labels.items()
+            and (pod.ready or early)
+            and not pod.terminating
+        ]
+
+    def _translate(self, text: str) -> str:
+        """Replace names of Services before a port by their addresses, as DNS would."""
+        names = "|".join(map(re.escape, self.network.services))
+        domain = rf"(?:\.{self._namespace}(?:\.svc(?:\.cluster\.local)?)?)?"
+        found = rf"(?<![\w.-])({names}){domain}(?=:\d)"
+        return re.sub(found, lambda name: self.network.services[name[1]], text)
+
+    def _look(self) -> None:
+        """Note which connections lead neither to a Service nor to the pod itself."""
+        services = set(self.network.services.values())
+        for name in list(self._pods):
+            for pod in self.pods(name):
+                known = services | {pod.address}
+                opened = outgoing(pod.pid, pod.identity.ports.values())
+                self.past_services |= {(name, where) for where in opened if where.partition(":")[0] not in known}
+
+    def _control(self) -> None:
+        looked = 0.0
+        while not self._closing.wait(TICK_S):
+            if time.monotonic() - looked > LOOK_S:
+                self._look()
+                looked = time.monotonic()
+            with self._lock:
+                for name, pods in self._pods.items():
+                    gone = [pod for pod in pods if pod.terminating and pod.ended.is_set()]
+                    self.ended += gone
+                    self._pods[name] = [pod for pod in pods if pod not in gone]
+                    if name in self._owners:
+                        self._reconcile(name, self._owners[name])
+
+    def _reconcile(self, name: str, owner: Manifest) -> None:
+        """One step towards what the owner says. Source: Kubernetes, Deployments, rolling update."""
+        template = owner["spec"]["template"]
+        pods = [pod for pod in self._pods[name] if not pod.terminating]
+        if owner["kind"] != "Deployment":
+            for pod in (pod for pod in pods if pod.template != template and owner["kind"] != "Job"):
+                pod.stop()
+            if not self._pods[name]:
+                self._create(name, template)
+            return
+        wanted = owner["spec"]["replicas"]
+        rolling = owner["spec"].get("strategy", {}).get("rollingUpdate", {"maxSurge": 0, "maxUnavailable": wanted})
+        new = [pod for pod in pods if pod.template == template]
+        old = [pod for pod in pods if pod.template != template]
+        room = wanted + (_share(rolling["maxSurge"], wanted) if old else 0) - len(pods)
+        for _ in range(min(room, wanted - len(new))):
+            self._create(name, template)
+        for pod in sorted(new, key=lambda pod: (pod.ready, -pod.number))[: max(0, len(new) - wanted)]:
+            pod.stop()  # first who isn't ready, then the youngest
+        spare = sum(pod.ready for pod in pods) - (wanted - rolling["maxUnavailable"])
+        for pod in sorted(old, key=lambda pod: pod.ready):
+            if not pod.ready or spare > 0:
+                spare -= pod.ready
+                pod.stop()
+
+    def _create(self, name: str, template: Manifest) -> None:
+        self._number += 1
+        own = f"{name}-{self._number}"
+        where = (self.network.address(), self._directory / own)
+        pod = Pod(own, template, self._namespace, self._configs, *where, self._translate)
+        pod.number = self._number
+        self._pods[name].append(pod)
+        pod.start()
+
+
+def _share(part: int | str, whole: int) -> int:
+    """Return how many pods a number or a share of them is, rounded up as a surge is."""
+    return part if isinstance(part, int) else -(-whole * int(part.removesuffix("%")) // 100)

@@ -1,0 +1,209 @@
+"""Addresses, Services and NetworkPolicy of the cluster: who may connect to whom, and who did."""
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+Manifest = dict[str, Any]
+CHUNK_BYTES = 64 * 1024
+ESTABLISHED, LISTENING = "01", "0A"  # Source: the kernel's include/net/tcp_states.h
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who is at one end of a connection, as a policy sees it."""
+
+    name: str
+    labels: dict[str, str] = field(hash=False)
+    namespace: str
+    ports: dict[str, int] = field(default_factory=dict, hash=False)  # number by name
+
+
+class Policies:
+    """The NetworkPolicies of one namespace. Source: Kubernetes, Network Policies."""
+
+    def __init__(self, manifests: list[Manifest], namespace: str) -> None:
+        self._specs = [each["spec"] for each in manifests if each["kind"] == "NetworkPolicy"]
+        self._namespace = namespace
+
+    def allow(self, source: Identity, target: Identity, port: int) -> bool:
+        """Return whether both ends' policies let the connection through."""
+        return self._end(source, target, target, port, "Egress") and self._end(target, source, target, port, "Ingress")
+
+    def _end(self, own: Identity, other: Identity, target: Identity, port: int, direction: str) -> bool:
+        specs = [spec for spec in self._specs if direction in spec["policyTypes"] and self._selects(spec, own)]
+        if not specs:
+            return True
+        rules = [rule for spec in specs for rule in spec.get(direction.lower()) or []]
+        side = {"Egress": "to", "Ingress": "from"}[direction]
+        return any(self._peers(rule.get(side), other) and _ports(rule.get("ports"), target, port) for rule in rules)
+
+    def _selects(self, spec: Manifest, pod: Identity) -> bool:
+        return pod.namespace == self._namespace and _matches(spec["podSelector"], pod.labels)
+
+    def _peers(self, peers: list[Manifest] | None, pod: Identity) -> bool:
+        return peers is None or any(self._peer(peer, pod) for peer in peers)
+
+    def _peer(self, peer: Manifest, pod: Identity) -> bool:
+        if "ipBlock" in peer:
+            return False  # nobody of this cluster is outside of it
+        inside = pod.namespace == self._namespace
+        if "namespaceSelector" in peer:
+            inside = _matches(peer["namespaceSelector"], {"kubernetes.io/metadata.name": pod.namespace})
+        return inside and _matches(peer.get("podSelector", {}), pod.labels)
+
+
+def _matches(selector: Manifest, labels: dict[str, str]) -> bool:
+    return selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def _ports(ports: list[Manifest] | None, target: Identity, port: int) -> bool:
+    return ports is None or any(target.ports.get(each["port"], each["port"]) == port for each in ports)
+
+
+class Network:
+    """Loopback addresses of this process's cluster, and a forwarder for each port of each Service.
+
+    Args:
+        who: returns the pod that a process id belongs to; None for none of them.
+    """
+
+    def __init__(self, who: Callable[[int], Identity | None]) -> None:
+        self._who = who
+        self._subnet = f"127.{random.randint(16, 250)}.{random.randint(1, 250)}"
+        self._next = 1
+        self.services: dict[str, str] = {}  # address by name
+        self.connections: Counter[tuple[str, str, int]] = Counter()  # source, target and port
+        self.refused: Counter[tuple[str, str, int]] = Counter()
+        self.pids: Callable[[], list[int]] = list
+        self.policies: Policies | None = None
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="network", daemon=True).start()
+
+    def address(self) -> str:
+        """Return an address that nothing else has."""
+        self._next += 1
+        return f"{self._subnet}.{self._next}"
+
+    def serve(self, name: str, port: int, endpoints: Callable[[], list[tuple[Identity, str, int]]]) -> None:
+        """Forward connections to a Service's port to one of its ready pods."""
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(asyncio.CancelledError):  # `stop`; raised, streams would log it
+                await self._forward(reader, writer, port, endpoints())
+
+        async def listen() -> None:
+            await asyncio.start_server(accept, self.services[name], port)
+
+        asyncio.run_coroutine_threadsafe(listen(), self._loop).result(10)
+
+    def stop(self) -> None:
+        """Drop every connection and listen no more."""
+        asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    async def _forward(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        port: int,
+        endpoints: list[tuple[Identity, str, int]],
+    ) -> None:
+        ends = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
+        source = await asyncio.to_thread(self._source, *ends)
+        with contextlib.closing(writer):
+            if source is None or not endpoints:
+                return
+            target, address, number = random.choice(endpoints)
+            if self.policies is not None and not self.policies.allow(source, target, number):
+                self.refused[source.name, target.name, number] += 1
+                return
+            self.connections[source.name, target.name, number] += 1
+            try:
+                back_reader, back_writer = await asyncio.open_connection(address, number)
+            except OSError:
+                return
+            with contextlib.closing(back_writer):
+                # Each way ends by itself: who has said all may still want to hear.
+                await asyncio.gather(_pump(reader, back_writer), _pump(back_reader, writer))
+
+    def _source(self, peer: tuple[str, int], own: tuple[str, int]) -> Identity | None:
+        inode = _inode(peer, own)
+        for pid in self.pids():
+            if inode and inode in _sockets(pid):
+                return self._who(pid)
+        return None
+
+
+async def _cancel_all() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(CHUNK_BYTES):
+            writer.write(data)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+
+
+def _rows() -> Iterator[list[str]]:
+    """Return the columns of each connection of this machine. Source: proc_net_tcp(5)."""
+    for version in ("tcp", "tcp6"):
+        with open(f"/proc/net/{version}") as table:
+            next(table)
+            for line in table:
+                yield line.split()
+
+
+def _place(column: str) -> str:
+    """Return `address:port` of a column of the table; of IPv6, Java's name for an IPv4 address."""
+    address = column.partition(":")[0]
+    return f"{socket.inet_ntoa(bytes.fromhex(address[-8:])[::-1])}:{_port(column)}"
+
+
+def _port(column: str) -> int:
+    return int(column.rpartition(":")[2], 16)
+
+
+def outgoing(pid: int, served: Collection[int] = ()) -> list[str]:
+    """Return where the connections lead that a process has opened, as `address:port`.
+
+    Args:
+        served: ports that it accepts connections at; whoever stops closes the listener before them, so that alone
+            does not tell who opened a connection.
+    """
+    own = set(_sockets(pid))
+    rows = [row for row in _rows() if row[9] in own]
+    accepting = {_port(row[1]) for row in rows if row[3] == LISTENING} | set(served)
+    return [_place(row[2]) for row in rows if row[3] == ESTABLISHED and _port(row[1]) not in accepting]
+
+
+def _inode(local: tuple[str, int], remote: tuple[str, int]) -> str:
+    """Return the inode of the connection from `local` to `remote`; `local` alone may have several, to other places."""
+    ends = [_column(local), _column(remote)]
+    return next((row[9] for row in _rows() if row[1:3] == ends and row[9] != "0"), "")
+
+
+def _column(place: tuple[str, int]) -> str:
+    return f"{socket.inet_aton(place[0])[::-1].hex().upper()}:{place[1]:04X}"
+
+
+def _sockets(pid: int) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                target = os.readlink(entry.path)
+                if target.startswith("socket:["):
+                    yield target[8:-1]

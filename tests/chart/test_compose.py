@@ -1,0 +1,131 @@
+"""ops/compose.yml: valid, complete, and alike what the chart installs."""
+
+import json
+import re
+import sys
+
+import crossplane
+import jsonschema
+import pytest
+import yaml
+
+from tests.chart.rendering import INSIDE, ROOT, containers, pods, render, routes_of_the_gateway
+from tests.chart.test_settings import missing_settings, unknown_settings
+from tests.chart.tools import run, tool
+
+FILE = ROOT / "ops" / "compose.yml"
+COMPOSE = yaml.safe_load(FILE.read_text())
+SERVICES = COMPOSE["services"]
+OWN = ("topics", "shop", "actions", "worker", "gateway")
+SCHEMA = json.loads((ROOT / "tests" / "chart" / "schemas" / "compose-spec.json").read_text())
+NGINX = ROOT / "ops" / "compose" / "nginx.conf"
+
+
+def test_it_is_what_compose_takes():
+    jsonschema.validate(COMPOSE, SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**COMPOSE, "services": {"x": {"imgae": "y"}}}, SCHEMA)
+
+
+def test_everything_has_a_limit_and_tells_whether_it_is_well():
+    for name, service in SERVICES.items():
+        assert re.fullmatch(r"\d+(m|g)", service["mem_limit"]), name
+        assert "healthcheck" in service or name == "topics", name
+    assert SERVICES["worker"]["deploy"]["replicas"] == 3
+
+
+def test_who_waits_for_another_waits_until_it_is_well():
+    for name, service in SERVICES.items():
+        for other, how in service.get("depends_on", {}).items():
+            ends = "healthcheck" not in SERVICES[other]
+            assert how["condition"] == ("service_completed_successfully" if ends else "service_healthy"), name
+
+
+def test_processes_understand_their_settings():
+    for name in OWN:
+        environment = {key: str(value) for key, value in SERVICES[name]["environment"].items()}
+        assert missing_settings(name, environment) == "", name
+        assert unknown_settings(environment) == set(), name
+
+
+def test_the_same_commands_run_as_in_the_chart():
+    chart = {
+        name.removeprefix("kefu-"): containers(pod)[-1]["command"] for name, pod in pods(render("staging")).items()
+    }
+    assert {name: SERVICES[name]["command"] for name in OWN} == {name: chart[name] for name in OWN}
+    assert chart.keys() - set(OWN) == {"prepull", "idle-first", "backup", "operator", "restore"}  # a cluster's matters
+
+
+def test_own_processes_are_contained():
+    for name in OWN:
+        service = SERVICES[name]
+        assert service["read_only"] and service["cap_drop"] == ["ALL"], name
+        assert service["user"] == "10001:10001", name
+        assert (ROOT / service["build"]["dockerfile"]).is_file(), name
+
+
+def test_only_the_door_and_the_pictures_can_be_reached_from_this_machine_alone():
+    published = {name: port for name, service in SERVICES.items() for port in service.get("ports", [])}
+    assert set(published) == {"nginx", "grafana"}
+    assert all(port.startswith("127.0.0.1:") for port in published.values())
+
+
+def test_what_is_mounted_exists():
+    for service in SERVICES.values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source in COMPOSE["volumes"] or (FILE.parent / source).exists(), volume
+
+
+def test_nginx_reads_its_file_and_buffers_nothing():
+    parsed = crossplane.parse(str(NGINX))
+    assert parsed["errors"] == []
+    text = NGINX.read_text()
+    assert "proxy_buffering off;" in text and "proxy_http_version 1.1;" in text
+    assert re.search(r"server (\w+):(\d+)", text).groups() == ("gateway", "8080")
+
+
+def test_nginx_finds_a_gateway_that_was_made_anew():
+    (http,) = (
+        each["block"] for each in crossplane.parse(str(NGINX))["config"][0]["parsed"] if each["directive"] == "http"
+    )
+    (upstream,) = (each["block"] for each in http if each["directive"] == "upstream")
+    said = {each["directive"]: each["args"] for each in [*http, *upstream]}
+    # Source: nginx, ngx_http_upstream_module: `resolve` wants a zone and a resolver, and nginx 1.27.3 where it is free.
+    assert "resolve" in said["server"] and said["zone"][0] == "gateway"
+    assert said["resolver"][0] == "127.0.0.11" and "valid=5s" in said["resolver"]
+    version = re.search(r":(\d+)\.(\d+)", SERVICES["nginx"]["image"]).groups()
+    assert tuple(map(int, version)) > (1, 27)
+
+
+def test_nginx_gives_customers_what_is_theirs_and_neither_probes_nor_metrics():
+    http = next(each for each in crossplane.parse(str(NGINX))["config"][0]["parsed"] if each["directive"] == "http")
+    (server,) = (each["block"] for each in http["block"] if each["directive"] == "server")
+    places = {" ".join(each["args"]): each["block"] for each in server if each["directive"] == "location"}
+    assert places["/"] == [{"directive": "return", "line": places["/"][0]["line"], "args": ["404"]}]
+    open_to_all = {place for place, block in places.items() if not {"return", "deny"} & {b["directive"] for b in block}}
+    assert open_to_all == {"= /", "/static/", "/v1/"}
+    prefixes = tuple(open_to_all - {"= /"})
+    assert all(path == "/" or path.startswith(prefixes) for path in routes_of_the_gateway())
+    assert not [path for path in INSIDE if path.startswith(prefixes)]
+
+
+def test_prometheus_finds_every_process_by_its_name():
+    jobs = yaml.safe_load((ROOT / "ops" / "compose" / "prometheus.yml").read_text())["scrape_configs"]
+    asked = {job["job_name"]: job["dns_sd_configs"][0] for job in jobs}
+    assert set(asked) == {"gateway", "worker", "actions", "shop"}
+    for name, where in asked.items():
+        probe = SERVICES[name]["healthcheck"]["test"][-1]
+        assert where["names"] == [name] and f":{where['port']}/readyz" in probe
+
+
+def test_prometheus_reads_its_file(tmp_path):
+    text = (ROOT / "ops" / "compose" / "prometheus.yml").read_text()
+    rules = ROOT / "ops" / "charts" / "kefu" / "rules"
+    (tmp_path / "prometheus.yml").write_text(text.replace("/etc/prometheus/rules", str(rules)))
+    status, output = run(tool("promtool"), "check", "config", tmp_path / "prometheus.yml")
+    assert status == 0, output
+
+
+def test_yaml_is_clean():
+    assert run(sys.executable, "-m", "yamllint", "-s", "ops", ".github", ".gitlab-ci.yml") == (0, "")

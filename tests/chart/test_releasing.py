@@ -1,0 +1,250 @@
+"""New code and new models are released under load, on the laptop's manifests: canary, switch, back; nothing is lost."""
+
+import copy
+import functools
+import hashlib
+import http.server
+import io
+import json
+import os
+import signal
+import tarfile
+import threading
+import time
+
+import pytest
+import yaml
+
+from ops.release.changes import NOTHING
+from ops.release.steps import Release
+from tests.chart.cluster.cluster import Cluster
+from tests.chart.customers import Crowd, Customer
+from tests.chart.rendering import NAMESPACE, ROOT, manifests, merged, of_kind, pods, texts, values_of
+
+MODEL = ROOT / "models" / "kefu.tar.gz"
+# No limits; streams say each second that they are there, and end as soon when told to.
+RATES = {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0", "KEFU_HEARTBEAT_S": "1"}
+SIGN = "〔2〕"  # what the new model says besides
+TENANTS = {
+    name: {"site_key": name, "identity_secret": f"{name}-identity-secret", "token_secret": f"{name}-token-secret" * 2}
+    for name in ("demo", "acme")
+}
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+def signed(sign):
+    """Return the model's archive with another id, whose replies begin with a sign."""
+    made = io.BytesIO()
+    with tarfile.open(MODEL) as old, tarfile.open(fileobj=made, mode="w:gz", compresslevel=1) as new:
+        for member in old.getmembers():
+            content = old.extractfile(member).read() if member.isfile() else b""
+            if member.name.endswith("metadata.json"):
+                content = json.dumps(_changed(json.loads(content), sign)).encode()
+                member.size = len(content)
+            new.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
+def _changed(metadata, sign):
+    metadata["model_id"] = hashlib.sha256((metadata["model_id"] + sign).encode()).hexdigest()[:32]
+    for variants in metadata["domain"]["responses"].values():
+        for variant in variants:
+            if variant.get("text"):
+                variant["text"] = sign + variant["text"]
+    return metadata
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The company's store of models, with a new one; gives what `start` is told of it."""
+    folder = tmp_path_factory.mktemp("models")
+    archive = signed(SIGN)
+    (folder / "new.tar.gz").write_bytes(archive)
+    serve = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    threading.Thread(target=serve.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{serve.server_port}/new.tar.gz"
+    yield {"source": "fetch", "url": url, "sha256": hashlib.sha256(archive).hexdigest()}
+    serve.shutdown()
+
+
+def laptop(release=NOTHING):
+    """Return the laptop's manifests in a state of a release."""
+    ingress = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}
+    over = {
+        "release": release,
+        "secrets": {"values": {"gateway": {"KEFU_TENANTS": json.dumps(TENANTS)}}},
+        "networkPolicy": {"ingressFrom": [ingress]},
+        "gateway": {"env": RATES, "preStopSeconds": 1},
+        "worker": {"extraEgress": [{"to": [{"ipBlock": {"cidr": "127.0.0.1/32"}}]}]},
+        "actions": {"preStopSeconds": 1},
+    }
+    return list(manifests(texts(merged(values_of("laptop"), over))))
+
+
+class Site:
+    """The cluster of processes as what `ops.release` changes and asks."""
+
+    def __init__(self, cluster):
+        self._cluster = cluster
+
+    def apply(self, file, wait):
+        self._cluster.apply(laptop(yaml.safe_load(file.read_text())["release"]))
+        if wait:
+            self._cluster.wait_settled()
+
+    def expect_free(self):
+        pass
+
+    def ready(self):
+        components = [part + green for part in ("gateway", "worker", "actions") for green in ("", "-green")]
+        return {part: sum(pod.ready for pod in self._cluster.pods(f"kefu-{part}")) for part in components}
+
+    def ask(self, track, *words):
+        pod = self._cluster.pods("kefu-worker" if track == "blue" else "kefu-worker-green")[0]
+        return self._cluster.run(pod, ["python", "-m", "kefu", "release", *words])
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with Cluster(tmp_path_factory.mktemp("cluster"), NAMESPACE) as running:
+        running.apply(laptop())
+        running.wait_settled()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def release(cluster, tmp_path_factory):
+    return Release(Site(cluster), tmp_path_factory.mktemp("values") / "release.yaml")
+
+
+@pytest.fixture
+def crowd(cluster):
+    """Customers of two shops who talk during the test; it fails if anything of theirs was lost or said twice."""
+    with Crowd(cluster.url("kefu-gateway", 8080), number=4, tenants=("demo", "acme"), pause_s=0.15) as talking:
+        talking.wait_for(8)
+        yield talking
+        talking.wait_for(8)
+    assert talking.check() >= 16
+
+
+def customer(cluster, tenant="demo", gateway="kefu-gateway"):
+    made = Customer(cluster.url(gateway, 8080), tenant=tenant)
+    made.open()
+    return made
+
+
+def by(replies):
+    """Return which model said it."""
+    return "new" if SIGN in replies[0]["text"] else "old"
+
+
+def test_a_model_is_tried_on_a_tenant_then_on_a_share_and_taken_back(cluster, release, model, crowd):
+    release.start({"model": model})
+    assert by(customer(cluster).say("你好")) == "old" and by(customer(cluster, "acme").say("你好")) == "old"
+    release.canary(["acme"], 0)
+    one, other = customer(cluster, "acme"), customer(cluster)
+    _until(lambda: by(one.say("你好")) == "new")
+    assert by(other.say("你好")) == "old"
+    release.canary([], 50)
+    _until(lambda: by(one.say("你好")) == by(one.say("hello")) and _share(cluster))
+    pod = cluster.pods("kefu-worker-green")[0]
+    os.kill(pod.pid, signal.SIGKILL)  # what it was lent is taken back
+    crowd.wait_for(8)
+    release.back()
+    cluster.wait_settled()
+    assert pod.restarts and by(one.say("你好")) == "old"
+
+
+def test_all_go_to_the_new_model_and_back_in_the_middle_of_a_form(cluster, release, crowd):
+    asking = customer(cluster)
+    asked = asking.say("我的订单到哪了")
+    assert by(asked) == "old"
+    release.switch()
+    asked = asking.say("20260001")
+    assert by(asked) == "new" and len(asking.answered) == 2  # the form goes on, and asks what a guest is asked next
+    assert by(customer(cluster).say("你好")) == "new"
+    assert _inboxes(release, "green") == {"green": {"user.query"}, "blue": {"user.query.candidate"}}
+    release.back()
+    assert by(asking.say("1234")) == "old" and by(customer(cluster).say("你好")) == "old"
+    history = asking.history()
+    assert [reply["seq"] for reply in history] == list(range(1, len(history) + 1))
+
+
+def test_new_code_serves_at_every_door_and_the_old_one_stands_in_while_nobody_of_it_lives(cluster, release, crowd):
+    release.start({"image": {kind: {"tag": "next", "digest": ""} for kind in ("services", "worker")}})
+    images = {pod.spec["containers"][0]["image"] for pod in cluster.pods("kefu-gateway-green")}
+    assert images == {"kefu/services:next"}
+    assert customer(cluster, gateway="kefu-gateway-candidate").say("你好")
+    release.switch()
+    door = copy.copy(cluster.network.connections)
+    assert by(customer(cluster).say("where is my order 20260001")) == "old"  # the model is
+    new = {target for source, target, _ in cluster.network.connections - door if source == "ingress"}
+    assert new and all(name.startswith("kefu-gateway-green") for name in new)
+    cluster.scale("kefu-worker-green", 0)
+    _until(lambda: not cluster.pods("kefu-worker-green"))
+    crowd.wait_for(8)
+    assert release.values["active"] == "green"
+    cluster.scale("kefu-worker-green", 1)
+    _until(lambda: _inboxes(release, "blue") == {"green": {"user.query"}, "blue": {"user.query.candidate"}})
+
+
+def test_the_old_track_is_removed_and_no_pod_was_cut_off(cluster, release, crowd):
+    release.finish()
+    _until(lambda: not any(cluster.pods(f"kefu-{name}") for name in ("gateway", "worker", "actions")))
+    assert not any(pod.killed for pod in cluster.ended), [pod.name for pod in cluster.ended if pod.killed]
+    assert customer(cluster).say("你好")
+
+
+def test_no_pod_starts_anew_for_a_switch_or_a_canary():
+    candidate = {**NOTHING, "candidate": True}
+    states = [
+        candidate,
+        {**candidate, "canary": {"tenants": ["a"], "percent": 5}},
+        {**candidate, "active": "green", "former": "blue"},
+    ]
+    made = [{name: pod for name, pod in pods(laptop(state)).items() if "topics" not in name} for state in states]
+    assert made[0] == made[1] == made[2] and {"kefu-worker", "kefu-worker-green"} <= set(made[0])
+
+
+@pytest.mark.parametrize("active", ["blue", "green"])
+def test_one_door_leads_to_the_active_track_and_scaling_goes_by_what_each_reads(active):
+    over = {"release": {**NOTHING, "candidate": True, "active": active}}
+    found = list(manifests(texts(merged(values_of("production"), over))))
+    selected = {name: each["spec"]["selector"] for name, each in of_kind(found, "Service").items()}
+    gateways = {"blue": "gateway", "green": "gateway-green"}
+    assert selected["kefu-gateway"]["app.kubernetes.io/component"] == gateways.pop(active)
+    assert selected["kefu-gateway-candidate"]["app.kubernetes.io/component"] == gateways.popitem()[1]
+    triggers = {
+        name: next(each["metadata"] for each in scaled["spec"]["triggers"] if each["type"] == "kafka")
+        for name, scaled in of_kind(found, "ScaledObject").items()
+        if "worker" in name
+    }
+    topics = {name: (each["topic"], each["consumerGroup"]) for name, each in triggers.items()}
+    first, second = ("kefu-worker", "kefu-worker-green") if active == "blue" else ("kefu-worker-green", "kefu-worker")
+    assert topics[first] == ("user.query", "kefu-worker")
+    assert topics[second] == ("user.query.candidate", "kefu-worker.candidate")
+    names = [(each["kind"], each["metadata"]["name"]) for each in found]
+    assert len(names) == len(set(names))
+    secrets = {pod["spec"]["serviceAccountName"] for pod in pods(found).values()}
+    assert secrets <= set(of_kind(found, "ServiceAccount"))
+
+
+def _inboxes(release, track):
+    """Return what the workers of both tracks read, as one of this track sees it."""
+    return {name: {each["inbox"] for each in workers} for name, workers in release._workers(track).items()}
+
+
+def _share(cluster):
+    """Whether of some customers part is answered by one model and part by the other."""
+    return {by(customer(cluster).say("你好")) for _ in range(8)} == {"new", "old"}
+
+
+def _until(condition, deadline_s=60.0):
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.2)

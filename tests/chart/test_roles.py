@@ -1,0 +1,177 @@
+"""Staging's manifests are run: to Kafka and Redis each process is somebody of its own, by secrets from a store."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from ops.local.servers import HOST
+from tests.chart.cluster.cluster import Cluster
+from tests.chart.customers import Customer
+from tests.chart.rendering import NAMESPACE, of_kind, render, values_of
+from tests.e2e.production_redis import PASSWORDS, OnFiles
+from tests.integration.secure_kafka import USERS, SecureCluster
+
+HOOK = "helm.sh/hook"
+LOOPBACK = [{"ipBlock": {"cidr": f"{HOST}/32"}}]
+TENANTS = values_of("laptop")["secrets"]["values"]["gateway"]["KEFU_TENANTS"]
+
+
+class Redis(OnFiles):
+    """One server on production's file."""
+
+    replicas = 0
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory):
+    """A broker on production's file: TLS, SCRAM, and nothing allowed but by ACLs."""
+    brokers = SecureCluster(tmp_path_factory.mktemp("kafka"), size=1)
+    try:
+        brokers.start()
+        yield brokers
+    finally:
+        brokers.servers[0].kill()  # nobody needs what it holds
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory):
+    server = Redis(tmp_path_factory.mktemp("redis"), "redis", {})
+    server.start()
+    server.wait_ready()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def store(redis):
+    """The company's store of secrets: property and content by path."""
+    urls = {role: f"redis://{role}:{PASSWORDS[role]}@{HOST}:{redis.port}/0" for role in ("gateway", "worker")}
+    roles = ("gateway", "worker", "topics", "backup", "operator")
+    passwords = {role: {"KAFKA_SASL_PASSWORD": USERS[f"kefu-{role}"]} for role in roles}
+    own = {
+        "gateway": {"KEFU_TENANTS": TENANTS, "KEFU_RECEIPT_SECRET": "r" * 32, "REDIS_URL": urls["gateway"]},
+        "worker": {"KEFU_RASA_TOKEN": "t" * 32, "REDIS_URL": urls["worker"]},
+        "actions": {"KEFU_SHOP_TOKEN": "s" * 32},
+        "shop": {"KEFU_SHOP_TOKEN": "s" * 32, "KEFU_SHOP_DATABASE_URL": "sqlite:////data/shop.db"},
+        **{name: {} for name in ("topics", "backup", "operator")},
+    }
+    return {f"kefu/staging/{name}": {**keys, **passwords.get(name, {})} for name, keys in own.items()}
+
+
+@pytest.fixture(scope="module")
+def staging(kafka, redis, store):
+    """Renders staging's value set for these servers."""
+
+    def manifests(change="0"):
+        settings = {"KEFU_TEST_CHANGE": change}
+        found = render(
+            "staging",
+            kafka={
+                "brokers": kafka.settings("kefu-topics").brokers,
+                "partitions": 8,
+                "replication": 1,
+                "peers": LOOPBACK,
+            },
+            redis={"ports": [redis.port], "waitReplicas": 0, "peers": LOOPBACK},
+            ingress={"enabled": False},
+            prePull={"enabled": False},
+            idleFirst={"enabled": False},
+            gateway={"replicas": 1, "env": {"KEFU_USER_RATE": "0", **settings}, "preStopSeconds": 0},
+            worker={"replicas": 1, "autoscaling": {"kind": "none"}},
+            actions={"replicas": 1},
+        )
+        authority = (kafka.directory / "authority.pem").read_text()
+        ca = {"kind": "Secret", "metadata": {"name": "kafka-ca"}, "stringData": {"ca.crt": authority}}
+        return [*found, ca, *from_store(found, store)]
+
+    return manifests
+
+
+@pytest.fixture(scope="module")
+def cluster(staging, tmp_path_factory):
+    with Cluster(tmp_path_factory.mktemp("cluster"), NAMESPACE) as running:
+        manifests = staging()
+        hooks = [each for each in manifests if HOOK in each["metadata"].get("annotations", {})]
+        secrets = [each for each in manifests if each["kind"] == "Secret"]
+        running.apply([*hooks, *secrets])  # the topics' job, before anything else, as Helm does
+        running.wait_settled()
+        running.apply(manifests)
+        running.wait_settled()
+        yield running
+
+
+def from_store(manifests, store):
+    """Do as External Secrets: make the Secrets that are asked for."""
+    for name, each in of_kind(manifests, "ExternalSecret").items():
+        asked = {part["secretKey"]: part["remoteRef"] for part in each["spec"]["data"]}
+        content = {key: store[place["key"]][place["property"]] for key, place in asked.items()}
+        yield {"kind": "Secret", "metadata": {"name": name}, "stringData": content}
+
+
+def test_a_conversation_goes_through_with_the_rights_of_each_role(cluster, redis):
+    customer = Customer(cluster.url("kefu-gateway", 8080), user="alice")
+    customer.open()
+    assert "运单号" in customer.say("我的订单20260001到哪了")[0]["text"]
+    assert redis.client("operator").execute_command("ACL", "LOG") == []
+
+
+def test_the_backup_and_operators_tools_do_their_work_with_the_rights_of_their_roles(cluster, staging):
+    found = staging()
+    cron = of_kind(found, "CronJob")
+    jobs = [
+        {"kind": "Job", "metadata": {"name": f"{name}-now"}, "spec": cron[name]["spec"]["jobTemplate"]["spec"]}
+        for name in ("kefu-backup", "kefu-operator")
+    ]
+    try:
+        cluster.apply([*found, *jobs])  # as `kubectl create job --from=cronjob/NAME` does
+        wait_for(lambda: any(pod.ready for pod in cluster.pods("kefu-operator-now")))
+        (operator,) = cluster.pods("kefu-operator-now")
+        code, said = cluster.run(operator, ["python", "-m", "kefu", "tenants", "--since", "1h"])
+        assert code == 0 and "  demo" in said
+        assert cluster.run(operator, ["python", "-m", "kefu", "dlq", "list", "--all"])[0] == 0
+        assert cluster.run(operator, ["python", "-m", "kefu", "partitions", "8", "--dry-run"])[0] == 0
+        wait_for(lambda: any(pod.succeeded for pod in cluster.pods("kefu-backup-now")))
+        assert "user.query: " in cluster.pods("kefu-backup-now")[0].log()
+    finally:
+        cluster.apply(found)
+        cluster.wait_settled()
+
+
+def test_a_pod_without_its_password_sees_nothing_and_takes_no_place(cluster, staging, store):
+    kept = store["kefu/staging/gateway"]["KAFKA_SASL_PASSWORD"]
+    store["kefu/staging/gateway"]["KAFKA_SASL_PASSWORD"] = "another"
+    try:
+        cluster.apply(staging(change="1"))
+        wait_for(lambda: len(cluster.pods("kefu-gateway")) == 2)
+        before, after = cluster.pods("kefu-gateway")
+        assert after.started.wait(60)
+        wait_for(lambda: "kafka" in missing(after))
+        assert before.ready and not after.ready and not before.terminating
+        customer = Customer(cluster.url("kefu-gateway", 8080))
+        customer.open()
+        assert customer.say("你好")
+    finally:
+        store["kefu/staging/gateway"]["KAFKA_SASL_PASSWORD"] = kept
+        cluster.apply(staging(change="2"))
+        cluster.wait_settled()
+
+
+def missing(pod):
+    """Return what `/readyz` says is missing; empty while nobody answers."""
+    try:
+        with urllib.request.urlopen(f"http://{pod.address}:8080/readyz", timeout=5) as answer:
+            return json.load(answer).get("missing", [])
+    except urllib.error.HTTPError as error:
+        return json.load(error).get("missing", [])
+    except OSError:
+        return []
+
+
+def wait_for(condition, deadline_s=60.0):
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.1)

@@ -1,0 +1,72 @@
+"""What runbooks name is what the chart makes, on both tracks: Deployments, CronJobs, labels, jobs, values, ports."""
+
+import re
+
+import pytest
+import yaml
+
+from tests.chart.rendering import CHART, ROOT, manifests, merged, of_kind, pods, texts, values_of
+
+RUNBOOKS = sorted((ROOT / "ops" / "runbooks").glob("*.md"))
+PAGES = {path.stem: " ".join(path.read_text().split()) for path in RUNBOOKS}
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+each_page = pytest.mark.parametrize("text", PAGES.values(), ids=PAGES)
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Production's manifests in the middle of a release."""
+    return list(manifests(texts(merged(values_of("production"), {"release": {"candidate": True}}))))
+
+
+@each_page
+def test_everything_that_kubectl_is_told_to_take_is_there(found, text):
+    kinds = {"deploy": "Deployment", "cronjob": "CronJob", "scaledobject": "ScaledObject"}
+    for kind, name in re.findall(r"\b(deploy|cronjob|scaledobject)[/ ](kefu-[a-z-]+)", text):
+        assert name in of_kind(found, kinds[kind]), name
+
+
+@each_page
+def test_labels_are_those_of_pods_and_of_both_tracks(found, text):
+    components = {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in pods(found).values()}
+    named = re.findall(r"app\.kubernetes\.io/component=([a-z-]+)", text)
+    assert not [each for each in named if f"{each}-green" in components], "the active one may be green"
+    for each in re.findall(r"component in \(([^)]+)\)", text):
+        named += each.split(",")
+    assert set(named) <= components
+
+
+@each_page
+def test_jobs_are_those_that_prometheus_scrapes_on_both_tracks(found, text):
+    scraped = {each["metadata"]["labels"]["app.kubernetes.io/component"] for each in of_kind(found, "Service").values()}
+    for sign, pattern in re.findall(r'\bjob(=~?)"([^"]+)"', text):
+        assert sign == "=~", "the active one may be green"
+        taken = {job for job in scraped if re.fullmatch(pattern, job)}
+        assert taken and {job.removesuffix("-green") + "-green" for job in taken} <= taken
+
+
+@each_page
+def test_who_is_told_of_one_tracks_deployment_is_told_of_the_others(text):
+    named = set(re.findall(r"\bdeploy/(kefu-[a-z-]+)", text))
+    assert {name.removesuffix("-green") + "-green" for name in named} <= named
+    assert not named or "python -m ops.release status" in text
+
+
+@each_page
+def test_every_value_is_one_of_the_chart(text):
+    for path in re.findall(r"`([a-zA-Z]+(?:\.[a-zA-Z]+)+)`", text):
+        if path.split(".")[0] in VALUES and not path.endswith(".yaml"):
+            place = VALUES
+            for key in path.split("."):
+                assert key in place, path
+                place = place[key]
+
+
+def test_who_is_not_ready_is_asked_at_the_port_of_its_probes(found):
+    ports = {}
+    for name, deployment in of_kind(found, "Deployment").items():
+        container = deployment["spec"]["template"]["spec"]["containers"][0]
+        numbers = {port["name"]: port["containerPort"] for port in container["ports"]}
+        ports[name.split("-")[1]] = numbers[container["readinessProbe"]["httpGet"]["port"]]
+    asked = f"127.0.0.1:{ports['gateway']}/readyz`, with {ports['worker']} for a worker and {ports['actions']} for an"
+    assert asked in PAGES["not-ready"]
