@@ -1,0 +1,132 @@
+"""Writes `measured.json`: CPU a message from `make bench`, times and bytes from workers that run here."""
+
+import http.client
+import json
+import time
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, Dict
+
+import redis
+
+from kefu.events import TOPICS
+from ops.bench import measure as bench
+from ops.capacity import forecast
+from ops.capacity.real import RealRun, Seen
+from ops.local.servers import HOST
+
+TIMES = 3  # the quickest start counts: here processes fight for two cores, a pod has its own
+RECORDS = 3  # of a message on Kafka: user.query, dialogue.events, answer.generated
+STREAMS, STREAMS_S, STREAMS_A_USER = 200, 20.0, 8
+BYTES_OF = 300
+
+
+def write(folder: Path, bench_path: Path, out: Path) -> None:
+    """Measure and write. Raises OSError where `make bench` has left nothing."""
+    benched = json.loads(bench_path.read_text())
+    figures = {**from_bench(benched), **from_workers(folder)}
+    found = {
+        "at": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": {name: benched["machine"][name] for name in ("cpu", "cores", "python", "commit")},
+        "figures": {name: round(value, 3) for name, value in figures.items()},
+    }
+    out.write_text(json.dumps(found, indent=2) + "\n")
+    print(json.dumps(found["figures"], indent=1))
+
+
+def from_bench(found: Dict[str, Any]) -> Dict[str, float]:
+    """Return CPU in ms a message, latency and memory of the whole system: the mean of talk and orders."""
+    scenarios = found["systems"]["kefu"]["scenarios"]
+    closed = [each for each in scenarios if each["job"]["driver"] == "gateway" and each["job"]["rate"] is None]
+    clock = next(each for each in scenarios if each["job"]["rate"] is not None)
+    cpu = {
+        name: fmean(each["cpu_ms_a_turn"][name] for each in closed)
+        for name in ("worker", "gateway", "actions", "redis")
+    }
+    # What a broker does for a record falls with the rate; at a small one it is mostly waiting for more.
+    accept = next(each for each in scenarios if each["job"]["driver"] == "accept")
+    cpu["kafka"] = RECORDS * accept["cpu_ms_a_turn"]["kafka"]
+    memory = closed[0]["rss_mb_after"]
+    return {
+        **{f"{name}_ms": value for name, value in cpu.items()},
+        "base_p50_ms": clock["latency_ms"]["50"],
+        "base_p99_ms": clock["latency_ms"]["99"],
+        "worker_mb": memory["worker"],
+        "gateway_mb": memory["gateway"],
+        "actions_mb": memory["actions"],
+    }
+
+
+def from_workers(folder: Path) -> Dict[str, float]:
+    """Return times of a pod, and bytes that a message leaves behind."""
+    real = RealRun(folder, forecast.PLACES, 0.05, forecast.PARTITIONS)
+    try:
+        real.start()
+        before = _bytes(real, folder)
+        real.worker_rate(BYTES_OF)
+        after = _bytes(real, folder)
+        joins = [real.join_s() for _ in range(TIMES)]
+        commit_s = _commit_s(real)
+        gateway = {
+            "gateway_start_s": min(_gateway_start_s(real) for _ in range(TIMES)),
+            "stream_ms_s": _stream_ms_s(real),
+        }
+    finally:
+        real.stop()
+    return {
+        "start_s": min(each["start_s"] for each in joins),
+        "rebalance_s": median(each["rebalance_s"] for each in joins),
+        **gateway,
+        "commit_s": commit_s,
+        "concurrent_ms": 0.0,  # left out: 64 places hold more than a core can do unless the shop is slow
+        **{name: (after[name] - before[name]) / BYTES_OF for name in after},
+    }
+
+
+def _bytes(real: RealRun, folder: Path) -> Dict[str, float]:
+    logs = [path.stat().st_size for topic in TOPICS for path in (folder / "kafka" / "data").glob(f"{topic}-*/*.log")]
+    used = redis.Redis.from_url(real.stack.redis.url).info("memory")["used_memory"]
+    return {"kafka_bytes": float(sum(logs)), "redis_bytes": float(used)}
+
+
+def _commit_s(real: RealRun) -> float:
+    """Return how long lag shows messages that have been answered, in the mean over a stream of them."""
+    seen, lags, began = Seen(), [], time.monotonic()
+    while time.monotonic() - began < 10:
+        real._say(seen, f"c{len(seen.sent) % 31}")
+        real._hear(seen, 0.1)
+        lags.append(sum(real.lag()) - (len(seen.sent) - len(seen.latencies_s)))
+    rate = len(seen.sent) / (time.monotonic() - began)
+    real._until(lambda: len(seen.latencies_s) == len(seen.sent), seen)
+    return max(0.05, fmean(lags) / rate)
+
+
+def _gateway_start_s(real: RealRun) -> float:
+    began, name = time.monotonic(), real.stack.add_gateway()
+    real.stack.wait_ready(name)
+    return time.monotonic() - began
+
+
+def _stream_ms_s(real: RealRun) -> float:
+    """Return the CPU of a gateway for each open stream on which nothing is said, in ms a second."""
+    pid = {"gateway": real.stack.pid("gateway")}
+    idle = _cpu_s_of(pid)
+    lines = []
+    for number in range(STREAMS):
+        if number % STREAMS_A_USER == 0:
+            token = real.stack.token()
+        line = http.client.HTTPConnection(HOST, real.stack.ports["KEFU_GATEWAY_PORT"], timeout=10)
+        line.request("GET", "/v1/stream", headers={"Authorization": f"Bearer {token}"})
+        if line.getresponse().status != http.client.OK:
+            raise RuntimeError("the gateway opens no stream")
+        lines.append(line)
+    used = _cpu_s_of(pid)
+    for line in lines:
+        line.close()
+    return max(0.001, (used - idle) * 1000 / STREAMS_S / STREAMS)
+
+
+def _cpu_s_of(pid: Dict[str, int]) -> float:
+    before = bench.sample(pid)
+    time.sleep(STREAMS_S)
+    return bench.sample(pid).since(before)["cpu_s"]["gateway"]

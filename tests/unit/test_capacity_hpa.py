@@ -1,0 +1,111 @@
+"""The autoscaler's algorithm, by cases worked out from Kubernetes' and KEDA's source."""
+
+import pytest
+
+from ops.capacity.hpa import (
+    PERCENT,
+    PODS,
+    Autoscaler,
+    PodUse,
+    Policy,
+    Rules,
+    Scaling,
+    cpu_utilization,
+    external_per_pod,
+    external_value,
+    keda_lag,
+)
+
+
+def over_time(scaler, current, proposals, every_s=15):
+    """Return how many pods there are after each look."""
+    found = []
+    for n, proposal in enumerate(proposals):
+        current = scaler.decide(n * every_s, current, [proposal])
+        found.append(current)
+    return found
+
+
+def test_upwards_it_doubles_at_each_look_without_delay():
+    assert over_time(Autoscaler(Scaling(1, 100)), 3, [64] * 6) == [6, 12, 24, 48, 64, 64]
+
+
+def test_never_more_than_the_most_nor_fewer_than_the_least():
+    assert over_time(Autoscaler(Scaling(2, 8)), 3, [64] * 4) == [6, 8, 8, 8]
+    assert Autoscaler(Scaling(2, 8)).decide(0, 1, [50]) == 2
+    assert Autoscaler(Scaling(2, 8)).decide(0, 9, [50]) == 8
+
+
+def test_downwards_the_highest_of_the_last_five_minutes_counts_then_a_tenth_goes_a_minute():
+    found = over_time(Autoscaler(Scaling(1, 200)), 100, [100] + [10] * 32)
+    assert found[:20] == [100] * 20  # 19 looks after the last one that said 100
+    assert found[20:24] == [90, 90, 90, 90]
+    assert found[24] == 81
+
+
+def test_one_dip_within_the_window_takes_nothing_away():
+    assert over_time(Autoscaler(Scaling(1, 200)), 50, [50] * 10 + [5] + [50] * 10) == [50] * 21
+
+
+def test_a_window_upwards_waits_for_the_lowest_of_it():
+    rules = Rules((Policy(PERCENT, 100, 15),), window_s=45)
+    assert over_time(Autoscaler(Scaling(1, 100, up=rules)), 4, [4, 8, 8, 8, 8]) == [4, 4, 4, 8, 8]
+
+
+def test_of_several_policies_the_greatest_change_counts_unless_the_least_is_asked_for():
+    policies = (Policy(PERCENT, 100, 60), Policy(PODS, 4, 60))
+    assert over_time(Autoscaler(Scaling(1, 100, up=Rules(policies))), 2, [50]) == [6]
+    assert over_time(Autoscaler(Scaling(1, 100, up=Rules(policies, select="Min"))), 2, [50]) == [4]
+    assert over_time(Autoscaler(Scaling(1, 100, up=Rules(policies, select="Disabled"))), 2, [50]) == [2]
+
+
+def test_a_policy_counts_what_was_added_within_its_period():
+    rules = Rules((Policy(PODS, 3, 60),))
+    assert over_time(Autoscaler(Scaling(1, 100, up=rules)), 1, [50] * 9) == [4, 4, 4, 4, 7, 7, 7, 7, 10]
+
+
+def test_the_highest_proposal_counts():
+    assert Autoscaler(Scaling(1, 100)).decide(0, 10, [3, 14, 9]) == 14
+
+
+@pytest.mark.parametrize(
+    "total, current, wanted",
+    [(300, 10, 10), (329, 10, 10), (331, 10, 12), (271, 10, 10), (260, 10, 9), (0, 10, 0), (31, 0, 2)],
+)
+def test_an_external_metric_is_divided_by_its_target_unless_within_a_tenth(total, current, wanted):
+    assert external_per_pod(total, 30, current) == wanted
+
+
+def test_a_metric_of_the_whole_multiplies_the_pods_that_are_ready():
+    assert external_value(90.0, 30.0, current=4, ready=4) == 12
+    assert external_value(90.0, 30.0, current=8, ready=4) == 12
+    assert external_value(32.0, 30.0, current=8, ready=4) == 8
+    assert external_value(0.0, 30.0, current=8, ready=8) == 0
+
+
+def test_keda_tells_no_more_lag_than_the_partitions_have_use_for_pods():
+    assert keda_lag([10] * 8, 30) == 80
+    assert keda_lag([1000] * 8, 30) == 240
+    assert keda_lag([0] * 7 + [5000], 30) == 240
+    assert keda_lag([0] * 7 + [5000], 30, partitions_with_lag_only=True) == 30
+
+
+def pods(ready=0, cores=0.0, starting=0, unseen=0):
+    return [PodUse(True, 900, cores)] * ready + [PodUse(False, 10, 0.9)] * starting + [PodUse(True, 900, None)] * unseen
+
+
+def test_cpu_asks_for_as_many_pods_as_bring_it_to_its_target():
+    assert cpu_utilization(pods(4, 0.9), 1.0, 60, 4) == 6
+    assert cpu_utilization(pods(4, 0.65), 1.0, 60, 4) == 4
+    assert cpu_utilization(pods(10, 0.12), 1.0, 60, 10) == 2
+
+
+def test_pods_that_start_count_as_idle_when_more_are_wanted_and_not_at_all_otherwise():
+    assert cpu_utilization(pods(4, 0.9, starting=4), 1.0, 60, 8) == 8  # 6 would turn the direction
+    assert cpu_utilization(pods(4, 0.9, starting=1), 1.0, 60, 5) == 6
+    assert cpu_utilization(pods(4, 0.3, starting=4), 1.0, 60, 8) == 2
+
+
+def test_pods_without_a_figure_hold_back_both_ways():
+    assert cpu_utilization(pods(4, 0.3, unseen=4), 1.0, 60, 8) == 8  # as if fully used
+    assert cpu_utilization(pods(unseen=3), 1.0, 60, 3) == 3
