@@ -1,0 +1,67 @@
+"""A scenario as its file has it. Standard library alone: the load tool's environment reads it too."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import tomllib
+
+FILE = Path(__file__).with_name("scenarios.toml")
+THRESHOLDS = {"p50_ms", "p99_ms", "failed", "silent_streams"}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is done, and what must hold. `stages`: seconds, and messages a second at the end of them."""
+
+    name: str
+    about: str
+    customers: int
+    streams: int
+    stages: Tuple[Tuple[float, float], ...]
+    thresholds: Dict[str, float]
+
+    @property
+    def lasts_s(self) -> float:
+        """All stages together."""
+        return sum(seconds for seconds, _ in self.stages)
+
+    def rate(self, at_s: float) -> float:
+        """Return messages a second at a time; the first stage has its rate from the beginning."""
+        before = self.stages[0][1]
+        for seconds, rate in self.stages:
+            if at_s < seconds:
+                return before + (rate - before) * at_s / seconds
+            at_s -= seconds
+            before = rate
+        return 0.0
+
+
+def load(name: str, scale: float = 1.0, path: Path = FILE) -> Scenario:
+    """Read a scenario; `scale` multiplies rates, customers and streams, not the thresholds.
+
+    Raises:
+        KeyError: there is none of this name.
+        ValueError: it lacks something, or has what nobody reads.
+    """
+    found = tomllib.loads(path.read_text(encoding="utf-8"))[name]
+    _check(name, found)
+    return Scenario(
+        name=name,
+        about=found["about"],
+        customers=max(1, round(found["customers"] * scale)),
+        streams=max(1, round(found["streams"] * scale)),
+        stages=tuple((float(seconds), float(rate) * scale) for seconds, rate in found["stages"]),
+        thresholds=found["thresholds"],
+    )
+
+
+def names(path: Path = FILE) -> List[str]:
+    """Return the scenarios' names."""
+    return sorted(tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+def _check(name: str, found: Dict[str, Any]) -> None:
+    wanted = {"about", "customers", "streams", "stages", "thresholds"}
+    if set(found) != wanted or set(found["thresholds"]) != THRESHOLDS:
+        raise ValueError(f"scenario {name}: must have {sorted(wanted)} and thresholds {sorted(THRESHOLDS)}")
