@@ -108,6 +108,7 @@ class Load:
     transport: Transport
     counts: Counts = field(default_factory=Counts)
     latencies_ms: List[float] = field(default_factory=list)
+    seconds: Dict[int, List[float]] = field(default_factory=dict)
     turns_reached: int = 0
     texts: Dict[str, int] = field(default_factory=dict)
     last_answer: float = 0.0
@@ -143,7 +144,11 @@ class Load:
     def answered(self, customer: Customer, replies: int) -> None:
         """Note the answer to the message under way; the customer goes on."""
         now = time.perf_counter()
-        self.latencies_ms.append((now - customer.due) * 1000)
+        took_ms = (now - customer.due) * 1000
+        self.latencies_ms.append(took_ms)
+        answered = self.seconds.setdefault(int(now - self._began), [0, 0.0])
+        answered[0] += 1
+        answered[1] = max(answered[1], took_ms)
         self.counts.turns += 1
         self.counts.replies += replies
         self.counts.silent += replies == 0
@@ -171,6 +176,8 @@ class Load:
             "seconds": seconds,
             "turns_a_second": self.counts.turns / seconds if seconds else 0.0,
             "latency_ms": {str(p): ordered[int(len(ordered) * p / 100)] for p in (50, 95, 99)} if ordered else {},
+            # By the second from the start: how many were answered, and how long the slowest of them took, in ms.
+            "each_second": [self.seconds.get(n, [0, 0.0]) for n in range(max(self.seconds, default=-1) + 1)],
             "turns_reached": self.turns_reached,
             "conversations": self._started_conversations,
             "repeated_texts_share": 1 - len(self.texts) / max(1, sum(self.texts.values())),

@@ -6,7 +6,8 @@ from typing import Any, Dict
 import orjson
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from kefu.events import ANSWERS, USER_QUERY, UserSaid, conversation_key, encode
+from kefu.codec import encode
+from kefu.events import ANSWERS, USER_QUERY, UserSaid, conversation_key
 from ops.bench.load import Customer, Job, Load
 from ops.bench.load_http import TENANT, count_replies
 
@@ -43,23 +44,32 @@ class Ledger:
         load.answered(customer, count_replies(load, customer, answer["replies"]))
 
 
+def producer(brokers: str) -> Producer:
+    """Return a producer with the settings of `kefu.kafka`."""
+    return Producer(
+        {
+            "bootstrap.servers": brokers,
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 2,
+            "compression.type": "lz4",
+            "partitioner": "murmur2_random",
+        }
+    )
+
+
 class KafkaTransport:
-    """One producer and one consumer, in one thread; settings of the producer as in `kefu.kafka`."""
+    """One producer and one consumer, in one thread."""
 
     def __init__(self, job: Job) -> None:
-        servers = {"bootstrap.servers": job.brokers}
-        self._producer = Producer(
-            {
-                **servers,
-                "acks": "all",
-                "enable.idempotence": True,
-                "linger.ms": 2,
-                "compression.type": "lz4",
-                "partitioner": "murmur2_random",
-            }
-        )
+        self._producer = producer(job.brokers)
         self._consumer = Consumer(
-            {**servers, "group.id": f"bench-{uuid.uuid4().hex}", "enable.auto.commit": False, "fetch.wait.max.ms": 100}
+            {
+                "bootstrap.servers": job.brokers,
+                "group.id": f"bench-{uuid.uuid4().hex}",
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 100,
+            }
         )
         self._ledger = Ledger()
 

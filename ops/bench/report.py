@@ -123,7 +123,7 @@ def _most_memory(found: List[Scenario]) -> Optional[float]:
 
 
 def _figure_cells(row: Dict[str, Any]) -> List[str]:
-    return [row["what"], *(_short(row[name]) for name in ("stock", "kefu", "first_bar", "goal")), row["reached"]]
+    return [row["what"], *(short(row[name]) for name in ("stock", "kefu", "first_bar", "goal")), row["reached"]]
 
 
 def _cost_rows(systems: Any) -> Iterable[List[str]]:
@@ -135,7 +135,7 @@ def _cost_rows(systems: Any) -> Iterable[List[str]]:
             rest = worker_ms(systems, "kefu", turns, script, nlu=False)
             nlu = None if kefu is None or rest is None else kefu - rest
             ratio = stock / kefu if stock and kefu else None
-            yield [f"{script}, {turns} turns{_cut(systems, script, turns)}", *map(_short, (stock, kefu, nlu, ratio))]
+            yield [f"{script}, {turns} turns{_cut(systems, script, turns)}", *map(short, (stock, kefu, nlu, ratio))]
 
 
 def _cut(systems: Any, script: str, turns: int) -> str:
@@ -155,11 +155,11 @@ def _name(each: Scenario) -> List[str]:
 
 
 def _scenario_cells(each: Scenario) -> List[str]:
-    times = [_short(each["latency_ms"].get(p)) for p in ("50", "95", "99")]
-    cpu = [_short(each["cpu_ms_a_turn"].get(name)) for name in PROCESSES]
-    counted = [str(each["job"]["users"]), str(each["turns"]), _short(each["turns_a_second"])]
-    did = [_short(each.get("texts_a_poll")), _short(each["action_calls_a_turn"]), _short(each["failed_action_calls"])]
-    machine = [f"{each['others_cpu_share']:.0%}", _short(each["reference_ms"])]
+    times = [short(each["latency_ms"].get(p)) for p in ("50", "95", "99")]
+    cpu = [short(each["cpu_ms_a_turn"].get(name)) for name in PROCESSES]
+    counted = [str(each["job"]["users"]), str(each["turns"]), short(each["turns_a_second"])]
+    did = [short(each.get("texts_a_poll")), short(each["action_calls_a_turn"]), short(each["failed_action_calls"])]
+    machine = [f"{each['others_cpu_share']:.0%}", short(each["reference_ms"])]
     return [*_name(each), *counted, *times, *cpu, *did, *machine, str(each["unsent"]), str(wrong(each))]
 
 
@@ -168,7 +168,8 @@ def _memory_cells(each: Scenario) -> List[str]:
     return [*_name(each), *(f"{before[p]:.0f} → {after[p]:.0f}" if p in before else "–" for p in PROCESSES)]
 
 
-def _short(value: Optional[float]) -> str:
+def short(value: Optional[float]) -> str:
+    """Return a figure as people read it, a dash for one that was not measured."""
     if value is None:
         return "–"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

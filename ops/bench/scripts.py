@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TALK, ORDERS = "talk", "orders"
 # A conversation repeats its five turns as often as it is long. `orders` calls actions in two of five.
 TURNS: Dict[str, Tuple[str, ...]] = {
-    TALK: ("greet", "bot_challenge", "contact_human_agent", "thank", "goodbye"),
+    TALK: ("greet", "bot_challenge", "affirm", "thank", "goodbye"),
     ORDERS: ("greet", "order", "thank", "order", "goodbye"),
 }
 BEGINNINGS = {

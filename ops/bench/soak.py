@@ -2,7 +2,7 @@
 
 Customers come and go, talk and ask for orders. The worker may hold few turns in memory here, so
 that what it holds for speed is full after the first minutes and only what leaks grows. Writes
-`soak.json`; ends with 1 if a process grew by more than FLAT over the second half, or an answer was
+`soak.json`; ends with 1 if a process grows by more than FLAT in the time of the run, or an answer was
 lost, doubled or out of order.
 """
 
@@ -44,22 +44,22 @@ def main(arguments: List[str]) -> int:
     found = {"minutes": options.minutes, "rounds": rounds, "growth": growth(rounds), "wrong": wrong(rounds)}
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "soak.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(f"growth over the second half: {found['growth']}; wrong: {found['wrong']}")
+    print(f"growth in the time of the run: {found['growth']}; wrong: {found['wrong']}")
     return int(max(found["growth"].values()) > FLAT or found["wrong"] > 0)
 
 
 def growth(rounds: List[Dict[str, Any]]) -> Dict[str, float]:
-    """Return by process how much more memory it took in the last quarter than in the one before.
+    """Return by process how much more memory it takes in the time of the whole run, as a share.
 
-    Medians, and the first half left out: what a process holds for speed is full by then.
+    By a line through the second half: what a process holds for speed is full by then.
     """
-    quarter = max(1, len(rounds) // 4)
-    before, last = rounds[-2 * quarter : -quarter], rounds[-quarter:]
+    later = rounds[len(rounds) // 2 :]
 
-    def median(some: List[Dict[str, Any]], name: str) -> float:
-        return statistics.median(each["rss_mb"][name] for each in some)
+    def share(name: str) -> float:
+        mb = [each["rss_mb"][name] for each in later]
+        return statistics.linear_regression(range(len(mb)), mb).slope * len(rounds) / statistics.median(mb)
 
-    return {name: round(median(last, name) / median(before, name) - 1, 4) for name in PROCESSES}
+    return {name: round(share(name), 4) for name in PROCESSES}
 
 
 def wrong(rounds: List[Dict[str, Any]]) -> int:

@@ -25,8 +25,8 @@ from ops.local.stack import Stack, free_ports
 
 READY_S = 600.0  # a machine shared by others needs minutes where an idle one needs 20 s
 STOP_S = 20.0
-FULL_EPOCHS = 100  # Rasa's default
-SHORT_EPOCHS = 2  # what a turn costs does not depend on it
+FULL_EPOCHS = 10  # Rasa's default, 100, takes three quarters of an hour; what a turn costs does not depend on it
+SHORT_EPOCHS = 4
 QUIET = {"RASA_TELEMETRY_ENABLED": "false", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
 
 # Source: rasa/shared/importers, the default configuration that `rasa init` writes.

@@ -28,6 +28,7 @@ from ops.chaos.system import System
 GROUP = "kefu-worker"
 SETTLED_S = 240.0
 READ_S = 120.0
+BEHIND_S = 10.0  # longer than the action server's pause and its next try at the shop. Source: actions/shop/behind.py
 
 
 @dataclass
@@ -101,8 +102,20 @@ async def gather(system: System, talks: Sequence[Talk], troubles: Sequence[Troub
     found.letters = {key: [orjson.loads(value)["message_id"] for _, value in each] for key, each in letters.items()}
     await _ask_api(system, found)
     found.lag = await asyncio.to_thread(_lag, system)
-    found.inquiries = [key for (key,) in system.shop_rows("SELECT key FROM inquiries")]
+    found.inquiries = await _inquiries(system)
     return found
+
+
+async def _inquiries(system: System) -> List[str]:
+    """Return the keys of all side effects, once no more come."""
+    found: List[Any] = []
+    deadline, since = time.monotonic() + READ_S, time.monotonic()
+    while time.monotonic() < min(deadline, since + BEHIND_S):
+        rows = system.shop_rows("SELECT key FROM inquiries")
+        if rows != found:
+            found, since = rows, time.monotonic()
+        await asyncio.sleep(0.5)
+    return [key for (key,) in found]
 
 
 async def _answered(redis: Servers, talk: Talk) -> bool:

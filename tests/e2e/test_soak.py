@@ -10,8 +10,8 @@ from ops.bench.soak import growth
 from ops.local.servers import ROOT
 
 TIMEOUT_S = 600
-# Of a worker of 175 MB in 800 turns: what each turn leaves behind is less than 11 kB. Less takes the hour.
-NOT_WITHOUT_END = 0.05
+# A line through few rounds wavers: of a worker of 350 MB it finds what leaks 20 kB a turn. Less takes the hour.
+NOT_WITHOUT_END = 0.2
 
 
 @pytest.mark.timeout(TIMEOUT_S + 30)
@@ -25,8 +25,9 @@ def test_under_load_nothing_is_lost_and_memory_stays(tmp_path):
     assert max(found["growth"].values()) < NOT_WITHOUT_END, found["growth"]
 
 
-def test_growth_compares_the_last_quarter_with_the_one_before():
-    rounds = [
-        {"rss_mb": dict.fromkeys(("worker", "gateway", "actions"), mb)} for mb in (1, 9, 50, 70, 100, 100, 110, 110)
-    ]
-    assert growth(rounds) == dict.fromkeys(("worker", "gateway", "actions"), 0.1)
+def test_growth_is_that_of_the_second_half_taken_for_the_whole_run():
+    filling, leaking = [10 * number for number in range(50)], [1000 + number for number in range(50)]
+    rounds = [{"rss_mb": dict.fromkeys(("worker", "gateway", "actions"), mb)} for mb in (*filling, *leaking)]
+    found = growth(rounds)
+    assert found["worker"] == pytest.approx(100 / 1024.5, rel=0.01)
+    assert growth([{"rss_mb": dict.fromkeys(("worker", "gateway", "actions"), 350)}] * 8)["worker"] == 0

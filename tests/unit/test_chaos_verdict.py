@@ -6,7 +6,8 @@ import orjson
 import pytest
 
 from actions.idempotency import scoped
-from kefu.events import AnswerGenerated, TurnEvents, encode
+from kefu.codec import encode
+from kefu.events import AnswerGenerated, TurnEvents
 from ops.chaos import plan
 from ops.chaos.evidence import Evidence, Kept
 from ops.chaos.faults import Trouble

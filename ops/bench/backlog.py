@@ -1,0 +1,107 @@
+"""`python -m ops.bench.backlog`: a million messages wait in Kafka; how much memory do the processes take?
+
+Customers fill the inbox far quicker than the worker answers. Memory is sampled before, then while
+the backlog is worked off for some minutes. The messages are the same five turns of a few thousand
+customers, so that what the worker holds for speed is full before and only the backlog is new.
+Writes `backlog.json`; ends with 1 if a process took more than GROWTH more, or the worker stood still.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+from kefu.codec import encode
+from kefu.events import USER_QUERY, UserSaid, conversation_key
+from kefu.partitions import lag
+from kefu.settings import KafkaSettings
+from ops.bench import measure, scenarios
+from ops.bench.kefu import KefuSystem
+from ops.bench.load import Job
+from ops.bench.load_http import TENANT
+from ops.bench.load_kafka import TIMEOUT_S, producer
+from ops.bench.scenarios import TALK_FROM, Numbers
+from ops.bench.scripts import TALK, text
+from ops.local.servers import ROOT
+
+GROWTH = 0.2
+CUSTOMERS = 2000
+LIVE_TURNS = 1000
+BEFORE_S = 30.0
+SAMPLE_S = 2.0
+PROCESSES = ("worker", "gateway", "actions")
+
+
+def main(arguments: List[str]) -> int:
+    """Fill, watch, print; returns what the shell gets."""
+    options = _parser().parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="kefu-backlog-") as folder:
+        system = KefuSystem(Path(folder), {"KEFU_LIVE_TURNS": str(LIVE_TURNS)})
+        try:
+            system.start()
+            found = _watch(system, options.messages, options.seconds)
+        finally:
+            system.stop()
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "backlog.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps({name: value for name, value in found.items() if name != "samples"}), flush=True)
+    return int(max(found["growth"].values()) > GROWTH or found["answered"] == 0)
+
+
+def _watch(system: KefuSystem, messages: int, seconds: float) -> Dict[str, Any]:
+    numbers = Numbers()
+    scenarios.warm_up(system, numbers, "kafka")
+    first = numbers.take(TALK, CUSTOMERS)
+    before = scenarios.run(system, Job("kafka", 64, 50, CUSTOMERS, first, BEFORE_S, TALK, **system.jobs))
+    kafka = KafkaSettings.from_env(system.stack.settings)
+    _fill(kafka.brokers, messages)
+    began, waiting, samples = time.monotonic(), lag(kafka), []
+    while time.monotonic() - began < seconds:
+        time.sleep(SAMPLE_S)
+        samples.append(measure.sample(system.pids()).rss_mb)
+    left = lag(kafka)
+    most = {name: max(each[name] for each in samples) for name in PROCESSES}
+    usual = {name: before["rss_mb_after"][name] for name in PROCESSES}
+    return {
+        "messages": messages,
+        "waiting": waiting,
+        "waiting_in_the_end": left,
+        "answered": waiting - left,
+        "rss_mb_before": usual,
+        "rss_mb_most": most,
+        "growth": {name: round(most[name] / usual[name] - 1, 4) for name in PROCESSES},
+        "samples": samples,
+    }
+
+
+def _fill(brokers: str, messages: int) -> None:
+    """Produce messages as the gateway does, those of a customer in order."""
+    inbox = producer(brokers)
+    for number in range(messages):
+        customer, turn = number % CUSTOMERS, number // CUSTOMERS
+        user = f"backlog-{customer}"
+        said = UserSaid(TENANT, user, f"{user}-{turn}", text=text(TALK, TALK_FROM + customer, turn), identified=True)
+        while True:
+            try:
+                inbox.produce(USER_QUERY, encode(said), conversation_key(TENANT, user).encode())
+                break
+            except BufferError:
+                inbox.poll(0.1)
+        inbox.poll(0)
+    if inbox.flush(TIMEOUT_S):
+        raise RuntimeError("Kafka didn't take the messages")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ops.bench.backlog", description=__doc__)
+    parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--seconds", type=float, default=180.0, help="how long it is watched")
+    parser.add_argument("--out", type=Path, default=ROOT / "results")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
