@@ -3,10 +3,11 @@
 SETUP := python3 ops/local/setup.py
 SERVICES := .local/services/bin/python
 WORKER := .local/worker/bin/python
+OPS := .local/ops/bin/python
 QUIET := RASA_TELEMETRY_ENABLED=false TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore
 LOCK := uv pip compile -q --generate-hashes --no-emit-index-url --no-header
 
-.PHONY: help run test train shell bench chaos soak lint lock clean
+.PHONY: help run test chart train shell bench chaos soak lint lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -17,22 +18,47 @@ run: ## set up what is missing and run everything on this machine, until Ctrl-C
 	@exec $(SERVICES) -m ops.local.run
 
 test: ## set up what is missing, check the code and run all tests
-	@$(SETUP)
+	@$(SETUP) --ops --load
 	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-system test-worker test-parts test-chart
+
+# Two at a time, for each waits more than it computes; the longest begins.
+.PHONY: test-system test-worker test-parts test-chart
+test-system:
+	@$(SERVICES) -m pytest --durations=10 tests/e2e tests/chaos
+
+test-worker:
 	@$(QUIET) $(WORKER) -m pytest -W ignore tests/worker
-	@$(SERVICES) -m pytest
+
+test-parts:
+	@$(SERVICES) -m pytest --ignore=tests/e2e --ignore=tests/chaos
+
+test-chart:
+	@$(OPS) -m pytest tests/chart
 
 .PHONY: check
 check:
 	@$(SERVICES) -m ruff check .
 	@$(SERVICES) -m ruff format --check .
 
-train: ## train the model if anything that it is made of has changed
+train: ## train the model if anything that it is made of has changed, and tell what that did
 	@$(SETUP)
+
+card: ## measure the trained model and write ops/model-card.md
+	@$(SETUP)
+	@$(SERVICES) -m ops.understanding
 
 shell: ## talk to the trained model in the terminal
 	@$(SETUP)
 	@$(QUIET) $(SERVICES) -m ops.local.shell
+
+chart: ## render, check and run the chart, lint images and compose file
+	@$(SETUP) --ops
+	@$(OPS) -m pytest tests/chart
+
+.PHONY: tools
+tools: ## get promtool, kube-score, actionlint and a Redis with TLS, which some tests want
+	@python3 -m ops.local.tools
 
 bench: ## measure stock Rasa and Kefu side by side into results/ (SHORT=1: two minutes)
 	@$(SETUP)
@@ -46,6 +72,11 @@ soak: ## an hour of load with memory sampled (MINUTES=; results/soak.json)
 	@$(SETUP)
 	@$(SERVICES) -m ops.bench.soak $(if $(MINUTES),--minutes $(MINUTES))
 
+.PHONY: load
+load: ## put load on everything here and compare with the last accepted run (SCENARIO=steps, SCALE=0.02)
+	@$(SETUP) --load
+	@$(SERVICES) -m ops.load run $(or $(SCENARIO),steps) --scale $(or $(SCALE),0.02)
+
 lint: ## check the code's style
 	@$(SETUP) --no-train
 	@$(MAKE) --no-print-directory check
@@ -54,6 +85,8 @@ lock: ## resolve the requirements anew (needs uv, Python 3.10 and 3.12)
 	cd ops/requirements && $(LOCK) --python-version 3.8 uv.in -o uv.txt
 	cd ops/requirements && $(LOCK) --python 3.10 worker.in -o worker.txt && $(LOCK) --python 3.10 worker-dev.in -o worker-dev.txt
 	cd ops/requirements && $(LOCK) --python 3.12 services.in -o services.txt && $(LOCK) --python 3.12 dev.in -o dev.txt
+	cd ops/requirements && $(LOCK) --python 3.12 ops.in -o ops.txt && $(LOCK) --python 3.12 load.in -o load.txt
+	cd ops/requirements && $(LOCK) --python 3.12 go.in -o go.txt
 	cd ops/requirements && $(LOCK) --python 3.12 bench-clients.in -o bench-clients.txt
 
 clean: ## remove what the commands made, environments included

@@ -1,16 +1,48 @@
-"""What the tests of the gateway's API ask for."""
+"""What the tests of the gateway's API and of the shop ask for."""
 
 import pytest
 import pytest_asyncio
 
 from kefu.gateway import hub
 from tests.integration.gateway_kit import running_valkey, serve
+from tests.integration.postgres_kit import new_database, running_postgres
+from tests.integration.shop_fixtures import running_shop
 
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory):
     """One Redis-protocol server a test module, which its tests may stop and start."""
     with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """One PostgreSQL for all tests that want one."""
+    with running_postgres(tmp_path_factory.mktemp("postgres")) as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_database(postgres):
+    """An empty database of its own."""
+    return new_database(postgres)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request, tmp_path):
+    """An empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'shop.db'}"
+    return new_database(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def shop(request, tmp_path_factory):
+    """A shop with its demo data, once on each kind of database, shared by the tests of a module."""
+    folder = tmp_path_factory.mktemp("shop")
+    url = "" if request.param == "sqlite" else new_database(request.getfixturevalue("postgres"))
+    with running_shop(folder, url) as server:
         yield server
 
 
