@@ -13,15 +13,16 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
 JARS = LOCAL / "kafka" / "libs"
 HOST = "127.0.0.1"
-READY_S = 60.0
+READY_S = 180.0
 STOP_S = 20.0
 
 _KAFKA = """\
@@ -51,7 +52,7 @@ group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 log.segment.bytes=67108864
 broker.heartbeat.interval.ms=500
-broker.session.timeout.ms=3000
+broker.session.timeout.ms={session_ms}
 """
 _LOG4J = """\
 Configuration:
@@ -69,23 +70,40 @@ Configuration:
 """
 
 
-_FIRST_PORT, _PORTS, _PORTS_EACH = 20_000, 12_500, 250
-_ASKED = itertools.count()
+_FIRST_PORT, _PLACES, _PORTS_EACH = 20_000, 25, 500
+_own: Dict[int, Tuple[socket.socket, Iterator[int]]] = {}  # by process id, for a fork needs a place of its own
+_claiming = threading.Lock()
 
 
 def free_port() -> int:
     """Return a port on loopback that nobody listens on now.
 
     From below the range that outgoing connections take theirs from: one of those could take it
-    before whoever asked listens on it. Never the same twice: who got it first may not listen on it
-    yet. Each process begins at a place of its own: what one gave to a server that it kills and
-    starts again, another one's tests beside it don't take meanwhile.
+    before whoever asked listens on it. The same again only after all others: who got it first may
+    not listen on it yet. Each process has a place of its own: what one gave to a server that it
+    kills and starts again, another one's tests beside it don't take meanwhile.
     """
-    while True:
-        port = _FIRST_PORT + (os.getpid() * _PORTS_EACH + next(_ASKED)) % _PORTS
+    with _claiming:
+        _, ports = _own.get(os.getpid()) or _own.setdefault(os.getpid(), _claim())
+    for port in itertools.islice(ports, _PORTS_EACH):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((HOST, port))
             return port
+    raise RuntimeError(f"all {_PORTS_EACH} ports of this process are in use: stop what listens on them")
+
+
+def _claim() -> Tuple[socket.socket, Iterator[int]]:
+    """Return a place that no other process has: whoever is bound to its first port, until it ends."""
+    for number in range(_PLACES):
+        first = _FIRST_PORT + (os.getpid() + number) % _PLACES * _PORTS_EACH
+        held = socket.socket()
+        try:
+            held.bind((HOST, first))
+        except OSError:
+            held.close()
+        else:
+            return held, itertools.cycle(range(first + 1, first + _PORTS_EACH))
+    raise RuntimeError(f"the ports of {_PLACES} processes are taken: stop some of them")
 
 
 def listening(port: int) -> bool:
@@ -240,6 +258,9 @@ class KafkaServer(Server):
             voters=",".join(f"{node}@{address}" for node, address in self._voters.items()),
             replication=len(self._voters),
             in_sync=max(1, len(self._voters) - 1),
+            # Of several another takes over by then. One that is alone shuts itself out when the machine stalls for so
+            # long, and is kept out for so long after a kill.
+            session_ms=3000 if len(self._voters) > 1 else 6000,
         )
 
     def _java(self, *arguments: str) -> List[str]:

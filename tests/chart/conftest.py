@@ -9,7 +9,19 @@ import pytest
 
 from tests.chart.cluster.cluster import Cluster
 from tests.chart.customers import Crowd
-from tests.chart.rendering import CHART, NAMESPACE, PREVIOUS, ROOT, SETS, manifests, merged, render, texts, values_of
+from tests.chart.rendering import (
+    CHART,
+    NAMESPACE,
+    PATIENCE,
+    PREVIOUS,
+    ROOT,
+    SETS,
+    manifests,
+    merged,
+    render,
+    texts,
+    values_of,
+)
 
 MODEL = ROOT / "models" / "kefu.tar.gz"
 
@@ -41,11 +53,11 @@ def laptop(store):
             "networkPolicy": {"ingressFrom": [_from("ingress-nginx")], "monitoringFrom": [_from("monitoring")]},
             "gateway": {"env": gateway, "preStopSeconds": 2},
             "worker": {
-                "env": changed,
+                "env": PATIENCE["worker"] | changed,
                 "model": model,
                 "extraEgress": [{"to": [{"ipBlock": {"cidr": "127.0.0.1/32"}}]}],
             },
-            "actions": {"env": changed, "preStopSeconds": 2},
+            "actions": {"env": PATIENCE["actions"] | changed, "preStopSeconds": 2},
         }
         values = merged(values_of("laptop", chart), merged(own, over))
         return list(manifests(texts(values, chart=chart, revision=revision)))

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ import httpx
 
 IDENTITY_SECRET = b"demo-identity-secret"
 WAIT_S = 15
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 @dataclass
@@ -28,7 +29,6 @@ class Customer:
     answered: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
     heard: list[int] = field(default_factory=list)
-    again: int = 0
 
     def open(self) -> None:
         """Get a session."""
@@ -37,7 +37,7 @@ class Customer:
             digest = hmac.new(IDENTITY_SECRET, self.user.encode(), hashlib.sha256).hexdigest()
             body |= {"user_id": self.user, "user_hash": digest}
         self._client = httpx.Client(base_url=self.url, timeout=WAIT_S + 10)
-        answer = self._insist(lambda: self._client.post("/v1/sessions", json=body))
+        answer = insist(lambda: self._client.post("/v1/sessions", json=body))
         self._client.headers["Prefer"] = f"wait={WAIT_S}"
         self._client.headers["Authorization"] = f"Bearer {answer.json()['token']}"
 
@@ -48,11 +48,10 @@ class Customer:
         body = {"text": text, "message_id": message_id}
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
-            answer = self._insist(lambda: self._client.post("/v1/messages", json=body))
+            answer = insist(lambda: self._client.post("/v1/messages", json=body))
             if answer.json()["status"] == "answered":
                 self.answered[message_id] = answer.json()["replies"]
                 return self.answered[message_id]
-            self.again += 1
         self.failed.append(message_id)
         return []
 
@@ -79,23 +78,25 @@ class Customer:
         return found
 
     def _page(self, after: int) -> list[dict[str, Any]]:
-        return self._insist(lambda: self._client.get("/v1/replies", params={"after": after})).json()["replies"]
+        return insist(lambda: self._client.get("/v1/replies", params={"after": after})).json()["replies"]
 
-    def _insist(self, call: Any) -> httpx.Response:
-        """Call until there is an answer, as a client does whose connection breaks or who is told to come again."""
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                answer = call()
-                if answer.status_code < 500:
-                    answer.raise_for_status()
-                    return answer
-            except httpx.TransportError:
-                pass
-            if time.monotonic() > end:
-                raise AssertionError("the gateway can't be reached")
-            self.again += 1
-            time.sleep(0.2)
+
+def insist(call: Callable[[], httpx.Response], put_off: int = 0) -> httpx.Response:
+    """Call until there is an answer, as a client does whose connection breaks or who is told to come again.
+
+    Args:
+        put_off: the status that tells so, besides those of a gateway that can't.
+    """
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            answer = call()
+            if answer.status_code < 500 and answer.status_code != put_off:
+                return answer.raise_for_status()
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < end, "the gateway can't be reached"
+        time.sleep(0.2)
 
 
 def _replies(customer: Customer) -> int:
@@ -114,7 +115,7 @@ class Desk:
         """Return the id of a customer's hand-over once it is listed."""
         end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
-            answer = self._client.get("/v1/desk/conversations?status=waiting").raise_for_status()
+            answer = insist(lambda: self._client.get("/v1/desk/conversations?status=waiting"))
             for each in answer.json()["conversations"]:
                 if each["user"] == user:
                     return each["handoff"]
@@ -122,8 +123,9 @@ class Desk:
         raise AssertionError(f"{user} does not wait at the desk")
 
     def ask(self, user: str, what: str, handoff: str, **body: str) -> None:
-        """Take, say or give back."""
-        self._client.post(f"/v1/desk/conversations/{user}/{what}", json={"handoff": handoff, **body}).raise_for_status()
+        """Take, say or give back; again under the same id, which is safe, until it is done."""
+        asked = {"handoff": handoff, "message_id": uuid.uuid4().hex, **body}
+        insist(lambda: self._client.post(f"/v1/desk/conversations/{user}/{what}", json=asked), put_off=202)
 
 
 def signed(claims: dict[str, Any], secret: str) -> str:

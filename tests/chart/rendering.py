@@ -21,6 +21,11 @@ CHART = ROOT / "ops" / "charts" / "kefu"
 PREVIOUS = max((ROOT / "tests" / "chart" / "released").glob("kefu-*.tgz"), key=lambda path: _numbers(path.stem))
 SETS = ("laptop", "staging", "production")
 RELEASE, NAMESPACE = "kefu", "shop"
+# For tests that are about something else than a shop or an action server that is slow: on a busy machine all are.
+PATIENCE = {
+    "worker": {"KEFU_ACTION_TIMEOUT_S": "12", "KEFU_TURN_DEADLINE_S": "18"},
+    "actions": {"KEFU_SHOP_TIMEOUT_S": "9"},
+}
 Manifest = dict[str, Any]
 
 

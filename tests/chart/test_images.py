@@ -15,6 +15,7 @@ from ops.local.servers import HOST, free_port
 from tests.chart.dockerfile import Build, instructions
 from tests.chart.rendering import ROOT, containers, pods, render
 
+pytestmark = pytest.mark.timeout(1200)  # who is first waits for an image
 IMAGES = ROOT / "ops" / "images"
 DOCKERFILES = sorted(IMAGES.glob("*.Dockerfile"))
 LAUNCHER = ROOT / "tests" / "chart" / "cluster" / "contained.py"
@@ -84,7 +85,6 @@ def test_every_process_of_the_services_image_starts_in_it(services):
     assert serves(services, ["python", "-m", "ops.local.shop"], f"http://{HOST}:{port}/readyz", **settings)
 
 
-@pytest.mark.timeout(600)
 def test_the_worker_serves_its_model_from_its_image(worker):
     ports = {"KEFU_WORKER_PORT": str(free_port()), "KEFU_WORKER_HEALTH_PORT": str(free_port())}
     nowhere = f"{HOST}:{free_port()}"

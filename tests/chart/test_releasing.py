@@ -6,8 +6,6 @@ import hashlib
 import http.server
 import io
 import json
-import os
-import signal
 import tarfile
 import threading
 import time
@@ -19,11 +17,12 @@ from ops.release.changes import NOTHING
 from ops.release.steps import Release
 from tests.chart.cluster.cluster import Cluster
 from tests.chart.customers import Crowd, Customer
-from tests.chart.rendering import NAMESPACE, ROOT, manifests, merged, of_kind, pods, texts, values_of
+from tests.chart.rendering import NAMESPACE, PATIENCE, ROOT, manifests, merged, of_kind, pods, texts, values_of
 
 MODEL = ROOT / "models" / "kefu.tar.gz"
 # No limits; streams say each second that they are there, and end as soon when told to.
 RATES = {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0", "KEFU_HEARTBEAT_S": "1"}
+RESTED_S = 180.0  # a candidate that was slow once, as on a busy machine, is lent nothing for the REST_S of its lenders
 SIGN = "〔2〕"  # what the new model says besides
 TENANTS = {
     name: {"site_key": name, "identity_secret": f"{name}-identity-secret", "token_secret": f"{name}-token-secret" * 2}
@@ -71,6 +70,9 @@ def model(tmp_path_factory):
     serve.shutdown()
 
 
+pytestmark = pytest.mark.timeout(1800)  # who is first waits for the cluster, too
+
+
 def laptop(release=NOTHING):
     """Return the laptop's manifests in a state of a release."""
     ingress = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}
@@ -79,8 +81,8 @@ def laptop(release=NOTHING):
         "secrets": {"values": {"gateway": {"KEFU_TENANTS": json.dumps(TENANTS)}}},
         "networkPolicy": {"ingressFrom": [ingress]},
         "gateway": {"env": RATES, "preStopSeconds": 1},
-        "worker": {"extraEgress": [{"to": [{"ipBlock": {"cidr": "127.0.0.1/32"}}]}]},
-        "actions": {"preStopSeconds": 1},
+        "worker": {"env": PATIENCE["worker"], "extraEgress": [{"to": [{"ipBlock": {"cidr": "127.0.0.1/32"}}]}]},
+        "actions": {"env": PATIENCE["actions"], "preStopSeconds": 1},
     }
     return list(manifests(texts(merged(values_of("laptop"), over))))
 
@@ -147,16 +149,17 @@ def test_a_model_is_tried_on_a_tenant_then_on_a_share_and_taken_back(cluster, re
     assert by(customer(cluster).say("你好")) == "old" and by(customer(cluster, "acme").say("你好")) == "old"
     release.canary(["acme"], 0)
     one, other = customer(cluster, "acme"), customer(cluster)
-    _until(lambda: by(one.say("你好")) == "new")
+    _until(lambda: by(one.say("你好")) == "new", RESTED_S)
     assert by(other.say("你好")) == "old"
     release.canary([], 50)
-    _until(lambda: by(one.say("你好")) == by(one.say("hello")) and _share(cluster))
+    _until(lambda: by(one.say("你好")) == by(one.say("hello")) and _share(cluster), RESTED_S)
     pod = cluster.pods("kefu-worker-green")[0]
-    os.kill(pod.pid, signal.SIGKILL)  # what it was lent is taken back
+    pod.kill()  # what it was lent is taken back
     crowd.wait_for(8)
     release.back()
     cluster.wait_settled()
-    assert pod.restarts and by(one.say("你好")) == "old"
+    _until(lambda: by(one.say("你好")) == "old")  # the plan is read once a second
+    assert pod.restarts
 
 
 def test_all_go_to_the_new_model_and_back_in_the_middle_of_a_form(cluster, release, crowd):
@@ -167,7 +170,7 @@ def test_all_go_to_the_new_model_and_back_in_the_middle_of_a_form(cluster, relea
     asked = asking.say("20260001")
     assert by(asked) == "new" and len(asking.answered) == 2  # the form goes on, and asks what a guest is asked next
     assert by(customer(cluster).say("你好")) == "new"
-    assert _inboxes(release, "green") == {"green": {"user.query"}, "blue": {"user.query.candidate"}}
+    _until(lambda: _inboxes(release, "green") == {"green": {"user.query"}, "blue": {"user.query.candidate"}})
     release.back()
     assert by(asking.say("1234")) == "old" and by(customer(cluster).say("你好")) == "old"
     history = asking.history()
@@ -189,7 +192,7 @@ def test_new_code_serves_at_every_door_and_the_old_one_stands_in_while_nobody_of
     crowd.wait_for(8)
     assert release.values["active"] == "green"
     cluster.scale("kefu-worker-green", 1)
-    _until(lambda: _inboxes(release, "blue") == {"green": {"user.query"}, "blue": {"user.query.candidate"}})
+    _until(lambda: _inboxes(release, "blue") == {"green": {"user.query"}, "blue": {"user.query.candidate"}}, 180)
 
 
 def test_the_old_track_is_removed_and_no_pod_was_cut_off(cluster, release, crowd):

@@ -10,10 +10,11 @@ import pytest
 from ops.local.servers import HOST
 from tests.chart.cluster.cluster import Cluster
 from tests.chart.customers import Customer
-from tests.chart.rendering import NAMESPACE, of_kind, render, values_of
+from tests.chart.rendering import NAMESPACE, PATIENCE, of_kind, render, values_of
 from tests.e2e.production_redis import PASSWORDS, OnFiles
 from tests.integration.secure_kafka import USERS, SecureCluster
 
+pytestmark = pytest.mark.timeout(1200)  # who is first waits for the cluster, too
 HOOK = "helm.sh/hook"
 LOOPBACK = [{"ipBlock": {"cidr": f"{HOST}/32"}}]
 TENANTS = values_of("laptop")["secrets"]["values"]["gateway"]["KEFU_TENANTS"]
@@ -80,8 +81,8 @@ def staging(kafka, redis, store):
             prePull={"enabled": False},
             idleFirst={"enabled": False},
             gateway={"replicas": 1, "env": {"KEFU_USER_RATE": "0", **settings}, "preStopSeconds": 0},
-            worker={"replicas": 1, "autoscaling": {"kind": "none"}},
-            actions={"replicas": 1},
+            worker={"replicas": 1, "env": PATIENCE["worker"], "autoscaling": {"kind": "none"}},
+            actions={"replicas": 1, "env": PATIENCE["actions"]},
         )
         authority = (kafka.directory / "authority.pem").read_text()
         ca = {"kind": "Secret", "metadata": {"name": "kafka-ca"}, "stringData": {"ca.crt": authority}}
@@ -170,7 +171,7 @@ def missing(pod):
         return []
 
 
-def wait_for(condition, deadline_s=60.0):
+def wait_for(condition, deadline_s=180.0):
     end = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end, "it did not come to pass"

@@ -10,11 +10,12 @@ import urllib.request
 import pytest
 
 from tests.chart.cluster.cluster import CUSTOMERS
-from tests.chart.cluster.network import Identity, outgoing
+from tests.chart.cluster.network import Identity, connections, outgoing, sockets_of
 from tests.chart.customers import Customer, Desk
 from tests.chart.rendering import NAMESPACE, values_of
 
 PORTS = {"gateway": 8080, "actions": 5055, "shop": 8090, "kafka": 9092, "redis": 6379}
+pytestmark = pytest.mark.timeout(900)  # who is first waits for the cluster, too
 TENANT = json.loads(values_of("laptop")["secrets"]["values"]["gateway"]["KEFU_TENANTS"])["demo"]
 
 
@@ -49,9 +50,9 @@ def test_nobody_goes_past_the_services(cluster, alice, store):
 
 
 def test_who_goes_past_the_services_is_noticed(cluster):
-    assert outgoing(cluster.pods("kefu-shop")[0].pid) == []
+    assert _outgoing(cluster.pods("kefu-shop")[0].pid) == []
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
-        assert f"127.0.0.1:{server.getsockname()[1]}" in outgoing(os.getpid())
+        assert f"127.0.0.1:{server.getsockname()[1]}" in _outgoing(os.getpid())
 
 
 def test_who_stops_and_has_closed_its_listener_is_not_taken_for_a_caller():
@@ -60,8 +61,8 @@ def test_who_stops_and_has_closed_its_listener_is_not_taken_for_a_caller():
     with socket.create_connection(server.getsockname()) as customer, server.accept()[0]:
         server.close()
         came_from = f"127.0.0.1:{customer.getsockname()[1]}"
-        assert came_from not in outgoing(os.getpid(), [port])
-        assert came_from in outgoing(os.getpid())  # what the ports are told for
+        assert came_from not in _outgoing(os.getpid(), [port])
+        assert came_from in _outgoing(os.getpid())  # what the ports are told for
 
 
 def test_whoever_is_not_meant_to_is_not_let_in(cluster, alice):
@@ -115,6 +116,11 @@ def test_a_person_takes_over_and_gives_back(cluster):
     desk.ask("bob", "return", handoff)
     assert "我是李伟" in [reply["text"] for reply in customer.history()]
     assert customer.say("你好")
+
+
+def _outgoing(pid, served=()):
+    sockets = sockets_of(pid)
+    return outgoing(sockets, connections(), served)
 
 
 def _status(url, headers):

@@ -6,16 +6,18 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.chart.cluster.network import Identity, Network, Policies, outgoing
+from tests.chart.cluster.network import Identity, Network, Policies, connections, outgoing, sockets_of
 from tests.chart.cluster.pod import Pod
 from tests.tls_files import Authority
 
 Manifest = dict[str, Any]
 TICK_S = 0.1
 LOOK_S = 0.5
+DECIDED_S = 60.0
 OWNERS = ("Deployment", "StatefulSet", "DaemonSet", "Job")  # of a DaemonSet one pod: there is one node
 # Who comes from this process: the customers, by way of the ingress controller.
 CUSTOMERS = Identity("ingress", {"app": "ingress"}, "ingress-nginx")
@@ -114,18 +116,28 @@ class Cluster:
         return f"http://{self.network.services[service]}:{port}"
 
     def connects(self, who: Identity, service: str, port: int) -> bool:
-        """Return whether a program of this identity is let through to a Service: a byte is sent, and not hung up."""
+        """Return whether a program of this identity is let through to a Service; one that isn't must be hung up on."""
         code = (
             "import socket,sys\nsys.stdin.readline()\n"
-            f"s=socket.create_connection(({self.network.services[service]!r},{port}),5)\ns.settimeout(1)\n"
-            "try:\n sys.exit(0 if s.recv(1) else 1)\n"
-            "except TimeoutError: sys.exit(0)\nexcept OSError: sys.exit(1)\n"
+            f"s=socket.create_connection(({self.network.services[service]!r},{port}),{DECIDED_S})\n"
+            f"s.settimeout({DECIDED_S})\n"
+            "try: sys.exit(0 if s.recv(1) else 1)\n"
+            "except ConnectionError: sys.exit(1)\n"
         )
+        self._number += 1
+        caller = replace(who, name=f"{who.name}-caller-{self._number}")
         process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
-        self._strangers[process.pid] = who
-        process.communicate(b"\n")
-        del self._strangers[process.pid]
-        return process.returncode == 0
+        self._strangers[process.pid] = caller
+        try:
+            process.stdin.write(b"\n")
+            process.stdin.close()
+            let_in = self.network.decision(caller.name, DECIDED_S)
+            assert let_in or process.wait(DECIDED_S) == 1, f"{who.name} was refused, and not hung up on"
+        finally:
+            process.kill()
+            process.wait()
+            del self._strangers[process.pid]
+        return let_in
 
     def run(self, pod: Pod, command: list[str], deadline_s: float = 120.0) -> tuple[int, str]:
         """Run a command in a pod, as `kubectl exec` does, to its end; returns its exit code and what it printed."""
@@ -184,11 +196,12 @@ class Cluster:
     def _look(self) -> None:
         """Note which connections lead neither to a Service nor to the pod itself."""
         services = set(self.network.services.values())
-        for name in list(self._pods):
-            for pod in self.pods(name):
-                known = services | {pod.address}
-                opened = outgoing(pod.pid, pod.identity.ports.values())
-                self.past_services |= {(name, where) for where in opened if where.partition(":")[0] not in known}
+        pods = [(name, pod, sockets_of(pod.pid)) for name in list(self._pods) for pod in self.pods(name)]
+        rows = connections()
+        for name, pod, sockets in pods:
+            known = services | {pod.address}
+            opened = outgoing(sockets, rows, pod.identity.ports.values())
+            self.past_services |= {(name, where) for where in opened if where.partition(":")[0] not in known}
 
     def _control(self) -> None:
         looked = 0.0

@@ -6,8 +6,9 @@ import os
 import random
 import socket
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,12 +98,23 @@ class Network:
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with contextlib.suppress(asyncio.CancelledError):  # `stop`; raised, streams would log it
-                await self._forward(reader, writer, port, endpoints())
+                await self._forward(reader, writer, endpoints)
 
         async def listen() -> None:
             await asyncio.start_server(accept, self.services[name], port)
 
         asyncio.run_coroutine_threadsafe(listen(), self._loop).result(10)
+
+    def decision(self, name: str, deadline_s: float) -> bool:
+        """Wait for the one connection of a caller, forget it, and return whether it was let through."""
+        end = time.monotonic() + deadline_s
+        while True:
+            for made, let_in in ((self.connections, True), (self.refused, False)):
+                for each in [each for each in list(made) if each[0] == name]:
+                    del made[each]
+                    return let_in
+            assert time.monotonic() < end, f"{name} came to nobody"
+            time.sleep(0.02)
 
     def stop(self) -> None:
         """Drop every connection and listen no more."""
@@ -113,15 +125,15 @@ class Network:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        port: int,
-        endpoints: list[tuple[Identity, str, int]],
+        endpoints: Callable[[], list[tuple[Identity, str, int]]],
     ) -> None:
         ends = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
         source = await asyncio.to_thread(self._source, *ends)
+        ready = await asyncio.to_thread(endpoints)  # waits while manifests are applied, which waits for this loop
         with contextlib.closing(writer):
-            if source is None or not endpoints:
+            if source is None or not ready:
                 return
-            target, address, number = random.choice(endpoints)
+            target, address, number = random.choice(ready)
             if self.policies is not None and not self.policies.allow(source, target, number):
                 self.refused[source.name, target.name, number] += 1
                 return
@@ -137,7 +149,7 @@ class Network:
     def _source(self, peer: tuple[str, int], own: tuple[str, int]) -> Identity | None:
         inode = _inode(peer, own)
         for pid in self.pids():
-            if inode and inode in _sockets(pid):
+            if inode and inode in sockets_of(pid):
                 return self._who(pid)
         return None
 
@@ -150,21 +162,24 @@ async def _cancel_all() -> None:
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
+    try:
         while data := await reader.read(CHUNK_BYTES):
             writer.write(data)
             await writer.drain()
         if writer.can_write_eof():
             writer.write_eof()
+    except OSError:  # one end is gone: so is the other, whose reader ends by that
+        writer.transport.abort()
 
 
-def _rows() -> Iterator[list[str]]:
-    """Return the columns of each connection of this machine. Source: proc_net_tcp(5)."""
+def connections() -> list[list[str]]:
+    """Return the columns of each connection of this machine that a process has. Source: proc_net_tcp(5)."""
+    rows = []
     for version in ("tcp", "tcp6"):
         with open(f"/proc/net/{version}") as table:
             next(table)
-            for line in table:
-                yield line.split()
+            rows += [row for row in map(str.split, table) if row[9] != "0"]  # else it is over, and only waits
+    return rows
 
 
 def _place(column: str) -> str:
@@ -177,15 +192,16 @@ def _port(column: str) -> int:
     return int(column.rpartition(":")[2], 16)
 
 
-def outgoing(pid: int, served: Collection[int] = ()) -> list[str]:
+def outgoing(sockets: Collection[str], rows: Iterable[list[str]], served: Collection[int] = ()) -> list[str]:
     """Return where the connections lead that a process has opened, as `address:port`.
 
     Args:
+        sockets: of the process, see `sockets_of`.
+        rows: of `connections`, looked at after the sockets.
         served: ports that it accepts connections at; whoever stops closes the listener before them, so that alone
             does not tell who opened a connection.
     """
-    own = set(_sockets(pid))
-    rows = [row for row in _rows() if row[9] in own]
+    rows = [row for row in rows if row[9] in sockets]
     accepting = {_port(row[1]) for row in rows if row[3] == LISTENING} | set(served)
     return [_place(row[2]) for row in rows if row[3] == ESTABLISHED and _port(row[1]) not in accepting]
 
@@ -193,17 +209,20 @@ def outgoing(pid: int, served: Collection[int] = ()) -> list[str]:
 def _inode(local: tuple[str, int], remote: tuple[str, int]) -> str:
     """Return the inode of the connection from `local` to `remote`; `local` alone may have several, to other places."""
     ends = [_column(local), _column(remote)]
-    return next((row[9] for row in _rows() if row[1:3] == ends and row[9] != "0"), "")
+    return next((row[9] for row in connections() if row[1:3] == ends), "")
 
 
 def _column(place: tuple[str, int]) -> str:
     return f"{socket.inet_aton(place[0])[::-1].hex().upper()}:{place[1]:04X}"
 
 
-def _sockets(pid: int) -> Iterator[str]:
+def sockets_of(pid: int) -> set[str]:
+    """Return the inodes of a process's sockets; none if it is gone."""
+    found = set()
     with contextlib.suppress(OSError):
         for entry in os.scandir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
                 target = os.readlink(entry.path)
                 if target.startswith("socket:["):
-                    yield target[8:-1]
+                    found.add(target[8:-1])
+    return found

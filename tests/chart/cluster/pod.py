@@ -79,6 +79,7 @@ class Pod:
         self.readiness: list[tuple[float, bool]] = []
         self._process: subprocess.Popen[bytes] | None = None
         self.number = 0
+        self._filling = threading.Lock()  # a change of ConfigMaps may come while a container starts again
         directory.mkdir(parents=True)
         self._volumes = {volume["name"]: self._volume(volume) for volume in self.spec.get("volumes", [])}
 
@@ -86,6 +87,11 @@ class Pod:
     def pid(self) -> int:
         """The process id of the container that runs; 0 if none does."""
         return self._process.pid if self._process is not None and self._process.poll() is None else 0
+
+    def kill(self) -> None:
+        """End the container that runs at once, as the kernel does that is out of memory."""
+        assert self._process is not None and self._process.poll() is None, f"{self.name} does not run"
+        self._process.kill()
 
     def log(self) -> str:
         """Return the end of what the containers said."""
@@ -160,7 +166,8 @@ class Pod:
         """Return what makes of a text inside the container the same outside: paths of mounts, own addresses, names."""
         mounts = {mount["mountPath"]: str(self._volumes[mount["name"]]) for mount in container.get("volumeMounts", [])}
         mounts["/app"] = str(ROOT)
-        self._fill(container, mounts)
+        with self._filling:
+            self._fill(container, mounts)
         return lambda text: self._outside(text, mounts)
 
     def _outside(self, text: str, mounts: dict[str, str]) -> str:

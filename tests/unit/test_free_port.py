@@ -1,0 +1,39 @@
+"""Ports for the servers of tests: nobody gets one that another process of tests has, or is about to use."""
+
+import socket
+
+import pytest
+
+from ops.local import servers
+from ops.local.servers import HOST, free_port
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """A process that has asked for no port yet."""
+    own = {}
+    monkeypatch.setattr(servers, "_own", own)
+    yield own
+    for held, _ in own.values():
+        held.close()
+
+
+def test_two_processes_get_no_port_of_each_other_though_their_numbers_lead_to_one_place(alone, monkeypatch):
+    ports = []
+    for process_id in (7, 7 + servers._PLACES):
+        monkeypatch.setattr(servers.os, "getpid", lambda process_id=process_id: process_id)
+        ports += [free_port() for _ in range(50)]
+    assert len(set(ports)) == 100
+
+
+def test_a_port_that_somebody_listens_on_is_passed_over(alone):
+    port = free_port()
+    with socket.create_server((HOST, port + 1)):
+        assert free_port() == port + 2
+
+
+def test_a_process_that_has_used_all_of_its_ports_is_told(alone):
+    held, _ = servers._claim()
+    alone[servers.os.getpid()] = held, iter(())
+    with pytest.raises(RuntimeError, match="stop what listens on them"):
+        free_port()
