@@ -13,7 +13,7 @@ CHART = Path(__file__).parents[1] / "charts" / "kefu"
 OPERATION_S = 900  # what Helm waits for one thing: for the topics' job, whose own limit is 600 s, then for pods
 # Longer than all that Helm may wait for, so that it ends by itself and notes how: killed, its release stays pending.
 APPLIED_S = 2 * OPERATION_S + 300
-ASKED_S = 180
+ASKED_S = 240
 STOP_S = 30
 
 

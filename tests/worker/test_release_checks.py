@@ -1,7 +1,7 @@
 """What is compared before a track is switched to, and what a model does without what conversations rely on."""
 
-import asyncio
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +9,7 @@ from kefu.events import CANDIDATE_QUERY, USER_QUERY
 from kefu.worker.live import LiveConversation, as_stored
 from kefu.worker.release import command
 from kefu.worker.release.relied import missing, relied
+from kefu.worker.release.tracks import ALIVE_S
 from kefu.worker.stored import Stored
 from tests.worker.tracks import beat, tracks_of
 
@@ -80,16 +81,27 @@ async def test_a_model_without_what_conversations_under_way_rely_on_is_told(conv
 
 
 @pytest.mark.asyncio
-async def test_the_living_are_told_from_the_dead(conversations, plan_file, clock):
+@pytest.mark.parametrize("late", [1, 2, command.MOST_BEATS])
+async def test_the_living_are_told_from_the_dead(conversations, plan_file, clock, monkeypatch, late):
     path, prefix = plan_file(), conversations.keys("x").prefix
     dead, lives = (tracks_of(conversations, "blue", path, clock) for _ in range(2))
-    await beat(dead, USER_QUERY, "dead")
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) % late == 0:
+            await beat(lives, USER_QUERY, "lives")
+
+    monkeypatch.setattr(command, "asyncio", SimpleNamespace(sleep=sleep))
     await beat(lives, USER_QUERY, "lives")
-    looking = asyncio.ensure_future(command.alive(conversations, prefix, within_s=0.5))
-    await asyncio.sleep(0.2)
-    await beat(lives, USER_QUERY, "lives")
-    found = await looking
+    found = await command.alive(conversations, prefix)
     assert [each["model"] for each in found["blue"]] == ["lives"] and found["green"] == []
+    assert len(slept) == late, "nobody else is waited for"
+    await beat(dead, USER_QUERY, "dead")
+    slept.clear()
+    found = await command.alive(conversations, prefix)
+    assert [each["model"] for each in found["blue"]] == ["lives"] and found["green"] == []
+    assert sum(slept) == ALIVE_S
 
 
 @pytest.mark.asyncio
