@@ -31,6 +31,7 @@ GATHER_S = 0.005
 PATIENCE_S = 0.5  # to get room, before those that take it up are paused
 LAG_EVERY_S = 1.0
 ROOM_CHECK_S = 0.002
+MOST_CHECK_S = 10 * ROOM_CHECK_S  # of waiting that a check counts: who stood still for longer made no room meanwhile
 MOST_LIMITS = 8  # in flight altogether, when one partition after the other gets stuck and keeps what it has taken
 COMMIT_EVERY_POLLS = 4
 REVOKE_S = 2.0  # what runs then waits for the action server
@@ -242,11 +243,13 @@ class Intake:
 
     def _wait_for_room(self) -> bool:
         """Wait until there is room for a poll and nobody holds it back, not for long; return whether it is so."""
-        deadline = time.monotonic() + PATIENCE_S
+        waited, now = 0.0, time.monotonic()
         while self._hold() or self._taken_room() >= self._limit:
-            if time.monotonic() > deadline or self._stopping.is_set():
+            if waited > PATIENCE_S or self._stopping.is_set():
                 return False
             time.sleep(ROOM_CHECK_S)  # this is the intake's own thread
+            before, now = now, time.monotonic()
+            waited += min(now - before, MOST_CHECK_S)
         return True
 
     def _taken_room(self) -> int:

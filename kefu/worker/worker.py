@@ -213,7 +213,7 @@ class Worker:
         if self._draining:
             found.append("draining")
         if self._intake is None or not self._intake.connected:
-            found.append("kafka: no partitions assigned yet")
+            found.append("kafka: not in the group of workers yet")
         elif self._inbox.store_away:
             found.append("redis")
         return found

@@ -1,11 +1,14 @@
 """A worker that is only busy takes on; what takes up all its room is set aside, and the others go on."""
 
 import asyncio
+import threading
+import time
 import uuid
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest_asyncio
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from kefu import metrics
 from kefu.kafka import create_topics
@@ -60,18 +63,41 @@ class Work:
             self.intake.done(taken)
             self.done[taken.partition.number] += 1
 
-    def produce(self, count, *partitions):
+    async def produce(self, count, *partitions):
+        await asyncio.to_thread(self._produce, count, partitions)
+
+    def _produce(self, count, partitions):
         producer = Producer({"bootstrap.servers": self.kafka.brokers})
         for _ in range(count):
             for partition in partitions:
                 producer.produce(f"{self.kafka.topic_prefix}user.query", b"x", partition=partition)
         assert producer.flush(DEADLINE_S) == 0
 
+    def fetched_to(self, partition):
+        """The partition's end, as the client's last fetch told it."""
+        place = TopicPartition(f"{self.kafka.topic_prefix}user.query", partition)
+        return self.consumer.get_watermark_offsets(place, cached=True)[1]
+
     async def until(self, holds):
         deadline = asyncio.get_running_loop().time() + DEADLINE_S
         while not holds():
             assert asyncio.get_running_loop().time() < deadline, (self.done, self.intake.inflight)
             await asyncio.sleep(0.01)
+
+
+class Gathering:
+    """Time as it is, but that a busy intake gathers until it is told that this is enough."""
+
+    monotonic = staticmethod(time.monotonic)
+
+    def __init__(self):
+        self.begun, self.enough = threading.Event(), threading.Event()
+
+    def sleep(self, seconds):
+        if seconds != intake.GATHER_S:
+            return time.sleep(seconds)
+        self.begun.set()
+        self.enough.wait(DEADLINE_S)
 
 
 @pytest_asyncio.fixture
@@ -85,14 +111,15 @@ async def work(brokers):
     await work.intake.stop()
 
 
-async def test_a_partition_that_is_stuck_holds_up_no_other(work):
+async def test_a_partition_that_is_stuck_holds_up_no_other(work, monkeypatch):
     work.stuck = {0, 1}
-    work.produce(10 * LIMIT, 0, 1)
+    await work.produce(10 * LIMIT, 0, 1)
     await work.until(lambda: set(work.consumer.pauses) == {0, 1})
-    work.produce(10 * LIMIT, 2, 3)
+    monkeypatch.setattr(intake, "PATIENCE_S", 10.0 * DEADLINE_S)  # those in the way are set aside: no one else needs it
+    await work.produce(10 * LIMIT, 2, 3)
     await work.until(lambda: work.done[2] == work.done[3] == 10 * LIMIT)
     assert work.done[0] == work.done[1] == 0
-    assert set(work.consumer.pauses) == {0, 1} and work.most <= 3 * LIMIT
+    assert set(work.consumer.pauses) == {0, 1} and work.most <= 3 * (LIMIT + POLL)
     work.stuck = set()
     work.work()
     await work.until(lambda: work.done[0] == work.done[1] == 10 * LIMIT)
@@ -101,7 +128,7 @@ async def test_a_partition_that_is_stuck_holds_up_no_other(work):
 async def test_partitions_stuck_one_after_the_other_take_no_more_than_the_bound(work):
     for number in range(8):
         work.stuck.add(number)
-        work.produce(4 * LIMIT, number)
+        await work.produce(4 * LIMIT, number)
         await work.until(
             lambda number=number: work.intake._partitions[number].load > 0 or work.intake.inflight >= LIMIT
         )
@@ -116,7 +143,7 @@ async def test_who_is_only_busy_pauses_nothing(work, monkeypatch):
     """A pause would cost a second: the client throws away what it has fetched."""
     monkeypatch.setattr(intake, "PATIENCE_S", 2.0)  # more than a busy machine's own stalls, less than the blinks' sum
     work.stuck = set(range(8))
-    work.produce(8 * LIMIT, *range(8))
+    await work.produce(8 * LIMIT, *range(8))
     while sum(work.done.values()) < 64 * LIMIT:
         await work.until(
             lambda: len(work.waiting) >= LIMIT or sum(work.done.values()) + len(work.waiting) == 64 * LIMIT
@@ -129,27 +156,44 @@ async def test_who_is_only_busy_pauses_nothing(work, monkeypatch):
     assert not work.consumer.pauses
 
 
+async def test_while_the_whole_process_stands_still_nobody_is_out_of_patience(brokers, monkeypatch):
+    work = Work(brokers, KafkaSettings(brokers))
+    now, work.held = 0.0, True
+
+    def sleep(seconds):
+        nonlocal now
+        work.held = now == 0.0  # once the loop has run again, too
+        now += seconds if now else 10 * intake.PATIENCE_S
+
+    monkeypatch.setattr(intake, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    assert work.intake._wait_for_room()
+
+
 async def test_who_is_not_busy_takes_at_once_what_comes_and_who_is_takes_what_comes_in_a_moment(work, monkeypatch):
-    monkeypatch.setattr(intake, "GATHER_S", 10.0 * DEADLINE_S)
+    gathering = Gathering()
+    monkeypatch.setattr(intake, "time", gathering)
     for partition in (0, 1):
-        work.produce(1, partition)
+        await work.produce(1, partition)
         await work.until(lambda partition=partition: work.done[partition] == 1)
     work.stuck = {7}
-    work.produce(intake.BUSY_FROM, 7)
+    await work.produce(intake.BUSY_FROM, 7)
     await work.until(lambda: len(work.waiting) == intake.BUSY_FROM)
-    monkeypatch.setattr(intake, "GATHER_S", 4.0)
+    assert not gathering.begun.is_set()
     work.polls.clear()
-    for partition in (0, 1):
-        work.produce(1, partition)
-        await asyncio.sleep(0.5)
-    await work.until(lambda: work.done[0] == work.done[1] == 2)
-    assert work.polls == [2]
+    await work.produce(1, 0)
+    await work.until(gathering.begun.is_set)
+    for partition, end in ((1, 2), (2, 1)):  # fetched one after the other: who has 2's end has queued 1's message
+        await work.produce(1, partition)
+        await work.until(lambda partition=partition, end=end: work.fetched_to(partition) == end)
+    gathering.enough.set()
+    await work.until(lambda: sum(work.done.values()) == 5)
+    assert work.polls[0] >= 2
 
 
 async def test_while_the_store_is_away_nothing_is_taken_and_the_partitions_stay(work):
     work.held = True
     await work.until(lambda: len(work.consumer.pauses) == 8)
-    work.produce(4, *range(8))
+    await work.produce(4, *range(8))
     await asyncio.sleep(1)
     assert not work.done and work.intake.inflight == 0 and len(work.intake.assigned) == 8
     work.held = False
@@ -161,13 +205,13 @@ def told():
 
 
 async def test_what_waits_is_told_while_all_partitions_are_paused(work):
-    work.produce(2, 0)
+    await work.produce(2, 0)
     await work.until(lambda: work.done[0] == 2)
     work.held = True
     await work.until(lambda: len(work.consumer.pauses) == 8)
-    work.produce(100, 0, 1)  # of one that was read from, and of one that never was
+    await work.produce(100, 0, 1)  # of one that was read from, and of one that never was
     await work.until(lambda: told() == 200)
-    work.produce(50, 1)
+    await work.produce(50, 1)
     await work.until(lambda: told() == 250)
     work.held = False
     await work.until(lambda: told() == 0)
@@ -184,7 +228,7 @@ async def test_a_kafka_that_does_not_tell_how_much_waits_holds_up_nothing(work, 
     await asyncio.sleep(2 * intake.LAG_EVERY_S)
     assert work.intake.failure is None
     work.held = False
-    work.produce(2, 0)
+    await work.produce(2, 0)
     await work.until(lambda: work.done[0] == 2)
 
 
@@ -199,7 +243,7 @@ async def test_a_partition_that_went_away_paused_comes_back_to_be_taken_from(wor
     work.held = False
     await other.intake.stop()
     await work.until(lambda: len(work.intake.assigned) == 8)
-    work.produce(4, *range(8))
+    await work.produce(4, *range(8))
     await work.until(lambda: sum(work.done.values()) == 32)
 
 
@@ -207,7 +251,7 @@ async def test_who_gives_partitions_away_does_not_wait_for_a_slow_turn(work):
     """Nothing else is polled meanwhile: the drain time is for who leaves for good."""
     work.intake._drain_s = 10 * DEADLINE_S
     work.stuck = set(range(8))
-    work.produce(1, *range(8))
+    await work.produce(1, *range(8))
     await work.until(lambda: len(work.waiting) == 8)
     other = Work(work.kafka.brokers, work.kafka)
     other.intake.start()
@@ -215,8 +259,25 @@ async def test_who_gives_partitions_away_does_not_wait_for_a_slow_turn(work):
     work.stuck = set()
     kept = work.intake.assigned
     await work.until(lambda: len(work.intake.assigned) == 4)
-    work.produce(4, *work.intake.assigned)
+    await work.produce(4, *work.intake.assigned)
     await work.until(lambda: all(work.done[number] >= 4 for number in work.intake.assigned))
     assert set(work.intake.assigned) <= set(kept)
     await other.until(lambda: sum(other.done.values()) == 4), "what was under way comes again to the new owner"
     await other.intake.stop()
+
+
+async def test_who_is_left_without_a_partition_is_ready_and_takes_one_over(work):
+    """As in an update of as many workers as partitions: the old one goes only for a new one that is ready."""
+    others = [Work(work.kafka.brokers, work.kafka) for _ in range(8)]
+    for other in others:
+        other.intake.start()
+    everybody = [work, *others]
+    await work.until(lambda: sorted(len(each.intake.assigned) for each in everybody) == [0] + [1] * 8)
+    assert all(each.intake.connected for each in everybody)
+    (spare,) = (each for each in everybody if not each.intake.assigned)
+    leaving = next(each for each in others if each is not spare)
+    await leaving.intake.stop()
+    await spare.until(lambda: len(spare.intake.assigned) == 1)
+    for other in others:
+        if other is not leaving:
+            await other.intake.stop()
