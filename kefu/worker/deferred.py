@@ -9,10 +9,11 @@ import contextlib
 import importlib
 import logging
 import sys
+import threading
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
-from typing import Any, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +79,8 @@ class Deferral(MetaPathFinder, Loader):
         """
         self.stood_for = modules
         self.over = False
+        self._ending = threading.RLock()  # nothing is imported while it is held, so that no import waits for it
+        self._replaced: Dict[str, DeferredModule] = {}
 
     def begin(self) -> None:
         """Defer what has not been imported yet. Modules that have been stay as they are."""
@@ -116,18 +119,23 @@ class Deferral(MetaPathFinder, Loader):
         Raises:
             ImportError: one of the modules is broken; it is tried again at its next use.
         """
-        with contextlib.suppress(ValueError):  # another thread was first
-            sys.meta_path.remove(self)
-        deferred = {name: sys.modules.get(name) for name in self.stood_for}
-        for name, module in deferred.items():
-            if isinstance(module, DeferredModule):
-                sys.modules.pop(name, None)
-        self.over = True
-        for name, module in deferred.items():
-            _hand_over_submodules(module, importlib.import_module(name))
+        with self._ending:
+            if not self.over:
+                self._make_way()
+        for name in self.stood_for:
+            _hand_over_submodules(self._replaced.get(name), importlib.import_module(name))
         for module in list(sys.modules.values()):
             if isinstance(module, ModuleType):
                 self._replace_stand_ins(module)
+
+    def _make_way(self) -> None:
+        """Take the empty modules away, once: what lies there later is the real one, which a thread may be importing."""
+        with contextlib.suppress(ValueError):  # it never began
+            sys.meta_path.remove(self)
+        for name in self.stood_for:
+            if type(sys.modules.get(name)) is DeferredModule:
+                self._replaced[name] = sys.modules.pop(name)
+        self.over = True
 
     def _replace_stand_ins(self, module: ModuleType) -> None:
         for name, value in list(vars(module).items()):

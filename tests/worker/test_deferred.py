@@ -3,6 +3,7 @@
 import importlib
 import sys
 import threading
+from types import ModuleType
 
 import pytest
 
@@ -113,6 +114,36 @@ def test_many_threads_may_be_the_first_to_use_it(deferral):
         thread.join(20)
     assert found == [("real", 3)] * 8
     assert sys.modules["heavy"].loads == 1
+
+
+def test_who_comes_second_takes_nothing_away_that_the_first_is_importing(modules, monkeypatch):
+    gate, looked = ModuleType("gate"), threading.Event()
+    gate.importing, gate.go_on = threading.Event(), threading.Event()
+    monkeypatch.setitem(sys.modules, "gate", gate)
+    modules({"heavy.py": f"import gate\ngate.importing.set()\ngate.go_on.wait(20)\n{HEAVY}"})
+
+    class Names(dict):
+        def __iter__(self):
+            yield from super().__iter__()
+            if threading.current_thread().name == "second":
+                looked.set()
+                gate.importing.wait(1)  # in vain, where the first waits for this one
+
+    deferral = Deferral(Names(heavy=("Base", "double")))
+    deferral.begin()
+    base, found = importlib.import_module("heavy").Base, []
+    second, first = (
+        threading.Thread(target=lambda: found.append(base.kind), name=name) for name in ("second", "first")
+    )
+    second.start()
+    assert looked.wait(20)
+    first.start()
+    assert gate.importing.wait(20)
+    second.join(0.5)
+    gate.go_on.set()
+    for thread in (first, second):
+        thread.join(20)
+    assert found == ["real"] * 2 and sys.modules["heavy"].loads == 1
 
 
 def test_a_broken_module_says_so_at_each_use(modules):
