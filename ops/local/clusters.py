@@ -18,7 +18,8 @@ DOWN_AFTER_MS = 1500
 FAILOVER_TIMEOUT_MS = 6000
 NODE_TIMEOUT_MS = 2000
 SLOTS = 16384
-FORMED_S = 60.0
+FORMED_S = 180.0
+SAID_ONCE_S = 30.0  # a command that forms a cluster is waited for, not sent again
 
 
 class Group:
@@ -215,28 +216,35 @@ class RedisCluster(Group):
 
     def form(self) -> None:
         """Bring the nodes together, give the masters their slots and each a replica."""
-        first = self.members[0].client()
-        if cluster_info(self.members[0])["cluster_known_nodes"] != "1":
+        if cluster_info(patient(self.members[0]))["cluster_known_nodes"] != "1":
             until(self.whole, "the cluster to be whole")
             return
         for number, member in enumerate(self.members[: self._masters]):
             ends = [SLOTS * n // self._masters for n in (number, number + 1)]
-            member.client().execute_command("CLUSTER ADDSLOTSRANGE", ends[0], ends[1] - 1)
-        for member in self.members[1:]:
-            first.execute_command("CLUSTER MEET", HOST, member.port, member._settings["cluster-port"])
-        until(lambda: all(self._knows_all(member) for member in self.members), "the nodes to know each other")
+            patient(member).execute_command("CLUSTER ADDSLOTSRANGE", ends[0], ends[1] - 1)
+        until(self._acquainted, "the nodes to know each other")
         for master, replica in zip(self.members[: self._masters], self.members[self._masters :], strict=True):
-            replica.client().execute_command("CLUSTER REPLICATE", master.client().execute_command("CLUSTER MYID"))
+            patient(replica).execute_command("CLUSTER REPLICATE", patient(master).execute_command("CLUSTER MYID"))
         until(self.whole, "the cluster to be whole")
 
-    def _knows_all(self, member: RedisMember) -> bool:
-        nodes = member.client().execute_command("CLUSTER", "NODES").decode()
-        return len(nodes.splitlines()) == len(self.members) and "handshake" not in nodes
+    def _acquainted(self) -> bool:
+        """Return whether all nodes know each other; the first meets those of whom it, or who of it, has not heard.
+
+        Again and again, for a handshake that is not answered within the node timeout is dropped, on either side.
+        """
+        try:
+            known = [known_nodes(member) for member in self.members]
+            for member, its in zip(self.members[1:], known[1:], strict=True):
+                if bus(member) not in known[0] or bus(self.members[0]) not in its:
+                    patient(self.members[0]).execute_command("CLUSTER MEET", HOST, member.port, bus(member))
+        except redis.RedisError:
+            return False
+        return all(len(its) == len(self.members) and "handshake" not in "".join(its.values()) for its in known)
 
     def whole(self) -> bool:
         """Return whether every slot is served and every master followed."""
         try:
-            states = [cluster_info(member) for member in self.members]
+            states = [cluster_info(member.client()) for member in self.members]
         except redis.RedisError:
             return False
         return all(state["cluster_state"] == "ok" for state in states) and followed(self.members, self._masters)
@@ -264,11 +272,30 @@ def followed(members: Sequence[RedisMember], masters: int) -> bool:
     return links == ["up"] * (len(members) - masters)
 
 
-def cluster_info(member: RedisMember) -> Dict[str, str]:
+def cluster_info(client: "redis.Redis[bytes]") -> Dict[str, str]:
     """Return the answer to CLUSTER INFO; raises RedisError."""
     # In two words, for redis-py's versions make different things of the answer to "CLUSTER INFO".
-    answer = member.client().execute_command("CLUSTER", "INFO").decode()
+    answer = client.execute_command("CLUSTER", "INFO").decode()
     return dict(line.split(":", 1) for line in answer.splitlines() if ":" in line)
+
+
+def known_nodes(member: RedisMember) -> Dict[int, str]:
+    """Return the flags of the nodes that one knows, by the port of their bus; raises RedisError."""
+    lines = member.client().execute_command("CLUSTER", "NODES").decode().splitlines()
+    found = [line.split() for line in lines]  # id, host:port@bus[,name], flags
+    return {int(address.partition("@")[2].partition(",")[0]): flags for _, address, flags, *_ in found}
+
+
+def bus(member: RedisMember) -> int:
+    """Return the port at which the other nodes reach one."""
+    return member._settings["cluster-port"]
+
+
+def patient(member: RedisMember) -> "redis.Redis[bytes]":
+    """Return a client of a server that may be slow to answer."""
+    client = member.client()
+    client.connection_pool.connection_kwargs["socket_timeout"] = SAID_ONCE_S
+    return client
 
 
 def until(condition: Callable[[], bool], what: str, deadline_s: float = FORMED_S) -> None:

@@ -142,7 +142,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest_asyncio.fixture
 async def conversations(valkey: Any) -> Any:
     """The store, under a key prefix of its own."""
-    store = Conversations(RedisSettings(url=valkey.url, key_prefix=f"t{uuid.uuid4().hex[:8]}"))
+    store = Conversations(RedisSettings(url=valkey.url, key_prefix=f"t{uuid.uuid4().hex[:8]}", timeout_s=30))
     yield store
     await store.close()
 

@@ -1,11 +1,14 @@
 """Random conversations, and a model whose policies are Rasa's and ours side by side."""
 
+import os
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import strategies as st
 from rasa.core.policies.memoization import MemoizationPolicy
 from rasa.core.policies.rule_policy import RulePolicy
 from rasa.core.processor import MessageProcessor
+from rasa.engine.caching import CACHE_LOCATION_ENV
 from rasa.model_training import train
 from rasa.shared.core import events as e
 from rasa.shared.core.trackers import DialogueStateTracker
@@ -62,7 +65,8 @@ def states_of(tracker, domain, hidden, rule_only):
 
 def trained_bank(out):
     """Return a model of rules and stories that use all that the two policies know of."""
-    trained = train(str(BANK / "domain.yml"), str(BANK / "config.yml"), str(BANK / "data.yml"), output=str(out))
+    with mock.patch.dict(os.environ, {CACHE_LOCATION_ENV: str(out / "cache")}):  # the project's is `rasa train`'s
+        trained = train(str(BANK / "domain.yml"), str(BANK / "config.yml"), str(BANK / "data.yml"), output=str(out))
     return Both(trained.model)
 
 

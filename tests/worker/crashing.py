@@ -180,7 +180,7 @@ class System:
 
     def __init__(self, agent: Any, url: str, messages: List[str], poison: Optional[str] = None) -> None:
         self.agent, self.messages, self.poison = agent, messages, poison
-        self.settings = RedisSettings(url, key_prefix=f"t{uuid.uuid4().hex[:8]}")
+        self.settings = RedisSettings(url, key_prefix=f"t{uuid.uuid4().hex[:8]}", timeout_s=30)
         self.store = Conversations(self.settings)
         self.log = Log()
         self.committed = 0

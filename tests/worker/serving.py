@@ -16,6 +16,7 @@ from typing import Callable, Optional
 from confluent_kafka import Producer
 
 from kefu.codec import decode, encode
+from kefu.errors import StoreUnavailable
 from kefu.events import USER_QUERY, AnswerGenerated, UserSaid
 from kefu.settings import RedisSettings
 from kefu.worker.collector import SOON_S
@@ -23,7 +24,7 @@ from kefu.worker.conversations import Conversations
 from ops.local.servers import HOST, free_port
 
 ROOT = Path(__file__).parents[2]
-READY_S = 120.0
+READY_S = 300.0
 
 
 def until(condition: Callable[[], Optional[object]], what: str, deadline_s: float = READY_S) -> object:
@@ -40,7 +41,7 @@ def until(condition: Callable[[], Optional[object]], what: str, deadline_s: floa
 class ServedWorker:
     """`python -m kefu worker` on a model, started from the root of the project."""
 
-    def __init__(self, brokers: str, redis_url: str, model: Path, log: Path) -> None:
+    def __init__(self, brokers: str, redis_url: str, model: Path, log: Path, **settings: str) -> None:
         self._brokers = brokers
         self._redis_url = redis_url
         self._port, self.health = free_port(), free_port()
@@ -52,6 +53,7 @@ class ServedWorker:
             "KEFU_MODEL": str(model),
             "KEFU_WORKER_PORT": str(self._port),
             "KEFU_WORKER_HEALTH_PORT": str(self.health),
+            **settings,
         }
         self._log = log
         with open(log, "wb") as file:
@@ -81,7 +83,9 @@ class ServedWorker:
         store = Conversations(RedisSettings(url=self._redis_url))
         end = time.monotonic() + 60
         while time.monotonic() < end:
-            marker = await store.marker(said.conversation, said.message_id)
+            marker = None
+            with contextlib.suppress(StoreUnavailable):
+                marker = await store.marker(said.conversation, said.message_id)
             if marker is not None:
                 await store.close()
                 return marker

@@ -104,7 +104,7 @@ class Place:
 async def place(agent, brokers, forgetful):
     kafka = KafkaSettings(brokers, topic_prefix=f"t{uuid.uuid4().hex[:8]}.")
     create_topics(kafka)
-    place = Place(agent, kafka, RedisSettings(forgetful.url, key_prefix=f"t{uuid.uuid4().hex[:8]}"))
+    place = Place(agent, kafka, RedisSettings(forgetful.url, key_prefix=f"t{uuid.uuid4().hex[:8]}", timeout_s=30))
     yield place
     place.producer.close()
     await place.mender.stop()
@@ -167,7 +167,9 @@ async def test_a_conversation_that_nobody_asks_for_is_mended_when_the_failover_i
     await place.mender.look()
     await place.fail_over({})
     await place.mender.look()
-    await place.mender._background
+    while place.mender.in_doubt(place.partition):  # put off where a server was late: the next look begins again
+        await place.mender._background
+        await place.mender.look()
     assert await place.replies() == [(1, "m1")]
 
 

@@ -2,17 +2,20 @@
 
 import urllib.request
 
+import pytest
+
 from kefu import metrics
 from ops.local.servers import HOST
 from tests.worker.conftest import MODEL
 from tests.worker.serving import ServedWorker
 
 
+@pytest.mark.timeout(600)  # above READY_S
 def test_a_fresh_worker_tells_zeros_so_that_its_first_failure_is_an_increase(brokers, valkey, tmp_path):
     worker = ServedWorker(brokers, valkey.url, MODEL, tmp_path / "log")
     try:
         worker.wait_ready()
-        with urllib.request.urlopen(f"http://{HOST}:{worker.health}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{HOST}:{worker.health}/metrics", timeout=60) as answer:
             told = answer.read().decode().splitlines()
     finally:
         worker.stop()

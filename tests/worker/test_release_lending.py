@@ -72,6 +72,7 @@ def pair(agent, conversations, wire, plan_file, clock):
 @pytest.mark.asyncio
 async def test_a_lent_message_is_run_by_the_candidate_alone_and_published_alike_by_both(pair, wire, conversations):
     lender, candidate = pair
+    lender._candidate._limit_s = 60.0
     runs = []
     for inbox in pair:
         real = inbox.runner.run

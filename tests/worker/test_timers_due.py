@@ -209,7 +209,7 @@ async def test_the_look_out_and_the_index_outlive_a_restart_of_redis(tmp_path, s
     server = RedisServer(tmp_path, free_port())
     server.start()
     server.wait_ready(20)
-    store = Conversations(RedisSettings(url=server.url, key_prefix="away", timeout_s=0.5))
+    store = Conversations(RedisSettings(url=server.url, key_prefix="away"))
     look = Look(DueIndex(store), sent)
     try:
         await store.write(*write(1, arm(NOW)))
