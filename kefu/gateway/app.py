@@ -50,8 +50,10 @@ def create_app(
 
     @app.before_server_start
     async def start(app: Sanic, *_: Any) -> None:
-        app.ctx.gateway = Gateway(settings, kafka, redis, make())
+        sender = make()
+        app.ctx.gateway = Gateway(settings, kafka, redis, sender)
         app.ctx.gateway.start()
+        await sender.connect()  # the first customer would wait for it, and be refused where it takes long
 
     @app.before_server_stop
     async def drain(app: Sanic, *_: Any) -> None:

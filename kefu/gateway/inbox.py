@@ -21,6 +21,10 @@ class Sender(Protocol):
 
     failure: Optional[str]
 
+    async def connect(self) -> None:
+        """Connect, or be soon done with trying. Never raises."""
+        ...
+
     def send(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
         """Queue a record; the future ends when it is acknowledged."""
         ...

@@ -29,6 +29,7 @@ from kefu.events import AnswerGenerated, AuditEntry, UserSaid, conversation_key
 from kefu.gateway.app import create_app
 from kefu.keys import REPLIES_KEPT, ConversationKeys
 from kefu.settings import GatewaySettings, KafkaSettings, RedisSettings, Tenant
+from ops.local.servers import free_port
 
 TENANTS = {
     name: Tenant(
@@ -88,7 +89,7 @@ class Valkey:
     @property
     def settings(self) -> RedisSettings:
         """A fresh key prefix each time."""
-        return RedisSettings(f"redis://127.0.0.1:{self.port}/0", key_prefix=f"t{uuid.uuid4().hex[:8]}", timeout_s=0.5)
+        return RedisSettings(f"redis://127.0.0.1:{self.port}/0", key_prefix=f"t{uuid.uuid4().hex[:8]}", timeout_s=10)
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -97,7 +98,7 @@ class Valkey:
         command += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
         self._process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
         client = redis.Redis(port=self.port)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
                 client.ping()
@@ -120,11 +121,15 @@ class Inbox:
     def __init__(self) -> None:
         self.said: List[UserSaid] = []
         self.keys: List[str] = []
-        self.away = False
+        self.away = self.connected = False
         self.failure: Optional[str] = None
         self.on_said: Any = None
         self.on_desk: Any = None
         self.audited: List[AuditEntry] = []
+
+    async def connect(self) -> None:
+        """Note it."""
+        self.connected = True
 
     def send(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
         """Keep the record, acknowledge it."""
@@ -252,7 +257,7 @@ async def serve(
     await server.after_start()
     address = f"http://127.0.0.1:{listening.getsockname()[1]}"
     try:
-        async with httpx.AsyncClient(base_url=address, timeout=10) as client:
+        async with httpx.AsyncClient(base_url=address, timeout=60) as client:
             yield Served(app, client, inbox, Worker(redis_settings), address, server.connections)
     finally:
         await server.before_stop()
@@ -269,7 +274,7 @@ class Events:
         self._lines = response.aiter_lines()
         self.comments = 0
 
-    async def next(self, timeout_s: float = 5.0) -> Dict[str, Any]:
+    async def next(self, timeout_s: float = 30.0) -> Dict[str, Any]:
         """Return the next event: `id`, `event`, `data`."""
         async with asyncio.timeout(timeout_s):
             found: Dict[str, Any] = {}
@@ -299,19 +304,12 @@ def listening(served: Served) -> bool:
     return hub.watched > 0 and len(hub.subscribed) == len(hub._channels)
 
 
-async def until(condition: Any, timeout_s: float = 5.0) -> None:
+async def until(condition: Any, timeout_s: float = 30.0) -> None:
     """Wait until `condition()` is true."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "condition did not come true"
         await asyncio.sleep(0.01)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextmanager
