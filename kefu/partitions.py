@@ -25,7 +25,13 @@ MOST_LAG = 1000  # what some workers have under way; more is a backlog
 # The inbox last: while the numbers differ, a worker that mends looks through all partitions of the others.
 ORDER = (ANSWERS, DIALOGUE_EVENTS, DEAD_LETTERS, LOOKUPS, CANDIDATE_QUERY, USER_QUERY)
 PAUSE_S = 0.2
-_PASSING = (KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
+_PASSING = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+)
 DONE, REFUSED = 0, 1
 
 
@@ -93,7 +99,8 @@ def lag(kafka: KafkaSettings, inbox: str = USER_QUERY, group: str = "") -> int:
         try:
             return _waiting(kafka, places, group or kafka.group)
         except KafkaException as error:
-            # A broker that has just started, or made its first topics, doesn't know yet who keeps the group.
+            # A broker that has just started, or made its first topics, doesn't know yet who keeps the group; a topic
+            # that was just made has no leader for a moment.
             if error.args[0].code() not in _PASSING or time.monotonic() > until:
                 raise QueueUnavailable(error.args[0].name()) from error
             time.sleep(PAUSE_S)

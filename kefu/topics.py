@@ -25,6 +25,7 @@ from kefu.errors import QueueUnavailable
 from kefu.events import ANSWERS, AUDIT, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, LOOKUPS, USER_QUERY
 from kefu.kafka import create_topics, damped_errors
 from kefu.partitions import counted, lag
+from kefu.reading import asked
 from kefu.settings import KafkaSettings, kafka_principals
 
 TIMEOUT_S = 30.0
@@ -109,13 +110,17 @@ def _there(kafka: KafkaSettings, step: int) -> List[str]:
 
 def _read_by_somebody(kafka: KafkaSettings) -> bool:
     admin = AdminClient({**kafka.client_config(), **damped_errors()})
-    try:
-        group = admin.describe_consumer_groups([kafka.candidate_group])[kafka.candidate_group].result(TIMEOUT_S)
-    except KafkaException as error:
-        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-            return False
-        raise QueueUnavailable(error.args[0].name()) from error
-    return bool(group.members)
+
+    def has_members() -> bool:
+        try:
+            group = admin.describe_consumer_groups([kafka.candidate_group])[kafka.candidate_group].result(TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return False
+            raise
+        return bool(group.members)
+
+    return asked(has_members)
 
 
 def _answered(future: object, topic: str) -> None:

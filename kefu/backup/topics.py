@@ -101,7 +101,7 @@ def _refuse_unfit(kafka: KafkaSettings, contents: Dict[str, Any]) -> None:
                 if asked(consumer.get_watermark_offsets, place, TIMEOUT_S)[1]:
                     raise RecordRefused(f"{topic} is not empty: restore into topics that are new")
     admin = AdminClient({**kafka.client_config(), **damped_errors()})
-    group = asked(admin.describe_consumer_groups([kafka.group])[kafka.group].result, TIMEOUT_S)
+    group = asked(lambda: admin.describe_consumer_groups([kafka.group])[kafka.group].result(TIMEOUT_S))
     if group.members:
         raise RecordRefused(f"{len(group.members)} workers are running: stop them first")
 

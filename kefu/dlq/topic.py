@@ -16,6 +16,7 @@ from kefu.errors import PoisonMessage, QueueUnavailable
 from kefu.events import DEAD_LETTERS, DeadLetterHandled
 from kefu.headers import ERROR_CLASS, HANDLES
 from kefu.kafka import damped_errors
+from kefu.reading import NEW_S, PAUSE_S
 from kefu.settings import KafkaSettings
 
 BATCH = 500
@@ -71,10 +72,14 @@ class Letters:
         self._consumer.close()
 
     def _partitions(self) -> List[int]:
-        found = self._ask(lambda: self._consumer.list_topics(self._topic, REQUEST_S).topics[self._topic])
-        if found.error is not None:
-            raise QueueUnavailable(f"{self._topic}: {found.error.name()}")
-        return sorted(found.partitions)
+        deadline = time.monotonic() + NEW_S
+        while True:
+            found = self._ask(lambda: self._consumer.list_topics(self._topic, REQUEST_S).topics[self._topic])
+            if found.error is None:
+                return sorted(found.partitions)
+            if found.error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART or time.monotonic() > deadline:
+                raise QueueUnavailable(f"{self._topic}: {found.error.name()}")
+            time.sleep(PAUSE_S)
 
     def _states(self, partition: int) -> Dict[str, State]:
         """Return what was done with the letters of a partition, by their ids."""
@@ -121,7 +126,7 @@ class Letters:
             except KafkaException as error:
                 if not _passing(error.args[0]) or time.monotonic() > end:
                     raise QueueUnavailable(f"{self._topic}: {error.args[0].name()}") from error
-            time.sleep(0.2)
+            time.sleep(PAUSE_S)
 
     def _read(self, partition: int, start: int, end: Optional[int] = None) -> Iterator[Message]:
         """Yield the records from `start` to `end`, or to where the partition ends now."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import subprocess
+import threading
 import time
 import uuid
 from dataclasses import replace
@@ -16,7 +17,7 @@ from kefu.dlq.handling import Handler
 from kefu.errors import QueueUnavailable, SettingsError
 from kefu.events import AUDIT, DEAD_LETTERS, USER_QUERY, AuditEntry, ReminderDue, SessionIdled, UserSaid, now_ms
 from kefu.headers import ATTEMPTS, ERROR_CLASS, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REPLAY_OF
-from kefu.kafka import EventProducer
+from kefu.kafka import EventProducer, create_topics
 from ops.local.servers import ROOT, services_python
 
 LOGIN_NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
@@ -298,6 +299,19 @@ def test_kafka_away_is_said_and_is_a_failure(dlq, monkeypatch):
     monkeypatch.setattr(command.Letters.__init__, "__defaults__", (1.0,))
     code, _, errors = dlq("list")
     assert code == 1 and "Run the same command again" in errors
+
+
+def test_a_topic_that_was_just_made_is_waited_for_and_a_missing_one_is_told(dlq, kafka_settings, monkeypatch):
+    new = replace(kafka_settings, topic_prefix=f"t{uuid.uuid4().hex[:8]}.")
+    monkeypatch.setenv("KEFU_TOPIC_PREFIX", new.topic_prefix)
+    monkeypatch.setattr("kefu.dlq.topic.NEW_S", 0)
+    code, _, errors = dlq("list")
+    assert code == 1 and "UNKNOWN_TOPIC_OR_PART" in errors
+    monkeypatch.setattr("kefu.dlq.topic.NEW_S", 60)
+    making = threading.Timer(1.0, create_topics, [new])
+    making.start()
+    assert listed(dlq) == []
+    making.join()
 
 
 def peak_kb(settings):

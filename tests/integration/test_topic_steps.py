@@ -1,15 +1,21 @@
 """Topics go forward and back by steps, on a real broker, and what older processes use is never touched."""
 
 import uuid
+from concurrent.futures import Future
 from contextlib import closing
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
 
-from kefu import topics
+from kefu import partitions, topics
+from kefu.backup import topics as backup
 from kefu.events import CANDIDATE_QUERY, TOPICS, USER_QUERY
 from kefu.partitions import add, counted, lag
 from kefu.settings import KafkaSettings
+from ops.local.clusters import until
+
+BOTH = {USER_QUERY: 2, CANDIDATE_QUERY: 2}
 
 
 @pytest.fixture
@@ -35,11 +41,16 @@ def command(fresh, monkeypatch, capsys):
     return run
 
 
+def wait_for(settings, counts):
+    """Wait until the broker tells of so many partitions: it hears of what was made or removed a moment later."""
+    until(lambda: counts.items() <= counted(settings).items(), f"partitions: {counts}")
+
+
 def produce(settings, topic, records):
     producer = Producer({"bootstrap.servers": settings.brokers})
     for number in range(records):
         producer.produce(settings.topic_prefix + topic, b"x", str(number).encode())
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
 
 
 def read(settings, topic, group, records):
@@ -49,7 +60,7 @@ def read(settings, topic, group, records):
         consumer.subscribe([settings.topic_prefix + topic])
         taken = 0
         while taken < records:
-            message = consumer.poll(20)
+            message = consumer.poll(60)
             assert message is not None and message.error() is None
             taken += 1
         consumer.commit(asynchronous=False)
@@ -62,7 +73,7 @@ def test_every_topic_belongs_to_one_step():
 
 def test_forward_makes_what_is_missing_and_leaves_what_is_there(command, fresh):
     assert command("--to", "1")[0] == 0
-    assert counted(fresh)[CANDIDATE_QUERY] == 0 and counted(fresh)[USER_QUERY] == 2
+    wait_for(fresh, {CANDIDATE_QUERY: 0, USER_QUERY: 2})
     produce(fresh, USER_QUERY, 5)
     code, said = command()
     assert code == 0 and f"{CANDIDATE_QUERY}: created" in said and f"{USER_QUERY}: exists" in said
@@ -71,27 +82,32 @@ def test_forward_makes_what_is_missing_and_leaves_what_is_there(command, fresh):
 
 def test_back_removes_what_the_older_release_does_not_know_and_forward_makes_it_again(command, fresh):
     command()
+    wait_for(fresh, BOTH)
     produce(fresh, USER_QUERY, 5)
     assert command("--to", "1") == (
         0,
         "\n".join([*_exists(fresh, 1), f"{fresh.topic_prefix}{CANDIDATE_QUERY}: removed", ""]),
     )
-    assert counted(fresh)[CANDIDATE_QUERY] == 0 and lag(fresh) == 5
+    wait_for(fresh, {CANDIDATE_QUERY: 0})
+    assert lag(fresh) == 5
     assert command("--to", "1") == (0, "\n".join([*_exists(fresh, 1), ""]))  # again: nothing left to do
     assert f"{CANDIDATE_QUERY}: created" in command()[1]
 
 
 def test_back_is_refused_while_messages_wait_and_done_after_they_were_read(command, fresh):
     command()
+    wait_for(fresh, BOTH)
     produce(fresh, CANDIDATE_QUERY, 3)
     code, said = command("--to", "1")
     assert code == 1 and "3 messages wait" in said and counted(fresh)[CANDIDATE_QUERY] == 2
     read(fresh, CANDIDATE_QUERY, fresh.candidate_group, 3)
-    assert command("--to", "1")[0] == 0 and counted(fresh)[CANDIDATE_QUERY] == 0
+    assert command("--to", "1")[0] == 0
+    wait_for(fresh, {CANDIDATE_QUERY: 0})
 
 
 def test_back_is_refused_while_somebody_reads(command, fresh):
     command()
+    wait_for(fresh, BOTH)
     config = {"bootstrap.servers": fresh.brokers, "group.id": fresh.candidate_group}
     with closing(Consumer(config)) as reader:
         reader.subscribe([fresh.topic_prefix + CANDIDATE_QUERY])
@@ -102,11 +118,49 @@ def test_back_is_refused_while_somebody_reads(command, fresh):
     assert command("--to", "1")[0] == 0
 
 
+@pytest.mark.parametrize("code", [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS])
+@pytest.mark.parametrize("module", [topics, backup])
+def test_a_group_whose_coordinator_moves_is_asked_for_again(fresh, monkeypatch, module, code):
+    asked = []
+
+    class Moving(AdminClient):
+        def describe_consumer_groups(self, groups, **options):
+            asked.append(groups)
+            if len(asked) > 1:
+                return super().describe_consumer_groups(groups, **options)
+            answer = Future()
+            answer.set_exception(KafkaException(KafkaError(code)))
+            return dict.fromkeys(groups, answer)
+
+    monkeypatch.setattr(module, "AdminClient", Moving)
+    if module is topics:
+        assert topics._read_by_somebody(fresh) is False
+    else:
+        backup._refuse_unfit(fresh, {"partitions": {}})
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("code", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE])
+def test_a_lag_is_asked_for_again_while_a_partition_has_no_leader(command, fresh, monkeypatch, code):
+    command()
+    wait_for(fresh, BOTH)
+    failures, waiting = [KafkaException(KafkaError(code))], partitions._waiting
+
+    def leaderless(*asked):
+        if failures:
+            raise failures.pop()
+        return waiting(*asked)
+
+    monkeypatch.setattr(partitions, "_waiting", leaderless)
+    assert lag(fresh) == 0 and failures == []
+
+
 def test_an_older_release_goes_on_with_more_partitions(command, fresh):
     command("--to", "1")
     add(fresh, USER_QUERY, 4)
     code, said = command("--to", "1")
-    assert code == 0 and f"{USER_QUERY}: exists" in said and counted(fresh)[USER_QUERY] == 4
+    assert code == 0 and f"{USER_QUERY}: exists" in said
+    wait_for(fresh, {USER_QUERY: 4})
 
 
 def _exists(settings, step):
