@@ -1,5 +1,6 @@
 """Databases of older shops are brought up to date at the start, those of before the migrations included."""
 
+import asyncio
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +13,15 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData, inspect, text
 
 from kefu.errors import SettingsError
+from ops.local.servers import free_port
+from ops.local.shop import database
 from ops.local.shop.database import move, open_engine, prepare
 from ops.local.shop.models import Base
 from tests.integration import first_shop
 from tests.integration.shop_calls import ask
-from tests.integration.shop_fixtures import ROOT, free_port, running_shop, shop_env
+from tests.integration.shop_fixtures import ROOT, running_shop, shop_env
 
+pytestmark = pytest.mark.timeout(600)
 UP_TO_DATE = "database brought up to date"
 
 
@@ -120,6 +124,43 @@ async def test_processes_that_start_at_once_on_an_old_database_migrate_it_once(d
     assert logs.count(UP_TO_DATE) == 1
 
 
+async def test_a_start_waits_as_long_as_another_process_has_the_database(tmp_path, monkeypatch):
+    url, tried, locked = f"sqlite:///{tmp_path / 'shop.db'}", [], database._lock
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 10)
+    engine = open_engine(url)
+
+    async def counted(connection):
+        tried.append(1)
+        await locked(connection)
+
+    try:
+        async with engine.connect() as other:
+            await locked(other)
+            monkeypatch.setattr(database, "_lock", counted)
+            starting = asyncio.create_task(prepare(url))
+            async with asyncio.timeout(60):
+                while len(tried) < 10:
+                    assert not starting.done()
+                    await asyncio.sleep(0.05)
+    finally:
+        await engine.dispose()
+    await starting
+    assert await on(url, differences(Base.metadata)) == []
+
+
+async def test_a_start_goes_on_though_the_server_was_slow_to_answer(database_url, monkeypatch):
+    locked, answers = database._lock, [TimeoutError, None]
+
+    async def slow(connection):
+        if answer := answers.pop(0):
+            raise answer
+        await locked(connection)
+
+    monkeypatch.setattr(database, "_lock", slow)
+    await prepare(database_url)
+    assert answers == [] and await on(database_url, differences(Base.metadata)) == []
+
+
 async def test_a_step_that_fails_leaves_the_database_as_it_was(database_url):
     await on(database_url, make_first_shop)
     in_the_way = "CREATE TABLE policies (x INTEGER)"  # a later statement of the step will fail for it
@@ -162,7 +203,7 @@ async def test_going_back_to_the_base_leaves_nothing(database_url):
 def run(database_url: str, *command: str) -> subprocess.CompletedProcess:
     env = shop_env(free_port(), database_url)
     whole = [sys.executable, "-m", *command]
-    return subprocess.run(whole, check=False, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(whole, check=False, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
 
 
 async def test_a_start_on_a_newer_shops_database_ends_with_a_sentence(database_url):

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.shop_fixtures import ROOT, free_port, running_shop, shop_env, stop
+from ops.local.servers import free_port
+from tests.integration.shop_fixtures import ROOT, running_shop, shop_env, stop
+
+pytestmark = pytest.mark.timeout(600)
 
 
 def listed(shop, customer: str) -> list[dict]:
@@ -62,7 +65,7 @@ def test_a_signal_ends_it_cleanly(tmp_path, number):
 def test_a_wrong_database_url_ends_the_start_with_the_settings_name_and_no_password(url):
     command = [sys.executable, "-m", "ops.local.shop"]
     env = {**os.environ, **shop_env(free_port(), url)}
-    ended = subprocess.run(command, check=False, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, check=False, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1
     assert "KEFU_SHOP_DATABASE_URL" in ended.stderr
     assert "Traceback" not in ended.stderr

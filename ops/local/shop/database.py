@@ -1,6 +1,7 @@
 """From a URL to an engine with its tables and, when they are empty, the demo data."""
 
 import logging
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -21,7 +22,9 @@ KEY = "KEFU_SHOP_DATABASE_URL"
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 BUSY_TIMEOUT_MS = 5000
 CONNECT_TIMEOUT_S = 5
+WAIT_S = 120  # for another process that migrates, or a server that is slow
 SEED_LOCK = 20260001  # any number: names the lock in PostgreSQL
+ROLLED_BACK = "40"  # the class of PostgreSQL's codes for deadlocks and the like
 MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = "head"
 FIRST = "0001"
@@ -90,14 +93,22 @@ async def _alone(database_url: str, steps: Callable[[AsyncConnection], Awaitable
 
 
 async def _locked(engine: AsyncEngine, steps: Callable[[AsyncConnection], Awaitable[None]]) -> None:
-    # SQLite refuses a switch to WAL while another process makes the same one, whatever the busy timeout.
     async for attempt in stamina.retry_context(
-        on=DBAPIError, attempts=8, timeout=10, wait_initial=0.05, wait_max=0.5, wait_jitter=0.1
+        on=_passing, attempts=None, timeout=WAIT_S, wait_initial=0.05, wait_max=0.5, wait_jitter=0.1
     ):
         with attempt:
             async with engine.begin() as connection:
                 await _lock(connection)
                 await steps(connection)
+
+
+def _passing(error: Exception) -> bool:
+    """Return whether another process had the database, or its server was slow: a step that fails would fail again."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, TimeoutError)
+    # SQLite refuses a switch to WAL while another process makes the same one, whatever the busy timeout.
+    busy = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return busy or error.connection_invalidated or str(getattr(error.orig, "sqlstate", "")).startswith(ROLLED_BACK)
 
 
 async def _lock(connection: AsyncConnection) -> None:
