@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import glob
 import os
+import shutil
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,40 +14,43 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.integration.shop_fixtures import free_port
+from ops.local.servers import free_port
 
 POSTGRES_BIN = max(glob.glob("/usr/lib/postgresql/*/bin"), default="")
 URL_KEY = "KEFU_TEST_POSTGRES_URL"
+USER = "postgres" if os.getuid() == 0 else None  # PostgreSQL refuses to run as root
+START_S = 120
 
 
 @contextlib.contextmanager
-def running_postgres(folder: Path) -> Iterator[str]:
+def running_postgres() -> Iterator[str]:
     """Give the URL of a server's database `postgres`; skips the test where there is none."""
     if os.environ.get(URL_KEY):
         yield os.environ[URL_KEY]
         return
     if not POSTGRES_BIN:
         pytest.skip(f"no PostgreSQL: `apt-get install postgresql`, or set {URL_KEY}")
-    port = free_port()
-    _as_postgres(folder, "initdb", "-D", str(folder / "data"), "-A", "trust", "-U", "kefu", "--no-sync")
-    options = f"-p {port} -h 127.0.0.1 -k {folder} -c fsync=off"
-    control = ("pg_ctl", "-D", str(folder / "data"), "-w", "-l", str(folder / "log"))
-    _as_postgres(folder, *control, "-o", options, "start")
+    # Not below pytest's folders: as root each pytest that starts closes them to all others, so to the user postgres.
+    folder = tempfile.mkdtemp(prefix="kefu-postgres-")
     try:
-        yield f"postgresql://kefu@127.0.0.1:{port}/postgres"
+        if USER:
+            shutil.chown(folder, USER)
+        _as_postgres("initdb", "-D", f"{folder}/data", "-A", "trust", "-U", "kefu", "--no-sync")
+        port = free_port()
+        options = f"-p {port} -h 127.0.0.1 -k {folder} -c fsync=off"
+        control = ("pg_ctl", "-D", f"{folder}/data", "-w", "-t", f"{START_S}", "-l", f"{folder}/log")
+        _as_postgres(*control, "-o", options, "start")
+        try:
+            yield f"postgresql://kefu@127.0.0.1:{port}/postgres"
+        finally:
+            _as_postgres(*control, "-m", "immediate", "stop")
     finally:
-        _as_postgres(folder, *control, "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _as_postgres(folder: Path, program: str, *arguments: str) -> None:
-    user = None
-    if os.getuid() == 0:  # PostgreSQL refuses to run as root
-        user = "postgres"
-        subprocess.run(["chown", "-R", user, str(folder)], check=True)
-        for parent in list(folder.parents)[:3]:
-            parent.chmod(parent.stat().st_mode | 0o011)
+def _as_postgres(program: str, *arguments: str) -> None:
     command = [str(Path(POSTGRES_BIN) / program), *arguments]
-    subprocess.run(command, check=True, user=user, cwd="/", stdout=subprocess.DEVNULL, timeout=60)
+    subprocess.run(command, check=True, user=USER, cwd="/", stdout=subprocess.DEVNULL, timeout=2 * START_S)
 
 
 def new_database(server_url: str) -> str:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,9 +13,11 @@ from typing import Any
 
 import httpx
 
+from ops.local.servers import free_port
+
 TOKEN = "service-token-of-the-tests"
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 30.0
+START_S = 120.0
 
 
 @dataclass
@@ -32,15 +33,9 @@ class Server:
         return self.log.read_text(encoding="utf-8")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextlib.contextmanager
 def serving(command: Sequence[str], env: dict[str, str], url: str, probe: str, log: Path) -> Iterator[Server]:
-    """Run `python -m` with these words until the block ends; it must answer 200 at `probe` within 30 s."""
+    """Run `python -m` with these words until the block ends; it must answer 200 at `probe` within START_S."""
     # Only what the server is told: nothing of the developer's own environment.
     plain = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     with log.open("ab") as output:
@@ -48,7 +43,7 @@ def serving(command: Sequence[str], env: dict[str, str], url: str, probe: str, l
             [sys.executable, "-m", *command], cwd=ROOT, env={**plain, **env}, stdout=output, stderr=output
         )
     try:
-        with httpx.Client(base_url=url, trust_env=False, timeout=10) as http:
+        with httpx.Client(base_url=url, trust_env=False, timeout=60) as http:
             _wait_ready(process, http, probe, log)
             yield Server(process, url, log, http)
     finally:
@@ -56,11 +51,11 @@ def serving(command: Sequence[str], env: dict[str, str], url: str, probe: str, l
 
 
 def stop(process: "subprocess.Popen[bytes]", number: int = signal.SIGTERM) -> int:
-    """Ask the process to end; return its code. One that doesn't within 15 s is killed."""
+    """Ask the process to end; return its code. One that doesn't within 60 s is killed."""
     if process.poll() is None:
         process.send_signal(number)
     try:
-        return process.wait(15)
+        return process.wait(60)
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
@@ -93,7 +88,7 @@ def running_shop(folder: Path, database_url: str = "") -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def running_actions(folder: Path, shop_url: str, timeout_s: float = 2.0) -> Iterator[Server]:
+def running_actions(folder: Path, shop_url: str, timeout_s: float = 20.0) -> Iterator[Server]:
     """An action server that asks the shop at `shop_url`."""
     port, health_port = free_port(), free_port()
     env = {

@@ -13,8 +13,8 @@ import orjson
 import pytest
 import yaml
 
-from ops.local.servers import ROOT
-from tests.integration.shop_fixtures import TOKEN, action_call, free_port, running_actions, running_shop, stop
+from ops.local.servers import ROOT, free_port
+from tests.integration.shop_fixtures import TOKEN, action_call, running_actions, running_shop, stop
 from tests.shop_samples import PROCESSING_JSON
 
 TRACK, VALIDATE = "action_track_order", "validate_track_order_form"
@@ -177,7 +177,7 @@ def test_the_shop_away_fails_the_action_and_leaves_the_server_ready(tmp_path):
 class Flaky(http.server.BaseHTTPRequestHandler):
     """A shop that gives 503 `failures` times or is slow, then an order; counts its calls.
 
-    It answers inquiries with the statuses of `notes`, then with 201, and keeps their keys.
+    It answers inquiries with the statuses of `notes`, then with 201, and keeps their keys and what it answered.
     """
 
     protocol_version = "HTTP/1.1"
@@ -192,8 +192,9 @@ class Flaky(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        type(self).keys.append(self.headers["Idempotency-Key"])
-        self._send(self.notes.pop(0) if self.notes else 201, b"{}")
+        self.keys.append(self.headers["Idempotency-Key"])
+        self.answered.append(self.notes.pop(0) if self.notes else 201)
+        self._send(self.answered[-1], b"{}")
 
     def _send(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -207,7 +208,8 @@ class Flaky(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def flaky_shop(failures: int = 0, delay_s: float = 0.0, notes: tuple = ()):
-    handler = type("Handler", (Flaky,), {"failures": failures, "delay_s": delay_s, "notes": [*notes], "keys": []})
+    kept = {"notes": [*notes], "keys": [], "answered": []}
+    handler = type("Handler", (Flaky,), {"failures": failures, "delay_s": delay_s, **kept})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -231,12 +233,12 @@ def test_a_shop_that_keeps_failing_is_asked_three_times(tmp_path):
 
 
 def test_a_shop_that_hangs_fails_the_action_within_its_budget(tmp_path):
-    hangs_s = 10
-    with flaky_shop(delay_s=hangs_s) as (url, handler), running_actions(tmp_path, url, timeout_s=1.0) as actions:
+    hangs_s = 40
+    with flaky_shop(delay_s=hangs_s) as (url, handler), running_actions(tmp_path, url, timeout_s=4.0) as actions:
         started = time.monotonic()
         assert track(actions, "alice", order_number="20260001").status_code == 500
         assert time.monotonic() - started < hangs_s / 2
-        assert handler.calls == 2
+        assert handler.calls in (2, 3)  # two within the budget; a third may have begun in what they left of it
 
 
 def test_an_inquiry_that_the_shop_can_not_take_now_is_told_behind_the_answer(tmp_path):
@@ -263,12 +265,14 @@ def test_an_inquiry_that_the_shop_refuses_is_not_told_again(tmp_path):
 
 
 def test_a_server_that_stops_tells_the_shop_what_is_under_way(tmp_path):
-    with flaky_shop(notes=(503,) * 3) as (url, handler), running_actions(tmp_path, url, timeout_s=1.0) as actions:
+    # Two calls of three attempts each take longer than the action waits for them, and less than the stop does.
+    with flaky_shop(notes=(503,) * 6) as (url, handler), running_actions(tmp_path, url, timeout_s=4.0) as actions:
         assert (
             said(track(actions, "alice", "m:t:0", order_number="20260001"))[0]["response"] == "utter_order_processing"
         )
         assert stop(actions.process) == 0
-        assert len(handler.keys) == 4
+        assert len(set(handler.keys)) == 1
+        assert handler.notes == [] and handler.answered[-1] == 201
 
 
 def test_a_failed_call_is_run_again_under_the_same_key(tmp_path):

@@ -1,6 +1,7 @@
 """The desk's API: who may call it, what it shows, what it asks the worker, and what it does when servers are away."""
 
 import asyncio
+import itertools
 import json
 from dataclasses import replace
 
@@ -287,6 +288,7 @@ async def test_what_takes_too_long_is_queued_and_found_by_the_same_id(office, mo
     asked = {"handoff": handoff, "message_id": "k1"}
     answer = fits(READ + "/take", "post", await office.post("conversations/alice/take", asked))
     assert (answer.status_code, answer.json()) == (202, {"message_id": "k1", "status": "queued"})
+    monkeypatch.setattr(routes, "OUTCOME_S", 10.0)
     office.judged()
     assert (await office.post("conversations/alice/take", asked)).json()["status"] == "done"
 
@@ -312,6 +314,8 @@ async def test_what_is_wrong_with_a_request_is_told_and_nothing_is_sent(office, 
 
 async def test_an_agent_who_asks_without_end_is_told_to_slow_down(valkey):
     async with desk(valkey.settings, desk_rate=0.5) as running:
+        calls = itertools.count()  # by the machine's own clock a slow one gives the bucket time to fill
+        running.served.app.ctx.gateway.desk_rate._clock = lambda: next(calls) / 1000
         assert (await running.get("conversations")).status_code == 200
         answer = await running.get("conversations")
         assert answer.status_code == 429 and int(answer.headers["retry-after"]) >= 1

@@ -17,7 +17,7 @@ from kefu.keys import ConversationKeys
 from kefu.settings import RedisSettings
 from ops.local.clusters import RedisCluster, RedisSentinels, until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(900)
 PEOPLE = [f"demo:p{number}" for number in range(12)]  # over all masters of a cluster
 WRITE = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('SPUBLISH', KEYS[2], ARGV[2])"
 
@@ -36,7 +36,7 @@ class Side:
     """The gateway's store and hub, and beside them what the worker's write does."""
 
     def __init__(self, url):
-        self.settings = RedisSettings(url, key_prefix=f"t{time.time_ns()}", timeout_s=1)
+        self.settings = RedisSettings(url, key_prefix=f"t{time.time_ns()}", timeout_s=10)
         self._clients = [connect(self.settings), connect(self.settings, retries=0, connections=1)]
         self.writes = connect(self.settings)
         self.store = ReplyStore(self._clients[0], self.settings.key_prefix, self.settings.timeout_s)
@@ -78,21 +78,29 @@ async def until_true(condition, deadline_s=30):
         await asyncio.sleep(0.05)
 
 
-async def hinted(watch, message_id):
-    """Wait for a hint of this very message; polling alone would bring none."""
-    while message_id not in await watch.wait(30):
-        pass
+async def hinted(side, watch, person, message_id):
+    """Answer until a hint of this very message comes: polling alone would bring none.
+
+    A hint is sent once. A master that a busy machine held up is replaced, and takes along what it was about to send.
+    """
+    await until_true(lambda: watch.live)
+    await side.answer(person, message_id)
+    deadline = time.monotonic() + 60
+    while message_id not in await watch.wait(1):
+        assert time.monotonic() < deadline, "no hint came"
+        await side.answer(person, message_id)
 
 
 async def test_hints_come_from_every_master_and_outcomes_are_read(group):
     async with Side(group.url) as side:
-        for person in PEOPLE:
-            with side.hub.watch(person) as watch:
-                await until_true(lambda: watch.live)
-                await side.answer(person, "m1")
-                await asyncio.wait_for(hinted(watch, "m1"), 30)
-            outcome = await side.store.outcome(person, "m1")
-            assert (outcome.status, await side.store.after(person, 0)) == ("answered", [])
+        for _ in range(5):
+            for person in PEOPLE:
+                with side.hub.watch(person) as watch:
+                    await hinted(side, watch, person, "m1")
+                outcome = await side.store.outcome(person, "m1")
+                assert (outcome.status, await side.store.after(person, 0)) == ("answered", [])
+            if len(side.hub.subscribed) == len(PEOPLE):  # a line that broke meanwhile has forgotten some
+                break
         assert side.hub.watched == 0 and len(side.hub.subscribed) == len(PEOPLE)  # who has just left may come back
 
 
@@ -100,8 +108,9 @@ async def test_who_watches_is_told_though_a_master_dies(group):
     async with Side(group.url) as side:
         waits = [asyncio.create_task(side.outcome(person, "m2")) for person in PEOPLE]
         await until_true(lambda: len(side.hub.subscribed) == len(PEOPLE))
-        before = {member.name for member in group.masters()}
-        victim = group.masters()[0]
+        await asyncio.to_thread(until, group.masters, "a master that answers")
+        masters = group.masters()
+        before, victim = {member.name for member in masters}, masters[0]
         victim.kill()
         await asyncio.to_thread(until, lambda: {m.name for m in group.masters()} - before, "a new master")
         victim.start()
@@ -110,9 +119,8 @@ async def test_who_watches_is_told_though_a_master_dies(group):
         await asyncio.to_thread(until, group.whole, "the group to be whole")
         for person in PEOPLE:
             with side.hub.watch(person) as watch:
-                await until_true(lambda: side.hub.connected and watch.live)
-                await side.answer(person, "m3")
-                await asyncio.wait_for(hinted(watch, "m3"), 30)
+                await until_true(lambda: side.hub.connected)
+                await hinted(side, watch, person, "m3")
 
 
 async def test_a_slot_that_moves_takes_its_watchers_along(group):
@@ -127,7 +135,9 @@ async def test_a_slot_that_moves_takes_its_watchers_along(group):
             masters = await side.writes.masters()
             target = next(client for client in masters if client is not source)
             slot = await source.execute_command("CLUSTER", "KEYSLOT", keys.state)
-            new = await target.execute_command("CLUSTER", "MYID")
+            old, new = [await client.execute_command("CLUSTER", "MYID") for client in (source, target)]
+            # Only who imports a slot gets the epoch by which its word outweighs the source's.
+            await target.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", old)
             for client in [target, source, *masters]:
                 await client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new)
             await until_true(lambda: side.hub._servers.holder(keys.hint) is not None)
@@ -144,7 +154,7 @@ def test_a_connection_that_uvloop_has_closed_is_lost_and_nothing_else(redis_serv
     """The gateway runs on uvloop, which raises RuntimeError at a write where asyncio raises OSError."""
 
     async def write_on_closed():
-        servers = connect(RedisSettings(redis_server.url, timeout_s=1))
+        servers = connect(RedisSettings(redis_server.url, timeout_s=10))
         client = await servers.holding("any")
         connection = await client.connection_pool.get_connection()
         connection._writer.transport.abort()

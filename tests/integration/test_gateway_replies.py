@@ -32,7 +32,7 @@ async def test_many_who_wait_are_answered_by_a_few_round_trips(served, monkeypat
     monkeypatch.setattr(Reads, "_exchange", counted)
     asked = [served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=30") for token in tokens]
     waiting = asyncio.gather(*asked)
-    await until(lambda: served.app.ctx.gateway.waits == 40 and listening(served), 15)
+    await until(lambda: served.app.ctx.gateway.waits == 40 and listening(served))
     for number in range(40):
         served.worker.answer(f"user{number}", "m1", f"for user{number}")
     answers = await waiting
@@ -64,6 +64,7 @@ async def test_who_goes_away_takes_no_answer_of_another(served):
 async def test_a_conversation_that_goes_on_keeps_its_subscription(served, valkey):
     token, hub = await served.token("alice"), served.app.ctx.gateway.hub
     served.inbox.on_said = lambda said: served.worker.answer(said.user, said.message_id, "hi")
+    await until(lambda: hub.connected)
     before = calls(valkey, "ssubscribe")
     for _ in range(5):
         assert (await served.say(token, prefer="wait=20")).status_code == 200
@@ -79,7 +80,7 @@ async def test_a_subscription_that_nobody_uses_any_more_is_given_up(served, valk
         await until(lambda: listening(served))
         await asyncio.sleep(0.3)
         assert listening(served)
-    await until(lambda: not hub._channels and not hub._lingering, 10)
+    await until(lambda: not hub._channels and not hub._lingering)
     await until(lambda: not redis.Redis(port=valkey.port).execute_command("PUBSUB", "SHARDCHANNELS"))
     async with stream(served, token) as events:
         await until(lambda: listening(served))
@@ -102,7 +103,7 @@ async def test_who_waits_is_answered_though_the_hints_connection_breaks(served, 
     redis.Redis(port=valkey.port).execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     served.worker.answer("alice", "m1", "hi")
     assert (await waiting).json()["replies"][0]["text"] == "hi"
-    await until(lambda: served.app.ctx.gateway.hub.connected, 10)
+    await until(lambda: served.app.ctx.gateway.hub.connected)
 
 
 async def test_a_redis_that_hangs_holds_nobody_beyond_his_time(served, valkey):
@@ -127,7 +128,7 @@ async def test_unanswered_messages_of_one_customer_are_limited_and_answers_make_
         assert int(refused.headers["retry-after"]) > 0 and len(served.inbox.said) == 2
         assert (await served.say(bob)).status_code == 202
         served.worker.answer("alice", "m1", "one")
-        async with asyncio.timeout(20):  # nobody listens: it is looked up, now and then
+        async with asyncio.timeout(60):  # nobody listens: it is looked up, now and then
             while (await served.say(alice, {"text": "x", "message_id": "m3"})).status_code != 202:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         async with stream(served, alice):

@@ -20,6 +20,7 @@ from kefu.events import ANSWERS, AUDIT, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_
 from kefu.kafka import EventProducer, create_topics
 from tests.integration.secure_kafka import SecureCluster
 
+pytestmark = pytest.mark.timeout(900)
 PRINCIPALS = {role: f"kefu-{role}" for role in ("gateway", "worker", "operator", "backup", "scaler")}
 WAIT_S = 60.0
 REFUSED_S = 4.0

@@ -18,6 +18,7 @@ from ops.local.run import _taken
 from ops.local.servers import HOST, ROOT, KafkaServer, RedisServer, free_port
 from ops.local.supervisor import Service, Supervisor
 
+pytestmark = pytest.mark.timeout(600)
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 IGNORES_TERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
 
@@ -105,7 +106,12 @@ def read_all(brokers, count):
     try:
         consumer.subscribe(["user.query"])
         found = []
-        until(lambda: found.extend(m.value() for m in consumer.consume(count, 0.5)) or len(found) >= count, 60)
+
+        def all_read():
+            found.extend(record.value() for record in consumer.consume(count, 0.5) if record.error() is None)
+            return len(found) >= count
+
+        until(all_read, 60)
         return found
     finally:
         consumer.close()
@@ -115,7 +121,12 @@ def read_one(brokers):
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": "reader", "auto.offset.reset": "earliest"})
     try:
         consumer.subscribe(["user.query"])
-        return until(lambda: consumer.poll(0.5), 30).value()
+
+        def record():
+            found = consumer.poll(0.5)
+            return found if found is not None and found.error() is None else None
+
+        return until(record, 60).value()
     finally:
         consumer.close()
 
