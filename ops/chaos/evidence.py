@@ -28,7 +28,7 @@ from ops.chaos.system import System
 GROUP = "kefu-worker"
 SETTLED_S = 240.0
 READ_S = 120.0
-BEHIND_S = 10.0  # longer than the action server's pause and its next try at the shop. Source: actions/shop/behind.py
+BEHIND_S = 15.0  # longer than the action server's pause and its next try at the shop. Source: actions/shop/behind.py
 
 
 @dataclass
@@ -87,7 +87,7 @@ async def settle(system: System, talks: Sequence[Talk]) -> float:
 
 
 async def gather(system: System, talks: Sequence[Talk], troubles: Sequence[Trouble]) -> Evidence:
-    """Read all. Raises StoreUnavailable, RuntimeError when something can't be read in time."""
+    """Read all. Raises StoreUnavailable, RedisError, HTTPError or RuntimeError when it can't be read in time."""
     found = Evidence(talks, troubles)
     redis = connect(RedisSettings(system.stack.redis.url))
     try:
@@ -101,7 +101,7 @@ async def gather(system: System, talks: Sequence[Talk], troubles: Sequence[Troub
     letters = await asyncio.to_thread(_by_conversation, brokers, DEAD_LETTERS)
     found.letters = {key: [orjson.loads(value)["message_id"] for _, value in each] for key, each in letters.items()}
     await _ask_api(system, found)
-    found.lag = await asyncio.to_thread(_lag, system)
+    found.lag = await _lag_told(system)
     found.inquiries = await _inquiries(system)
     return found
 
@@ -118,6 +118,16 @@ async def _inquiries(system: System) -> List[str]:
     return [key for (key,) in found]
 
 
+async def _lag_told(system: System) -> Optional[int]:
+    """Return the lag, None only when Kafka did not say for READ_S."""
+    deadline = time.monotonic() + READ_S
+    while True:
+        lag = await asyncio.to_thread(_lag, system)
+        if lag is not None or time.monotonic() > deadline:
+            return lag
+        await asyncio.sleep(0.5)
+
+
 async def _answered(redis: Servers, talk: Talk) -> bool:
     keys = ConversationKeys("kefu", talk.key)
     try:
@@ -129,6 +139,19 @@ async def _answered(redis: Servers, talk: Talk) -> bool:
 
 
 async def _kept(redis: Servers, talk: Talk) -> Kept:
+    """Read it, for READ_S at most: Redis may still be slow after what was done to it."""
+    deadline = time.monotonic() + READ_S
+    while True:
+        try:
+            return await _read(redis, talk)
+        except (RedisError, OSError, StoreUnavailable):
+            if time.monotonic() > deadline:
+                raise
+            redis.doubt()
+            await asyncio.sleep(0.5)
+
+
+async def _read(redis: Servers, talk: Talk) -> Kept:
     keys = ConversationKeys("kefu", talk.key)
     client = await redis.holding(keys.state)
     version, seq = await client.hmget(keys.state, "version", "seq")
@@ -145,14 +168,28 @@ async def _ask_api(system: System, found: Evidence) -> None:
         for talk in found.talks:
             found.replies[talk.key] = [reply async for reply in _pages(client, talk)]
             for sent in talk.sent:
-                answer = await client.get(f"/v1/messages/{sent.message_id}", headers=talk.headers)
+                answer = await _get(client, talk, f"/v1/messages/{sent.message_id}")
                 found.told[sent.message_id] = answer.json().get("status", f"HTTP {answer.status_code}")
+
+
+async def _get(client: httpx.AsyncClient, talk: Talk, path: str) -> httpx.Response:
+    """Ask until it is neither put off nor unanswered, for READ_S at most."""
+    deadline = time.monotonic() + READ_S
+    while True:
+        try:
+            answer = await client.get(path, headers=talk.headers)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                return answer
+        except httpx.TransportError:
+            if time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.5)
 
 
 async def _pages(client: httpx.AsyncClient, talk: Talk) -> Any:
     after = 0
     while True:
-        answer = await client.get(f"/v1/replies?after={after}", headers=talk.headers)
+        answer = await _get(client, talk, f"/v1/replies?after={after}")
         answer.raise_for_status()
         page = answer.json()["replies"]
         if not page:
@@ -171,7 +208,7 @@ def _lag(system: System) -> Optional[int]:
         return sum(
             max(0, end - max(0, committed.get(n, 0))) for n, end in _ends(system.stack.kafka.brokers, USER_QUERY)
         )
-    except KafkaException:
+    except (KafkaException, TimeoutError):
         return None
 
 

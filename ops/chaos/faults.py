@@ -39,6 +39,10 @@ class NothingCanBeKilled(RuntimeError):
     """Nothing of the plan was well for STUCK_S: something did not come back."""
 
 
+class _NobodyIsWell(Exception):
+    """The last one that it could be done to is well no more."""
+
+
 class Tormentor:
     """Works a plan off. Lives in one thread, the one that started the system."""
 
@@ -79,14 +83,13 @@ class Tormentor:
         while self._pending and not done():
             self._look_after()
             fault = self._next()
-            if fault is None:
+            if fault is None or not self._done(fault):
                 if time.monotonic() - last > STUCK_S:
                     kinds = ", ".join(sorted({fault.kind for fault in self._pending}))
                     raise NothingCanBeKilled(f"for {STUCK_S:.0f} s nothing was well enough for: {kinds}")
                 time.sleep(0.2)
                 continue
             self._pending.remove(fault)
-            self._do[fault.kind](fault)
             last = time.monotonic()
             self._sleep(fault.gap_s)
 
@@ -112,6 +115,14 @@ class Tormentor:
             if possible[fault.kind]:
                 return fault
         return None
+
+    def _done(self, fault: Fault) -> bool:
+        """Do it. Returns False when nobody is well any more whom it could be done to: some time passes in the look."""
+        try:
+            self._do[fault.kind](fault)
+        except _NobodyIsWell:
+            return False
+        return True
 
     def _look_after(self) -> None:
         """Thaw what is due, note what is well again."""
@@ -142,6 +153,12 @@ class Tormentor:
     def _well(self, names: List[str]) -> List[str]:
         return [name for name in names if self._system.stack.ready(name)]
 
+    @staticmethod
+    def _one_of(fault: Fault, names: List[str]) -> str:
+        if not names:
+            raise _NobodyIsWell
+        return names[fault.pick % len(names)]
+
     def _kill(self, fault: Fault, name: str, well: Callable[[], bool]) -> None:
         self._note(fault.kind, name, well)
         self._system.stack.kill(name, fault.down_s)
@@ -156,7 +173,7 @@ class Tormentor:
         self._kill_one_of(fault, ["actions"])
 
     def _kill_one_of(self, fault: Fault, names: List[str]) -> None:
-        name = names[fault.pick % len(names)]
+        name = self._one_of(fault, names)
         workers = self._system.workers
         left = name in workers  # it may leave for good before it is ready again
         self._kill(fault, name, lambda: (left and name not in workers) or self._system.stack.ready(name))
@@ -166,16 +183,14 @@ class Tormentor:
         self._kill(fault, brokers[fault.pick % len(brokers)].name, self._system.brokers_whole)
 
     def _kill_master(self, fault: Fault) -> None:
-        masters = self._system.redis_masters()
-        self._kill(fault, masters[fault.pick % len(masters)], self._system.redis_whole)
+        self._kill(fault, self._one_of(fault, self._system.redis_masters()), self._system.redis_whole)
 
     def _can_freeze(self) -> bool:
         """Another one should be there to take the partitions over, unless there is none at all."""
         return len(self._well(self._workers())) >= min(2, len(self._system.workers))
 
     def _freeze(self, fault: Fault) -> None:
-        names = self._well(self._workers())
-        name = names[fault.pick % len(names)]
+        name = self._one_of(fault, self._well(self._workers()))
         self._frozen[name] = time.monotonic() + fault.down_s
         self._note(fault.kind, name, lambda: name not in self._frozen and self._system.stack.ready(name))
         os.kill(self._system.stack.pid(name), signal.SIGSTOP)
@@ -185,13 +200,12 @@ class Tormentor:
 
     def _rebalance(self, fault: Fault) -> None:
         workers, stack = self._system.workers, self._system.stack
-        well = self._well(self._workers())
         if len(workers) < 2 or (len(workers) < MAX_WORKERS and fault.pick % 2):
             name = stack.add_worker()
             workers.append(name)
             self._note(fault.kind, f"{name} joins", lambda: name not in workers or stack.ready(name))
             return
-        name = well[fault.pick % len(well)]
+        name = self._one_of(fault, self._well(self._workers()))
         workers.remove(name)
         leaving = threading.Thread(target=stack.remove, args=(name,), name=f"stop {name}")
         leaving.start()
@@ -207,12 +221,10 @@ class Tormentor:
 
     def _isolate(self, fault: Fault) -> None:
         """Let a master's connections hang, or the master itself: both come back in the belief that they are master."""
+        name = self._one_of(fault, self._system.redis_masters())
         if fault.pick % 2:
-            name, number = self._system.door_of_master(fault.pick)
-            self._trouble(fault, name, number, HELD)
+            self._trouble(fault, *self._system.door_of(name), HELD)
             return
-        masters = self._system.redis_masters()
-        name = masters[fault.pick % len(masters)]
         self._frozen[name] = time.monotonic() + fault.down_s
         self._note(fault.kind, f"{name} frozen {fault.down_s} s", self._system.redis_whole)
         os.kill(self._system.stack.pid(name), signal.SIGSTOP)

@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 from ops.chaos.doors import Doors
 from ops.local.clusters import KafkaCluster, RedisCluster, RedisSentinels
 from ops.local.servers import HOST
-from ops.local.stack import Stack, free_ports
+from ops.local.stack import PATIENCE, Stack, free_ports
 
 SINGLE = "single"  # one broker, one Redis
 SENTINEL = "sentinel"  # three brokers, a Redis master with a replica and three Sentinels
@@ -22,8 +22,6 @@ FORMS = (SENTINEL, CLUSTER, SINGLE)
 MAX_WORKERS = 4
 READY_S = 180.0
 
-# Longer than by default: a machine that is busy with so many processes must not look like a shop that is away.
-PATIENCE = {"KEFU_SHOP_TIMEOUT_S": "6", "KEFU_ACTION_TIMEOUT_S": "8"}
 SETTINGS = {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0", "KEFU_HEARTBEAT_S": "5", **PATIENCE}
 
 # Names of doors.
@@ -92,12 +90,11 @@ class System:
         """Return the names of the masters' processes."""
         return ["redis"] if self.form == SINGLE else [member.name for member in self.stack.redis.masters()]
 
-    def door_of_master(self, number: int) -> Tuple[str, int]:
+    def door_of(self, master: str) -> Tuple[str, int]:
         """Return name and number of the door before one of the masters."""
         if self.form == SINGLE:
             return REDIS, 0
-        members, masters = self.stack.redis.members, self.stack.redis.masters()
-        return REDIS, members.index(masters[number % len(masters)])
+        return REDIS, [member.name for member in self.stack.redis.members].index(master)
 
     def shop_rows(self, query: str) -> List[Any]:
         """Return what the shop's database holds."""

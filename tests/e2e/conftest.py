@@ -2,13 +2,14 @@
 
 import pytest
 
-from ops.local.stack import Stack, free_ports
+from ops.local.stack import PATIENCE, Stack, free_ports
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory):
     """A running system; a test that kills a part waits until it is back."""
-    system = Stack(tmp_path_factory.mktemp("stack"), free_ports(), overrides={"KEFU_USER_RATE": "0"})
+    settings = {"KEFU_USER_RATE": "0", **PATIENCE}
+    system = Stack(tmp_path_factory.mktemp("stack"), free_ports(), overrides=settings)
     try:
         system.start()
         yield system
