@@ -18,6 +18,7 @@ from ops.bench.kefu import KefuSystem
 from ops.bench.phases import measure_kefu, measure_stock
 from ops.bench.scenarios import FULL, SHORT
 from ops.local.servers import ROOT, services_python
+from ops.local.stack import PATIENCE
 
 SYSTEMS = ("stock", "kefu")
 
@@ -26,14 +27,15 @@ def main(arguments: List[str]) -> int:
     """Measure, print the table, write the files. Returns 0; a system that breaks ends it with its reason."""
     options = _parser().parse_args(arguments)
     plan = SHORT if options.short else FULL
+    settings = PATIENCE if options.short else {}  # a test judges it, on whatever machine; figures are of the defaults
     began = time.monotonic()
     found: Dict[str, Any] = {"short": options.short, "machine": measure.machine(), "systems": {}}
     with tempfile.TemporaryDirectory(prefix="kefu-bench-") as folder:
         if "stock" in options.only:
             epochs = stock.SHORT_EPOCHS if options.short else stock.FULL_EPOCHS
-            found["systems"]["stock"] = measure_stock(stock.StockSystem(Path(folder) / "stock", epochs), plan)
+            found["systems"]["stock"] = measure_stock(stock.StockSystem(Path(folder) / "stock", epochs, settings), plan)
         if "kefu" in options.only:
-            found["systems"]["kefu"] = measure_kefu(KefuSystem(Path(folder) / "kefu"), plan)
+            found["systems"]["kefu"] = measure_kefu(KefuSystem(Path(folder) / "kefu", settings), plan)
     found["figures"] = report.figures(found["systems"])
     found["took_s"] = time.monotonic() - began
     _write(options.out.resolve(), found)

@@ -6,6 +6,7 @@ What differs from Rasa's default configuration, and why:
   does, so that a conversation takes the same way. `data/nlu` annotates nothing, so DIET has no
   entities to learn: it is told not to look for any, which is in stock's favour.
 - `language: en`, because the default tokenizer refuses `zh`. No component depends on it otherwise.
+- What is trained has a seed, so that each training gives the same model.
 - The slot `language` stays empty, so that each response's last, bilingual variant is said.
 """
 
@@ -16,7 +17,7 @@ import subprocess
 import time
 import urllib.request
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Mapping
 from urllib.parse import urlsplit
 
 from ops.bench.shop import add_customers
@@ -27,6 +28,7 @@ READY_S = 600.0  # a machine shared by others needs minutes where an idle one ne
 STOP_S = 20.0
 FULL_EPOCHS = 10  # Rasa's default, 100, takes three quarters of an hour; what a turn costs does not depend on it
 SHORT_EPOCHS = 4
+SEED = 7  # which way its conversations take must not depend on the training's chance
 QUIET = {"RASA_TELEMETRY_ENABLED": "false", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
 
 # Source: rasa/shared/importers, the default configuration that `rasa init` writes.
@@ -45,12 +47,14 @@ pipeline:
     max_ngram: 4
   - name: DIETClassifier
     epochs: {epochs}
+    random_seed: {seed}
     constrain_similarities: true
     entity_recognition: false
   - name: RegexEntityExtractor
   - name: EntitySynonymMapper
   - name: ResponseSelector
     epochs: {epochs}
+    random_seed: {seed}
     constrain_similarities: true
   - name: FallbackClassifier
     threshold: 0.3
@@ -61,9 +65,11 @@ policies:
   - name: UnexpecTEDIntentPolicy
     max_history: 5
     epochs: {epochs}
+    random_seed: {seed}
   - name: TEDPolicy
     max_history: 5
     epochs: {epochs}
+    random_seed: {seed}
     constrain_similarities: true
 """
 # The extractor knows a regular expression only by an entity that some example is annotated with.
@@ -87,7 +93,7 @@ action_endpoint: {{url: "{actions}"}}
 
 def train(epochs: int) -> Path:
     """Return the project's folder, its model trained in it; made once for the same inputs."""
-    config = CONFIG.format(epochs=epochs)
+    config = CONFIG.format(epochs=epochs, seed=SEED)
     folder = LOCAL / "bench" / f"stock-{_digest(config)}"
     if (folder / "models" / "stock.tar.gz").is_file():
         return folder
@@ -123,10 +129,10 @@ class StockSystem:
     name = "stock"
     worker_metrics = ""  # it has none
 
-    def __init__(self, directory: Path, epochs: int) -> None:
+    def __init__(self, directory: Path, epochs: int, settings: Mapping[str, str]) -> None:
         self._folder = train(epochs)
         self._directory = directory
-        self._stack = Stack(directory, free_ports(), tell=lambda _: None)
+        self._stack = Stack(directory, free_ports(), tell=lambda _: None, overrides=settings)
         self._port = free_port()
         self._rasa: subprocess.Popen[bytes]
         self.start_s = 0.0

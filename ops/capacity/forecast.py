@@ -12,6 +12,7 @@ from ops.capacity.real import RealRun, Seen
 from ops.capacity.simulate import Outcome, Simulation
 
 PLACES, TURN_S, PARTITIONS, BURST = 8, 0.4, 8, 60
+BURSTS, JOINS = 3, 3  # a stall of the machine is in one of them
 SHARES = (0.5, 2.5, 2.5, 2.5, 0.5)  # of what one worker can do, step by step
 STEP_S = 8.0
 SEEDS = 9
@@ -35,9 +36,8 @@ def run(directory: Path) -> Dict[str, Any]:
     try:
         real.start()
         real.worker_rate(BURST // 2)  # warm
-        rate = real.worker_rate(BURST)
-        joined = real.join_s()
-        real.remove()
+        rate = real.worker_rate(BURST, BURSTS)
+        joined = real.usual_join_s(JOINS)
         curve = Steps("steps", STEP_S * len(SHARES), rate, rates=tuple(rate * share for share in SHARES), step_s=STEP_S)
         threshold = max(1, int(rate))
         seen = real.follow(curve, SCALING, threshold)

@@ -33,6 +33,7 @@ said = []  # when it was due after the beginning, ms until the answer, whether i
 heard = {}  # replies by stream
 broken = set()  # streams that ended before the end
 began = 0.0
+arrived = False  # whether all messages have been put up
 
 
 class Shape(LoadTestShape):
@@ -41,7 +42,7 @@ class Shape(LoadTestShape):
     def tick(self):
         """Return how many users there are, or None at the end."""
         late_s = self.get_run_time() - SPAWN_S - SCENARIO.lasts_s
-        over = late_s > LATE_S or (late_s > 0 and not due and not under_way)
+        over = late_s > LATE_S or (arrived and not due and not under_way)
         users = SCENARIO.customers + SCENARIO.streams
         return None if over else (users, users / SPAWN_S)
 
@@ -129,7 +130,7 @@ class Listener(Customer):
 
 def _arrivals():
     """Put messages up as they come: by chance, independent of each other."""
-    global began
+    global began, arrived
     gevent.sleep(SPAWN_S)
     began = at = time.perf_counter()
     while at - began < SCENARIO.lasts_s:
@@ -138,6 +139,7 @@ def _arrivals():
             due.append(at)
             at += random.expovariate(max(0.01, SCENARIO.rate(at - began)))
         gevent.sleep(0.005)
+    arrived = True
 
 
 @events.test_start.add_listener

@@ -24,30 +24,44 @@ class Customer:
     token: str
     accepted: List[str] = field(default_factory=list)
 
-    async def send(self, text: str) -> str:
-        """Send until the gateway accepts, as a client with patience does; returns the message's id."""
-        message_id = uuid.uuid4().hex
-        deadline = time.monotonic() + 120
+    async def request(self, method: str, path: str, deadline_s: float = 60, **content: Any) -> httpx.Response:
+        """Ask until it is neither put off nor unanswered, as a client with patience does: the same request again."""
+        deadline = time.monotonic() + deadline_s
         while True:
             try:
-                answer = await self.client.post(
-                    "/v1/messages", json={"text": text, "message_id": message_id}, headers=self.headers
-                )
-                if answer.status_code == 202:
-                    self.accepted.append(message_id)
-                    return message_id
-                assert answer.status_code in (429, 503), answer.text
+                answer = await self.client.request(method, path, headers=self.headers, **content)
+                if answer.status_code not in (429, 503):
+                    return answer
             except httpx.TransportError:
                 pass
-            assert time.monotonic() < deadline, "the gateway did not accept within two minutes"
+            assert time.monotonic() < deadline, f"{method} {path} was put off for {deadline_s:.0f} s"
             await asyncio.sleep(0.2)
+
+    async def send(self, text: str) -> str:
+        """Send until the gateway accepts; returns the message's id."""
+        message_id = uuid.uuid4().hex
+        body = {"text": text, "message_id": message_id}
+        answer = await self.request("POST", "/v1/messages", 120, json=body)
+        assert answer.status_code == 202, answer.text
+        self.accepted.append(message_id)
+        return message_id
+
+    async def outcome(self, message_id: str, deadline_s: float = 120) -> Dict[str, Any]:
+        """Return what became of a message, as soon as anything did."""
+        deadline = time.monotonic() + deadline_s
+        while True:
+            answer = await self.request("GET", f"/v1/messages/{message_id}")
+            if answer.status_code == 200 and answer.json()["status"] != "queued":
+                return answer.json()
+            assert time.monotonic() < deadline, f"{message_id} has no outcome within {deadline_s:.0f} s"
+            await asyncio.sleep(0.1)
 
     async def replies(self) -> List[Dict[str, Any]]:
         """Return all replies of the conversation, page by page."""
         found: List[Dict[str, Any]] = []
         while True:
             after = found[-1]["seq"] if found else 0
-            answer = await self.client.get(f"/v1/replies?after={after}", headers=self.headers)
+            answer = await self.request("GET", f"/v1/replies?after={after}")
             answer.raise_for_status()
             page = answer.json()["replies"]
             if not page:
@@ -56,9 +70,7 @@ class Customer:
 
     async def outcomes(self) -> List[Dict[str, Any]]:
         """Return what became of each accepted message."""
-        answers = [
-            await self.client.get(f"/v1/messages/{message_id}", headers=self.headers) for message_id in self.accepted
-        ]
+        answers = [await self.request("GET", f"/v1/messages/{message_id}") for message_id in self.accepted]
         return [answer.json() for answer in answers]
 
     @property
@@ -93,10 +105,8 @@ async def wait_until_all_have_a_status(customers: List[Customer], deadline_s: fl
     """Wait until the last message of each conversation is answered: then all before it are."""
     deadline = time.monotonic() + deadline_s
     for customer in customers:
-        last = f"/v1/messages/{customer.accepted[-1]}"
-        while (await customer.client.get(last, headers=customer.headers)).json().get("status") != "answered":
-            assert time.monotonic() < deadline, "the last message is not answered"
-            await asyncio.sleep(0.1)
+        last = await customer.outcome(customer.accepted[-1], deadline - time.monotonic())
+        assert last["status"] == "answered"
 
 
 async def count(customer: Customer) -> int:

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 from kefu.events import ANSWERS
 from ops.local.servers import ROOT
 from ops.local.shop.demo_policies import POLICIES
-from ops.local.stack import Stack, free_ports
+from ops.local.stack import PATIENCE, Stack, free_ports
 from tests.dialogue.phrases import phrases
 from tests.e2e.conversations import BEGINNINGS, ShopDatabase, changes, effects, stories
 from tests.e2e.customers import known_customer
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory):
-    settings = {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0", "KEFU_IDLE_S": "0"}
+    settings = {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0", "KEFU_IDLE_S": "0", **PATIENCE}
     system = Stack(tmp_path_factory.mktemp("conversations"), free_ports(), overrides=settings)
     try:
         system.start()
@@ -83,10 +83,19 @@ def answers(stack):
 
 
 def say(client, token, **content):
-    """Send a text or payload and wait for the answer; returns the message's id and replies."""
+    """Send a text or payload, again under its id until it is answered; returns the message's id and replies."""
     message = {"message_id": uuid.uuid4().hex, **content}
     headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=60"}
-    answer = client.post("/v1/messages", json=message, headers=headers)
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            answer = client.post("/v1/messages", json=message, headers=headers)
+            if answer.status_code not in (202, 503):
+                break
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < deadline, "no answer within two minutes"
+        time.sleep(0.2)
     assert (answer.status_code, answer.json()["status"]) == (200, "answered"), answer.text
     return message["message_id"], answer.json()["replies"]
 

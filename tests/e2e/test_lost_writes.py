@@ -21,17 +21,19 @@ async def client(stack):
 
 def copy_of(stack, to):
     """Copy what Redis has on its disk by now."""
-    with redis.Redis.from_url(stack.settings["REDIS_URL"]) as connection:
+    with redis.Redis.from_url(stack.settings["REDIS_URL"], single_connection_client=True) as connection:
+        connection.set("written", 1)  # WAITAOF waits for what was written on its own connection, and all before that
         assert connection.execute_command("WAITAOF", 1, 0, 10_000)[0] == 1
     shutil.copytree(stack.redis.directory / "appendonlydir", to)
 
 
 def come_back_as(stack, copy):
     """Kill Redis, and put the copy in the place of its files before the supervisor starts it again."""
-    stack.kill("redis", restart_after_s=5)
+    stack.kill("redis", restart_after_s=600)
     directory = stack.redis.directory / "appendonlydir"
     shutil.rmtree(directory)
     shutil.copytree(copy, directory)
+    stack.kill("redis")
 
 
 @pytest.mark.parametrize("worker_dies", [True, False], ids=["with the worker", "alone"])
