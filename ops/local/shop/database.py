@@ -1,7 +1,6 @@
 """From a URL to an engine with its tables and, when they are empty, the demo data."""
 
 import logging
-import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -107,7 +106,7 @@ def _passing(error: Exception) -> bool:
     if not isinstance(error, DBAPIError):
         return isinstance(error, TimeoutError)
     # SQLite refuses a switch to WAL while another process makes the same one, whatever the busy timeout.
-    busy = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    busy = str(getattr(error.orig, "sqlite_errorname", "")).startswith("SQLITE_BUSY")
     return busy or error.connection_invalidated or str(getattr(error.orig, "sqlstate", "")).startswith(ROLLED_BACK)
 
 
