@@ -23,11 +23,11 @@ from rasa.shared.core.events import ActionExecuted, ActionExecutionRejected, Eve
 from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu.errors import ActionFailed
-from kefu.worker import lean
 from kefu.worker.bot_actions import BotActions
 from kefu.worker.domain_view import DomainView
 from kefu.worker.graph import DirectGraphRunner
 from kefu.worker.policies import make_quick
+from kefu.worker.start import lean
 from kefu.worker.timers.rules import is_external, last_said
 from kefu.worker.tracker import LiveTracker
 

@@ -13,7 +13,7 @@ os.environ.setdefault("RASA_TELEMETRY_ENABLED", "false")
 from kefu import logs  # noqa: E402
 from kefu.errors import SettingsError  # noqa: E402
 from kefu.settings import WorkerSettings  # noqa: E402
-from kefu.worker import collector, lean  # noqa: E402
+from kefu.worker.start import collector, lean  # noqa: E402
 
 CREDENTIALS = "credentials.yml"
 ENDPOINTS = "endpoints.yml"

@@ -15,7 +15,6 @@ from kefu.events import CANDIDATE_QUERY, USER_QUERY, UserSaid
 from kefu.health import HealthServer
 from kefu.kafka import EventProducer
 from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
-from kefu.worker import collector
 from kefu.worker.action_endpoint import ActionEndpoint
 from kefu.worker.agent import TurnAgent, load_beside
 from kefu.worker.conversations import Conversations
@@ -31,6 +30,7 @@ from kefu.worker.rehearsal import rehearse
 from kefu.worker.release.candidate import Candidate
 from kefu.worker.release.relied import relied
 from kefu.worker.release.tracks import BEAT_S, Tracks
+from kefu.worker.start import collector
 from kefu.worker.timers.index import DueIndex
 from kefu.worker.timers.scan import DueScan
 from kefu.worker.turn import TurnRunner, neutral

@@ -12,7 +12,7 @@ import time
 def main() -> None:
     """Load the model, measure, print."""
     logging.disable(logging.WARNING)
-    from kefu.worker import lean
+    from kefu.worker.start import lean
 
     lean.begin(sys.argv[1])
     from kefu.worker.processor import LoadedModel

@@ -6,8 +6,8 @@ import weakref
 
 import pytest
 
-from kefu.worker import collector
 from kefu.worker.agent import load_beside
+from kefu.worker.start import collector
 from tests.worker.conftest import MODEL
 
 

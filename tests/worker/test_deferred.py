@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from kefu.worker.deferred import Deferral, DeferredModule, StandIn
+from kefu.worker.start.deferred import Deferral, DeferredModule, StandIn
 
 HEAVY = """
 LIMIT = 3

@@ -12,7 +12,7 @@ import textwrap
 
 import pytest
 
-from kefu.worker import lean
+from kefu.worker.start import lean
 from tests.worker.conftest import MODEL, ROOT
 from tests.worker.serving import ServedWorker
 
@@ -115,7 +115,7 @@ def test_the_shipped_model_is_served_from_a_process_without_any_heavy_package():
     found = python(
         f"""
         import json, sys
-        from kefu.worker import lean
+        from kefu.worker.start import lean
         lean.begin({str(MODEL)!r})
         import rasa.core.run, kefu.worker.channel
         from kefu.worker.processor import LoadedModel
@@ -130,7 +130,7 @@ def test_no_light_component_brings_a_heavy_package():
     found = python(
         f"""
         import importlib, json, sys
-        from kefu.worker import lean
+        from kefu.worker.start import lean
         lean.begin({str(MODEL)!r})
         for name in sorted(lean.LIGHT):
             importlib.import_module(name)
@@ -153,7 +153,7 @@ def test_a_channels_package_is_imported_with_its_first_use_and_brings_no_other()
     found = python(
         f"""
         import json, sys
-        from kefu.worker import lean
+        from kefu.worker.start import lean
         lean.begin({str(MODEL)!r})
         import rasa.core.run
         from rasa.core.channels.slack import SlackBot
@@ -170,8 +170,8 @@ def test_an_end_of_the_deferral_leaves_a_process_as_if_nothing_had_been_deferred
     found = python(
         f"""
         import json, sys
-        from kefu.worker import lean
-        from kefu.worker.deferred import DeferredModule, StandIn
+        from kefu.worker.start import lean
+        from kefu.worker.start.deferred import DeferredModule, StandIn
         lean.begin({str(MODEL)!r})
         import rasa.core.run
         from rasa.graph_components.validators import default_recipe_validator as validator

@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 from typing import Optional, Set
 
-from kefu.worker.deferred import Deferral
+from kefu.worker.start.deferred import Deferral
 
 # Rasa's modules that import TensorFlow, scikit-learn or Matplotlib and are themselves imported by
 # what any worker needs; with the names that are imported from them. Source: Rasa 3.6.21.
