@@ -1,7 +1,7 @@
 """QUEUE: produce to and make topics in Kafka, keyed by conversation.
 
 Used by the gateway (inbox) and the worker (events, answers, dead letters), on confluent-kafka.
-The worker's consumer is `kefu.worker.intake`.
+The worker's consumer is `kefu.worker.intake.consumer`.
 """
 
 import asyncio

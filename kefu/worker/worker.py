@@ -20,8 +20,8 @@ from kefu.worker.agent import TurnAgent, load_beside
 from kefu.worker.conversations import Conversations
 from kefu.worker.inbound import Inbound, read
 from kefu.worker.inbox import Inbox, NotMine
-from kefu.worker.intake import Intake, Taken
-from kefu.worker.lanes import Lanes
+from kefu.worker.intake.consumer import Intake, Taken
+from kefu.worker.intake.lanes import Lanes
 from kefu.worker.live import LiveConversation, LiveConversations
 from kefu.worker.mending import Mender
 from kefu.worker.processor import LoadedModel

@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
 from kefu.settings import KafkaSettings, WorkerSettings
-from kefu.worker.intake import Intake, Partition
+from kefu.worker.intake.consumer import Intake, Partition
 
 
 def test_the_offset_to_commit_never_passes_an_unfinished_message():

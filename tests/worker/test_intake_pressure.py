@@ -13,8 +13,8 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from kefu import metrics
 from kefu.kafka import create_topics
 from kefu.settings import KafkaSettings, WorkerSettings
-from kefu.worker import intake
-from kefu.worker.intake import MOST_LIMITS, Intake
+from kefu.worker.intake import consumer as intake
+from kefu.worker.intake.consumer import MOST_LIMITS, Intake
 
 LIMIT, POLL = 32, 8
 DEADLINE_S = 60

@@ -1,0 +1,1 @@
+"""From Kafka: polls, offsets, back pressure, lag, and the lanes that keep each conversation in order."""
