@@ -23,7 +23,8 @@ class ConversationKeys:
     def state(self) -> str:
         """Hash: `version` (one a write), `seq` (of the last reply), `snapshot` (JSON events), and `handoff`.
 
-        `handoff` is there while a person has the conversation or shall have it: JSON, `kefu.worker.handoff.rules`.
+        `handoff` is there while a person has the conversation or shall have it: JSON,
+        `kefu.worker.conversation.handoffs`.
         """
         return self._key("state")
 

@@ -23,10 +23,10 @@ from redis.exceptions import (
 from kefu.errors import AlreadyProcessed, StoreUnavailable, VersionConflict
 from kefu.keys import ConversationKeys, due_index
 from kefu.settings import CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, RedisSettings
+from kefu.worker.conversation.stored import Arm, KeptWrite, Stored, TurnWrite
 from kefu.worker.handoff import index as desk
 from kefu.worker.redis_batch import Batches, Command
 from kefu.worker.redis_client import connect
-from kefu.worker.stored import Arm, KeptWrite, Stored, TurnWrite
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from kefu.errors import PoisonMessage, QueueUnavailable
 from kefu.events import ANSWERS, DIALOGUE_EVENTS, USER_QUERY, AnswerGenerated, TurnEvents, conversation_key, now_ms
 from kefu.kafka import damped_errors
 from kefu.settings import CONVERSATION_LIFETIME_S, KafkaSettings
-from kefu.worker.stored import TurnWrite
+from kefu.worker.conversation.stored import TurnWrite
 
 REQUEST_S = 10.0
 SILENCE_S = 30.0

@@ -15,8 +15,8 @@ from rasa.shared.core.constants import DEFAULT_INTENTS
 
 from kefu.events import UserSaid
 from kefu.worker.action_endpoint import REHEARSED
+from kefu.worker.conversation.stored import Stored
 from kefu.worker.live import LiveConversation
-from kefu.worker.stored import Stored
 from kefu.worker.turn import TurnRunner, turn_events
 
 logger = logging.getLogger(__name__)

@@ -116,7 +116,7 @@ class Chat:
 
 
 def _nothing() -> Any:
-    from kefu.worker.stored import Stored
+    from kefu.worker.conversation.stored import Stored
 
     return Stored()
 

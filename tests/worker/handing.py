@@ -3,8 +3,8 @@
 import time
 
 from kefu.events import AgentSaid, HandoffEnded, HandoffTaken, ReminderDue, derived_id
-from kefu.worker.handoff import rules
-from kefu.worker.timers.rules import due_ms, reminders
+from kefu.worker.conversation import handoffs
+from kefu.worker.conversation.reminders import due_ms, reminders
 from tests.worker.conftest import Chat
 
 WAIT_S = 600
@@ -26,12 +26,12 @@ class Desk(Chat):
 
     @property
     def handoff(self):
-        return rules.standing(self.live.tracker)
+        return handoffs.standing(self.live.tracker)
 
     @property
     def timer(self):
         """The reminder of a customer who waits, None for one who doesn't."""
-        return reminders(self.live.tracker.events).standing.get(rules.TIMER)
+        return reminders(self.live.tracker.events).standing.get(handoffs.TIMER)
 
     async def run(self, event):
         return self.take(await self.runner.run(self.live, event, None, time.monotonic()))
@@ -51,7 +51,7 @@ class Desk(Chat):
 
     async def waited(self, after_ms=0):
         """Let the customer's patience end, or the timer be found so long after it was due."""
-        return await self.run(ReminderDue("demo", "alice", rules.TIMER, due_ms(self.timer) + after_ms))
+        return await self.run(ReminderDue("demo", "alice", handoffs.TIMER, due_ms(self.timer) + after_ms))
 
 
 def said(outcome):

@@ -9,8 +9,8 @@ import pytest
 
 from kefu.errors import AlreadyProcessed, StoreUnavailable, VersionConflict
 from kefu.settings import RedisSettings
+from kefu.worker.conversation.stored import TurnWrite
 from kefu.worker.conversations import Conversations
-from kefu.worker.stored import TurnWrite
 from ops.local.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.asyncio

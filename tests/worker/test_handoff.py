@@ -9,11 +9,11 @@ import pytest
 from rasa.shared.core.events import ReminderScheduled
 
 from kefu.events import HandoffEnded, ReminderDue, UserSaid, now_ms
-from kefu.worker.handoff import rules
+from kefu.worker.conversation import handoffs
+from kefu.worker.conversation.reminders import due_ms
+from kefu.worker.conversation.stored import Stored
 from kefu.worker.handoff.record import handed_over
 from kefu.worker.live import TURNS_BEFORE_TRIM, LiveConversation, as_stored, snapshot_of
-from kefu.worker.stored import Stored
-from kefu.worker.timers.rules import due_ms
 from tests.worker.handing import WAIT_S, Desk, said
 
 pytestmark = pytest.mark.asyncio
@@ -149,7 +149,7 @@ async def test_of_two_who_take_it_the_first_has_it_and_may_ask_again(chat):
     await chat.say(ASK["zh"])
     await chat.taken("li.wei")
     refused = await chat.taken("zhang.min")
-    assert (refused.answer.status, refused.answer.reason) == ("refused", rules.TAKEN_BY_OTHER)
+    assert (refused.answer.status, refused.answer.reason) == ("refused", handoffs.TAKEN_BY_OTHER)
     assert refused.write.events == [] and refused.write.replies == []
     again = await chat.taken("li.wei")
     assert (again.answer.status, again.write.events) == ("answered", [])
@@ -163,25 +163,25 @@ async def test_only_who_has_it_speaks_and_gives_it_back(chat, what):
         return outcome.answer.status, outcome.answer.reason, outcome.write.replies
 
     await chat.say(ASK["zh"])
-    assert await tried("li.wei") == ("refused", rules.NOT_TAKEN, [])
+    assert await tried("li.wei") == ("refused", handoffs.NOT_TAKEN, [])
     await chat.taken("li.wei")
-    assert await tried("zhang.min") == ("refused", rules.NOT_TAKEN, [])
+    assert await tried("zhang.min") == ("refused", handoffs.NOT_TAKEN, [])
     assert (await tried("li.wei"))[0] == "answered"
 
 
 async def test_nothing_can_be_done_with_what_nobody_gave_or_was_given_back(chat):
     await chat.say("hello")
     for outcome in (await chat.taken(handoff="0" * 32), await chat.spoken("hi", handoff="0" * 32)):
-        assert (outcome.answer.status, outcome.answer.reason) == ("refused", rules.ENDED)
+        assert (outcome.answer.status, outcome.answer.reason) == ("refused", handoffs.ENDED)
     await chat.say(ASK["zh"])
     first = chat.handoff.id
     await chat.taken()
     await chat.ended()
     for outcome in (await chat.spoken("late", handoff=first), await chat.ended(handoff=first)):
-        assert (outcome.answer.reason, outcome.write.replies) == (rules.ENDED, [])
+        assert (outcome.answer.reason, outcome.write.replies) == (handoffs.ENDED, [])
     await chat.say(ASK["zh"])
     assert chat.handoff.id != first
-    assert (await chat.taken(handoff=first)).answer.reason == rules.ENDED, "it means the first one"
+    assert (await chat.taken(handoff=first)).answer.reason == handoffs.ENDED, "it means the first one"
 
 
 async def test_who_waits_for_nobody_gets_the_assistant_back_and_is_told(chat):
@@ -197,12 +197,12 @@ async def test_who_waits_for_nobody_gets_the_assistant_back_and_is_told(chat):
 
 async def test_the_timer_is_armed_with_the_hand_over_and_finds_nothing_once_a_person_spoke(chat):
     arms = (await chat.say(ASK["en"])).write.arms
-    assert [arm.member for arm in arms] == [f"reminder demo:alice {rules.TIMER}"]
+    assert [arm.member for arm in arms] == [f"reminder demo:alice {handoffs.TIMER}"]
     await chat.taken()
     due = due_ms(chat.timer)
     await chat.spoken("hello")
     assert chat.timer is None
-    dropped = await chat.run(ReminderDue("demo", "alice", rules.TIMER, due))
+    dropped = await chat.run(ReminderDue("demo", "alice", handoffs.TIMER, due))
     assert silent(dropped) and dropped.write.events == []
     assert chat.handoff.agent == "li.wei"
 
@@ -221,7 +221,7 @@ async def test_a_customer_who_asks_again_and_hears_nothing_gets_the_assistant_ba
     await chat.taken()
     await chat.spoken("one moment")
     heard = await chat.say("still there?")
-    assert [arm.member for arm in heard.write.arms] == [f"reminder demo:alice {rules.TIMER}"]
+    assert [arm.member for arm in heard.write.arms] == [f"reminder demo:alice {handoffs.TIMER}"]
     first = due_ms(chat.timer)
     await chat.say("hello?")
     assert due_ms(chat.timer) == first, "it counts from the first word without an answer"
@@ -271,13 +271,13 @@ async def test_what_stands_is_the_same_read_again_from_the_store_and_after_trimm
     handoff, timer = chat.handoff, chat.timer
     stored = Stored(version=2, turns=[orjson.loads(orjson.dumps(turn)) for turn in turns])
     again = LiveConversation.restore("demo:alice", chat.runner.processor.view, stored)
-    assert rules.standing(again.tracker) == handoff
+    assert handoffs.standing(again.tracker) == handoff
     for _ in range(TURNS_BEFORE_TRIM + 1):
         outcome = await chat.say("hello?")
     assert chat.handoff == handoff and due_ms(chat.timer) == due_ms(timer)
     stored = Stored(version=9, turns=[], snapshot=orjson.loads(orjson.dumps(_snapshot(chat))))
     again = LiveConversation.restore("demo:alice", chat.runner.processor.view, stored)
-    assert rules.standing(again.tracker) == handoff
+    assert handoffs.standing(again.tracker) == handoff
     assert outcome.write.listed, "and the desk finds it"
 
 
@@ -296,7 +296,7 @@ async def test_the_store_is_told_of_a_hand_over_by_the_turns_events_alone(chat):
 
 
 def _left(outcome):
-    return rules.left_by(orjson.loads(outcome.write.encoded_events))
+    return handoffs.left_by(orjson.loads(outcome.write.encoded_events))
 
 
 async def test_a_desk_event_is_refused_without_a_trace_on_the_tracker(chat):

@@ -17,7 +17,7 @@ from kefu.events import (
     ReminderDue,
 )
 from kefu.keys import desk_index
-from kefu.worker.handoff import rules
+from kefu.worker.conversation import handoffs
 from kefu.worker.published import _write
 from kefu.worker.timers.index import DueIndex
 from tests.worker.handing import desk_event
@@ -146,7 +146,7 @@ async def test_given_back_it_is_no_more_at_the_desk_and_late_words_do_not_reach_
     late = desk_event(AgentSaid, handoff, "li.wei", "k3", text="one more thing")
     await desk(inbox, late)
     found = await outcome(conversations, late)
-    assert (found["status"], found["reason"], found["replies"]) == ("refused", rules.ENDED, [])
+    assert (found["status"], found["reason"], found["replies"]) == ("refused", handoffs.ENDED, [])
     assert await replies(conversations) == said
 
 
@@ -198,7 +198,7 @@ async def test_what_kafka_has_of_a_turn_tells_the_desk_the_same(inbox, conversat
     await handed_over(inbox, conversations)
     by_topic = {topic: value for topic, _, value in sent.records}
     again = _write([by_topic[ANSWERS]], [orjson.loads(by_topic[DIALOGUE_EVENTS])["events"]])
-    assert orjson.loads(rules.left_by(again.events)) == await state(conversations)
+    assert orjson.loads(handoffs.left_by(again.events)) == await state(conversations)
 
 
 async def test_what_an_agent_writes_unmasked_is_masked_before_the_tracker(inbox, conversations):

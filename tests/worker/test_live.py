@@ -3,8 +3,8 @@
 from rasa.shared.core.events import ActionExecuted
 
 from kefu import metrics
+from kefu.worker.conversation.stored import TurnWrite
 from kefu.worker.live import LiveConversation, LiveConversations
-from kefu.worker.stored import TurnWrite
 from kefu.worker.tracker import LiveTracker
 
 

@@ -13,9 +13,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from kefu.errors import AlreadyProcessed, StoreUnavailable
 from kefu.redis_cluster import slot_of
 from kefu.settings import RedisSettings
+from kefu.worker.conversation.stored import Arm, TurnWrite
 from kefu.worker.conversations import Conversations
 from kefu.worker.redis_client import connect
-from kefu.worker.stored import Arm, TurnWrite
 from kefu.worker.timers.index import DueIndex, member
 from ops.local.clusters import RedisCluster, RedisSentinels, until
 

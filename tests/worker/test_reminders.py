@@ -13,9 +13,10 @@ from rasa.shared.core.events import (
 )
 
 from kefu.events import now_ms
+from kefu.worker.conversation import reminders
+from kefu.worker.conversation.stored import Stored
 from kefu.worker.live import TURNS_BEFORE_TRIM, LiveConversation, as_stored
-from kefu.worker.stored import Stored
-from kefu.worker.timers import rules, turns
+from kefu.worker.timers import turns
 from tests.worker.timed import SOON, TimedChat, nothing, reminder, said
 
 pytestmark = pytest.mark.asyncio
@@ -182,7 +183,7 @@ async def test_reminders_outlive_trimming_and_a_restart(agent, chat):
         "demo:alice", agent.processor.view, Stored(chat.live.version, chat.live.seq, snapshot, stored)
     )
     for live in (chat.live, again):
-        assert set(rules.reminders(live.tracker.events).standing) == {"r"}
+        assert set(reminders.reminders(live.tracker.events).standing) == {"r"}
     chat.live = again
     assert said(await chat.reminded()) == ["utter_goodbye"]
 

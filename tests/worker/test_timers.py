@@ -11,7 +11,8 @@ from rasa.shared.core.events import (
 
 from kefu.events import SessionIdled, now_ms
 from kefu.settings import CONVERSATION_LIFETIME_S, WorkerSettings
-from kefu.worker.timers import rules, turns
+from kefu.worker.conversation import reminders
+from kefu.worker.timers import turns
 from kefu.worker.timers.index import member, read
 from tests.worker.timed import IDLE_MS, SOON, TimedChat, nothing, reminder, said
 
@@ -64,7 +65,7 @@ async def test_silence_is_armed_while_a_form_waits_and_never_otherwise(chat):
     assert (await chat.say("hello")).write.arms == ()
     (arm,) = (await chat.say("track my order")).write.arms
     assert arm.member == "idle demo:alice"
-    assert arm.due == rules.silence(chat.live.tracker.events).since + IDLE_MS
+    assert arm.due == reminders.silence(chat.live.tracker.events).since + IDLE_MS
     assert (await chat.say("20260001")).write.arms == ()
 
 
@@ -90,19 +91,19 @@ async def test_a_domain_with_the_other_intent_hears_of_every_silence(chat, monke
     intents = {**chat.domain.intent_properties, "session_idled": chat.domain.intent_properties["form_idled"]}
     monkeypatch.setattr(chat.domain, "intent_properties", intents)
     assert [arm.member for arm in (await chat.say("hello")).write.arms] == ["idle demo:alice"]
-    assert rules.idle_intent(chat.live.tracker, chat.domain) == "session_idled"
+    assert reminders.idle_intent(chat.live.tracker, chat.domain) == "session_idled"
     await chat.say("track my order")
-    assert rules.idle_intent(chat.live.tracker, chat.domain) == "form_idled"
+    assert reminders.idle_intent(chat.live.tracker, chat.domain) == "form_idled"
 
 
 async def test_a_message_since_is_no_silence_and_the_new_one_is_looked_for(chat):
     await chat.say("track my order")
-    first = rules.silence(chat.live.tracker.events).since
+    first = reminders.silence(chat.live.tracker.events).since
     await asyncio.sleep(0.01)
     await chat.say("track my order")
     outcome = await chat.due(SessionIdled("demo", "alice", first + IDLE_MS))
     assert nothing(outcome)
-    assert [arm.due for arm in outcome.write.arms] == [rules.silence(chat.live.tracker.events).since + IDLE_MS]
+    assert [arm.due for arm in outcome.write.arms] == [reminders.silence(chat.live.tracker.events).since + IDLE_MS]
 
 
 async def test_a_message_of_a_backlog_begins_the_silence_when_it_is_taken_up(chat):

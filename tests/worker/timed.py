@@ -9,7 +9,7 @@ from rasa.shared.core.events import (
 )
 
 from kefu.events import ReminderDue, SessionIdled
-from kefu.worker.timers import rules
+from kefu.worker.conversation import reminders
 from tests.worker.conftest import Chat
 
 IDLE_S = 300
@@ -32,7 +32,7 @@ class TimedChat(Chat):
         return outcome
 
     async def silent(self, after_ms=IDLE_MS, **fields):
-        since = rules.silence(self.live.tracker.events).since
+        since = reminders.silence(self.live.tracker.events).since
         return await self.due(SessionIdled("demo", "alice", since + after_ms, **fields))
 
     async def reminded(self, name="r", due=SOON):

@@ -6,7 +6,7 @@ import orjson
 
 from kefu.codec import encode
 from kefu.events import HandoffStarted, InboxEvent
-from kefu.worker.handoff.rules import METADATA, WAITING
+from kefu.worker.conversation.handoffs import METADATA, WAITING
 
 _PAUSE = b'"event":"pause"'  # as orjson writes it; within a text its quotes would be escaped
 

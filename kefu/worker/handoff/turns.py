@@ -37,13 +37,13 @@ from kefu.events import (
     now_ms,
 )
 from kefu.worker.action_endpoint import REHEARSED
-from kefu.worker.handoff import rules
-from kefu.worker.handoff.rules import Handoff
+from kefu.worker.conversation import handoffs
+from kefu.worker.conversation.handoffs import Handoff
+from kefu.worker.conversation.reminders import reminders
+from kefu.worker.conversation.stored import TurnWrite
 from kefu.worker.handoff.summary import asked_by, summary
 from kefu.worker.live import LiveConversation
 from kefu.worker.processor import TurnProcessor
-from kefu.worker.stored import TurnWrite
-from kefu.worker.timers.rules import reminders
 from kefu.worker.timers.turns import TimedRunner, Verdict
 from kefu.worker.turn import Outcome, Turn
 
@@ -59,10 +59,10 @@ PUT_OFF_MS = 5 * 60_000  # another reminder that falls due meanwhile
 def refusal(handoff: Optional[Handoff], event: DeskEvent) -> str:
     """Return why the desk can't have what it asks, empty when it can."""
     if handoff is None or handoff.id != event.handoff:
-        return rules.ENDED
+        return handoffs.ENDED
     if type(event) is HandoffTaken:
-        return rules.TAKEN_BY_OTHER if handoff.agent not in (None, event.agent) else ""
-    return "" if handoff.agent == event.agent else rules.NOT_TAKEN
+        return handoffs.TAKEN_BY_OTHER if handoff.agent not in (None, event.agent) else ""
+    return "" if handoff.agent == event.agent else handoffs.NOT_TAKEN
 
 
 class HandoffRunner(TimedRunner):
@@ -86,7 +86,7 @@ class HandoffRunner(TimedRunner):
         """Run a message or a timer as TimedRunner does, or what the desk asks."""
         if type(said) in DESK_KINDS:
             return await self._desk(live, said, begun)
-        if type(said) is ReminderDue and said.name == rules.TIMER:
+        if type(said) is ReminderDue and said.name == handoffs.TIMER:
             return await self._unanswered(live, said, begun)
         return await super().run(live, said, parsed, begun)
 
@@ -101,9 +101,9 @@ class HandoffRunner(TimedRunner):
         tracker = turn.live.tracker
         if not tracker.is_paused():
             return
-        if rules.standing(tracker) is None:
+        if handoffs.standing(tracker) is None:
             await self._begin(turn)
-        elif rules.TIMER not in reminders(tracker.events).standing:
+        elif handoffs.TIMER not in reminders(tracker.events).standing:
             turn.put(self._timer())
 
     async def _begin(self, turn: Turn) -> None:
@@ -125,10 +125,10 @@ class HandoffRunner(TimedRunner):
     def _timer(self) -> ReminderScheduled:
         """Return the timer of a customer who waits from now on; it replaces one that stands."""
         due = datetime.fromtimestamp((now_ms() + self._wait_ms) / 1000, timezone.utc)
-        return ReminderScheduled(TIMER_INTENT, due, name=rules.TIMER, kill_on_user_message=False)
+        return ReminderScheduled(TIMER_INTENT, due, name=handoffs.TIMER, kill_on_user_message=False)
 
     async def _desk(self, live: LiveConversation, event: DeskEvent, begun: float) -> Outcome:
-        handoff = rules.standing(live.tracker)
+        handoff = handoffs.standing(live.tracker)
         why = refusal(handoff, event)
         if why or handoff is None:
             metrics.HANDOFFS.labels("refused").inc()
@@ -153,14 +153,14 @@ class HandoffRunner(TimedRunner):
     async def _end(self, turn: Turn, handoff: Handoff, why: str, reply: str) -> None:
         """Let the assistant have it again."""
         ended: Dict[str, Any] = {"id": handoff.id, "why": why, "agent": handoff.agent}
-        turn.put(ConversationResumed(metadata={rules.METADATA: ended}), ReminderCancelled(rules.TIMER))
+        turn.put(ConversationResumed(metadata={handoffs.METADATA: ended}), ReminderCancelled(handoffs.TIMER))
         await turn.say(reply)
         metrics.HANDOFFS.labels(why).inc()
 
     async def _unanswered(self, live: LiveConversation, due: ReminderDue, begun: float) -> Outcome:
         """Take the conversation back from a person who doesn't answer, if the customer still waits."""
         found = self._found(live, due)
-        handoff = rules.standing(live.tracker)
+        handoff = handoffs.standing(live.tracker)
         if isinstance(found, Verdict) or handoff is None:
             verdict = found if isinstance(found, Verdict) else Verdict(why="unknown")
             metrics.TIMERS_DROPPED.labels(due.type, verdict.why).inc()
@@ -202,7 +202,7 @@ class DeskTurn(Turn):
 def _speak(turn: Turn, said: AgentSaid) -> None:
     """Give the customer a person's words; who has been answered no longer waits."""
     spoken = AgentUttered(said.text, {"custom": {"agent": {"name": said.name}}}, metadata={"agent": said.agent})
-    turn.put(spoken, ReminderCancelled(rules.TIMER))
+    turn.put(spoken, ReminderCancelled(handoffs.TIMER))
 
 
 def _told(made: List[Event]) -> bool:

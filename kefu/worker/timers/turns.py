@@ -16,11 +16,11 @@ from rasa.shared.core.events import ActionExecuted, ReminderScheduled
 from kefu import metrics
 from kefu.codec import encode
 from kefu.events import InboxEvent, ReminderDue, SessionIdled, TimerDue, UserSaid, now_ms
-from kefu.worker.handoff.rules import TIMER as HANDOFF_TIMER
+from kefu.worker.conversation import reminders
+from kefu.worker.conversation.handoffs import TIMER as HANDOFF_TIMER
+from kefu.worker.conversation.stored import Arm, TurnWrite
 from kefu.worker.live import LiveConversation, build_tracker
 from kefu.worker.processor import TurnProcessor
-from kefu.worker.stored import Arm, TurnWrite
-from kefu.worker.timers import rules
 from kefu.worker.timers.index import MAX_NAME_CHARS, member
 from kefu.worker.turn import Outcome, Turn, TurnRunner
 
@@ -80,7 +80,7 @@ class TimedRunner(TurnRunner):
 
     def timers(self, live: LiveConversation) -> List[Arm]:
         """Return where to find all that stands of a conversation, and when."""
-        arms = self._reminders(live, list(rules.reminders(live.tracker.events).standing))
+        arms = self._reminders(live, list(reminders.reminders(live.tracker.events).standing))
         return arms + (self._idle(live) if self._idle_ms else [])
 
     def _armed_by(self, turn: Turn, outcome: Outcome) -> List[Arm]:
@@ -94,7 +94,7 @@ class TimedRunner(TurnRunner):
 
     @staticmethod
     def _reminders(live: LiveConversation, scheduled: List[str]) -> List[Arm]:
-        standing = rules.reminders(live.tracker.events).standing
+        standing = reminders.reminders(live.tracker.events).standing
         arms = []
         for place, (name, reminder) in enumerate(standing.items()):
             if name not in scheduled:
@@ -103,13 +103,13 @@ class TimedRunner(TurnRunner):
                 metrics.TIMERS_DROPPED.labels("ReminderDue", "refused").inc()
                 logger.error("reminder refused: too many, or its name is empty or too long")
                 continue
-            arms.append(Arm(live.partition, member(live.conversation, name), rules.due_ms(reminder)))
+            arms.append(Arm(live.partition, member(live.conversation, name), reminders.due_ms(reminder)))
         return arms
 
     def _idle(self, live: LiveConversation) -> List[Arm]:
-        if live.tracker.is_paused() or rules.idle_intent(live.tracker, self.processor.domain) is None:
+        if live.tracker.is_paused() or reminders.idle_intent(live.tracker, self.processor.domain) is None:
             return []
-        silence = rules.silence(live.tracker.events)
+        silence = reminders.silence(live.tracker.events)
         return [self._idle_arm(live, silence.since + self._idle_ms)] if silence else []
 
     @staticmethod
@@ -125,22 +125,22 @@ class TimedRunner(TurnRunner):
             return reminder
         if reminder.intent not in self.processor.domain.intent_properties:
             return Verdict(why="unknown_intent")
-        return Verdict(reminder.intent, rules.entities_of(reminder))
+        return Verdict(reminder.intent, reminders.entities_of(reminder))
 
     @staticmethod
     def _found(live: LiveConversation, timer: ReminderDue) -> Union[ReminderScheduled, Verdict]:
         """Return the reminder that is due, or why it isn't."""
-        found = rules.reminders(live.tracker.events)
+        found = reminders.reminders(live.tracker.events)
         reminder = found.standing.get(timer.name)
         if reminder is None:
             return Verdict(why=found.ended.get(timer.name, "unknown"))
-        if rules.due_ms(reminder) > timer.due:
-            return Verdict(why="moved", again=rules.due_ms(reminder))
+        if reminders.due_ms(reminder) > timer.due:
+            return Verdict(why="moved", again=reminders.due_ms(reminder))
         return reminder
 
     def _judge_idle(self, live: LiveConversation, timer: TimerDue) -> Verdict:
-        tracker, silence = live.tracker, rules.silence(live.tracker.events)
-        intent = rules.idle_intent(tracker, self.processor.domain)
+        tracker, silence = live.tracker, reminders.silence(live.tracker.events)
+        intent = reminders.idle_intent(tracker, self.processor.domain)
         if not self._idle_ms or intent is None or silence is None:
             return Verdict(why="not_wanted")
         if silence.told:
@@ -183,7 +183,7 @@ class DueTurn(Turn):
     def __init__(
         self, runner: TimedRunner, live: LiveConversation, timer: TimerDue, verdict: Verdict, deadline: float
     ) -> None:
-        last = rules.last_said(live.tracker.events)
+        last = reminders.last_said(live.tracker.events)
         known = (last.metadata or {}) if last else {}
         said = UserSaid(
             timer.tenant,
@@ -206,9 +206,9 @@ class DueTurn(Turn):
 
     def _metadata(self) -> Dict[str, Any]:
         """Return what actions go by, as of the customer's last message, and what the rules tell timers by."""
-        fired = {rules.FIRED_IDLE: True} if self._of_silence else {rules.FIRED_REMINDER: self._timer.name}
+        fired = {reminders.FIRED_IDLE: True} if self._of_silence else {reminders.FIRED_REMINDER: self._timer.name}
         found = super()._metadata()
-        del found[rules.HEARD_AT]
+        del found[reminders.HEARD_AT]
         return {**found, IS_EXTERNAL: True, **fired}
 
     async def _instead(self, reply: str) -> None:

@@ -8,7 +8,7 @@ import orjson
 
 from kefu.keys import REPLIES_KEPT
 from kefu.settings import CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S
-from kefu.worker.handoff.rules import left_by
+from kefu.worker.conversation.handoffs import left_by
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS  # Rasa's events hold numpy's floats
 
