@@ -120,7 +120,7 @@ class AnswerOffer(Action):
 
 
 class HandOver(Action):
-    """Ask for a person, in `rasa shell`: the worker does so itself, see kefu/worker/bot_actions.py."""
+    """Ask for a person, in `rasa shell`: the worker does so itself, see kefu/worker/act/bot_actions.py."""
 
     def name(self) -> str:
         """Return the name in the domain."""

@@ -32,7 +32,7 @@ from kefu.events import (
 )
 from kefu.kafka import MAX_RECORD_BYTES, EventProducer
 from kefu.worker import dead_letters
-from kefu.worker.action_endpoint import PLACE, Place
+from kefu.worker.act.action_endpoint import PLACE, Place
 from kefu.worker.conversation.stored import Stored, encode_events
 from kefu.worker.conversations import Conversations
 from kefu.worker.handoff.record import handed_over

@@ -13,11 +13,11 @@ from typing import Any, Deque, Dict, List, Optional, Set
 from rasa.shared.core.events import ActionExecuted, ActiveLoop, Event, ReminderCancelled, SlotSet
 
 from kefu import metrics
+from kefu.worker.act.remote_action import read_events
 from kefu.worker.conversation.handoffs import last_pause
 from kefu.worker.conversation.reminders import last_said, reminders, stored_cancel
 from kefu.worker.conversation.stored import KeptWrite, Stored, TurnWrite
 from kefu.worker.domain_view import DomainView
-from kefu.worker.remote_action import read_events
 from kefu.worker.tracker import LiveTracker
 
 TURNS_KEPT = 100  # of a conversation in Redis and in memory. Source: DESIGN.md, Redis

@@ -23,7 +23,7 @@ from rasa.shared.core.events import ActionExecuted, ActionExecutionRejected, Eve
 from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu.errors import ActionFailed
-from kefu.worker.bot_actions import BotActions
+from kefu.worker.act.bot_actions import BotActions
 from kefu.worker.conversation.reminders import is_external, last_said
 from kefu.worker.domain_view import DomainView
 from kefu.worker.graph import DirectGraphRunner

@@ -15,7 +15,7 @@ from kefu.events import CANDIDATE_QUERY, USER_QUERY, UserSaid
 from kefu.health import HealthServer
 from kefu.kafka import EventProducer
 from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
-from kefu.worker.action_endpoint import ActionEndpoint
+from kefu.worker.act.action_endpoint import ActionEndpoint
 from kefu.worker.agent import TurnAgent, load_beside
 from kefu.worker.conversations import Conversations
 from kefu.worker.inbound import Inbound, read

@@ -14,7 +14,7 @@ from rasa.utils.endpoints import ClientResponseError
 
 from kefu.events import UserSaid
 from kefu.settings import RedisSettings
-from kefu.worker.action_endpoint import ActionEndpoint
+from kefu.worker.act.action_endpoint import ActionEndpoint
 from kefu.worker.agent import TurnAgent
 from kefu.worker.broker import TurnBroker
 from kefu.worker.conversations import Conversations

@@ -9,8 +9,8 @@ import pytest_asyncio
 from aiohttp import web
 from rasa.utils.endpoints import ClientResponseError
 
-from kefu.worker import action_endpoint
-from kefu.worker.action_endpoint import (
+from kefu.worker.act import action_endpoint
+from kefu.worker.act.action_endpoint import (
     CALLS,
     CALLS_AT_ONCE,
     MAX_ANSWER_BYTES,
@@ -79,10 +79,10 @@ async def test_a_connection_that_was_opened_before_is_the_first_calls(server, en
 
 async def test_a_server_that_is_away_is_only_told_of(caplog):
     endpoint = ActionEndpoint("http://127.0.0.1:9/webhook", timeout_s=1.0)
-    with caplog.at_level("WARNING", "kefu.worker.action_endpoint"):
+    with caplog.at_level("WARNING", "kefu.worker.act.action_endpoint"):
         await endpoint.connect()
     await endpoint.close()
-    told = [record.message for record in caplog.records if record.name == "kefu.worker.action_endpoint"]
+    told = [record.message for record in caplog.records if record.name == "kefu.worker.act.action_endpoint"]
     assert told == ["the action server can't be reached yet"]
 
 

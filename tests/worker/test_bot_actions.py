@@ -10,7 +10,7 @@ from rasa.core.channels.channel import CollectingOutputChannel
 from rasa.core.nlg.response import TemplatedNaturalLanguageGenerator
 from rasa.shared.core import events as e
 
-from kefu.worker.bot_actions import BotActions
+from kefu.worker.act.bot_actions import BotActions
 
 ALL = {"max_examples": 400, "deadline": None, "suppress_health_check": list(HealthCheck)}
 

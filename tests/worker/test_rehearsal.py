@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from rasa.shared.core.constants import DEFAULT_INTENTS
 
-from kefu.worker.action_endpoint import CALLS, REHEARSED, ActionEndpoint
+from kefu.worker.act.action_endpoint import CALLS, REHEARSED, ActionEndpoint
 from kefu.worker.agent import TurnAgent
 from kefu.worker.broker import TurnBroker
 from kefu.worker.lock import PartitionLock

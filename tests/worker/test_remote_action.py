@@ -8,7 +8,7 @@ from rasa.core.actions.action import RemoteAction
 from rasa.shared.core.events import deserialise_events
 from rasa.shared.core.trackers import EventVerbosity
 
-from kefu.worker.remote_action import EVENTS_FOR_ACTIONS, QuickRemoteAction, read_events
+from kefu.worker.act.remote_action import EVENTS_FOR_ACTIONS, QuickRemoteAction, read_events
 from tests.worker.conftest import Chat
 
 ANSWERS = [

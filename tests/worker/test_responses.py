@@ -5,7 +5,7 @@ from rasa.shared.core.events import BotUttered, SlotSet, UserUttered
 from rasa.shared.core.slots import TextSlot
 from rasa.shared.core.trackers import DialogueStateTracker
 
-from kefu.worker.responses import QuickResponses
+from kefu.worker.act.responses import QuickResponses
 
 ZH, EN = ([{"type": "slot", "name": "language", "value": each}] for each in ("zh", "en"))
 RESPONSES = {

@@ -27,7 +27,7 @@ from rasa.shared.core.slots import ListSlot, Slot
 from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.utils.endpoints import EndpointConfig
 
-from kefu.worker.remote_action import QuickRemoteAction
+from kefu.worker.act.remote_action import QuickRemoteAction
 
 HAND_OVER = "action_hand_over"
 OFFER = "offered"  # the slot in which the designers note that a person was offered
