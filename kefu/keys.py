@@ -62,7 +62,7 @@ def desk_index(prefix: str, tenant: str) -> str:
 
 
 def due_index(prefix: str, partition: int) -> str:
-    """Return the key of a partition's index of due times: a sorted set, see `kefu.worker.timers.index`.
+    """Return the key of a partition's index of due times: a sorted set, see `kefu.worker.storage.due_index`.
 
     It belongs to no conversation, lies in a slot of its own and doesn't expire: its entries go when they are due.
     """

@@ -15,12 +15,12 @@ from kefu.codec import encode
 from kefu.errors import KefuError, QueueUnavailable, StoreUnavailable
 from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, UserSaid
 from kefu.settings import RedisSettings
-from kefu.worker.conversations import Conversations
 from kefu.worker.inbound import Inbound, Record
 from kefu.worker.inbox import Inbox, NotMine
 from kefu.worker.live import LiveConversations
-from kefu.worker.mending import Mender
-from kefu.worker.published import PublishedTail
+from kefu.worker.storage.conversations import Conversations
+from kefu.worker.storage.mending import Mender
+from kefu.worker.storage.published import PublishedTail
 
 ALICE = "demo:alice"
 PARTITION = 1

@@ -19,8 +19,8 @@ from kefu.codec import decode, encode
 from kefu.errors import StoreUnavailable
 from kefu.events import USER_QUERY, AnswerGenerated, UserSaid
 from kefu.settings import RedisSettings
-from kefu.worker.conversations import Conversations
 from kefu.worker.start.collector import SOON_S
+from kefu.worker.storage.conversations import Conversations
 from ops.local.servers import HOST, free_port
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pytest
 from kefu.errors import AlreadyProcessed, StoreUnavailable, VersionConflict
 from kefu.settings import RedisSettings
 from kefu.worker.conversation.stored import TurnWrite
-from kefu.worker.conversations import Conversations
+from kefu.worker.storage.conversations import Conversations
 from ops.local.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.asyncio

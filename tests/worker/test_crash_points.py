@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kefu.worker import conversations
+from kefu.worker.storage import conversations
 from ops.local.servers import RedisServer, free_port
 from tests.worker.crashing import AWAY, DIES_AFTER, DIES_BEFORE, OK, UNHEARD, System, Worker
 
@@ -261,6 +261,6 @@ def test_a_worker_that_does_not_mend_is_found_out(agent, forgetful, monkeypatch)
     async def no_doubt(*_):
         return False
 
-    monkeypatch.setattr("kefu.worker.mending.Mender.ensure", no_doubt)
+    monkeypatch.setattr("kefu.worker.storage.mending.Mender.ensure", no_doubt)
     with pytest.raises(AssertionError):
         run(as_drawn, agent, forgetful.url, steps)

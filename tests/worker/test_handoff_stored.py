@@ -18,8 +18,8 @@ from kefu.events import (
 )
 from kefu.keys import desk_index
 from kefu.worker.conversation import handoffs
-from kefu.worker.published import _write
-from kefu.worker.timers.index import DueIndex
+from kefu.worker.storage.due_index import DueIndex
+from kefu.worker.storage.published import _write
 from tests.worker.handing import desk_event
 from tests.worker.test_timers_due import ALICE, PARTITION, Sent, ask, inbound, inbox_of
 

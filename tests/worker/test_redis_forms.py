@@ -14,9 +14,9 @@ from kefu.errors import AlreadyProcessed, StoreUnavailable
 from kefu.redis_cluster import slot_of
 from kefu.settings import RedisSettings
 from kefu.worker.conversation.stored import Arm, TurnWrite
-from kefu.worker.conversations import Conversations
-from kefu.worker.redis_client import connect
-from kefu.worker.timers.index import DueIndex, member
+from kefu.worker.storage.conversations import Conversations
+from kefu.worker.storage.due_index import DueIndex, member
+from kefu.worker.storage.redis_client import connect
 from ops.local.clusters import RedisCluster, RedisSentinels, until
 
 FAILOVER_S = 120.0  # a Sentinel that stood still does nothing for 30 s afterwards, and each of them may

@@ -12,8 +12,8 @@ from rasa.shared.core.events import (
 from kefu.events import SessionIdled, now_ms
 from kefu.settings import CONVERSATION_LIFETIME_S, WorkerSettings
 from kefu.worker.conversation import reminders
+from kefu.worker.storage.due_index import member, read
 from kefu.worker.timers import turns
-from kefu.worker.timers.index import member, read
 from tests.worker.timed import IDLE_MS, SOON, TimedChat, nothing, reminder, said
 
 pytestmark = pytest.mark.asyncio

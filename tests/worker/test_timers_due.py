@@ -11,11 +11,11 @@ from kefu.errors import QueueUnavailable, StoreUnavailable
 from kefu.events import ANSWERS, DEAD_LETTERS, USER_QUERY, ReminderDue, SessionIdled, UserSaid, now_ms
 from kefu.settings import RedisSettings
 from kefu.worker.conversation.stored import Arm, TurnWrite
-from kefu.worker.conversations import Conversations
 from kefu.worker.inbound import Inbound, Record, read
 from kefu.worker.inbox import Inbox
 from kefu.worker.live import LiveConversations
-from kefu.worker.timers.index import DueIndex, member
+from kefu.worker.storage.conversations import Conversations
+from kefu.worker.storage.due_index import DueIndex, member
 from kefu.worker.timers.scan import BATCH, MOST, SHARE, TRICKLE, DueScan
 from ops.local.servers import RedisServer, free_port
 

@@ -19,7 +19,7 @@ from kefu.events import USER_QUERY, ReminderDue, UserSaid
 from kefu.worker.inbound import Inbound, Record, read
 from kefu.worker.inbox import Inbox
 from kefu.worker.live import LiveConversations
-from kefu.worker.timers.index import DueIndex
+from kefu.worker.storage.due_index import DueIndex
 from kefu.worker.timers.scan import DueScan
 from kefu.worker.timers.turns import DueTurn
 from kefu.worker.turn import Turn

@@ -20,10 +20,10 @@ from kefu.events import CANDIDATE_QUERY, GUEST_PREFIX, USER_QUERY, AnswerGenerat
 from kefu.kafka import EventProducer
 from kefu.keys import track_domain, track_workers
 from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
-from kefu.worker.conversations import Conversations
 from kefu.worker.release.plan import TRACKS
 from kefu.worker.release.relied import missing
 from kefu.worker.release.tracks import ALIVE_S, BEAT_S, Entry, Track, pairs
+from kefu.worker.storage.conversations import Conversations
 
 DONE, REFUSED = 0, 1
 TENANT = "release-check"  # where no other is named: nobody's, so that the shop has nothing of its customers

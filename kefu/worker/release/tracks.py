@@ -17,8 +17,8 @@ from kefu import metrics
 from kefu.errors import SettingsError
 from kefu.events import CANDIDATE_QUERY, USER_QUERY
 from kefu.keys import track_domain, track_workers
-from kefu.worker.conversations import Conversations
 from kefu.worker.release.plan import TRACKS, Plan
+from kefu.worker.storage.conversations import Conversations
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from kefu.codec import encode
 from kefu.errors import QueueUnavailable, RecordRefused, StoreUnavailable
 from kefu.events import USER_QUERY, now_ms
 from kefu.kafka import EventProducer
-from kefu.worker.timers.index import Due, DueIndex
+from kefu.worker.storage.due_index import Due, DueIndex
 
 logger = logging.getLogger(__name__)
 

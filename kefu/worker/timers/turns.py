@@ -21,7 +21,7 @@ from kefu.worker.conversation.handoffs import TIMER as HANDOFF_TIMER
 from kefu.worker.conversation.stored import Arm, TurnWrite
 from kefu.worker.live import LiveConversation, build_tracker
 from kefu.worker.processor import TurnProcessor
-from kefu.worker.timers.index import MAX_NAME_CHARS, member
+from kefu.worker.storage.due_index import MAX_NAME_CHARS, member
 from kefu.worker.turn import Outcome, Turn, TurnRunner
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ always has one; an entry without a timer is harmless.
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from kefu.events import IDENTIFIER, ReminderDue, SessionIdled, TimerDue
-from kefu.worker.conversations import Conversations
+from kefu.worker.storage.conversations import Conversations
 
 MAX_NAME_CHARS = 256
 _IDLE, _REMINDER = "idle", "reminder"

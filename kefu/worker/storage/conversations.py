@@ -24,9 +24,9 @@ from kefu.errors import AlreadyProcessed, StoreUnavailable, VersionConflict
 from kefu.keys import ConversationKeys, due_index
 from kefu.settings import CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, RedisSettings
 from kefu.worker.conversation.stored import Arm, KeptWrite, Stored, TurnWrite
-from kefu.worker.handoff import index as desk
-from kefu.worker.redis_batch import Batches, Command
-from kefu.worker.redis_client import connect
+from kefu.worker.storage import desk_index
+from kefu.worker.storage.redis_batch import Batches, Command
+from kefu.worker.storage.redis_client import connect
 
 logger = logging.getLogger(__name__)
 
@@ -276,7 +276,7 @@ class Conversations:
         """Return the commands that show a hand-over to the desk, as `_arm` does; none for another turn."""
         if not turn.listed and len(turn.arguments[_HANDOFF]) <= 1:  # a turn from Kafka tells by its events alone
             return ()
-        key, commands = desk.entering(self._settings.key_prefix, conversation)
+        key, commands = desk_index.entering(self._settings.key_prefix, conversation)
         if await self._passing(self._held_together(key, self.keys(conversation).state)):
             return commands
         await self._ask(key, *commands)
@@ -284,7 +284,7 @@ class Conversations:
 
     async def _unlist(self, conversation: str) -> None:
         """Show a hand-over that is over to the desk no more; what stays listed is seen to be over."""
-        key, commands = desk.leaving(self._settings.key_prefix, conversation)
+        key, commands = desk_index.leaving(self._settings.key_prefix, conversation)
         try:
             await self._ask(key, *commands)
         except StoreUnavailable as error:

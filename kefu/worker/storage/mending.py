@@ -13,8 +13,8 @@ from typing import Any, Awaitable, Callable, Dict, FrozenSet, Iterable, List, Op
 from kefu import metrics
 from kefu.errors import AlreadyProcessed, QueueUnavailable, StoreUnavailable, VersionConflict
 from kefu.worker.conversation.stored import TurnWrite
-from kefu.worker.conversations import Conversations
-from kefu.worker.published import Newest, PublishedTail
+from kefu.worker.storage.conversations import Conversations
+from kefu.worker.storage.published import Newest, PublishedTail
 
 logger = logging.getLogger(__name__)
 

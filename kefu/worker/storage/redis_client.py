@@ -1,7 +1,7 @@
 """The worker's connections to Redis (redis-py 4.6): one server, a master behind Sentinels, or a cluster.
 
 Never retries by itself: a call that failed may have happened, and what to do then is for
-`kefu.worker.conversations` to say.
+`kefu.worker.storage.conversations` to say.
 """
 
 import asyncio
