@@ -14,10 +14,10 @@ from kefu.worker.act.action_endpoint import ActionEndpoint
 from kefu.worker.act.bot_actions import HAND_OVER
 from kefu.worker.act.responses import QuickResponses
 from kefu.worker.broker import TurnBroker
+from kefu.worker.engine.processor import LoadedModel, TurnProcessor
 from kefu.worker.handoff.turns import REPLIES as HANDOFF_REPLIES
 from kefu.worker.handoff.turns import HandoffRunner
 from kefu.worker.lock import PartitionLock
-from kefu.worker.processor import LoadedModel, TurnProcessor
 from kefu.worker.rehearsal import rehearse
 from kefu.worker.store import TurnStore
 from kefu.worker.turn import ACTION_FAILED_REPLY, HOLDING_REPLY

@@ -17,8 +17,8 @@ from kefu.worker.act.remote_action import read_events
 from kefu.worker.conversation.handoffs import last_pause
 from kefu.worker.conversation.reminders import last_said, reminders, stored_cancel
 from kefu.worker.conversation.stored import KeptWrite, Stored, TurnWrite
-from kefu.worker.domain_view import DomainView
-from kefu.worker.tracker import LiveTracker
+from kefu.worker.engine.domain_view import DomainView
+from kefu.worker.engine.tracker import LiveTracker
 
 TURNS_KEPT = 100  # of a conversation in Redis and in memory. Source: DESIGN.md, Redis
 TURNS_BEFORE_TRIM = 150  # trimming costs a replay, so it is done for fifty turns at once

@@ -16,7 +16,7 @@ from rasa.shared.core.events import ActionExecuted, Event
 from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu.settings import RedisSettings
-from kefu.worker.domain_view import DomainView
+from kefu.worker.engine.domain_view import DomainView
 from kefu.worker.live import LiveConversation, as_stored, build_tracker
 from kefu.worker.storage.conversations import Conversations
 

@@ -24,8 +24,8 @@ from kefu.events import AnswerGenerated, InboxEvent, TurnEvents, UserSaid, now_m
 from kefu.worker.act.action_endpoint import CALLS, ActionCalls
 from kefu.worker.conversation.reminders import HEARD_AT
 from kefu.worker.conversation.stored import Arm, TurnWrite
+from kefu.worker.engine.processor import MESSAGE_TIME, TurnProcessor
 from kefu.worker.live import TURNS_KEPT, LiveConversation, as_stored, build_tracker
-from kefu.worker.processor import MESSAGE_TIME, TurnProcessor
 
 logger = logging.getLogger(__name__)
 

@@ -17,12 +17,13 @@ from kefu.kafka import EventProducer
 from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
 from kefu.worker.act.action_endpoint import ActionEndpoint
 from kefu.worker.agent import TurnAgent, load_beside
+from kefu.worker.engine.processor import LoadedModel
+from kefu.worker.engine.understanding import Understanding
 from kefu.worker.inbound import Inbound, read
 from kefu.worker.inbox import Inbox, NotMine
 from kefu.worker.intake.consumer import Intake, Taken
 from kefu.worker.intake.lanes import Lanes
 from kefu.worker.live import LiveConversation, LiveConversations
-from kefu.worker.processor import LoadedModel
 from kefu.worker.rehearsal import rehearse
 from kefu.worker.release.candidate import Candidate
 from kefu.worker.release.relied import relied
@@ -34,7 +35,6 @@ from kefu.worker.storage.mending import Mender
 from kefu.worker.storage.published import PublishedTail
 from kefu.worker.timers.scan import DueScan
 from kefu.worker.turn import TurnRunner, neutral
-from kefu.worker.understanding import Understanding
 
 logger = logging.getLogger(__name__)
 

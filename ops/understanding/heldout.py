@@ -37,7 +37,7 @@ def _processor(path: str) -> Any:
     from rasa.core.nlg import TemplatedNaturalLanguageGenerator
     from rasa.core.tracker_store import InMemoryTrackerStore
 
-    from kefu.worker.processor import LoadedModel, TurnProcessor
+    from kefu.worker.engine.processor import LoadedModel, TurnProcessor
 
     model = LoadedModel.from_path(path)
     domain = model.metadata.domain

@@ -17,9 +17,9 @@ from kefu.settings import RedisSettings
 from kefu.worker.act.action_endpoint import ActionEndpoint
 from kefu.worker.agent import TurnAgent
 from kefu.worker.broker import TurnBroker
+from kefu.worker.engine.processor import LoadedModel
 from kefu.worker.live import LiveConversation
 from kefu.worker.lock import PartitionLock
-from kefu.worker.processor import LoadedModel
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.store import TurnStore
 from kefu.worker.turn import Outcome, TurnRunner, neutral

@@ -13,10 +13,10 @@ from rasa.model_training import train
 from rasa.shared.core import events as e
 from rasa.shared.core.trackers import DialogueStateTracker
 
-from kefu.worker.domain_view import DomainView
-from kefu.worker.policies import QuickMemoizationPolicy, QuickRulePolicy
-from kefu.worker.processor import LoadedModel, _rule_only
-from kefu.worker.tracker import LiveTracker
+from kefu.worker.engine.domain_view import DomainView
+from kefu.worker.engine.policies import QuickMemoizationPolicy, QuickRulePolicy
+from kefu.worker.engine.processor import LoadedModel, _rule_only
+from kefu.worker.engine.tracker import LiveTracker
 
 BANK = Path(__file__).parent / "bank"
 

@@ -14,8 +14,8 @@ from rasa.shared.core import events as e
 from rasa.shared.core.constants import DEFAULT_INTENTS
 from rasa.shared.core.training_data.story_reader.yaml_story_reader import YAMLStoryReader
 
+from kefu.worker.engine.states import History
 from kefu.worker.live import snapshot_of
-from kefu.worker.states import History
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,8 +9,8 @@ from rasa.shared.core.constants import DEFAULT_INTENTS
 from kefu.worker.act.action_endpoint import CALLS, REHEARSED, ActionEndpoint
 from kefu.worker.agent import TurnAgent
 from kefu.worker.broker import TurnBroker
+from kefu.worker.engine.processor import MESSAGE_TIME
 from kefu.worker.lock import PartitionLock
-from kefu.worker.processor import MESSAGE_TIME
 from kefu.worker.rehearsal import TEXTS, Unrehearsed, rehearse
 from kefu.worker.store import TurnStore
 

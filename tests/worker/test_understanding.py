@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from kefu.worker.understanding import MOST_AT_ONCE, MOST_WAITING, SAME_TIME_S, Understanding
+from kefu.worker.engine.understanding import MOST_AT_ONCE, MOST_WAITING, SAME_TIME_S, Understanding
 
 pytestmark = pytest.mark.asyncio
 

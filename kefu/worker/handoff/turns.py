@@ -41,9 +41,9 @@ from kefu.worker.conversation import handoffs
 from kefu.worker.conversation.handoffs import Handoff
 from kefu.worker.conversation.reminders import reminders
 from kefu.worker.conversation.stored import TurnWrite
+from kefu.worker.engine.processor import TurnProcessor
 from kefu.worker.handoff.summary import asked_by, summary
 from kefu.worker.live import LiveConversation
-from kefu.worker.processor import TurnProcessor
 from kefu.worker.timers.turns import TimedRunner, Verdict
 from kefu.worker.turn import Outcome, Turn
 

@@ -14,8 +14,8 @@ from rasa.shared.core.domain import Domain, State
 from rasa.shared.core.events import Event
 from rasa.shared.core.trackers import DialogueStateTracker
 
-from kefu.worker.domain_view import DomainView, with_value
-from kefu.worker.states import History
+from kefu.worker.engine.domain_view import DomainView, with_value
+from kefu.worker.engine.states import History
 
 
 @lru_cache(maxsize=16)

@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import Any, Dict, List, Optional, Tuple
 
 from kefu import metrics
-from kefu.worker.processor import TurnProcessor
+from kefu.worker.engine.processor import TurnProcessor
 
 BATCH_NAME = "kefu-poll"
 MOST_AT_ONCE = 64  # more are hardly cheaper, and the first of them would wait for the last

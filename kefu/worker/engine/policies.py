@@ -26,10 +26,10 @@ from rasa.shared.core.domain import Domain, State
 from rasa.shared.core.trackers import DialogueStateTracker, get_active_loop_name
 from rasa.shared.nlu.constants import ACTION_NAME, ACTION_TEXT, INTENT, TEXT
 
-from kefu.worker.domain_view import Snapshot
-from kefu.worker.graph import DirectGraphRunner
-from kefu.worker.states import History
-from kefu.worker.tracker import LiveTracker
+from kefu.worker.engine.domain_view import Snapshot
+from kefu.worker.engine.graph import DirectGraphRunner
+from kefu.worker.engine.states import History
+from kefu.worker.engine.tracker import LiveTracker
 
 MAX_REMEMBERED = 20_000  # decisions a policy; beyond it its memory begins anew
 Found = Tuple[Optional[str], Optional[str], bool]

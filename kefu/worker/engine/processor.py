@@ -25,11 +25,11 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from kefu.errors import ActionFailed
 from kefu.worker.act.bot_actions import BotActions
 from kefu.worker.conversation.reminders import is_external, last_said
-from kefu.worker.domain_view import DomainView
-from kefu.worker.graph import DirectGraphRunner
-from kefu.worker.policies import make_quick
+from kefu.worker.engine.domain_view import DomainView
+from kefu.worker.engine.graph import DirectGraphRunner
+from kefu.worker.engine.policies import make_quick
+from kefu.worker.engine.tracker import LiveTracker
 from kefu.worker.start import lean
-from kefu.worker.tracker import LiveTracker
 
 # The time of the message under way, in seconds since the epoch; None for Rasa's own HTTP calls.
 MESSAGE_TIME: "contextvars.ContextVar[Optional[float]]" = contextvars.ContextVar("kefu_message_time", default=None)

@@ -38,7 +38,7 @@ from rasa.shared.core.events import (
 )
 from rasa.shared.nlu.constants import ACTION_NAME
 
-from kefu.worker.domain_view import DomainView, Snapshot
+from kefu.worker.engine.domain_view import DomainView, Snapshot
 
 _KNOWN = frozenset(
     kind for kind in vars(rasa_events).values() if isinstance(kind, type) and issubclass(kind, Event)

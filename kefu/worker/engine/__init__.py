@@ -1,0 +1,1 @@
+"""Rasa, entered for one unit of work and made quick: processor, policies, states, tracker, NLU over a poll."""
