@@ -15,12 +15,12 @@ from kefu.worker.act.bot_actions import HAND_OVER
 from kefu.worker.act.responses import QuickResponses
 from kefu.worker.broker import TurnBroker
 from kefu.worker.engine.processor import LoadedModel, TurnProcessor
-from kefu.worker.handoff.turns import REPLIES as HANDOFF_REPLIES
-from kefu.worker.handoff.turns import HandoffRunner
 from kefu.worker.lock import PartitionLock
-from kefu.worker.rehearsal import rehearse
 from kefu.worker.store import TurnStore
-from kefu.worker.turn import ACTION_FAILED_REPLY, HOLDING_REPLY
+from kefu.worker.turns.handoff import REPLIES as HANDOFF_REPLIES
+from kefu.worker.turns.handoff import HandoffRunner
+from kefu.worker.turns.rehearsal import rehearse
+from kefu.worker.turns.turn import ACTION_FAILED_REPLY, HOLDING_REPLY
 
 REHEARSED_DEADLINE_S = 10.0  # of a turn; the worker's own is known to the worker
 

@@ -9,7 +9,7 @@ from kefu.codec import decode_inbox
 from kefu.errors import PoisonMessage
 from kefu.events import AgentSaid, InboxEvent, UserSaid
 from kefu.privacy import mask, mask_all
-from kefu.worker.turn import TurnRunner
+from kefu.worker.turns.turn import TurnRunner
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,11 @@ from kefu.worker.act.action_endpoint import PLACE, Place
 from kefu.worker.conversation.stored import Stored, encode_events
 from kefu.worker.handoff.record import handed_over
 from kefu.worker.inbound import Inbound, Record
-from kefu.worker.live import LiveConversation, LiveConversations
 from kefu.worker.release.candidate import Candidate, lent
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.mending import Mender
-from kefu.worker.turn import Outcome, TurnRunner, turn_events
+from kefu.worker.turns.live import LiveConversation, LiveConversations
+from kefu.worker.turns.turn import Outcome, TurnRunner, turn_events
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu.settings import RedisSettings
 from kefu.worker.engine.domain_view import DomainView
-from kefu.worker.live import LiveConversation, as_stored, build_tracker
 from kefu.worker.storage.conversations import Conversations
+from kefu.worker.turns.live import LiveConversation, as_stored, build_tracker
 
 logger = logging.getLogger(__name__)
 

@@ -23,8 +23,6 @@ from kefu.worker.inbound import Inbound, read
 from kefu.worker.inbox import Inbox, NotMine
 from kefu.worker.intake.consumer import Intake, Taken
 from kefu.worker.intake.lanes import Lanes
-from kefu.worker.live import LiveConversation, LiveConversations
-from kefu.worker.rehearsal import rehearse
 from kefu.worker.release.candidate import Candidate
 from kefu.worker.release.relied import relied
 from kefu.worker.release.tracks import BEAT_S, Tracks
@@ -34,7 +32,9 @@ from kefu.worker.storage.due_index import DueIndex
 from kefu.worker.storage.mending import Mender
 from kefu.worker.storage.published import PublishedTail
 from kefu.worker.timers.scan import DueScan
-from kefu.worker.turn import TurnRunner, neutral
+from kefu.worker.turns.live import LiveConversation, LiveConversations
+from kefu.worker.turns.rehearsal import rehearse
+from kefu.worker.turns.turn import TurnRunner, neutral
 
 logger = logging.getLogger(__name__)
 

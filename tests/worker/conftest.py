@@ -18,11 +18,11 @@ from kefu.worker.act.action_endpoint import ActionEndpoint
 from kefu.worker.agent import TurnAgent
 from kefu.worker.broker import TurnBroker
 from kefu.worker.engine.processor import LoadedModel
-from kefu.worker.live import LiveConversation
 from kefu.worker.lock import PartitionLock
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.store import TurnStore
-from kefu.worker.turn import Outcome, TurnRunner, neutral
+from kefu.worker.turns.live import LiveConversation
+from kefu.worker.turns.turn import Outcome, TurnRunner, neutral
 from tests.worker.tracks import Clock
 
 ROOT = Path(__file__).parents[2]

@@ -17,10 +17,10 @@ from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, UserSaid
 from kefu.settings import RedisSettings
 from kefu.worker.inbound import Inbound, Record
 from kefu.worker.inbox import Inbox, NotMine
-from kefu.worker.live import LiveConversations
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.mending import Mender
 from kefu.worker.storage.published import PublishedTail
+from kefu.worker.turns.live import LiveConversations
 
 ALICE = "demo:alice"
 PARTITION = 1

@@ -14,7 +14,7 @@ from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, UserSaid
 from kefu.worker.inbound import Inbound, Record, read
 from kefu.worker.inbox import Inbox, NotMine
 from kefu.worker.intake.lanes import Lanes
-from kefu.worker.live import LiveConversations
+from kefu.worker.turns.live import LiveConversations
 
 pytestmark = pytest.mark.asyncio
 

@@ -5,7 +5,7 @@ from rasa.shared.core.events import ActionExecuted
 from kefu import metrics
 from kefu.worker.conversation.stored import TurnWrite
 from kefu.worker.engine.tracker import LiveTracker
-from kefu.worker.live import LiveConversation, LiveConversations
+from kefu.worker.turns.live import LiveConversation, LiveConversations
 
 
 def conversation(name, turns, partition=0):

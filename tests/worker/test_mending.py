@@ -15,11 +15,11 @@ from kefu.kafka import EventProducer, create_topics
 from kefu.settings import KafkaSettings, RedisSettings
 from kefu.worker.inbound import Inbound, Record
 from kefu.worker.inbox import Inbox
-from kefu.worker.live import LiveConversations
 from kefu.worker.storage import published
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.mending import Mender
 from kefu.worker.storage.published import PublishedTail
+from kefu.worker.turns.live import LiveConversations
 from ops.local.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.asyncio

@@ -15,7 +15,7 @@ from rasa.shared.core.constants import DEFAULT_INTENTS
 from rasa.shared.core.training_data.story_reader.yaml_story_reader import YAMLStoryReader
 
 from kefu.worker.engine.states import History
-from kefu.worker.live import snapshot_of
+from kefu.worker.turns.live import snapshot_of
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,8 +11,8 @@ from kefu.worker.agent import TurnAgent
 from kefu.worker.broker import TurnBroker
 from kefu.worker.engine.processor import MESSAGE_TIME
 from kefu.worker.lock import PartitionLock
-from kefu.worker.rehearsal import TEXTS, Unrehearsed, rehearse
 from kefu.worker.store import TurnStore
+from kefu.worker.turns.rehearsal import TEXTS, Unrehearsed, rehearse
 
 pytestmark = pytest.mark.asyncio
 
@@ -64,9 +64,9 @@ async def test_a_rehearsal_leaves_nothing_for_the_turns_that_follow(runner):
 
 async def test_an_intent_that_breaks_its_turn_is_told_and_the_others_are_rehearsed(runner, caplog):
     runner._broken = "goodbye"
-    with caplog.at_level(logging.ERROR, "kefu.worker.rehearsal"):
+    with caplog.at_level(logging.ERROR, "kefu.worker.turns.rehearsal"):
         assert await rehearse(runner, 120) == 2 * len(own(runner)) - 2
-    told = [record for record in caplog.records if record.name == "kefu.worker.rehearsal"]
+    told = [record for record in caplog.records if record.name == "kefu.worker.turns.rehearsal"]
     assert [record.fields["intent"] for record in told] == ["goodbye"]
 
 

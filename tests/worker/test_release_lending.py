@@ -11,8 +11,8 @@ from kefu.errors import QueueUnavailable
 from kefu.events import ANSWERS, CANDIDATE_QUERY, DEAD_LETTERS, USER_QUERY, UserSaid
 from kefu.worker.inbound import Inbound, Record, read
 from kefu.worker.inbox import Inbox
-from kefu.worker.live import LiveConversations
 from kefu.worker.release.candidate import LEND_S, LEND_SHARE, REST_S, Candidate
+from kefu.worker.turns.live import LiveConversations
 from tests.worker.tracks import tracks_of
 
 

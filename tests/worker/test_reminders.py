@@ -15,8 +15,8 @@ from rasa.shared.core.events import (
 from kefu.events import now_ms
 from kefu.worker.conversation import reminders
 from kefu.worker.conversation.stored import Stored
-from kefu.worker.live import TURNS_BEFORE_TRIM, LiveConversation, as_stored
-from kefu.worker.timers import turns
+from kefu.worker.turns import timers
+from kefu.worker.turns.live import TURNS_BEFORE_TRIM, LiveConversation, as_stored
 from tests.worker.timed import SOON, TimedChat, nothing, reminder, said
 
 pytestmark = pytest.mark.asyncio
@@ -189,7 +189,7 @@ async def test_reminders_outlive_trimming_and_a_restart(agent, chat):
 
 
 async def test_a_turn_arms_what_its_action_schedules_up_to_a_limit(chat, actions):
-    many = [f"r{n}" for n in range(turns.MAX_REMINDERS + 5)] + ["x" * 300]
+    many = [f"r{n}" for n in range(timers.MAX_REMINDERS + 5)] + ["x" * 300]
 
     async def schedule(body):
         if body["next_action"].startswith("validate_"):
@@ -200,6 +200,6 @@ async def test_a_turn_arms_what_its_action_schedules_up_to_a_limit(chat, actions
     actions.answer = schedule
     outcome = await chat.say("where is my order 20260001?")
     assert [arm.member for arm in outcome.write.arms] == [
-        f"reminder demo:alice r{n}" for n in range(turns.MAX_REMINDERS)
+        f"reminder demo:alice r{n}" for n in range(timers.MAX_REMINDERS)
     ]
     assert {arm.due for arm in outcome.write.arms} == {round(SOON.timestamp() * 1000)}

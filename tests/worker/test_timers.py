@@ -13,7 +13,7 @@ from kefu.events import SessionIdled, now_ms
 from kefu.settings import CONVERSATION_LIFETIME_S, WorkerSettings
 from kefu.worker.conversation import reminders
 from kefu.worker.storage.due_index import member, read
-from kefu.worker.timers import turns
+from kefu.worker.turns import timers
 from tests.worker.timed import IDLE_MS, SOON, TimedChat, nothing, reminder, said
 
 pytestmark = pytest.mark.asyncio
@@ -114,7 +114,7 @@ async def test_a_message_of_a_backlog_begins_the_silence_when_it_is_taken_up(cha
 
 async def test_a_silence_that_waited_in_kafka_is_looked_for_later(chat):
     await chat.say("track my order")
-    outcome = await chat.silent(ts=now_ms() - turns.LATE_MS - 1000)
+    outcome = await chat.silent(ts=now_ms() - timers.LATE_MS - 1000)
     assert nothing(outcome)
     assert outcome.write.arms[0].due >= now_ms() + IDLE_MS - 5000
     assert said(await chat.silent()) == ["utter_still_there", "utter_ask_for_order_number"]

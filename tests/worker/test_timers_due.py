@@ -13,10 +13,10 @@ from kefu.settings import RedisSettings
 from kefu.worker.conversation.stored import Arm, TurnWrite
 from kefu.worker.inbound import Inbound, Record, read
 from kefu.worker.inbox import Inbox
-from kefu.worker.live import LiveConversations
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.due_index import DueIndex, member
 from kefu.worker.timers.scan import BATCH, MOST, SHARE, TRICKLE, DueScan
+from kefu.worker.turns.live import LiveConversations
 from ops.local.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.asyncio

@@ -18,11 +18,11 @@ from kefu.codec import decode_inbox, encode
 from kefu.events import USER_QUERY, ReminderDue, UserSaid
 from kefu.worker.inbound import Inbound, Record, read
 from kefu.worker.inbox import Inbox
-from kefu.worker.live import LiveConversations
 from kefu.worker.storage.due_index import DueIndex
 from kefu.worker.timers.scan import DueScan
-from kefu.worker.timers.turns import DueTurn
-from kefu.worker.turn import Turn
+from kefu.worker.turns.live import LiveConversations
+from kefu.worker.turns.timers import DueTurn
+from kefu.worker.turns.turn import Turn
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]
 START = 1_900_000_000_000

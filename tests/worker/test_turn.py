@@ -9,8 +9,8 @@ from rasa.shared.core.events import BotUttered, SlotSet, UserUttered
 from kefu.errors import ActionFailed
 from kefu.events import UserSaid
 from kefu.worker.conversation.stored import Stored
-from kefu.worker.live import LiveConversation
-from kefu.worker.turn import neutral
+from kefu.worker.turns.live import LiveConversation
+from kefu.worker.turns.turn import neutral
 from tests.worker.conftest import Chat
 
 pytestmark = pytest.mark.asyncio

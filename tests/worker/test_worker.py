@@ -11,7 +11,7 @@ from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
 from kefu.worker import worker as module
 from kefu.worker.inbound import Record
 from kefu.worker.intake.consumer import Partition, Taken
-from kefu.worker.live import LiveConversations
+from kefu.worker.turns.live import LiveConversations
 from kefu.worker.worker import Worker
 
 pytestmark = pytest.mark.asyncio

@@ -16,8 +16,8 @@ from rasa.shared.core.constants import DEFAULT_INTENTS
 from kefu.events import UserSaid
 from kefu.worker.act.action_endpoint import REHEARSED
 from kefu.worker.conversation.stored import Stored
-from kefu.worker.live import LiveConversation
-from kefu.worker.turn import TurnRunner, turn_events
+from kefu.worker.turns.live import LiveConversation
+from kefu.worker.turns.turn import TurnRunner, turn_events
 
 logger = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from kefu.worker.conversation import reminders
 from kefu.worker.conversation.handoffs import TIMER as HANDOFF_TIMER
 from kefu.worker.conversation.stored import Arm, TurnWrite
 from kefu.worker.engine.processor import TurnProcessor
-from kefu.worker.live import LiveConversation, build_tracker
 from kefu.worker.storage.due_index import MAX_NAME_CHARS, member
-from kefu.worker.turn import Outcome, Turn, TurnRunner
+from kefu.worker.turns.live import LiveConversation, build_tracker
+from kefu.worker.turns.turn import Outcome, Turn, TurnRunner
 
 logger = logging.getLogger(__name__)
 

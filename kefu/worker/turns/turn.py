@@ -25,7 +25,7 @@ from kefu.worker.act.action_endpoint import CALLS, ActionCalls
 from kefu.worker.conversation.reminders import HEARD_AT
 from kefu.worker.conversation.stored import Arm, TurnWrite
 from kefu.worker.engine.processor import MESSAGE_TIME, TurnProcessor
-from kefu.worker.live import TURNS_KEPT, LiveConversation, as_stored, build_tracker
+from kefu.worker.turns.live import TURNS_KEPT, LiveConversation, as_stored, build_tracker
 
 logger = logging.getLogger(__name__)
 
