@@ -48,7 +48,7 @@ class ConversationKeys:
         return self._key(f"msg:{message_id}")
 
     def declined(self, message_id: str) -> str:
-        """String: a release's candidate can't do this message, for a minute; see `kefu.worker.release.candidate`."""
+        """String: a release's candidate can't do this message, for a minute; see `kefu.worker.inbox.lending`."""
         return self._key(f"declined:{message_id}")
 
 

@@ -1,6 +1,6 @@
 """The event broker named in endpoints.yml.
 
-In the worker, tracker events leave with the turn that made them (`kefu.worker.inbox`), delivered
+In the worker, tracker events leave with the turn that made them (`kefu.worker.inbox.protocol`), delivered
 before the offset is committed; Rasa's own calls of `publish` have nothing to add. Elsewhere
 (`rasa shell`, `rasa interactive`) events go nowhere, which is said once.
 """

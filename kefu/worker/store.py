@@ -1,6 +1,6 @@
 """The tracker store named in endpoints.yml.
 
-In the worker it is Redis read-only: turns are written by `kefu.worker.inbox`. Under a designer's
+In the worker it is Redis read-only: turns are written by `kefu.worker.inbox.protocol`. Under a designer's
 command (`rasa shell`, `rasa interactive`, plain `rasa run`) it saves trackers as Rasa asks for it,
 in Redis where REDIS_URL is set, in this process's memory where it is not.
 """

@@ -19,11 +19,12 @@ from kefu.worker.act.action_endpoint import ActionEndpoint
 from kefu.worker.agent import TurnAgent, load_beside
 from kefu.worker.engine.processor import LoadedModel
 from kefu.worker.engine.understanding import Understanding
-from kefu.worker.inbound import Inbound, read
-from kefu.worker.inbox import Inbox, NotMine
+from kefu.worker.inbox.due_scan import DueScan
+from kefu.worker.inbox.lending import Candidate
+from kefu.worker.inbox.message import Inbound, read
+from kefu.worker.inbox.protocol import Inbox, NotMine
 from kefu.worker.intake.consumer import Intake, Taken
 from kefu.worker.intake.lanes import Lanes
-from kefu.worker.release.candidate import Candidate
 from kefu.worker.release.relied import relied
 from kefu.worker.release.tracks import BEAT_S, Tracks
 from kefu.worker.start import collector
@@ -31,7 +32,6 @@ from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.due_index import DueIndex
 from kefu.worker.storage.mending import Mender
 from kefu.worker.storage.published import PublishedTail
-from kefu.worker.timers.scan import DueScan
 from kefu.worker.turns.live import LiveConversation, LiveConversations
 from kefu.worker.turns.rehearsal import rehearse
 from kefu.worker.turns.turn import TurnRunner, neutral

@@ -11,8 +11,8 @@ import pytest
 from kefu.codec import encode
 from kefu.errors import PoisonMessage, QueueUnavailable, RecordRefused, StoreUnavailable
 from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, UserSaid
-from kefu.worker.inbound import Inbound, Record, read
-from kefu.worker.inbox import Inbox, NotMine
+from kefu.worker.inbox.message import Inbound, Record, read
+from kefu.worker.inbox.protocol import Inbox, NotMine
 from kefu.worker.intake.lanes import Lanes
 from kefu.worker.turns.live import LiveConversations
 
@@ -96,7 +96,7 @@ async def test_a_poison_conversation_waits_between_its_attempts_and_others_of_it
         done.append((message.said.user, message.said.message_id))
 
     monkeypatch.setattr(inbox.runner, "run", broken_for_alice)
-    monkeypatch.setattr("kefu.worker.inbox._backoff_s", lambda _: 3600)
+    monkeypatch.setattr("kefu.worker.inbox.protocol._backoff_s", lambda _: 3600)
     lanes = Lanes(serve)
     messages = [inbound(inbox, message_id=f"{user}{n}", user=user) for n in (1, 2) for user in ("alice", "bob")]
     for message in messages:
@@ -257,7 +257,7 @@ async def test_an_attempt_that_failed_counts_for_the_turns_deadline(inbox, monke
 async def test_a_turn_that_no_record_could_hold_is_put_aside_before_it_is_stored(
     inbox, sent, conversations, monkeypatch
 ):
-    monkeypatch.setattr("kefu.worker.inbox.MAX_EVENTS_BYTES", 10)
+    monkeypatch.setattr("kefu.worker.inbox.protocol.MAX_EVENTS_BYTES", 10)
     await inbox.process(inbound(inbox))
     assert sent.topics() == [DEAD_LETTERS, ANSWERS]
     assert sent.records[0][2]["kefu-error-class"] == b"TurnTooLarge"

@@ -9,9 +9,9 @@ import pytest
 from kefu.codec import encode
 from kefu.errors import QueueUnavailable
 from kefu.events import ANSWERS, CANDIDATE_QUERY, DEAD_LETTERS, USER_QUERY, UserSaid
-from kefu.worker.inbound import Inbound, Record, read
-from kefu.worker.inbox import Inbox
-from kefu.worker.release.candidate import LEND_S, LEND_SHARE, REST_S, Candidate
+from kefu.worker.inbox.lending import LEND_S, LEND_SHARE, REST_S, Candidate
+from kefu.worker.inbox.message import Inbound, Record, read
+from kefu.worker.inbox.protocol import Inbox
 from kefu.worker.turns.live import LiveConversations
 from tests.worker.tracks import tracks_of
 
@@ -136,7 +136,7 @@ async def test_a_message_that_does_not_reach_the_candidate_is_taken_back(pair, w
 async def test_a_candidate_that_has_gone_is_not_waited_for_long_and_nothing_is_held_against_it(
     pair, wire, conversations, monkeypatch
 ):
-    monkeypatch.setattr("kefu.worker.release.candidate.GONE_S", 0.05)
+    monkeypatch.setattr("kefu.worker.inbox.lending.GONE_S", 0.05)
     lender, _ = pair
     lender._candidate._limit_s = 3600.0
     wire.lost = True

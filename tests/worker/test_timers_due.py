@@ -11,11 +11,11 @@ from kefu.errors import QueueUnavailable, StoreUnavailable
 from kefu.events import ANSWERS, DEAD_LETTERS, USER_QUERY, ReminderDue, SessionIdled, UserSaid, now_ms
 from kefu.settings import RedisSettings
 from kefu.worker.conversation.stored import Arm, TurnWrite
-from kefu.worker.inbound import Inbound, Record, read
-from kefu.worker.inbox import Inbox
+from kefu.worker.inbox.due_scan import BATCH, MOST, SHARE, TRICKLE, DueScan
+from kefu.worker.inbox.message import Inbound, Record, read
+from kefu.worker.inbox.protocol import Inbox
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.due_index import DueIndex, member
-from kefu.worker.timers.scan import BATCH, MOST, SHARE, TRICKLE, DueScan
 from kefu.worker.turns.live import LiveConversations
 from ops.local.servers import RedisServer, free_port
 

@@ -16,10 +16,10 @@ from rasa.shared.core.events import ActionExecuted, BotUttered, ReminderCancelle
 
 from kefu.codec import decode_inbox, encode
 from kefu.events import USER_QUERY, ReminderDue, UserSaid
-from kefu.worker.inbound import Inbound, Record, read
-from kefu.worker.inbox import Inbox
+from kefu.worker.inbox.due_scan import DueScan
+from kefu.worker.inbox.message import Inbound, Record, read
+from kefu.worker.inbox.protocol import Inbox
 from kefu.worker.storage.due_index import DueIndex
-from kefu.worker.timers.scan import DueScan
 from kefu.worker.turns.live import LiveConversations
 from kefu.worker.turns.timers import DueTurn
 from kefu.worker.turns.turn import Turn
@@ -209,7 +209,7 @@ def outcomes():
 
 @pytest.mark.parametrize("seed", range(40))
 async def test_what_stands_fires_once_and_nothing_else_does(seed, agent, conversations, outcomes, monkeypatch):
-    monkeypatch.setattr("kefu.worker.inbox._backoff_s", lambda attempt: 0.001)
+    monkeypatch.setattr("kefu.worker.inbox.protocol._backoff_s", lambda attempt: 0.001)
     of_timers = Turn._decide
     parsed = dict(zip(TEXTS, agent.processor.parse_batch("test", TEXTS), strict=True))
     world = World(seed, agent, conversations, parsed)

@@ -64,7 +64,7 @@ class BotActions:
 class HandOver(Action):
     """Ask for a person. It runs here, for a person is wanted most when the action server is away.
 
-    What follows of a pause is `kefu.worker.handoff`'s, the words for the customer too.
+    What follows of a pause is done by `kefu.worker.turns.handoff`, the words for the customer too.
     """
 
     def name(self) -> str:

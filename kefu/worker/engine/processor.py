@@ -209,7 +209,7 @@ class TurnProcessor(MessageProcessor):
         return now - last.timestamp > config.session_expiration_time * 60
 
     async def save_tracker(self, tracker: DialogueStateTracker) -> None:
-        """Save nothing: `kefu.worker.inbox` stores a turn as a whole."""
+        """Save nothing: `kefu.worker.inbox.protocol` stores a turn as a whole."""
 
     async def execute_side_effects(self, events: List[Event], tracker: Any, output_channel: Any) -> None:
         """Send nothing and schedule nothing: what a turn gives leaves with its write."""

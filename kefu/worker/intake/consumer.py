@@ -18,7 +18,7 @@ from kefu import metrics
 from kefu.events import CANDIDATE_QUERY, USER_QUERY
 from kefu.kafka import METADATA_REFRESH_MS, damped_errors
 from kefu.settings import KafkaSettings, WorkerSettings
-from kefu.worker.inbound import Record
+from kefu.worker.inbox.message import Record
 from kefu.worker.intake import lag
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """DECIDE, while a person has the conversation: how that begins, what the desk may do, and how it ends.
 
 In: turns that left the assistant paused, what the desk sends, and the timer of a customer who waits. Out: outcomes
-as of any message; of what the desk can't have, a marker that says `refused` and why.
+as of any message; of what the desk can't have, a marker that says `refused` and why. See ops/decisions/0015.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """UNDERSTAND AND DECIDE, for timers: what a turn arms, and the turn of a timer that is due.
 
 In: `ReminderDue` and `SessionIdled` in their conversation's lane. Out: an outcome as of any message;
-for a timer that no longer stands, a marker and nothing else.
+for a timer that no longer stands, a marker and nothing else. ops/decisions/0004 says why a timer fires once.
 """
 
 import asyncio

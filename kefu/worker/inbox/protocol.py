@@ -31,12 +31,12 @@ from kefu.events import (
     now_ms,
 )
 from kefu.kafka import MAX_RECORD_BYTES, EventProducer
-from kefu.worker import dead_letters
 from kefu.worker.act.action_endpoint import PLACE, Place
 from kefu.worker.conversation.stored import Stored, encode_events
-from kefu.worker.handoff.record import handed_over
-from kefu.worker.inbound import Inbound, Record
-from kefu.worker.release.candidate import Candidate, lent
+from kefu.worker.inbox import dead_letters
+from kefu.worker.inbox.handoff_record import handed_over
+from kefu.worker.inbox.lending import Candidate, lent
+from kefu.worker.inbox.message import Inbound, Record
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.mending import Mender
 from kefu.worker.turns.live import LiveConversation, LiveConversations
