@@ -1,7 +1,7 @@
 """REDIS_URL: a single server, a master watched by Sentinels, or a cluster.
 
 Used by both sides; which client is made of it is `kefu.worker.storage.redis_client`'s and
-`kefu.gateway.redis_client`'s to say, for they have different versions of redis-py.
+`kefu.gateway.answer.redis_client`'s to say, for they have different versions of redis-py.
 """
 
 from dataclasses import dataclass, field

@@ -9,16 +9,16 @@ from typing import Any, Callable, Optional
 from sanic import HTTPResponse, Request, Sanic
 
 from kefu import logs
-from kefu.gateway import pages
-from kefu.gateway.answer import SECURITY, Answer
-from kefu.gateway.desk.routes import desk
-from kefu.gateway.health import probes
-from kefu.gateway.inbox import Sender
-from kefu.gateway.messages import messages
 from kefu.gateway.problems import ProblemHandler
+from kefu.gateway.receive.acceptance import Sender
+from kefu.gateway.responses import SECURITY, Answer
+from kefu.gateway.routes import pages
+from kefu.gateway.routes.desk import desk
+from kefu.gateway.routes.messages import messages
+from kefu.gateway.routes.probes import probes
+from kefu.gateway.routes.sessions import sessions
+from kefu.gateway.routes.streams import streams
 from kefu.gateway.service import Gateway
-from kefu.gateway.sessions import sessions
-from kefu.gateway.streams import streams
 from kefu.kafka import EventProducer
 from kefu.settings import MAX_BODY_BYTES, GatewaySettings, KafkaSettings, RedisSettings
 

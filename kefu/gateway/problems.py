@@ -13,7 +13,7 @@ from sanic.exceptions import SanicException
 from sanic.handlers import ErrorHandler
 
 from kefu.errors import KefuError, QueueUnavailable, StoreUnavailable
-from kefu.gateway.answer import Answer
+from kefu.gateway.responses import Answer
 
 logger = logging.getLogger(__name__)
 

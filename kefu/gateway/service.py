@@ -7,18 +7,18 @@ from typing import Optional
 from sanic import Request
 
 from kefu.events import UserSaid
-from kefu.gateway.access import AccessLog
-from kefu.gateway.auth import Caller, Receipts, Tokens
-from kefu.gateway.backlog import Backlog
-from kefu.gateway.desk.auth import DeskTokens
-from kefu.gateway.desk.reading import DeskStore
-from kefu.gateway.health import KafkaProbe
-from kefu.gateway.hub import Hub
-from kefu.gateway.inbox import Inbox, Sender
-from kefu.gateway.limits import Rate, Slots
-from kefu.gateway.loop import LoopWatch
-from kefu.gateway.redis_client import connect
-from kefu.gateway.replies import Outcome, ReplyStore, wait_for_outcome
+from kefu.gateway.access_log import AccessLog
+from kefu.gateway.answer.hints import Hub
+from kefu.gateway.answer.redis_client import connect
+from kefu.gateway.answer.replies import Outcome, ReplyStore, wait_for_outcome
+from kefu.gateway.answer.transcripts import DeskStore
+from kefu.gateway.kafka_probe import KafkaProbe
+from kefu.gateway.loop_lag import LoopWatch
+from kefu.gateway.receive.acceptance import Acceptance, Sender
+from kefu.gateway.receive.auth import Caller, Receipts, Tokens
+from kefu.gateway.receive.backlog import Backlog
+from kefu.gateway.receive.desk_auth import DeskTokens
+from kefu.gateway.receive.limits import Rate, Slots
 from kefu.settings import GatewaySettings, KafkaSettings, RedisSettings
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Gateway:
         self.store = ReplyStore(self._reads, redis.key_prefix, redis.timeout_s)
         self.desk = DeskStore(self._reads, redis.key_prefix, redis.timeout_s)
         self.backlog = Backlog(settings.max_unanswered, self.store.answered)
-        self.inbox = Inbox(producer, settings.accept_timeout_s, self.backlog)
+        self.acceptance = Acceptance(producer, settings.accept_timeout_s, self.backlog)
         self.hub = Hub(self._hints, redis.key_prefix, self.backlog.answered)
         self.kafka = KafkaProbe(kafka)
         self._loop = LoopWatch()
@@ -73,12 +73,12 @@ class Gateway:
             QueueUnavailable: not acknowledged in time; it may still arrive.
         """
         if not wait_s or self.hub.closed or not self.slots.room(said.conversation):
-            await self.inbox.accept(said)
+            await self.acceptance.accept(said)
             return None
         self.waits += 1
         try:
             with self.slots.hold(said.conversation), self.hub.watch(said.conversation) as watch:
-                await self.inbox.accept(said)
+                await self.acceptance.accept(said)
                 outcome = await wait_for_outcome(self.store, self.hub, watch, said, wait_s)
                 if outcome:  # it may have been found without a hint
                     self.backlog.answered(said.conversation, said.message_id)

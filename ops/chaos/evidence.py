@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from kefu.errors import StoreUnavailable
 from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, USER_QUERY
-from kefu.gateway.redis_client import Servers, connect
+from kefu.gateway.answer.redis_client import Servers, connect
 from kefu.keys import ConversationKeys
 from kefu.settings import RedisSettings
 from ops.chaos.faults import Trouble

@@ -3,7 +3,7 @@
 import pytest
 import pytest_asyncio
 
-from kefu.gateway import hub
+from kefu.gateway.answer import hints
 from tests.integration.gateway_kit import running_valkey, serve
 from tests.integration.postgres_kit import new_database, running_postgres
 from tests.integration.shop_fixtures import running_shop
@@ -56,4 +56,4 @@ async def served(valkey):
 @pytest.fixture
 def only_hints(monkeypatch):
     """Nothing is found by looking again: what comes was hinted."""
-    monkeypatch.setattr(hub, "POLL_S", 3600.0)
+    monkeypatch.setattr(hints, "POLL_S", 3600.0)

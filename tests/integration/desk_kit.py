@@ -11,7 +11,7 @@ import jwt
 import redis
 
 from kefu.events import conversation_key, derived_id
-from kefu.gateway.desk.auth import AUDIENCE
+from kefu.gateway.receive.desk_auth import AUDIENCE
 from kefu.keys import ConversationKeys, desk_index
 from tests.integration.gateway_kit import TENANTS, Served, bearer, serve, settings
 

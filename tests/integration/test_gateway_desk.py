@@ -11,8 +11,8 @@ import pytest_asyncio
 
 from kefu.errors import SettingsError
 from kefu.events import AgentSaid, HandoffEnded, HandoffTaken
-from kefu.gateway.desk import routes
-from kefu.gateway.desk.routes import OPENAPI
+from kefu.gateway.routes import desk as desk_routes
+from kefu.gateway.routes.desk import OPENAPI
 from kefu.settings import tenants
 from tests.integration.desk_kit import SUMMARY, desk, desk_token
 from tests.integration.gateway_kit import TENANTS, listening, running_valkey, until
@@ -133,7 +133,7 @@ async def test_what_is_over_is_not_listed_though_the_index_still_has_it(office):
 
 
 async def test_a_long_list_is_cut_and_says_so(office, monkeypatch):
-    monkeypatch.setattr(routes, "MAX_SHOWN", 2)
+    monkeypatch.setattr(desk_routes, "MAX_SHOWN", 2)
     for number in range(3):
         office.hand_over(f"u{number}", since=1000 + number)
     body = (await office.get("conversations")).json()
@@ -283,12 +283,12 @@ async def test_a_turn_that_was_put_aside_is_told(office):
 
 
 async def test_what_takes_too_long_is_queued_and_found_by_the_same_id(office, monkeypatch):
-    monkeypatch.setattr(routes, "OUTCOME_S", 0.3)
+    monkeypatch.setattr(desk_routes, "OUTCOME_S", 0.3)
     handoff = office.hand_over("alice")
     asked = {"handoff": handoff, "message_id": "k1"}
     answer = fits(READ + "/take", "post", await office.post("conversations/alice/take", asked))
     assert (answer.status_code, answer.json()) == (202, {"message_id": "k1", "status": "queued"})
-    monkeypatch.setattr(routes, "OUTCOME_S", 10.0)
+    monkeypatch.setattr(desk_routes, "OUTCOME_S", 10.0)
     office.judged()
     assert (await office.post("conversations/alice/take", asked)).json()["status"] == "done"
 

@@ -10,9 +10,9 @@ import uvloop
 from kefu.codec import encode
 from kefu.errors import StoreUnavailable
 from kefu.events import AnswerGenerated, UserSaid
-from kefu.gateway.hub import Hub
-from kefu.gateway.redis_client import connect
-from kefu.gateway.replies import ReplyStore, wait_for_outcome
+from kefu.gateway.answer.hints import Hub
+from kefu.gateway.answer.redis_client import connect
+from kefu.gateway.answer.replies import ReplyStore, wait_for_outcome
 from kefu.keys import ConversationKeys
 from kefu.settings import RedisSettings
 from ops.local.clusters import RedisCluster, RedisSentinels, until

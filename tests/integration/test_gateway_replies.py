@@ -7,8 +7,8 @@ import pytest
 import redis
 
 from kefu.errors import StoreUnavailable
-from kefu.gateway import hub as hub_module
-from kefu.gateway.reads import Reads
+from kefu.gateway.answer import hints
+from kefu.gateway.answer.batched_reads import Reads
 from kefu.keys import ConversationKeys
 from tests.integration.gateway_kit import listening, serve, settings, stream, until
 
@@ -73,8 +73,8 @@ async def test_a_conversation_that_goes_on_keeps_its_subscription(served, valkey
 
 
 async def test_a_subscription_that_nobody_uses_any_more_is_given_up(served, valkey, monkeypatch):
-    monkeypatch.setattr(hub_module, "LINGER_S", 0.1)
-    monkeypatch.setattr(hub_module, "MAP_S", 0.05)
+    monkeypatch.setattr(hints, "LINGER_S", 0.1)
+    monkeypatch.setattr(hints, "MAP_S", 0.05)
     token, hub = await served.token("alice"), served.app.ctx.gateway.hub
     async with stream(served, token):
         await until(lambda: listening(served))
@@ -89,7 +89,7 @@ async def test_a_subscription_that_nobody_uses_any_more_is_given_up(served, valk
 
 
 async def test_lingering_subscriptions_are_bounded(served, monkeypatch):
-    monkeypatch.setattr(hub_module, "MAX_LINGERING", 3)
+    monkeypatch.setattr(hints, "MAX_LINGERING", 3)
     served.inbox.on_said = lambda said: served.worker.answer(said.user, said.message_id, "hi")
     for number in range(6):
         assert (await served.say(await served.token(f"user{number}"), prefer="wait=20")).status_code == 200

@@ -1,9 +1,9 @@
 """One customer's unanswered messages are bounded, whatever is known of their answers, and nobody else's suffer."""
 
 from kefu.errors import StoreUnavailable
-from kefu.gateway import backlog as backlog_module
-from kefu.gateway.backlog import COUNTED_S, LOOK_EVERY_S, Backlog
 from kefu.gateway.problems import Problem
+from kefu.gateway.receive import backlog as backlog_module
+from kefu.gateway.receive.backlog import COUNTED_S, LOOK_EVERY_S, Backlog
 
 
 class Store:

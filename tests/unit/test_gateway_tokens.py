@@ -6,9 +6,9 @@ from dataclasses import replace
 import jwt
 import pytest
 
-from kefu.gateway import auth
-from kefu.gateway.auth import CLOCK_SKEW_S, Tokens
 from kefu.gateway.problems import Problem
+from kefu.gateway.receive import auth
+from kefu.gateway.receive.auth import CLOCK_SKEW_S, Tokens
 from kefu.settings import Tenant
 
 DEMO = Tenant("demo", "site", "identity", "a-token-secret-of-at-least-32-bytes")

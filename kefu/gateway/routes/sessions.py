@@ -6,10 +6,10 @@ from typing import Optional
 from sanic import Blueprint, HTTPResponse, Request
 
 from kefu.events import GUEST_PREFIX, IDENTIFIER
-from kefu.gateway.answer import json_answer
-from kefu.gateway.auth import site_admits, vouched
-from kefu.gateway.intake import body_of, text_field
 from kefu.gateway.problems import Problem
+from kefu.gateway.receive.auth import site_admits, vouched
+from kefu.gateway.receive.requests import body_of, text_field
+from kefu.gateway.responses import json_answer
 from kefu.gateway.service import Gateway, gateway_of
 from kefu.settings import TOKEN_LIFETIME_S
 

@@ -1,22 +1,21 @@
 """`GET /v1/replies` and `GET /v1/stream`: the replies after a sequence number, now or as they come."""
 
 import asyncio
-import re
 import time
-from typing import Optional, Set
+from typing import Set
 
 import orjson
 from sanic import Blueprint, HTTPResponse, Request
 
 from kefu.errors import StoreUnavailable
-from kefu.gateway.answer import Answer
-from kefu.gateway.auth import Caller
-from kefu.gateway.hub import MAX_HINTED, Watch, until_poll
+from kefu.gateway.answer.hints import MAX_HINTED, Watch, until_poll
+from kefu.gateway.answer.replies import PAGE
 from kefu.gateway.problems import Problem
-from kefu.gateway.replies import PAGE
+from kefu.gateway.receive.auth import Caller
+from kefu.gateway.receive.requests import seq_of
+from kefu.gateway.responses import Answer
 from kefu.gateway.service import Gateway, caller_of, gateway_of
 
-_SEQ = re.compile(r"\d{1,18}", re.ASCII)
 _HEADERS = {"Cache-Control": "no-cache, no-store", "X-Accel-Buffering": "no"}
 RECONNECT_MS = 1000
 
@@ -45,15 +44,6 @@ async def stream(request: Request) -> None:
         with gateway.hub.watch(caller.conversation) as watch:
             await _Stream(gateway, caller, watch, response.send, after).run()
         await response.eof()
-
-
-def seq_of(raw: Optional[str]) -> int:
-    """Return the number in a parameter, 0 where there is none. Raises Problem 400."""
-    if raw is None or raw == "":
-        return 0
-    if not _SEQ.fullmatch(raw):
-        raise Problem("malformed", "A place to go on from is a whole number, 0 or more.")
-    return int(raw)
 
 
 class _Stream:

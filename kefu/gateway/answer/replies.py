@@ -11,9 +11,9 @@ import orjson
 
 from kefu.errors import StoreUnavailable
 from kefu.events import InboxEvent
-from kefu.gateway.hub import Hub, Watch, until_poll
-from kefu.gateway.reads import Reads
-from kefu.gateway.redis_client import Servers
+from kefu.gateway.answer.batched_reads import Reads
+from kefu.gateway.answer.hints import Hub, Watch, until_poll
+from kefu.gateway.answer.redis_client import Servers
 from kefu.keys import ConversationKeys
 
 PAGE = 100  # replies in one read

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from kefu.gateway.loop import EVERY_S, LoopWatch
+from kefu.gateway.loop_lag import EVERY_S, LoopWatch
 from kefu.metrics import LOOP_LATE_SECONDS
 
 

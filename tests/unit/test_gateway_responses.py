@@ -1,6 +1,6 @@
 """Every answer keeps a browser from doing anything else with it, and no value can start a header of its own."""
 
-from kefu.gateway.answer import SECURITY, Answer, json_answer
+from kefu.gateway.responses import SECURITY, Answer, json_answer
 
 
 def sent(answer):

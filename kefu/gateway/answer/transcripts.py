@@ -9,8 +9,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 import orjson
 
 from kefu.events import conversation_key
-from kefu.gateway.reads import Reads
-from kefu.gateway.redis_client import Servers
+from kefu.gateway.answer.batched_reads import Reads
+from kefu.gateway.answer.redis_client import Servers
 from kefu.keys import ConversationKeys, desk_index
 from kefu.privacy import mask, mask_all
 

@@ -9,7 +9,7 @@ from kefu import metrics
 from kefu.codec import encode
 from kefu.errors import KefuError, QueueUnavailable
 from kefu.events import AUDIT, USER_QUERY, AuditEntry, DeskEvent, UserSaid, conversation_key
-from kefu.gateway.backlog import Backlog
+from kefu.gateway.receive.backlog import Backlog
 
 
 class Sender(Protocol):
@@ -34,7 +34,7 @@ class Sender(Protocol):
         ...
 
 
-class Inbox:
+class Acceptance:
     """Accepts messages into `user.query`. Belongs to the event loop's thread."""
 
     def __init__(self, sender: Sender, timeout_s: float, backlog: Backlog) -> None:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, RedisError, ResponseError
 
 from kefu.errors import StoreUnavailable
-from kefu.gateway.redis_client import Servers
+from kefu.gateway.answer.redis_client import Servers
 
 BATCH = 256  # reads in one round trip: parsing more would hold the event loop for too long
 

@@ -28,7 +28,7 @@ class SlotTaken(ConnectionError):
     """The master has unsubscribed a channel by itself: the slot is another's now."""
 
 
-class Line:
+class HintConnection:
     """Keeps the subscriptions of one connection equal to `wanted`, which changes by `want` and `drop` alone.
 
     Speaks on a connection of redis-py's pool itself: its PubSub takes 10 us a hint where this takes 3.
@@ -47,7 +47,7 @@ class Line:
         sharded: bool,
         confirmed: Callable[[bytes], None],
         hinted: Callable[[bytes, str], None],
-        turned: "Callable[[Line, bool], None]",
+        turned: "Callable[[HintConnection, bool], None]",
     ) -> None:
         self.wanted: Set[bytes] = set()
         self.live: Set[bytes] = set()

@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 
 from kefu import metrics
 from kefu.errors import StoreUnavailable
-from kefu.gateway.line import Line
-from kefu.gateway.redis_client import Nodes, Servers
+from kefu.gateway.answer.hint_connection import HintConnection
+from kefu.gateway.answer.redis_client import Nodes, Servers
 from kefu.keys import ConversationKeys
 
 POLL_S = 2.0
@@ -36,18 +36,18 @@ def until_poll(now: float, limit_s: float = math.inf) -> float:
 
 
 class Channel:
-    """The hints of one conversation: who watches, and the line that brings them, where that is known."""
+    """The hints of one conversation: who watches, and the connection that brings them, where that is known."""
 
     def __init__(self, name: bytes, conversation: str) -> None:
         self.name = name
         self.conversation = conversation
         self.watches: Set[Watch] = set()
-        self.line: Optional[Line] = None
+        self.connection: Optional[HintConnection] = None
 
     @property
     def live(self) -> bool:
         """Whether hints arrive now."""
-        return self.line is not None and self.name in self.line.live
+        return self.connection is not None and self.name in self.connection.live
 
     def wake(self, message_id: Optional[str] = None) -> None:
         """Wake all who watch."""
@@ -111,7 +111,7 @@ class Hub:
         self._heard = heard
         self._channels: Dict[bytes, Channel] = {}
         self._lingering: OrderedDict[bytes, float] = OrderedDict()  # channels that nobody watches, and since when
-        self._lines: Dict[Redis, Line] = {}
+        self._connections: Dict[Redis, HintConnection] = {}
         self._placed = -1  # the version of the servers' map that the channels were placed by
         self._broken = asyncio.Event()
         self._task: Optional[asyncio.Task[None]] = None
@@ -126,12 +126,12 @@ class Hub:
     @property
     def connected(self) -> bool:
         """Whether hints come from every master."""
-        return bool(self._lines) and all(line.connected for line in self._lines.values())
+        return bool(self._connections) and all(connection.connected for connection in self._connections.values())
 
     @property
     def subscribed(self) -> Set[bytes]:
         """The channels that are confirmed now."""
-        return {name for line in self._lines.values() for name in line.live}
+        return {name for connection in self._connections.values() for name in connection.live}
 
     def start(self) -> None:
         """Connect, now and again, until `close`."""
@@ -149,7 +149,7 @@ class Hub:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await asyncio.gather(*(line.stop() for line in self._lines.values()))
+        await asyncio.gather(*(connection.stop() for connection in self._connections.values()))
 
     @contextmanager
     def watch(self, conversation: str) -> Iterator[Watch]:
@@ -187,16 +187,16 @@ class Hub:
     def _place(self, channel: Channel) -> None:
         """Subscribe a channel where its conversation lies, as far as that is known."""
         holder = self._servers.holder(channel.name)
-        line = self._lines.get(holder) if holder else None
-        if line is channel.line:
+        connection = self._connections.get(holder) if holder else None
+        if connection is channel.connection:
             return
         _drop(channel)
-        channel.line = line
-        if line:
-            line.want(channel.name)
+        channel.connection = connection
+        if connection:
+            connection.want(channel.name)
 
     async def _run(self) -> None:
-        """Keep a line to each master; a broken one is the reason to ask who they are."""
+        """Keep a connection to each master; a broken one is the reason to ask who they are."""
         while True:
             self._broken.clear()
             try:
@@ -210,18 +210,19 @@ class Hub:
             self._forget_quiet(asyncio.get_running_loop().time() - LINGER_S)
 
     async def _set_lines(self, masters: List[Redis]) -> None:
-        gone = [self._lines.pop(redis) for redis in list(self._lines) if redis not in masters]
+        gone = [self._connections.pop(redis) for redis in list(self._connections) if redis not in masters]
         for redis in masters:
-            if redis not in self._lines:
+            if redis not in self._connections:
                 sharded = isinstance(self._servers, Nodes)
-                line = self._lines[redis] = Line(redis, sharded, self._confirm, self._hint, self._turned)
-                line.start()
+                connection = HintConnection(redis, sharded, self._confirm, self._hint, self._turned)
+                self._connections[redis] = connection
+                connection.start()
         if self._placed != self._servers.version:
             self._placed = self._servers.version
             for channel in self._channels.values():
                 self._place(channel)
-        for line in gone:
-            await line.stop()
+        for connection in gone:
+            await connection.stop()
 
     def _confirm(self, name: bytes) -> None:
         channel = self._channels.get(name)
@@ -234,19 +235,19 @@ class Hub:
             self._heard(channel.conversation, message_id)
             channel.wake(message_id)
 
-    def _turned(self, line: Line, connected: bool) -> None:
-        """Wake who may have missed something; look for other masters when a line broke."""
+    def _turned(self, connection: HintConnection, connected: bool) -> None:
+        """Wake who may have missed something; look for other masters when a connection broke."""
         if connected:
-            for name in line.wanted:
+            for name in connection.wanted:
                 self._channels[name].wake()
             return
-        for name in [name for name in line.wanted if name in self._lingering]:
+        for name in [name for name in connection.wanted if name in self._lingering]:
             self._forget(name)
         self._servers.doubt()
         self._broken.set()
 
 
 def _drop(channel: Channel) -> None:
-    if channel.line:
-        channel.line.drop(channel.name)
-        channel.line = None
+    if channel.connection:
+        channel.connection.drop(channel.name)
+        channel.connection = None

@@ -6,10 +6,10 @@ from urllib.parse import quote
 from sanic import Blueprint, HTTPResponse, Request
 
 from kefu.events import MESSAGE_ID
-from kefu.gateway import intake
-from kefu.gateway.answer import json_answer
-from kefu.gateway.auth import Caller
 from kefu.gateway.problems import Problem
+from kefu.gateway.receive import requests
+from kefu.gateway.receive.auth import Caller
+from kefu.gateway.responses import json_answer
 from kefu.gateway.service import Gateway, caller_of, gateway_of
 
 messages = Blueprint("messages")
@@ -20,8 +20,8 @@ async def accept(request: Request) -> HTTPResponse:
     """202 once Kafka acknowledged; with `Prefer: wait` 200 if the outcome comes in time."""
     gateway, caller = gateway_of(request), caller_of(request)
     gateway.user_rate.take(caller.conversation)
-    said = intake.said(request, caller)
-    wait_s = intake.wait_s(request, gateway.settings.wait_limit_s)
+    said = requests.said(request, caller)
+    wait_s = requests.wait_s(request, gateway.settings.wait_limit_s)
     outcome = await gateway.ask(said, wait_s)
     headers = {"Preference-Applied": f"wait={wait_s:.0f}"} if wait_s else {}
     if outcome:

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from kefu.gateway import access
-from kefu.gateway.access import AccessLog
+from kefu.gateway import access_log
+from kefu.gateway.access_log import AccessLog
 from kefu.metrics import LOG_LINES_DROPPED
 
 
@@ -24,7 +24,7 @@ def note(log, path="v1/messages", status=202):
 
 
 async def test_lines_are_logged_together_soon_and_what_is_left_at_the_end(batches, monkeypatch):
-    monkeypatch.setattr(access, "FLUSH_S", 0.05)
+    monkeypatch.setattr(access_log, "FLUSH_S", 0.05)
     log = AccessLog(True)
     for status in (202, 429):
         note(log, status=status)
@@ -39,7 +39,7 @@ async def test_lines_are_logged_together_soon_and_what_is_left_at_the_end(batche
 
 
 async def test_lines_beyond_the_limit_are_counted_and_dropped(batches, monkeypatch):
-    monkeypatch.setattr(access, "MAX_LINES", 2)
+    monkeypatch.setattr(access_log, "MAX_LINES", 2)
     log, before = AccessLog(True), LOG_LINES_DROPPED._value.get()
     for _ in range(5):
         note(log)

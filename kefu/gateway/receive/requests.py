@@ -8,8 +8,8 @@ import orjson
 from sanic import Request
 
 from kefu.events import CHANNELS, MESSAGE_ID, UserSaid
-from kefu.gateway.auth import Caller
 from kefu.gateway.problems import Problem
+from kefu.gateway.receive.auth import Caller
 from kefu.privacy import mask, mask_all
 from kefu.settings import MAX_TEXT_CHARS
 
@@ -18,6 +18,7 @@ MAX_METADATA_BYTES = 4096
 MAX_METADATA_DEPTH = 5
 _JSON_TYPE = re.compile(r'application/json\s*(;\s*charset="?utf-?8"?\s*)?', re.IGNORECASE)
 _WAIT = re.compile(r'\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:;.*)?', re.IGNORECASE | re.DOTALL)
+_SEQ = re.compile(r"\d{1,18}", re.ASCII)
 # Source: W3C Trace Context, traceparent of version 00.
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -165,3 +166,12 @@ def traceparent(request: Request) -> str:
     """Return the request's W3C trace context, empty where it has none."""
     found = request.headers.get("traceparent", "")
     return found if _TRACEPARENT.fullmatch(found) else ""
+
+
+def seq_of(raw: Optional[str]) -> int:
+    """Return the number in a parameter, 0 where there is none. Raises Problem 400."""
+    if raw is None or raw == "":
+        return 0
+    if not _SEQ.fullmatch(raw):
+        raise Problem("malformed", "A place to go on from is a whole number, 0 or more.")
+    return int(raw)

@@ -11,8 +11,8 @@ from typing import Any, Mapping, Optional
 import jwt
 
 from kefu.events import IDENTIFIER
-from kefu.gateway.auth import ALGORITHM, CLOCK_SKEW_S, unverified
 from kefu.gateway.problems import Problem
+from kefu.gateway.receive.auth import ALGORITHM, CLOCK_SKEW_S, unverified
 from kefu.privacy import mask
 from kefu.settings import Tenant
 

@@ -9,12 +9,12 @@ from typing import Dict
 import orjson
 from sanic import Blueprint, HTTPResponse, Request
 
-from kefu.gateway.answer import Answer
 from kefu.gateway.problems import Problem
-from kefu.gateway.sessions import DEMO_TENANT, DEMO_USERS
+from kefu.gateway.responses import Answer
+from kefu.gateway.routes.sessions import DEMO_TENANT, DEMO_USERS
 from kefu.settings import MAX_TEXT_CHARS, GatewaySettings
 
-FOLDER = Path(__file__).resolve().parent.parent / "webchat"
+FOLDER = Path(__file__).resolve().parents[2] / "webchat"
 TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' https:; "

@@ -21,15 +21,15 @@ from kefu.events import (
     conversation_key,
     derived_id,
 )
-from kefu.gateway import intake
-from kefu.gateway.answer import json_answer
-from kefu.gateway.desk.auth import Person
-from kefu.gateway.desk.reading import Transcript, brief
-from kefu.gateway.hub import until_poll
+from kefu.gateway.answer.hints import until_poll
+from kefu.gateway.answer.replies import Outcome, wait_for_outcome
+from kefu.gateway.answer.transcripts import Transcript, brief
 from kefu.gateway.problems import Problem
-from kefu.gateway.replies import Outcome, wait_for_outcome
+from kefu.gateway.receive import requests
+from kefu.gateway.receive.desk_auth import Person
+from kefu.gateway.receive.requests import seq_of
+from kefu.gateway.responses import json_answer
 from kefu.gateway.service import Gateway, gateway_of
-from kefu.gateway.streams import seq_of
 from kefu.privacy import mask
 
 OUTCOME_S = 10.0  # to wait for what a turn gave; who is told `queued` asks again
@@ -38,7 +38,7 @@ MAX_SHOWN = 100  # hand-overs in one list
 STATUSES = ("waiting", "taken", "mine")
 AUDITED = {HandoffTaken: "handoff.take", AgentSaid: "handoff.say", HandoffEnded: "handoff.end"}
 READ = "handoff.read"
-OPENAPI = json.loads((Path(__file__).parent / "openapi.json").read_text(encoding="utf-8"))
+OPENAPI = json.loads((Path(__file__).parent / "desk_openapi.json").read_text(encoding="utf-8"))
 
 desk = Blueprint("desk", url_prefix="/v1/desk")
 
@@ -65,11 +65,11 @@ async def listing(request: Request) -> HTTPResponse:
 async def read(request: Request, user: str) -> HTTPResponse:
     """A conversation that is handed over, as far as it is after a version; with `Prefer: wait` once there is more."""
     gateway, person = _who(request)
-    after, wait_s = seq_of(request.args.get("after")), intake.wait_s(request, gateway.settings.wait_limit_s)
+    after, wait_s = seq_of(request.args.get("after")), requests.wait_s(request, gateway.settings.wait_limit_s)
     handoff, transcript = await _read_within(gateway, person, _user(user), after, wait_s)
     if transcript.messages:
         entry = AuditEntry(person.tenant, user, person.agent, READ, handoff["handoff"], {"after": after})
-        await gateway.inbox.audit(entry)
+        await gateway.acceptance.audit(entry)
     return json_answer({"user": user, **handoff, "messages": transcript.messages, "version": transcript.version})
 
 
@@ -83,10 +83,10 @@ async def take(request: Request, user: str) -> HTTPResponse:
 async def say(request: Request, user: str) -> HTTPResponse:
     """Say something to the customer; 409 for who doesn't have the conversation."""
     asked = _asked(request, user)
-    text = intake.text_field(asked.body, "text")
+    text = requests.text_field(asked.body, "text")
     if text is None:
         raise Problem("malformed", "text is needed.")
-    intake.check_text(text)
+    requests.check_text(text)
     return await _ask(asked, AgentSaid, text=mask(text), name=asked.person.name)
 
 
@@ -118,12 +118,12 @@ def _asked(request: Request, user: str) -> _Asked:
     """Return what is asked. Raises Problem for who may not, and for what is wrong with it."""
     gateway, person = _who(request)
     person.must_act()
-    body = intake.body_of(request)
-    handoff = intake.text_field(body, "handoff")
+    body = requests.body_of(request)
+    handoff = requests.text_field(body, "handoff")
     if handoff is None or not IDENTIFIER.fullmatch(handoff):
         raise Problem("malformed", "handoff is needed: the id that the list tells.")
-    message_id = intake.message_id(request, body)
-    return _Asked(gateway, person, _user(user), body, handoff, message_id, intake.traceparent(request))
+    message_id = requests.message_id(request, body)
+    return _Asked(gateway, person, _user(user), body, handoff, message_id, requests.traceparent(request))
 
 
 def _who(request: Request) -> Tuple[Gateway, Person]:
@@ -196,8 +196,8 @@ async def _sent(gateway: Gateway, person: Person, event: DeskEvent) -> Optional[
         event.tenant, event.user, person.agent, AUDITED[type(event)], event.handoff, details, entry_id, event.ts
     )
     with gateway.slots.hold(person.slot), gateway.hub.watch(event.conversation) as watch:
-        await gateway.inbox.audit(entry)
-        await gateway.inbox.put(event)
+        await gateway.acceptance.audit(entry)
+        await gateway.acceptance.put(event)
         return await wait_for_outcome(gateway.store, gateway.hub, watch, event, OUTCOME_S)
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from kefu.errors import QueueUnavailable
 from kefu.events import UserSaid
-from kefu.gateway.backlog import Backlog
-from kefu.gateway.inbox import Deadlines, Inbox
+from kefu.gateway.receive.acceptance import Acceptance, Deadlines
+from kefu.gateway.receive.backlog import Backlog
 
 
 class Sender:
@@ -58,7 +58,7 @@ async def test_what_is_done_is_not_kept():
 
 async def test_a_message_is_accepted_by_its_acknowledgement_and_by_nothing_else():
     sender = Sender()
-    accepting = asyncio.create_task(Inbox(sender, 60, Backlog(1, nothing_answered)).accept(said("a")))
+    accepting = asyncio.create_task(Acceptance(sender, 60, Backlog(1, nothing_answered)).accept(said("a")))
     await asyncio.sleep(0.05)
     assert not accepting.done()
     sender.sent[-1].set_result(None)
@@ -67,7 +67,7 @@ async def test_a_message_is_accepted_by_its_acknowledgement_and_by_nothing_else(
 
 async def test_a_message_that_was_not_acknowledged_does_not_count_as_unanswered():
     sender, backlog = Sender(), Backlog(1, nothing_answered)
-    inbox = Inbox(sender, 0.05, backlog)
+    inbox = Acceptance(sender, 0.05, backlog)
     for name in ("a", "b"):
         with pytest.raises(QueueUnavailable):
             await inbox.accept(said(name))
@@ -80,7 +80,7 @@ async def test_a_message_that_was_not_acknowledged_does_not_count_as_unanswered(
 
 async def test_a_sender_who_goes_away_leaves_his_message_counted():
     sender, backlog = Sender(), Backlog(1, nothing_answered)
-    accepting = asyncio.create_task(Inbox(sender, 5, backlog).accept(said("a")))
+    accepting = asyncio.create_task(Acceptance(sender, 5, backlog).accept(said("a")))
     await asyncio.sleep(0)
     accepting.cancel()
     await asyncio.gather(accepting, return_exceptions=True)

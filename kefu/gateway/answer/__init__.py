@@ -1,0 +1,1 @@
+"""From Redis to the customer: replies, transcripts, batched reads, hints and their connections."""

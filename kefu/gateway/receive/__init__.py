@@ -1,0 +1,1 @@
+"""From a request to an accepted message: requests, tokens, limits, backlog, acceptance."""
