@@ -12,15 +12,18 @@ PROCESSES = {
 }
 # Commands with words of their own: their `main` takes these and returns the exit code.
 TOOLS = {
-    "topics": ("kefu.topics", "make the topics and rights that are missing, or go back to those of an older release"),
-    "probe": ("kefu.probe", "ask a process whether it is ready; for health checks without a shell"),
-    "model": ("kefu.model_fetch", "fetch a trained model and check its digest"),
+    "topics": (
+        "kefu.tools.topics",
+        "make the topics and rights that are missing, or go back to those of an older release",
+    ),
+    "probe": ("kefu.tools.probe", "ask a process whether it is ready; for health checks without a shell"),
+    "model": ("kefu.tools.model_fetch", "fetch a trained model and check its digest"),
     "release": ("kefu.worker.release.command", "who serves, and whether a candidate may (worker environment)"),
-    "partitions": ("kefu.partitions", "add partitions to the topics, without interruption"),
-    "idle-first": ("kefu.idle_first", "have Kubernetes take idle pods first when there are to be fewer"),
-    "backup": ("kefu.backup.command", "save the topics into files, restore them into empty topics"),
-    "tenants": ("kefu.tenants", "who fills the inbox: its newest records, counted by tenant or customer"),
-    "dlq": ("kefu.dlq.command", "list, show, replay and drop dead letters (services environment)"),
+    "partitions": ("kefu.tools.partitions", "add partitions to the topics, without interruption"),
+    "idle-first": ("kefu.tools.idle_first", "have Kubernetes take idle pods first when there are to be fewer"),
+    "backup": ("kefu.tools.backup.command", "save the topics into files, restore them into empty topics"),
+    "tenants": ("kefu.tools.tenants", "who fills the inbox: its newest records, counted by tenant or customer"),
+    "dlq": ("kefu.tools.dlq.command", "list, show, replay and drop dead letters (services environment)"),
 }
 
 

@@ -278,7 +278,7 @@ class TurnEvents:
 class DeadLetterHandled:
     """What an operator did with a dead letter: a record of `user.query.dlq`, in the letter's own partition.
 
-    `letter` is the letter's id (see `kefu.dlq.letters`). `outcome` is `replaying` before the replay
+    `letter` is the letter's id (see `kefu.tools.dlq.letters`). `outcome` is `replaying` before the replay
     is sent, `replayed` when Kafka has it, or `dropped`; `message_id` is the replay's.
     """
 

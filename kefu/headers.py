@@ -1,6 +1,6 @@
 """Headers of Kafka records: what a dead letter says of its failure, and a replay of its origin.
 
-The worker writes them, `kefu.dlq` reads them.
+The worker writes them, `kefu.tools.dlq` reads them.
 """
 
 PREFIX = "kefu-"

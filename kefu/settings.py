@@ -147,7 +147,7 @@ class KafkaSettings:
 
 
 def kafka_principals(env: Environment = os.environ) -> Dict[str, str]:
-    """Return the user name on Kafka by role, of the roles that `KEFU_ACL_<ROLE>` names; see `kefu.access`."""
+    """Return the user name on Kafka by role, of the roles that `KEFU_ACL_<ROLE>` names; see `kefu.tools.acls`."""
     roles = ("gateway", "worker", "operator", "backup", "scaler")
     named = {role: text(env, f"KEFU_ACL_{role.upper()}", "") for role in roles}
     return {role: user for role, user in named.items() if user}

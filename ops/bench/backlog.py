@@ -16,8 +16,8 @@ from typing import Any, Dict, List
 
 from kefu.codec import encode
 from kefu.events import USER_QUERY, UserSaid, conversation_key
-from kefu.partitions import lag
 from kefu.settings import KafkaSettings
+from kefu.tools.partitions import lag
 from ops.bench import measure, scenarios
 from ops.bench.kefu import KefuSystem
 from ops.bench.load import Job

@@ -72,7 +72,8 @@ def serves(built, command, probe, **settings):
 
 
 def test_every_process_of_the_services_image_starts_in_it(services):
-    for module in ("kefu.gateway.app", "actions.server", "ops.local.shop.app", "kefu.dlq.command", "kefu.access"):
+    tools = ("kefu.tools.dlq.command", "kefu.tools.acls")
+    for module in ("kefu.gateway.app", "actions.server", "ops.local.shop.app", *tools):
         assert ended(services, ["python", "-c", f"import {module}"]) == (0, ""), module
     status, output = ended(services, services.last.command)
     assert (status, output) == (2, "kefu gateway: KEFU_TENANTS is not set\n")

@@ -7,8 +7,8 @@ import uuid
 import httpx
 import pytest
 
-from kefu import partitions
 from kefu.settings import KafkaSettings
+from kefu.tools import partitions
 from ops.local.servers import ROOT, services_python
 from ops.local.stack import Stack, free_ports
 from tests.e2e.customers import TEXTS, check_promises, known_customer, wait_until_answered

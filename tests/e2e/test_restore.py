@@ -7,9 +7,9 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from kefu.backup.topics import restore, save
 from kefu.kafka import create_topics
 from kefu.settings import KafkaSettings
+from kefu.tools.backup.topics import restore, save
 from ops.local.servers import KafkaServer, free_port
 from ops.local.stack import Stack, free_ports
 from tests.e2e.customers import TEXTS, check_promises, known_customer, wait_until_answered

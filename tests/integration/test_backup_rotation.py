@@ -4,9 +4,9 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from kefu.backup import command
-from kefu.backup.rotation import NAME, backups
-from kefu.backup.topics import CONTENTS, SAVED, restore
+from kefu.tools.backup import command
+from kefu.tools.backup.rotation import NAME, backups
+from kefu.tools.backup.topics import CONTENTS, SAVED, restore
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from kefu.codec import decode, decode_inbox, encode
-from kefu.dlq import command, handling
-from kefu.dlq.handling import Handler
 from kefu.errors import QueueUnavailable, SettingsError
 from kefu.events import AUDIT, DEAD_LETTERS, USER_QUERY, AuditEntry, ReminderDue, SessionIdled, UserSaid, now_ms
 from kefu.headers import ATTEMPTS, ERROR_CLASS, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC, REPLAY_OF
 from kefu.kafka import EventProducer, create_topics
+from kefu.tools.dlq import command, handling
+from kefu.tools.dlq.handling import Handler
 from ops.local.servers import ROOT, services_python
 
 LOGIN_NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
@@ -295,7 +295,7 @@ def test_wrong_words_are_told_and_do_nothing(dlq, words, says):
 
 def test_kafka_away_is_said_and_is_a_failure(dlq, monkeypatch):
     monkeypatch.setenv("KAFKA_BROKERS", "127.0.0.1:1")
-    monkeypatch.setattr("kefu.dlq.topic.REQUEST_S", 0.5)
+    monkeypatch.setattr("kefu.tools.dlq.topic.REQUEST_S", 0.5)
     monkeypatch.setattr(command.Letters.__init__, "__defaults__", (1.0,))
     code, _, errors = dlq("list")
     assert code == 1 and "Run the same command again" in errors
@@ -304,10 +304,10 @@ def test_kafka_away_is_said_and_is_a_failure(dlq, monkeypatch):
 def test_a_topic_that_was_just_made_is_waited_for_and_a_missing_one_is_told(dlq, kafka_settings, monkeypatch):
     new = replace(kafka_settings, topic_prefix=f"t{uuid.uuid4().hex[:8]}.")
     monkeypatch.setenv("KEFU_TOPIC_PREFIX", new.topic_prefix)
-    monkeypatch.setattr("kefu.dlq.topic.NEW_S", 0)
+    monkeypatch.setattr("kefu.tools.dlq.topic.NEW_S", 0)
     code, _, errors = dlq("list")
     assert code == 1 and "UNKNOWN_TOPIC_OR_PART" in errors
-    monkeypatch.setattr("kefu.dlq.topic.NEW_S", 60)
+    monkeypatch.setattr("kefu.tools.dlq.topic.NEW_S", 60)
     making = threading.Timer(1.0, create_topics, [new])
     making.start()
     assert listed(dlq) == []
@@ -316,7 +316,7 @@ def test_a_topic_that_was_just_made_is_waited_for_and_a_missing_one_is_told(dlq,
 
 def peak_kb(settings):
     """List the letters in a process of its own; returns its peak memory, and how many it found."""
-    code = "from kefu.dlq.command import main; main(['list', '--json']); "
+    code = "from kefu.tools.dlq.command import main; main(['list', '--json']); "
     code += "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
     done = subprocess.run(
         [services_python(), "-c", code],

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from kefu.idle_first import COST, cores, main
+from kefu.tools.idle_first import COST, cores, main
 from ops.local.servers import HOST
 from tests.tls_files import Authority
 

@@ -12,12 +12,12 @@ from confluent_kafka.admin import AclPermissionType as Permission
 from confluent_kafka.admin import ResourcePatternType as Pattern
 from confluent_kafka.admin import ResourceType as Kind
 
-from kefu import access, partitions, tenants
-from kefu.backup import topics as backup
-from kefu.backup.topics import SAVED
 from kefu.errors import QueueUnavailable
 from kefu.events import ANSWERS, AUDIT, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, TOPICS, USER_QUERY
 from kefu.kafka import EventProducer, create_topics
+from kefu.tools import acls, partitions, tenants
+from kefu.tools.backup import topics as backup
+from kefu.tools.backup.topics import SAVED
 from tests.integration.secure_kafka import SecureCluster
 
 pytestmark = pytest.mark.timeout(900)
@@ -34,7 +34,7 @@ def cluster(tmp_path_factory):
         brokers.start()
         admin = brokers.settings("kefu-topics")
         create_topics(admin)
-        access.grant(admin, PRINCIPALS)
+        acls.grant(admin, PRINCIPALS)
         anybody = AclBinding(Kind.GROUP, ANYBODYS, Pattern.LITERAL, "User:*", "*", Operation.READ, Permission.ALLOW)
         client = AdminClient(admin.client_config())
         client.create_acls([anybody])[anybody].result(WAIT_S)
@@ -153,7 +153,7 @@ def test_the_operator_counts_who_fills_the_inbox_with_its_own_rights(cluster):
 def test_the_operator_adds_partitions_with_its_own_rights_and_takes_no_topic_away(cluster):
     admin, own = (replace(cluster.settings(user), topic_prefix="wide.") for user in ("kefu-topics", "kefu-operator"))
     create_topics(admin)
-    access.grant(admin, {"operator": "kefu-operator"})
+    acls.grant(admin, {"operator": "kefu-operator"})
     for broker in cluster.servers:
         _wait_until_seen(replace(own, brokers=broker.brokers), [own.topic_prefix + topic for topic in partitions.ORDER])
     before = partitions.counted(own)
@@ -180,7 +180,7 @@ def test_the_backups_user_saves_and_restores_with_its_own_rights(cluster, tmp_pa
     elsewhere = {"topic_prefix": "again.", "group": "again"}
     admin, own = (replace(cluster.settings(user), **elsewhere) for user in ("kefu-topics", "kefu-backup"))
     create_topics(admin)
-    access.grant(admin, {"backup": "kefu-backup"})
+    acls.grant(admin, {"backup": "kefu-backup"})
     for broker in cluster.servers:
         _wait_until_seen(replace(own, brokers=broker.brokers), [own.topic_prefix + topic for topic in SAVED])
     assert backup.restore(own, tmp_path / "backup", lambda _: None) == saved
@@ -230,14 +230,14 @@ def test_topics_have_three_copies_of_which_two_must_write(cluster):
 
 def test_rights_given_twice_are_given_once(cluster):
     settings = cluster.settings("kefu-topics")
-    assert access.grant(settings, {"gateway": "kefu-gateway"}) == 2
-    assert access.grant(settings, {"gateway": "kefu-gateway"}) == 2
-    assert access.grant(settings, {}) == 0
+    assert acls.grant(settings, {"gateway": "kefu-gateway"}) == 2
+    assert acls.grant(settings, {"gateway": "kefu-gateway"}) == 2
+    assert acls.grant(settings, {}) == 0
 
 
 def test_who_may_not_alter_the_cluster_gives_no_rights(cluster):
     with pytest.raises(QueueUnavailable, match="AUTHORIZATION"):
-        access.grant(cluster.settings("stranger"), {"gateway": "stranger"})
+        acls.grant(cluster.settings("stranger"), {"gateway": "stranger"})
 
 
 async def test_what_was_acknowledged_outlives_a_broker_killed_meanwhile(cluster):

@@ -8,7 +8,7 @@ import pytest
 
 from kefu.__main__ import run
 from kefu.errors import ModelUnfetched
-from kefu.model_fetch import fetch
+from kefu.tools.model_fetch import fetch
 
 ARCHIVE = b"model" * 100_000
 DIGEST = hashlib.sha256(ARCHIVE).hexdigest()

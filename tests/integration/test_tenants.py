@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from kefu import tenants
 from kefu.events import USER_QUERY, now_ms
 from kefu.kafka import EventProducer
+from kefu.tools import tenants
 
 FLOOD = {"acme:bot": 30, "acme:li": 2, "demo:alice": 5, "demo:bob": 3}
 SECRET = b"the parcel for aunt Mei"

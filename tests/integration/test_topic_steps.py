@@ -8,11 +8,11 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from kefu import partitions, topics
-from kefu.backup import topics as backup
 from kefu.events import CANDIDATE_QUERY, TOPICS, USER_QUERY
-from kefu.partitions import add, counted, lag
 from kefu.settings import KafkaSettings
+from kefu.tools import partitions, topics
+from kefu.tools.backup import topics as backup
+from kefu.tools.partitions import add, counted, lag
 from ops.local.clusters import until
 
 BOTH = {USER_QUERY: 2, CANDIDATE_QUERY: 2}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kefu.backup.files import BrokenBackup, Kept, read, write
+from kefu.tools.backup.files import BrokenBackup, Kept, read, write
 
 BYTES = st.none() | st.binary(max_size=40)
 RECORDS = st.lists(

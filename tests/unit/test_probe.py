@@ -2,8 +2,8 @@
 
 import pytest
 
-from kefu import probe
 from kefu.health import HealthServer
+from kefu.tools import probe
 from ops.local.servers import HOST, free_port
 
 

@@ -7,9 +7,9 @@ import shlex
 
 import pytest
 
-from kefu import partitions, tenants
-from kefu.backup import command as backup
-from kefu.dlq import options as dlq
+from kefu.tools import partitions, tenants
+from kefu.tools.backup import command as backup
+from kefu.tools.dlq import options as dlq
 from ops.local.servers import ROOT
 from ops.release import __main__ as release
 

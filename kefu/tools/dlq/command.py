@@ -11,14 +11,14 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import orjson
 
-from kefu.dlq.handling import CHUNK, Handler, Task, refused, task_for
-from kefu.dlq.letters import DROPPED, OPEN, REPLAYED, Letter, State
-from kefu.dlq.options import filtered, parser, problem, wanted
-from kefu.dlq.topic import Letters
 from kefu.errors import QueueUnavailable
 from kefu.kafka import EventProducer
 from kefu.privacy import mask, mask_all
 from kefu.settings import KafkaSettings, operator
+from kefu.tools.dlq.handling import CHUNK, Handler, Task, refused, task_for
+from kefu.tools.dlq.letters import DROPPED, OPEN, REPLAYED, Letter, State
+from kefu.tools.dlq.options import filtered, parser, problem, wanted
+from kefu.tools.dlq.topic import Letters
 
 DONE, PARTLY, WRONG, INTERRUPTED = 0, 1, 2, 130
 _COLUMNS = "{position:>12}  {time:20}  {state:9}  {error_class:24}  {attempts:>3}  {origin:28}  {whose}"

@@ -12,12 +12,12 @@ from typing import Dict, List, Tuple
 
 from confluent_kafka import Consumer, TopicPartition
 
-from kefu.dlq.options import count as number_above_0
-from kefu.dlq.options import moment
 from kefu.errors import QueueUnavailable
 from kefu.events import USER_QUERY
-from kefu.reading import TIMEOUT_S, asked, messages, partitions, reader
 from kefu.settings import KafkaSettings
+from kefu.tools.dlq.options import count as number_above_0
+from kefu.tools.dlq.options import moment
+from kefu.topic_reader import TIMEOUT_S, asked, messages, partitions, reader
 
 SINCE = "10m"
 MOST_RECORDS = 200_000  # some seconds, and as many keys at worst

@@ -11,13 +11,13 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from kefu.codec import decode
-from kefu.dlq.letters import REPLAYED, REPLAYING, Letter, Position, State, Wanted, read_said
 from kefu.errors import PoisonMessage, QueueUnavailable
 from kefu.events import DEAD_LETTERS, DeadLetterHandled
 from kefu.headers import ERROR_CLASS, HANDLES
 from kefu.kafka import damped_errors
-from kefu.reading import NEW_S, PAUSE_S
 from kefu.settings import KafkaSettings
+from kefu.tools.dlq.letters import REPLAYED, REPLAYING, Letter, Position, State, Wanted, read_said
+from kefu.topic_reader import NEW_S, PAUSE_S
 
 BATCH = 500
 BUFFER_KBYTES = 8 * 1024

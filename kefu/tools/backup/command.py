@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 from typing import List
 
-from kefu.backup.rotation import KEEP, rotate
-from kefu.backup.topics import restore, save
-from kefu.dlq.options import count
 from kefu.errors import KefuError
 from kefu.settings import KafkaSettings
+from kefu.tools.backup.rotation import KEEP, rotate
+from kefu.tools.backup.topics import restore, save
+from kefu.tools.dlq.options import count
 
 DONE, FAILED = 0, 1
 

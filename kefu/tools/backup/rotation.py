@@ -5,8 +5,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Callable, Dict, List
 
-from kefu.backup.topics import CONTENTS, save
 from kefu.settings import KafkaSettings
+from kefu.tools.backup.topics import CONTENTS, save
 
 KEEP = 3
 NAME = "%Y-%m-%dT%H%M%SZ"

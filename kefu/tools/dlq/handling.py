@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any, List, Optional, Tuple
 
 from kefu.codec import encode
-from kefu.dlq.letters import DROPPED, OPEN, REPLAYED, REPLAYING, Letter, State
 from kefu.events import (
     AUDIT,
     DEAD_LETTERS,
@@ -26,6 +25,7 @@ from kefu.events import (
 from kefu.headers import HANDLES, PREFIX, REPLAY_ATTEMPT, REPLAY_OF
 from kefu.kafka import EventProducer
 from kefu.settings import MARKER_LIFETIME_S
+from kefu.tools.dlq.letters import DROPPED, OPEN, REPLAYED, REPLAYING, Letter, State
 
 CHUNK = 100
 # A replay whose end is unknown may be sent again while the marker of its first sending must still be there.

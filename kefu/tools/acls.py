@@ -15,12 +15,12 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from kefu.backup.topics import SAVED
 from kefu.errors import QueueUnavailable
 from kefu.events import ANSWERS, AUDIT, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, USER_QUERY
 from kefu.kafka import damped_errors
-from kefu.partitions import ORDER
 from kefu.settings import KafkaSettings
+from kefu.tools.backup.topics import SAVED
+from kefu.tools.partitions import ORDER
 
 TIMEOUT_S = 30.0
 READ, WRITE = AclOperation.READ, AclOperation.WRITE

@@ -5,8 +5,8 @@ import re
 from datetime import datetime, timezone
 from typing import List, Optional
 
-from kefu.dlq.letters import Position, Wanted
 from kefu.events import now_ms
+from kefu.tools.dlq.letters import Position, Wanted
 
 _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _EPILOG = """\

@@ -12,12 +12,12 @@ import orjson
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from kefu.backup.files import BrokenBackup, Kept, read, write
 from kefu.errors import QueueUnavailable, RecordRefused
 from kefu.events import CANDIDATE_QUERY, TOPICS, USER_QUERY
 from kefu.kafka import MAX_RECORD_BYTES, damped_errors
-from kefu.reading import TIMEOUT_S, asked, messages, partitions, reader
 from kefu.settings import KafkaSettings
+from kefu.tools.backup.files import BrokenBackup, Kept, read, write
+from kefu.topic_reader import TIMEOUT_S, asked, messages, partitions, reader
 
 CONTENTS = "contents.json"
 SAVED = [topic for topic in TOPICS if topic != CANDIDATE_QUERY]  # its records are copies of user.query's

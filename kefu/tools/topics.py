@@ -20,13 +20,13 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from kefu.access import grant
 from kefu.errors import QueueUnavailable
 from kefu.events import ANSWERS, AUDIT, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, LOOKUPS, USER_QUERY
 from kefu.kafka import create_topics, damped_errors
-from kefu.partitions import counted, lag
-from kefu.reading import asked
 from kefu.settings import KafkaSettings, kafka_principals
+from kefu.tools.acls import grant
+from kefu.tools.partitions import counted, lag
+from kefu.topic_reader import asked
 
 TIMEOUT_S = 30.0
 DONE, REFUSED = 0, 1

@@ -1,0 +1,1 @@
+"""The operators' commands: `python -m kefu NAME`. No process imports them."""
