@@ -8,8 +8,9 @@ from rasa_sdk.events import SlotSet
 from rasa_sdk.executor import CollectingDispatcher
 
 from actions.caller import asker, language
-from actions.forms import CONFIRMED, ORDER_NUMBER, Events
+from actions.forms import CONFIRMED, Events
 from actions.idempotency import effect_key
+from actions.readers import ORDER_NUMBER
 from actions.reading import as_text, day, order_number
 from actions.shop import Asker, NotFound, Refused, Shop
 from kefu.errors import ActionFailed
@@ -54,11 +55,12 @@ class AccountTask(Action):
         """Utter one response. Raises ShopUnavailable, ActionFailed: then nothing is said."""
         who = asker(tracker)
         if who.customer is None:
-            response, blanks = self._of_guest, {}
+            told: Told = self._of_guest, {}
         elif self._asks and tracker.slots.get(CONFIRMED) is not True:
-            response, blanks = "utter_left_as_it_is", {}
+            told = "utter_left_as_it_is", {}
         else:
-            response, blanks = self._told(await self._do(self._shop, who, tracker), language(tracker))
+            told = self._told(await self._do(self._shop, who, tracker), language(tracker))
+        response, blanks = told
         dispatcher.utter_message(response=response, **blanks)
         return [SlotSet(slot, None) for slot in self._slots]
 

@@ -15,10 +15,11 @@ from rasa_sdk.executor import CollectingDispatcher
 
 from actions import looks
 from actions.caller import asker, language
-from actions.forms import CONFIRMED, LAST_ORDER_NUMBER, ORDER_NUMBER, PHONE_LAST4, Events
+from actions.forms import CONFIRMED, LAST_ORDER_NUMBER, Events
 from actions.free_text import MAX_TEXT
 from actions.idempotency import current_key, effect_key
-from actions.looks import Look, money
+from actions.looks import Details, money
+from actions.readers import ORDER_NUMBER, PHONE_LAST4
 from actions.reading import as_text, day, order_number, phone_last4
 from actions.shop import (
     Asker,
@@ -105,7 +106,7 @@ class OrderTask(Action):
 
     task: ClassVar[str]
     slots: ClassVar[tuple[str, ...]] = ()
-    look: ClassVar[Look | None] = None
+    look: ClassVar["staticmethod[[Order, str], Details | Refused] | None"] = None
     refusals: ClassVar[frozenset[str]] = frozenset()
     asks_again: ClassVar[frozenset[str]] = frozenset()
 
@@ -137,13 +138,14 @@ class OrderTask(Action):
         return forgotten + ([SlotSet(LAST_ORDER_NUMBER, number)] if known else [])
 
     async def _outcome(self, who: Asker, number: str, tracker: Tracker, lang: str) -> Any:
-        if self.look is None or tracker.slots.get(CONFIRMED) is True:
+        look = type(self).look
+        if look is None or tracker.slots.get(CONFIRMED) is True:
             return await self.act(who, number, tracker)
         if tracker.slots.get(CONFIRMED) is False:
             return None
         order = await self.shop.order(who, number)
         # Nobody was asked for a yes: the form found that it can't be done. What can't be said by now failed.
-        return type(self).look(order, lang) if isinstance(order, Order) else order
+        return look(order, lang) if isinstance(order, Order) else order
 
     def _told(self, found: Any, lang: str) -> tuple[str, dict[str, Any]]:
         """Return the response that tells the outcome, and what fills its blanks."""

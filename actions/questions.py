@@ -9,9 +9,9 @@ from rasa_sdk.events import SlotSet
 from rasa_sdk.executor import CollectingDispatcher
 
 from actions.caller import asker, language
-from actions.forms import LAST_ORDER_NUMBER, ORDER_NUMBER, Events
+from actions.forms import LAST_ORDER_NUMBER, Events
 from actions.looks import money
-from actions.readers import named
+from actions.readers import ORDER_NUMBER, named
 from actions.reading import as_text, order_number
 from actions.shop import NotFound, Order, Policies, Product, Shop
 from kefu.errors import ActionFailed

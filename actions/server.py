@@ -102,7 +102,7 @@ class Webhook:
         return orjson.dumps(result.model_dump() if result else None)
 
 
-def create_app(webhook: Webhook, shop: Shop, health: HealthServer, ready: list[str]) -> Sanic:
+def create_app(webhook: Webhook, shop: Shop, health: HealthServer, ready: list[str]) -> Sanic[Any, Any]:
     """Return the app. `ready` names what is missing to be ready; it is emptied once the server listens."""
     app = Sanic("kefu-actions", configure_logging=False)
     app.config.update(
@@ -120,17 +120,17 @@ def create_app(webhook: Webhook, shop: Shop, health: HealthServer, ready: list[s
         return _json(200, [{"name": name} for name in webhook.names])
 
     @app.after_server_start
-    async def start(_: Sanic) -> None:
+    async def start(_: Sanic[Any, Any]) -> None:
         health.start()
         ready.clear()
         logger.info("action server ready", extra={"fields": {"actions": webhook.names}})
 
     @app.before_server_stop
-    async def drain(_: Sanic) -> None:
+    async def drain(_: Sanic[Any, Any]) -> None:
         ready.append("stopping")
 
     @app.after_server_stop
-    async def stop(_: Sanic) -> None:
+    async def stop(_: Sanic[Any, Any]) -> None:
         await shop.close()
         health.stop()
 

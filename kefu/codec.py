@@ -20,7 +20,7 @@ from kefu.events import (
 )
 
 Event = TypeVar("Event")
-_INBOX = {kind.__name__: kind for kind in INBOX_KINDS}
+_INBOX: Dict[str, Type[Any]] = {kind.__name__: kind for kind in INBOX_KINDS}
 _FIELDS = {kind: frozenset(f.name for f in fields(kind)) for kind in TYPES.values()}
 _INBOX_LIMITS: Tuple[Tuple[str, "re.Pattern[str]"], ...] = (
     ("tenant", IDENTIFIER),

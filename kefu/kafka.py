@@ -133,7 +133,7 @@ class EventProducer:
                 key.encode() if isinstance(key, str) else key,
                 partition,
                 on_delivery=told,
-                headers=headers or [],
+                headers=headers or [],  # type: ignore[arg-type] # a list is invariant; nothing is added to it
             )
         except BufferError as error:
             metrics.PRODUCE_FAILURES.labels(topic).inc()

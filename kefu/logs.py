@@ -87,7 +87,7 @@ class _Aside(logging.handlers.QueueHandler):
     def enqueue(self, record: logging.LogRecord) -> None:
         each = getattr(record, "each", None)
         try:
-            if each is not None and self.queue.qsize() >= MAX_WAITING_BATCHES:
+            if each is not None and self.queue.qsize() >= MAX_WAITING_BATCHES:  # type: ignore[attr-defined] # a queue.Queue
                 raise queue.Full
             self.queue.put_nowait(record)
         except queue.Full:

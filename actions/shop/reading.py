@@ -46,14 +46,14 @@ policies = plain(Policies)
 def order(body: Body) -> Order:
     """Read an order."""
     refundable = body["refundable"]
-    typed = {
+    typed: Body = {
         "items": tuple(_item(each) for each in body["items"]),
         "placed_on": date.fromisoformat(body["placed_on"]),
         "delivered_on": _day(body["delivered_on"]),
         "refundable": Refundable(_day(refundable["until"]), refundable["reason"]),
         "payment": Payment(body["payment"]["status"], body["payment"]["method"]),
     }
-    return Order(**{field.name: typed.get(field.name, body[field.name]) for field in fields(Order)})
+    return Order(**{**{field.name: body[field.name] for field in fields(Order)}, **typed})
 
 
 def _item(body: Body) -> Item:
@@ -68,7 +68,7 @@ def refund(body: Body) -> Refund:
 
 def account(body: Body) -> Account:
     """Read an account."""
-    return Account(*(body[name] for name in _ACCOUNT), deletion_on=_day(body["deletion_on"]))
+    return Account(**{name: body[name] for name in _ACCOUNT}, deletion_on=_day(body["deletion_on"]))
 
 
 def deletion(body: Body) -> Deletion:

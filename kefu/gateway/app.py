@@ -31,7 +31,7 @@ def create_app(
     redis: RedisSettings,
     producer: Optional[Callable[[], Sender]] = None,
     name: str = "kefu-gateway",
-) -> Sanic:
+) -> Sanic[Any, Any]:
     """Return the app; it connects when its server starts.
 
     Args:
@@ -49,24 +49,24 @@ def create_app(
     make = producer or (lambda: EventProducer(kafka, settings.accept_timeout_s))
 
     @app.before_server_start
-    async def start(app: Sanic, *_: Any) -> None:
+    async def start(app: Sanic[Any, Any], *_: Any) -> None:
         sender = make()
         app.ctx.gateway = Gateway(settings, kafka, redis, sender)
         app.ctx.gateway.start()
         await sender.connect()  # the first customer would wait for it, and be refused where it takes long
 
     @app.before_server_stop
-    async def drain(app: Sanic, *_: Any) -> None:
+    async def drain(app: Sanic[Any, Any], *_: Any) -> None:
         await app.ctx.gateway.drain()
 
     @app.after_server_stop
-    async def stop(app: Sanic, *_: Any) -> None:
+    async def stop(app: Sanic[Any, Any], *_: Any) -> None:
         await app.ctx.gateway.stop()
 
     return app
 
 
-def _configure(app: Sanic, settings: GatewaySettings) -> None:
+def _configure(app: Sanic[Any, Any], settings: GatewaySettings) -> None:
     longest_s = settings.wait_limit_s + settings.accept_timeout_s + RESPONSE_MARGIN_S
     app.config.update(
         {
@@ -91,7 +91,7 @@ def _finish(request: Request, response: HTTPResponse) -> None:
     request.app.ctx.gateway.access.note(request, response)
 
 
-async def _freeze(_: Sanic) -> None:
+async def _freeze(_: Sanic[Any, Any]) -> None:
     """Spare what is there for good, 60,000 objects, each full collection: 35 ms in which nobody is served."""
     gc.collect()
     gc.freeze()

@@ -1,6 +1,6 @@
 """The answers of the gateway: JSON, bytes, and the headers that every one of them has."""
 
-from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, Optional, Tuple
 
 import orjson
 from sanic import HTTPResponse
@@ -27,7 +27,7 @@ class Answer(HTTPResponse):
     __slots__ = ()
 
     @property
-    def processed_headers(self) -> Lines:
+    def processed_headers(self) -> Lines:  # type: ignore[override] # Sanic only goes through it
         """Return the lines of the header, encoded; no value can start a line of its own."""
         headers = self.headers
         if has_message_body(self.status):
@@ -37,7 +37,7 @@ class Answer(HTTPResponse):
         return lines + (_without(own) if own else _BLOCK)
 
 
-def json_answer(body: Any, status: int = 200, headers: Optional[Mapping[str, str]] = None) -> Answer:
+def json_answer(body: Any, status: int = 200, headers: Optional[Dict[str, str]] = None) -> Answer:
     """Return `body` as JSON."""
     return Answer(orjson.dumps(body), status, headers, "application/json")
 

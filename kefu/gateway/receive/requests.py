@@ -108,7 +108,8 @@ def message_id(request: Request, body: Dict[str, Any]) -> str:
     Raises:
         Problem: 400, it has two, or one that is none.
     """
-    ids = {text_field(body, "message_id"), _idempotency_key(request)} - {None}
+    given = (text_field(body, "message_id"), _idempotency_key(request))
+    ids = {each for each in given if each is not None}
     if len(ids) > 1:
         raise Problem("ids-differ", "message_id and Idempotency-Key are the same thing: send one, or both alike.")
     if not ids:

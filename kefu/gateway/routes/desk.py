@@ -107,7 +107,7 @@ class _Asked(NamedTuple):
     message_id: str
     traceparent: str
 
-    def event(self, kind: Type[DeskEvent], **fields: str) -> DeskEvent:
+    def event(self, kind: Type[DeskEvent], **fields: Any) -> DeskEvent:
         """Return it as the worker takes it: the same again has the same id."""
         tenant, agent = self.person.tenant, self.person.agent
         made = derived_id(kind.__name__, tenant, self.user, agent, self.message_id)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Set
+from typing import Awaitable, Callable, Set
 
 import orjson
 from sanic import Blueprint, HTTPResponse, Request
@@ -49,7 +49,9 @@ async def stream(request: Request) -> None:
 class _Stream:
     """One connection. Reads a page when the client has taken the one before: nothing piles up here."""
 
-    def __init__(self, gateway: Gateway, caller: Caller, watch: Watch, send: "object", after: int) -> None:
+    def __init__(
+        self, gateway: Gateway, caller: Caller, watch: Watch, send: Callable[[bytes], Awaitable[None]], after: int
+    ) -> None:
         self._gateway = gateway
         self._caller = caller
         self._watch = watch
