@@ -15,8 +15,9 @@ from kefu.codec import encode
 from kefu.errors import KefuError, QueueUnavailable, StoreUnavailable
 from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, UserSaid
 from kefu.settings import RedisSettings
-from kefu.worker.inbox.message import Inbound, Record
+from kefu.worker.inbox.message import Inbound
 from kefu.worker.inbox.protocol import Inbox, NotMine
+from kefu.worker.intake.records import Record
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.mending import Mender
 from kefu.worker.storage.published import PublishedTail

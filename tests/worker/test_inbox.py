@@ -11,9 +11,10 @@ import pytest
 from kefu.codec import encode
 from kefu.errors import PoisonMessage, QueueUnavailable, RecordRefused, StoreUnavailable
 from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, UserSaid
-from kefu.worker.inbox.message import Inbound, Record, read
+from kefu.worker.inbox.message import Inbound
 from kefu.worker.inbox.protocol import Inbox, NotMine
 from kefu.worker.intake.lanes import Lanes
+from kefu.worker.intake.records import Record, read
 from kefu.worker.turns.live import LiveConversations
 
 pytestmark = pytest.mark.asyncio

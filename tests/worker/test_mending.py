@@ -13,8 +13,9 @@ from kefu.errors import QueueUnavailable
 from kefu.events import ANSWERS, DIALOGUE_EVENTS, UserSaid
 from kefu.kafka import EventProducer, create_topics
 from kefu.settings import KafkaSettings, RedisSettings
-from kefu.worker.inbox.message import Inbound, Record
+from kefu.worker.inbox.message import Inbound
 from kefu.worker.inbox.protocol import Inbox
+from kefu.worker.intake.records import Record
 from kefu.worker.storage import published
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.mending import Mender

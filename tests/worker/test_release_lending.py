@@ -10,8 +10,9 @@ from kefu.codec import encode
 from kefu.errors import QueueUnavailable
 from kefu.events import ANSWERS, CANDIDATE_QUERY, DEAD_LETTERS, USER_QUERY, UserSaid
 from kefu.worker.inbox.lending import LEND_S, LEND_SHARE, REST_S, Candidate
-from kefu.worker.inbox.message import Inbound, Record, read
+from kefu.worker.inbox.message import Inbound
 from kefu.worker.inbox.protocol import Inbox
+from kefu.worker.intake.records import Record, read
 from kefu.worker.turns.live import LiveConversations
 from tests.worker.tracks import tracks_of
 

@@ -12,8 +12,9 @@ from kefu.events import ANSWERS, DEAD_LETTERS, USER_QUERY, ReminderDue, SessionI
 from kefu.settings import RedisSettings
 from kefu.worker.conversation.stored import Arm, TurnWrite
 from kefu.worker.inbox.due_scan import BATCH, MOST, SHARE, TRICKLE, DueScan
-from kefu.worker.inbox.message import Inbound, Record, read
+from kefu.worker.inbox.message import Inbound
 from kefu.worker.inbox.protocol import Inbox
+from kefu.worker.intake.records import Record, read
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.due_index import DueIndex, member
 from kefu.worker.turns.live import LiveConversations

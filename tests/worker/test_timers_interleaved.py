@@ -17,8 +17,9 @@ from rasa.shared.core.events import ActionExecuted, BotUttered, ReminderCancelle
 from kefu.codec import decode_inbox, encode
 from kefu.events import USER_QUERY, ReminderDue, UserSaid
 from kefu.worker.inbox.due_scan import DueScan
-from kefu.worker.inbox.message import Inbound, Record, read
+from kefu.worker.inbox.message import Inbound
 from kefu.worker.inbox.protocol import Inbox
+from kefu.worker.intake.records import Record, read
 from kefu.worker.storage.due_index import DueIndex
 from kefu.worker.turns.live import LiveConversations
 from kefu.worker.turns.timers import DueTurn

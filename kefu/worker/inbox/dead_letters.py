@@ -4,7 +4,7 @@ from kefu.errors import RecordRefused
 from kefu.events import DEAD_LETTERS
 from kefu.headers import ATTEMPTS, CUT_FROM, ERROR_CLASS, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC
 from kefu.kafka import EventProducer
-from kefu.worker.inbox.message import Record
+from kefu.worker.intake.records import Record
 
 CUT_BYTES = 64 * 1024  # as much as a gateway lets in
 

@@ -14,7 +14,8 @@ from kefu import metrics
 from kefu.errors import QueueUnavailable, RecordRefused, StoreUnavailable
 from kefu.events import CANDIDATE_QUERY, InboxEvent, UserSaid
 from kefu.kafka import EventProducer
-from kefu.worker.inbox.message import Inbound, Record
+from kefu.worker.inbox.message import Inbound
+from kefu.worker.intake.records import Record
 from kefu.worker.release.tracks import Tracks
 from kefu.worker.storage.conversations import Conversations
 

@@ -2,26 +2,12 @@
 
 import asyncio
 import time
-from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Optional
 
-from kefu.codec import decode_inbox
-from kefu.errors import PoisonMessage
-from kefu.events import AgentSaid, InboxEvent, UserSaid
-from kefu.privacy import mask, mask_all
+from kefu.events import InboxEvent
+from kefu.worker.intake.records import Record
 from kefu.worker.turns.turn import TurnRunner
-
-
-@dataclass(frozen=True)
-class Record:
-    """A record of user.query as Kafka delivered it."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes
-    value: bytes
-    headers: List[Tuple[str, bytes]]
 
 
 @dataclass
@@ -45,19 +31,3 @@ class Inbound:
     lent_s: float = 0.0  # which is part of its turn's deadline
     spent_s: float = 0.0  # of it, by attempts
     taken: float = field(default_factory=time.monotonic)
-
-
-def read(record: Record) -> InboxEvent:
-    """Return the event in a record; what somebody said is masked: whoever wrote it may not have done so.
-
-    Raises:
-        PoisonMessage: the record can't be one of ours, or its key names another conversation.
-    """
-    said = decode_inbox(record.value)
-    if record.key != said.conversation.encode():
-        raise PoisonMessage("wrong_key", "key and conversation differ")
-    if type(said) is AgentSaid:
-        return replace(said, text=mask(said.text), name=mask(said.name))
-    if type(said) is not UserSaid:
-        return said
-    return replace(said, text=said.text and mask(said.text), metadata=mask_all(said.metadata))

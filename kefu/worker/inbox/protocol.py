@@ -36,7 +36,8 @@ from kefu.worker.conversation.stored import Stored, encode_events
 from kefu.worker.inbox import dead_letters
 from kefu.worker.inbox.handoff_record import handed_over
 from kefu.worker.inbox.lending import Candidate, lent
-from kefu.worker.inbox.message import Inbound, Record
+from kefu.worker.inbox.message import Inbound
+from kefu.worker.intake.records import Record
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.mending import Mender
 from kefu.worker.turns.live import LiveConversation, LiveConversations

@@ -18,8 +18,8 @@ from kefu import metrics
 from kefu.events import CANDIDATE_QUERY, USER_QUERY
 from kefu.kafka import METADATA_REFRESH_MS, damped_errors
 from kefu.settings import KafkaSettings, WorkerSettings
-from kefu.worker.inbox.message import Record
 from kefu.worker.intake import lag
+from kefu.worker.intake.records import Record
 
 logger = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ class Intake:
             partition = self._partitions.get(message.partition())
             if partition is None:
                 continue
-            batch.append(Taken(_record(message), partition, self))
+            batch.append(Taken(Record.of(message), partition, self))
         if not batch:
             return
         with self._lock:
@@ -374,14 +374,3 @@ def _consumer_config(kafka: KafkaSettings, group: str) -> Dict[str, Any]:
         "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
         **damped_errors(),
     }
-
-
-def _record(message: Message) -> Record:
-    return Record(
-        topic=message.topic(),
-        partition=message.partition(),
-        offset=message.offset(),
-        key=message.key() or b"",
-        value=message.value() or b"",
-        headers=message.headers() or [],
-    )

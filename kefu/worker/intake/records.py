@@ -1,0 +1,51 @@
+"""Records as Kafka delivered them, and the event that each of them holds."""
+
+from dataclasses import dataclass, replace
+from typing import List, Tuple
+
+from confluent_kafka import Message
+
+from kefu.codec import decode_inbox
+from kefu.errors import PoisonMessage
+from kefu.events import AgentSaid, InboxEvent, UserSaid
+from kefu.privacy import mask, mask_all
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record of an inbox as Kafka delivered it."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    headers: List[Tuple[str, bytes]]
+
+    @classmethod
+    def of(cls, message: Message) -> "Record":
+        """Return the record in a message of the Kafka client; a missing key or value becomes empty."""
+        return cls(
+            topic=message.topic(),
+            partition=message.partition(),
+            offset=message.offset(),
+            key=message.key() or b"",
+            value=message.value() or b"",
+            headers=message.headers() or [],
+        )
+
+
+def read(record: Record) -> InboxEvent:
+    """Return the event in a record, with people's words masked: its sender may not have done so.
+
+    Raises:
+        PoisonMessage: the record can't be one of ours, or its key names another conversation.
+    """
+    event = decode_inbox(record.value)
+    if record.key != event.conversation.encode():
+        raise PoisonMessage("wrong_key", "key and conversation differ")
+    if type(event) is AgentSaid:
+        return replace(event, text=mask(event.text), name=mask(event.name))
+    if type(event) is not UserSaid:
+        return event
+    return replace(event, text=event.text and mask(event.text), metadata=mask_all(event.metadata))
