@@ -23,8 +23,9 @@ from kefu.worker.inbox.due_scan import DueScan
 from kefu.worker.inbox.lending import Candidate
 from kefu.worker.inbox.message import Inbound
 from kefu.worker.inbox.protocol import Inbox, NotMine
-from kefu.worker.intake.consumer import Intake, Taken
+from kefu.worker.intake.consumer import Intake
 from kefu.worker.intake.lanes import Lanes
+from kefu.worker.intake.partitions import Taken
 from kefu.worker.intake.records import read
 from kefu.worker.release.relied import relied
 from kefu.worker.release.tracks import BEAT_S, Tracks

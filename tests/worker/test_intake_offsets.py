@@ -7,7 +7,8 @@ import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
 from kefu.settings import KafkaSettings, WorkerSettings
-from kefu.worker.intake.consumer import Intake, Partition
+from kefu.worker.intake.consumer import Intake
+from kefu.worker.intake.partitions import Partition
 
 
 def test_the_offset_to_commit_never_passes_an_unfinished_message():
@@ -49,10 +50,11 @@ def intake():
     made = Intake(KafkaSettings("127.0.0.1:9"), settings, print, lambda: False, print)
     made._consumer.close()
     made._consumer = Kafka()
+    made._partitions.add((0, 1))
     for number in (0, 1):
-        made._partitions[number] = Partition(number)
-        made._partitions[number].take(4)
-        made._partitions[number].done(4)
+        partition = made._partitions.get(number)
+        partition.take(4)
+        partition.done(4)
     return made
 
 
@@ -77,7 +79,7 @@ def test_what_kafka_did_not_take_is_committed_again_though_nothing_new_comes(int
 
 def test_a_late_failure_of_a_partition_that_has_gone_changes_nothing(intake):
     intake._commit()
-    del intake._partitions[0]
+    intake._partitions.remove([0])
     offsets, error = failure(5)
     intake._on_commit(error, offsets)
     intake._commit()

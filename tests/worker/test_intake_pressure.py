@@ -5,16 +5,18 @@ import threading
 import time
 import uuid
 from collections import Counter
-from types import SimpleNamespace
 
+import pytest
 import pytest_asyncio
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from kefu import metrics
 from kefu.kafka import create_topics
 from kefu.settings import KafkaSettings, WorkerSettings
-from kefu.worker.intake import consumer as intake
-from kefu.worker.intake.consumer import MOST_LIMITS, Intake
+from kefu.worker.intake.consumer import BUSY_FROM, GATHER_S, Intake
+from kefu.worker.intake.partitions import Partitions, Taken
+from kefu.worker.intake.pressure import MOST_CHECK_S, MOST_LIMITS, PATIENCE_S, Pressure
+from kefu.worker.intake.records import Record
 
 LIMIT, POLL = 32, 8
 DEADLINE_S = 60
@@ -35,6 +37,27 @@ class Watched:
         self._consumer.pause(partitions)
 
 
+class Time:
+    """The intake's time: as fast as the real one times `rate`; a busy intake gathers until `enough`."""
+
+    def __init__(self):
+        self.rate, self._now, self._real = 1.0, 0.0, time.monotonic()
+        self.gathers, self.enough = threading.Event(), threading.Event()
+        self.enough.set()
+
+    def clock(self):
+        real = time.monotonic()
+        self._now += self.rate * (real - self._real)
+        self._real = real
+        return self._now
+
+    def sleep(self, seconds):
+        if seconds != GATHER_S:
+            return time.sleep(seconds)
+        self.gathers.set()
+        self.enough.wait(DEADLINE_S)
+
+
 class Work:
     """What the worker does with messages: done with at once, but for those of partitions in `stuck`."""
 
@@ -43,7 +66,9 @@ class Work:
         if kafka is None:
             create_topics(self.kafka)
         worker = WorkerSettings(brokers, 1, 1, "http://127.0.0.1:9/", inflight_messages=LIMIT, poll_messages=POLL)
-        self.intake = Intake(self.kafka, worker, self.receive, lambda: self.held, lambda numbers: None)
+        self.time = Time()
+        of_time = {"clock": self.time.clock, "sleep": self.time.sleep}
+        self.intake = Intake(self.kafka, worker, self.receive, lambda: self.held, lambda numbers: None, **of_time)
         self.consumer = self.intake._consumer = Watched(self.intake._consumer)
         self.held, self.stuck = False, set()
         self.waiting, self.done = [], Counter()
@@ -85,19 +110,105 @@ class Work:
             await asyncio.sleep(0.01)
 
 
-class Gathering:
-    """Time as it is, but that a busy intake gathers until it is told that this is enough."""
+class Room:
+    """Back pressure without Kafka: messages are taken and done by hand, and time passes while it sleeps."""
 
-    monotonic = staticmethod(time.monotonic)
+    def __init__(self, partitions=4):
+        self.now, self.stalls_s, self.held, self.sleeps = 0.0, 0.0, False, 0
+        self.after_sleep = lambda: None
+        self.partitions = Partitions()
+        self.partitions.add(range(partitions))
+        self.pressure = Pressure(self.partitions, LIMIT, lambda: self.held, lambda: self.now, self._sleep)
+        self._taken = {number: [] for number in range(partitions)}
+        self._offset = 0
 
-    def __init__(self):
-        self.begun, self.enough = threading.Event(), threading.Event()
+    def _sleep(self, seconds):
+        self.now += seconds + self.stalls_s
+        self.stalls_s, self.sleeps = 0.0, self.sleeps + 1
+        self.after_sleep()
 
-    def sleep(self, seconds):
-        if seconds != intake.GATHER_S:
-            return time.sleep(seconds)
-        self.begun.set()
-        self.enough.wait(DEADLINE_S)
+    def take(self, number, count):
+        for _ in range(count):
+            self._offset += 1
+            record = Record("user.query", number, self._offset, b"k", b"x", [])
+            self._taken[number].append(Taken(record, self.partitions.get(number), None))
+        self.partitions.take(self._taken[number][-count:])
+
+    def done(self, number, count):
+        for _ in range(count):
+            self.partitions.done(self._taken[number].pop(0))
+
+    def wait(self):
+        return self.pressure.wait_for_room(lambda: False)
+
+    def pause(self):
+        """Wait for room, then pause as the intake does; return what is paused."""
+        self.pressure.paused = self.pressure.to_pause(self.wait())
+        return self.pressure.paused
+
+
+@pytest.fixture
+def room():
+    return Room()
+
+
+def test_with_room_nothing_is_waited_for_and_nothing_paused(room):
+    room.take(0, LIMIT - 1)
+    assert room.pause() == set() and room.now == 0.0
+
+
+def test_room_that_comes_within_the_patience_pauses_nothing(room):
+    room.take(0, LIMIT)
+    room.after_sleep = lambda: room.now > PATIENCE_S / 2 and room.done(0, 1)
+    assert room.pause() == set() and 0 < room.now < PATIENCE_S
+
+
+def test_a_partition_over_its_share_is_paused_and_makes_room(room):
+    room.take(0, LIMIT)
+    assert room.pause() == {0} and PATIENCE_S < room.now < PATIENCE_S + MOST_CHECK_S
+    before = room.now
+    assert room.wait() and room.now == before, "only the paused partition's share counts"
+
+
+def test_a_paused_partition_goes_on_at_half_of_its_share(room):
+    share = LIMIT // 4
+    room.take(0, LIMIT)
+    room.pause()
+    room.done(0, LIMIT - share // 2 - 1)
+    assert room.pause() == {0}
+    room.done(0, 1)
+    assert room.pause() == set()
+
+
+def test_while_asked_to_hold_all_partitions_are_paused(room):
+    room.held = True
+    assert room.pause() == {0, 1, 2, 3}
+    room.held = False
+    assert room.pause() == set()
+
+
+def test_beyond_the_bound_all_partitions_are_paused():
+    room = Room(partitions=2 * MOST_LIMITS)
+    paused = []
+    for number in range(MOST_LIMITS):
+        room.take(number, LIMIT)
+        paused.append(len(room.pause()))
+    assert paused == [*range(1, MOST_LIMITS), 2 * MOST_LIMITS]
+
+
+def test_a_process_that_stood_still_keeps_its_patience(room):
+    room.held, room.stalls_s = True, 10 * PATIENCE_S
+
+    def once_the_loop_runs_again():
+        room.held = room.sleeps < 2
+
+    room.after_sleep = once_the_loop_runs_again
+    assert room.wait()
+
+
+def test_an_intake_that_stops_waits_for_no_room(room):
+    room.held = True
+    assert not room.pressure.wait_for_room(lambda: True) and room.now == 0.0
 
 
 @pytest_asyncio.fixture
@@ -106,16 +217,17 @@ async def work(brokers):
     work.intake.start()
     await work.until(lambda: len(work.intake.assigned) == 8)
     yield work
+    work.time.enough.set()
     work.stuck = set()
     work.work()
     await work.intake.stop()
 
 
-async def test_a_partition_that_is_stuck_holds_up_no_other(work, monkeypatch):
+async def test_a_partition_that_is_stuck_holds_up_no_other(work):
     work.stuck = {0, 1}
     await work.produce(10 * LIMIT, 0, 1)
     await work.until(lambda: set(work.consumer.pauses) == {0, 1})
-    monkeypatch.setattr(intake, "PATIENCE_S", 10.0 * DEADLINE_S)  # those in the way are set aside: no one else needs it
+    work.time.rate = 0.0  # patience never ends: the stuck partitions are set aside, so the others need none
     await work.produce(10 * LIMIT, 2, 3)
     await work.until(lambda: work.done[2] == work.done[3] == 10 * LIMIT)
     assert work.done[0] == work.done[1] == 0
@@ -130,7 +242,7 @@ async def test_partitions_stuck_one_after_the_other_take_no_more_than_the_bound(
         work.stuck.add(number)
         await work.produce(4 * LIMIT, number)
         await work.until(
-            lambda number=number: work.intake._partitions[number].load > 0 or work.intake.inflight >= LIMIT
+            lambda number=number: work.intake._partitions.loads()[number] > 0 or work.intake.inflight >= LIMIT
         )
     await asyncio.sleep(1.5)
     assert LIMIT <= work.most <= MOST_LIMITS * LIMIT + POLL
@@ -139,9 +251,9 @@ async def test_partitions_stuck_one_after_the_other_take_no_more_than_the_bound(
     await work.until(lambda: sum(work.done.values()) == 32 * LIMIT)
 
 
-async def test_who_is_only_busy_pauses_nothing(work, monkeypatch):
+async def test_who_is_only_busy_pauses_nothing(work):
     """A pause would cost a second: the client throws away what it has fetched."""
-    monkeypatch.setattr(intake, "PATIENCE_S", 2.0)  # more than a busy machine's own stalls, less than the blinks' sum
+    work.time.rate = 0.25  # a patience of 2 s: more than a busy machine's own stalls, less than the blinks' sum
     work.stuck = set(range(8))
     await work.produce(8 * LIMIT, *range(8))
     while sum(work.done.values()) < 64 * LIMIT:
@@ -156,36 +268,22 @@ async def test_who_is_only_busy_pauses_nothing(work, monkeypatch):
     assert not work.consumer.pauses
 
 
-async def test_while_the_whole_process_stands_still_nobody_is_out_of_patience(brokers, monkeypatch):
-    work = Work(brokers, KafkaSettings(brokers))
-    now, work.held = 0.0, True
-
-    def sleep(seconds):
-        nonlocal now
-        work.held = now == 0.0  # once the loop has run again, too
-        now += seconds if now else 10 * intake.PATIENCE_S
-
-    monkeypatch.setattr(intake, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
-    assert work.intake._wait_for_room()
-
-
-async def test_who_is_not_busy_takes_at_once_what_comes_and_who_is_takes_what_comes_in_a_moment(work, monkeypatch):
-    gathering = Gathering()
-    monkeypatch.setattr(intake, "time", gathering)
+async def test_who_is_not_busy_takes_at_once_what_comes_and_who_is_takes_what_comes_in_a_moment(work):
+    work.time.enough.clear()
     for partition in (0, 1):
         await work.produce(1, partition)
         await work.until(lambda partition=partition: work.done[partition] == 1)
     work.stuck = {7}
-    await work.produce(intake.BUSY_FROM, 7)
-    await work.until(lambda: len(work.waiting) == intake.BUSY_FROM)
-    assert not gathering.begun.is_set()
+    await work.produce(BUSY_FROM, 7)
+    await work.until(lambda: len(work.waiting) == BUSY_FROM)
+    assert not work.time.gathers.is_set()
     work.polls.clear()
     await work.produce(1, 0)
-    await work.until(gathering.begun.is_set)
+    await work.until(work.time.gathers.is_set)
     for partition, end in ((1, 2), (2, 1)):  # fetched one after the other: who has 2's end has queued 1's message
         await work.produce(1, partition)
         await work.until(lambda partition=partition, end=end: work.fetched_to(partition) == end)
-    gathering.enough.set()
+    work.time.enough.set()
     await work.until(lambda: sum(work.done.values()) == 5)
     assert work.polls[0] >= 2
 
@@ -218,14 +316,17 @@ async def test_what_waits_is_told_while_all_partitions_are_paused(work):
 
 
 async def test_a_kafka_that_does_not_tell_how_much_waits_holds_up_nothing(work, monkeypatch):
+    asked = []
+
     def silent(*_):
+        asked.append(True)
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
 
-    for asked in ("offsets_for_times", "committed"):
-        monkeypatch.setattr(work.consumer, asked, silent, raising=False)
+    for name in ("offsets_for_times", "committed"):
+        monkeypatch.setattr(work.consumer, name, silent, raising=False)
     work.held = True
     await work.until(lambda: len(work.consumer.pauses) == 8)
-    await asyncio.sleep(2 * intake.LAG_EVERY_S)
+    await work.until(lambda: len(asked) >= 2)
     assert work.intake.failure is None
     work.held = False
     await work.produce(2, 0)

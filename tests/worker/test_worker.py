@@ -9,7 +9,7 @@ from kefu.codec import encode
 from kefu.events import UserSaid
 from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
 from kefu.worker import worker as module
-from kefu.worker.intake.consumer import Partition, Taken
+from kefu.worker.intake.partitions import Partition, Taken
 from kefu.worker.intake.records import Record
 from kefu.worker.turns.live import LiveConversations
 from kefu.worker.worker import Worker

@@ -1,0 +1,153 @@
+"""The partitions of a consumer: what was taken from each, what is done, and up to where to commit."""
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Collection, Deque, Dict, Iterable, List, Optional, Protocol, Set
+
+from kefu.worker.intake.records import Record
+
+
+@dataclass
+class Partition:
+    """A partition while it is this worker's. Never reused: a partition that comes back gets a new object."""
+
+    number: int
+    mine: bool = True
+    unfinished: Deque[int] = field(default_factory=deque)
+    finished: Set[int] = field(default_factory=set)
+    committable: Optional[int] = None
+    committed: Optional[int] = None
+    abandoned: int = 0
+
+    @property
+    def load(self) -> int:
+        """How many messages are taken and neither done with nor abandoned."""
+        return len(self.unfinished) - len(self.finished) - self.abandoned
+
+    def take(self, offset: int) -> None:
+        """Note a message taken."""
+        self.unfinished.append(offset)
+
+    def done(self, offset: int) -> None:
+        """Note a message done with; the offset to commit moves up to the lowest unfinished one."""
+        self.finished.add(offset)
+        while self.unfinished and self.unfinished[0] in self.finished:
+            first = self.unfinished.popleft()
+            self.finished.remove(first)
+            self.committable = first + 1
+
+
+class Taker(Protocol):
+    """The consumer of an inbox, as far as a message that was taken needs it."""
+
+    def done(self, taken: "Taken") -> None:
+        """Note that a message has been stored and published."""
+
+    def abandoned(self, taken: "Taken") -> None:
+        """Note that a message is somebody else's now."""
+
+
+@dataclass
+class Taken:
+    """A record with its partition and its consumer: the worker may read another inbox before the message is done."""
+
+    record: Record
+    partition: Partition
+    intake: Taker
+
+    def mine(self) -> bool:
+        """Return whether this worker still owns the partition."""
+        return self.partition.mine
+
+
+class Partitions:
+    """All partitions of one consumer. The thread that polls and the event loop's thread both use it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._partitions: Dict[int, Partition] = {}
+        self.inflight = 0  # messages taken and not done with, those of partitions that have gone included
+        self.served = 0  # messages done with, since the start
+
+    def numbers(self) -> List[int]:
+        """Return the numbers of the partitions, sorted."""
+        with self._lock:
+            return sorted(self._partitions)
+
+    def get(self, number: int) -> Optional[Partition]:
+        """Return a partition; None if it is not this worker's."""
+        return self._partitions.get(number)
+
+    def loads(self) -> Dict[int, int]:
+        """Return how many messages of each partition are in flight."""
+        with self._lock:
+            return {number: partition.load for number, partition in self._partitions.items()}
+
+    def add(self, numbers: Iterable[int]) -> None:
+        """Begin anew with partitions that have come."""
+        with self._lock:
+            for number in numbers:
+                self._partitions[number] = Partition(number)
+
+    def leave(self, numbers: Iterable[int]) -> None:
+        """Begin no more messages of partitions that are about to go."""
+        with self._lock:
+            for number in self._partitions.keys() & set(numbers):
+                self._partitions[number].mine = False
+
+    def running(self, numbers: Iterable[int]) -> bool:
+        """Return whether messages of these partitions are in flight."""
+        loads = self.loads()
+        return any(loads.get(number, 0) > 0 for number in numbers)
+
+    def remove(self, numbers: Iterable[int]) -> None:
+        """Forget partitions that have gone; turns of theirs that are under way may end."""
+        with self._lock:
+            for number in numbers:
+                partition = self._partitions.pop(number, None)
+                if partition is not None:
+                    partition.mine = False
+
+    def take(self, batch: Collection[Taken]) -> None:
+        """Note messages taken."""
+        with self._lock:
+            for taken in batch:
+                taken.partition.take(taken.record.offset)
+            self.inflight += len(batch)
+
+    def done(self, taken: Taken) -> None:
+        """Note a message done with."""
+        with self._lock:
+            self.inflight -= 1
+            self.served += 1
+            taken.partition.done(taken.record.offset)
+
+    def abandoned(self, taken: Taken) -> None:
+        """Note a message that is somebody else's now; its offset stays uncommitted."""
+        with self._lock:
+            self.inflight -= 1
+            taken.partition.abandoned += 1
+
+    def commit(self, only: Optional[Set[int]]) -> Dict[int, int]:
+        """Return the offsets that have moved since the last call, of all partitions or of some.
+
+        They count as committed unless `commit_failed` says otherwise.
+        """
+        with self._lock:
+            due = [
+                partition
+                for partition in self._partitions.values()
+                if partition.committable not in (None, partition.committed)
+                and (only is None or partition.number in only)
+            ]
+            for partition in due:
+                partition.committed = partition.committable
+            return {partition.number: partition.committable for partition in due}  # type: ignore[misc]
+
+    def commit_failed(self, numbers: Iterable[int]) -> None:
+        """Have the offsets of these partitions committed again; an idle partition would else lag for ever."""
+        with self._lock:
+            for number in numbers:
+                if number in self._partitions:
+                    self._partitions[number].committed = None
