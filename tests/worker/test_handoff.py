@@ -12,7 +12,7 @@ from kefu.events import HandoffEnded, ReminderDue, UserSaid, now_ms
 from kefu.worker.conversation import handoffs
 from kefu.worker.conversation.reminders import due_ms
 from kefu.worker.conversation.stored import Stored
-from kefu.worker.inbox.handoff_record import handed_over
+from kefu.worker.inbox.publishing import handed_over
 from kefu.worker.turns.live import TURNS_BEFORE_TRIM, LiveConversation, as_stored, snapshot_of
 from tests.worker.handing import WAIT_S, Desk, said
 

@@ -34,9 +34,9 @@ from kefu.kafka import MAX_RECORD_BYTES, EventProducer
 from kefu.worker.act.action_endpoint import PLACE, Place
 from kefu.worker.conversation.stored import Stored, encode_events
 from kefu.worker.inbox import dead_letters
-from kefu.worker.inbox.handoff_record import handed_over
 from kefu.worker.inbox.lending import Candidate, lent
 from kefu.worker.inbox.message import Inbound
+from kefu.worker.inbox.publishing import handed_over
 from kefu.worker.intake.records import Record
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.mending import Mender
