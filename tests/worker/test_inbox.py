@@ -94,14 +94,14 @@ async def test_a_poison_conversation_waits_between_its_attempts_and_others_of_it
 
     async def serve(message):
         await inbox.process(message)
-        done.append((message.said.user, message.said.message_id))
+        done.append((message.event.user, message.event.message_id))
 
     monkeypatch.setattr(inbox.runner, "run", broken_for_alice)
     monkeypatch.setattr("kefu.worker.inbox.protocol._backoff_s", lambda _: 3600)
     lanes = Lanes(serve)
     messages = [inbound(inbox, message_id=f"{user}{n}", user=user) for n in (1, 2) for user in ("alice", "bob")]
     for message in messages:
-        lanes.put(message.said.conversation, message)
+        lanes.put(message.event.conversation, message)
     deadline = asyncio.get_running_loop().time() + 20
     while len(done) < 2 or not messages[0].attempts:
         assert asyncio.get_running_loop().time() < deadline, done
@@ -125,7 +125,7 @@ async def test_a_dead_letter_whose_writer_died_after_the_marker_is_sent_by_the_n
     message = inbound(inbox)
     message.runner = inbox.runner
     live = await inbox._take(message)
-    await conversations.write("demo:alice", inbox.runner.refusal(live, message.said, "internal_error").write)
+    await conversations.write("demo:alice", inbox.runner.refusal(live, message.event, "internal_error").write)
     await inbox.process(message)
     assert sent.topics() == [DEAD_LETTERS, ANSWERS]
 

@@ -52,7 +52,7 @@ async def test_a_record_that_breaks_the_reader_is_put_aside_and_the_others_of_it
     worker._receive([Taken(record, Partition(0), None) for record in records])
     (poison,), (inbound,) = worker._lanes.items["?0"], worker._lanes.items["demo:alice"]
     assert poison.error_class == "unreadable"
-    assert inbound.said.message_id == said.message_id
+    assert inbound.event.message_id == said.message_id
     assert [text for text, _ in asked] == ["/greet"]
 
 

@@ -69,26 +69,26 @@ class Candidate:
             message: told by `kept` that it was lent, and by `lent_s` how much of its turn's deadline that took.
             insist: repeats a call until Redis is back; raises where the partition is another's by then.
         """
-        said = message.said
-        if message.kept or not self.gets(message.record, said.conversation):
+        event = message.event
+        if message.kept or not self.gets(message.record, event.conversation):
             return False
         message.kept = True
         if self._out >= self._most:
             metrics.LENT.labels("full").inc()
             return False
-        if type(said) is not UserSaid:  # of a conversation that is gone there will be no marker
-            version, _ = await insist(message.mine, self._conversations.position, said.conversation)
+        if type(event) is not UserSaid:  # of a conversation that is gone there will be no marker
+            version, _ = await insist(message.mine, self._conversations.position, event.conversation)
             if not version:
                 return False
         self._out += 1
         begun = self._clock()
         try:
-            return await self._answers(message.record, said, message.mine)
+            return await self._answers(message.record, event, message.mine)
         finally:
             self._out -= 1
             message.lent_s = min(self._limit_s, self._clock() - begun)
 
-    async def _answers(self, record: Record, said: InboxEvent, mine: Callable[[], bool]) -> bool:
+    async def _answers(self, record: Record, event: InboxEvent, mine: Callable[[], bool]) -> bool:
         until = self._clock() + self._limit_s
         try:
             sent = self._producer.send(CANDIDATE_QUERY, record.key, record.value, None, record.partition)
@@ -96,19 +96,19 @@ class Candidate:
             await asyncio.wait_for(asyncio.shield(sent), self._limit_s)
         except (QueueUnavailable, RecordRefused, asyncio.TimeoutError) as error:
             return self._back("unsent", str(error))
-        found = await self._outcome(said, mine, until)
+        found = await self._outcome(event, mine, until)
         if found == "answered":
             metrics.LENT.labels(found).inc()
             return True
         return bool(found) and self._back(found, "")
 
-    async def _outcome(self, said: InboxEvent, mine: Callable[[], bool], until: float) -> str:
+    async def _outcome(self, event: InboxEvent, mine: Callable[[], bool], until: float) -> str:
         """Wait for what becomes of a lent message; empty when the partition is another's by then."""
-        keys = self._conversations.keys(said.conversation)
-        marker, declined = keys.marker(said.message_id), keys.declined(said.message_id)
+        keys = self._conversations.keys(event.conversation)
+        marker, declined = keys.marker(event.message_id), keys.declined(event.message_id)
         while mine() and self._clock() < until:
             await asyncio.sleep(LOOK_S)
-            if not self._tracks.lends(said.conversation):
+            if not self._tracks.lends(event.conversation):
                 until = min(until, self._clock() + GONE_S)
             try:
                 ((stored, refused),) = await self._conversations.on(marker, ("MGET", marker, declined))
@@ -120,11 +120,11 @@ class Candidate:
                 return "declined"
         if not mine():
             return ""
-        return "late" if self._tracks.lends(said.conversation) else "gone"
+        return "late" if self._tracks.lends(event.conversation) else "gone"
 
-    async def decline(self, said: InboxEvent) -> None:
+    async def decline(self, event: InboxEvent) -> None:
         """Tell the lender at once that this worker, the candidate, can't do the message; raises StoreUnavailable."""
-        key = self._conversations.keys(said.conversation).declined(said.message_id)
+        key = self._conversations.keys(event.conversation).declined(event.message_id)
         await self._conversations.on(key, ("SET", key, "1", "EX", DECLINED_S))
 
     def _back(self, why: str, error: str) -> bool:

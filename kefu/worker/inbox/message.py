@@ -22,7 +22,7 @@ class Inbound:
     """
 
     record: Record
-    said: InboxEvent
+    event: InboxEvent
     mine: Callable[[], bool]
     parsed: "Optional[asyncio.Future[Dict[str, Any]]]"
     runner: Optional[TurnRunner] = None

@@ -106,7 +106,7 @@ class Inbox:
         Raises:
             NotMine: the partition was taken away; nothing more is to be done here.
         """
-        if type(message.said) is HandoffStarted:  # a worker's own record, for others to read
+        if type(message.event) is HandoffStarted:  # a worker's own record, for others to read
             return
         histories = self._mender and self._mender.histories
         message.runner = message.runner or self.runner
@@ -116,7 +116,7 @@ class Inbox:
             if isinstance(error, NotMine):
                 raise
             if self._candidate is not None and lent(message.record):  # who lent it does it, and answers for it
-                await self._insist(message.mine, self._candidate.decline, message.said)
+                await self._insist(message.mine, self._candidate.decline, message.event)
                 metrics.TURNS.labels("declined").inc()
                 return
             done = await self._dead_letter(message, error)
@@ -127,8 +127,8 @@ class Inbox:
             # A failover came in between, and what was mended may have been read before this was published.
             self._mender.doubt(message.record.partition)
         _TOTAL_S.observe(time.monotonic() - message.taken)
-        if type(message.said) is UserSaid:  # a timer is late by its own metric
-            metrics.ANSWER_SECONDS.observe(max(0, now_ms() - message.said.ts) / 1000)
+        if type(message.event) is UserSaid:  # a timer is late by its own metric
+            metrics.ANSWER_SECONDS.observe(max(0, now_ms() - message.event.ts) / 1000)
 
     async def reject(self, record: Record, mine: Callable[[], bool], error: PoisonMessage) -> None:
         """Dead-letter a record that can't be read, so that nobody can be told."""
@@ -156,7 +156,7 @@ class Inbox:
                 raise
             except Exception as error:  # bounded: after the last attempt it is dead-lettered
                 message.attempts += 1
-                fields = {"attempt": message.attempts, "message_id": message.said.message_id}
+                fields = {"attempt": message.attempts, "message_id": message.event.message_id}
                 logger.exception("turn failed", extra={"fields": fields})
                 if message.attempts >= (1 if lent(message.record) else self._attempts):
                     raise error
@@ -164,14 +164,14 @@ class Inbox:
             await asyncio.sleep(_backoff_s(message.attempts))
 
     async def _attempt(self, message: Inbound) -> "Optional[Done]":
-        said, store = message.said, self._conversations
-        marker = await self._insist(message.mine, store.marker, said.conversation, said.message_id)
+        event, store = message.event, self._conversations
+        marker = await self._insist(message.mine, store.marker, event.conversation, event.message_id)
         if marker is not None:
             raise AlreadyProcessed(marker)
         if self._candidate is not None:
             done = await self._candidate.does(message, self._insist)
             if message.lent_s:
-                self._live.check_out(said.conversation)  # it is behind
+                self._live.check_out(event.conversation)  # it is behind
             if done:
                 raise AlreadyProcessed(b"")
         if self._mender is not None and self._mender.in_doubt(message.record.partition):
@@ -185,15 +185,15 @@ class Inbox:
             waited_s = time.monotonic() - asked
             # Loaded with a place only: in a backlog many more messages wait than trackers should be in memory.
             live = await self._take(message)
-            if not live.version and type(said) is not UserSaid:  # nor is one brought back that the desk asks for
-                metrics.TIMERS_DROPPED.labels(said.type, "gone").inc()
+            if not live.version and type(event) is not UserSaid:  # nor is one brought back that the desk asks for
+                metrics.TIMERS_DROPPED.labels(event.type, "gone").inc()
                 return None
             # Without the time that Redis was away, its messages aren't put off; with that of waiting for a candidate,
             # and of attempts that failed.
             begun = time.monotonic()
             spent_s = waited_s + message.lent_s + message.spent_s
             try:
-                outcome = await message.runner.run(live, said, message.parsed, begun - spent_s)
+                outcome = await message.runner.run(live, event, message.parsed, begun - spent_s)
             finally:
                 message.spent_s += time.monotonic() - begun
         if len(outcome.write.encoded_events) > MAX_EVENTS_BYTES:
@@ -203,19 +203,19 @@ class Inbox:
         return await self._store(message, outcome)
 
     async def _take(self, message: Inbound) -> LiveConversation:
-        said, runner = message.said, message.runner
-        live = self._live.check_out(said.conversation)
-        if live is not None and live.model_id == runner.model_id and not _idle(live, said):
+        event, runner = message.event, message.runner
+        live = self._live.check_out(event.conversation)
+        if live is not None and live.model_id == runner.model_id and not _idle(live, event):
             return live
         stored = await self._load(message)
-        live = LiveConversation.restore(said.conversation, runner.processor.view, stored)
+        live = LiveConversation.restore(event.conversation, runner.processor.view, stored)
         live.model_id, live.partition = runner.model_id, message.record.partition
         return live
 
     async def _load(self, message: Inbound) -> Stored:
         """Return what is stored, once that is sure to be all that was."""
         while message.mine():
-            stored = await self._insist(message.mine, self._conversations.load, message.said.conversation)
+            stored = await self._insist(message.mine, self._conversations.load, message.event.conversation)
             if self._mender is None:
                 return stored
             doubt = (self._mender.ensure, message.record.partition, stored.history)
@@ -227,7 +227,7 @@ class Inbox:
         """Write the turn; what a failed-over Redis lost is written first."""
         started = time.monotonic()
         live, write = outcome.live, outcome.write
-        conversation = message.said.conversation
+        conversation = message.event.conversation
         try:
             await self._insist(message.mine, self._conversations.write, conversation, write)
         except AlreadyProcessed as found:
@@ -268,8 +268,8 @@ class Inbox:
 
     async def _again(self, message: Inbound) -> "Optional[Done]":
         """Return what an earlier processing stored, to be published again; None if a failover has just lost it."""
-        said = message.said
-        found = await self._insist(message.mine, self._conversations.turn, said.conversation, said.message_id)
+        event = message.event
+        found = await self._insist(message.mine, self._conversations.turn, event.conversation, event.message_id)
         if found is None:
             return None
         marker, events = found
@@ -282,16 +282,16 @@ class Inbox:
 
     async def _dead_letter(self, message: Inbound, error: Exception) -> "Done":
         """Mark the message as failed, then put it aside as it came."""
-        said = message.said
+        event = message.event
         error_class = getattr(error, "error_class", error.__class__.__name__)
         while True:
             if self._mender is not None:
                 await self._insist(message.mine, self._mender.settle, message.record.partition)
-            version, seq = await self._insist(message.mine, self._conversations.position, said.conversation)
-            live = LiveConversation(said.conversation, None, version, seq)  # type: ignore[arg-type]
-            write = message.runner.refusal(live, said, INTERNAL_ERROR).write
+            version, seq = await self._insist(message.mine, self._conversations.position, event.conversation)
+            live = LiveConversation(event.conversation, None, version, seq)  # type: ignore[arg-type]
+            write = message.runner.refusal(live, event, INTERNAL_ERROR).write
             try:
-                await self._insist(message.mine, self._conversations.write, said.conversation, write)
+                await self._insist(message.mine, self._conversations.write, event.conversation, write)
                 break
             except AlreadyProcessed:
                 done = await self._again(message)
@@ -299,31 +299,31 @@ class Inbox:
                     return done
             except VersionConflict:
                 continue
-        self._live.check_out(said.conversation)
+        self._live.check_out(event.conversation)
         await self._put_aside(message, error_class)
         metrics.TURNS.labels("dead_letter").inc()
         return Done(write.marker, write.version + 1, b"")
 
     async def _put_aside(self, message: Inbound, error_class: str) -> None:
         attempts = max(1, message.attempts)
-        letter = (self._producer, message.record, error_class, attempts, message.said.traceparent)
+        letter = (self._producer, message.record, error_class, attempts, message.event.traceparent)
         await self._insist(message.mine, dead_letters.send, *letter)
 
     async def _publish(self, message: Inbound, done: "Done") -> None:
         """Publish a stored turn until Kafka has all of it, under ids that stay the same."""
-        said = message.said
+        event = message.event
         records = [(ANSWERS, done.answer)]
         if done.events:
-            records.insert(0, (DIALOGUE_EVENTS, turn_events(said, done.version, done.events)))
-            records += [(USER_QUERY, record) for record in handed_over(said, done.events)]
+            records.insert(0, (DIALOGUE_EVENTS, turn_events(event, done.version, done.events)))
+            records += [(USER_QUERY, record) for record in handed_over(event, done.events)]
 
         async def send_all() -> None:
-            sent = [self._producer.send(topic, said.conversation, value) for topic, value in records]
+            sent = [self._producer.send(topic, event.conversation, value) for topic, value in records]
             for acknowledged in sent:
                 try:
                     await acknowledged
                 except RecordRefused:
-                    logger.error("record refused by Kafka", extra={"fields": {"message_id": said.message_id}})
+                    logger.error("record refused by Kafka", extra={"fields": {"message_id": event.message_id}})
 
         started = time.monotonic()
         await self._insist(message.mine, send_all)
@@ -360,8 +360,8 @@ def _server(error: Exception) -> str:
     return "redis" if isinstance(error, StoreUnavailable) else "kafka"
 
 
-def _idle(live: LiveConversation, said: InboxEvent) -> bool:
-    return said.ts / 1000 - (live.last_message_s or 0) > LIVE_IDLE_S
+def _idle(live: LiveConversation, event: InboxEvent) -> bool:
+    return event.ts / 1000 - (live.last_message_s or 0) > LIVE_IDLE_S
 
 
 def _backoff_s(attempt: int) -> float:
