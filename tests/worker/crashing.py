@@ -16,7 +16,8 @@ from kefu.errors import KefuError, QueueUnavailable, StoreUnavailable
 from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, UserSaid
 from kefu.settings import RedisSettings
 from kefu.worker.inbox.message import Inbound
-from kefu.worker.inbox.protocol import Inbox, NotMine
+from kefu.worker.inbox.patience import NotMine
+from kefu.worker.inbox.protocol import Inbox
 from kefu.worker.intake.records import Record
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.mending import Mender
@@ -36,6 +37,11 @@ return found
 """
 GATED = ("marker", "load", "position", "turn", "write", "skip", "histories")
 Policy = Callable[[str], Any]
+
+
+def at_once(_: int) -> float:
+    """Retries wait for nobody here."""
+    return 0.0
 
 
 class Died(BaseException):
@@ -140,7 +146,7 @@ class Worker:
         self.mender = Mender(store, LogTail(system.log), lambda: [PARTITION], rearm)
         self.live = LiveConversations(10)
         producer = GatedProducer(system.log, self.gate)
-        self.inbox = Inbox(self._runner(), store, self.live, producer, 2, 4, mender=self.mender)
+        self.inbox = Inbox(self._runner(), store, self.live, producer, 2, 4, self.mender, backoff=at_once)
 
     def _runner(self) -> Any:
         runner, poison = self._system.agent.runner(10), self._system.poison

@@ -31,12 +31,6 @@ def forgetful(tmp_path_factory):
     server.stop()
 
 
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch):
-    """Retries wait for nobody here."""
-    monkeypatch.setattr("kefu.worker.inbox.protocol._backoff_s", lambda _: 0)
-
-
 class At:
     """A policy: what happens at the n-th call that leaves the process; else it goes well."""
 
@@ -248,7 +242,7 @@ def test_a_worker_that_does_not_publish_is_found_out(agent, forgetful, monkeypat
     async def publish_nothing(*_):
         return None
 
-    monkeypatch.setattr("kefu.worker.inbox.protocol.Inbox._publish", publish_nothing)
+    monkeypatch.setattr("kefu.worker.inbox.publishing.Publisher.publish", publish_nothing)
     with pytest.raises(AssertionError):
         run(one_after_another, agent, forgetful.url, [])
 

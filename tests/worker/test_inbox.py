@@ -12,10 +12,11 @@ from kefu.codec import encode
 from kefu.errors import PoisonMessage, QueueUnavailable, RecordRefused, StoreUnavailable
 from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, UserSaid
 from kefu.worker.inbox.message import Inbound
-from kefu.worker.inbox.protocol import Inbox, NotMine
+from kefu.worker.inbox.patience import NotMine, Patience
+from kefu.worker.inbox.protocol import Inbox
 from kefu.worker.intake.lanes import Lanes
 from kefu.worker.intake.records import Record, read
-from kefu.worker.turns.live import LiveConversations
+from kefu.worker.turns.live import LiveConversation, LiveConversations
 
 pytestmark = pytest.mark.asyncio
 
@@ -84,7 +85,11 @@ async def test_a_turn_that_always_fails_is_put_aside_with_its_origin_and_the_nex
     assert orjson.loads(await conversations.marker("demo:alice", "m2"))["status"] == "answered"
 
 
-async def test_a_poison_conversation_waits_between_its_attempts_and_others_of_its_partition_go_on(inbox, monkeypatch):
+async def test_a_poison_conversation_waits_between_its_attempts_and_others_of_its_partition_go_on(
+    agent, conversations, sent, monkeypatch
+):
+    live = LiveConversations(10)
+    inbox = Inbox(agent.runner(10), conversations, live, sent, attempts=2, turns_at_once=4, backoff=lambda _: 3600)
     run, done = inbox.runner.run, []
 
     async def broken_for_alice(live, said, *rest):
@@ -97,7 +102,6 @@ async def test_a_poison_conversation_waits_between_its_attempts_and_others_of_it
         done.append((message.event.user, message.event.message_id))
 
     monkeypatch.setattr(inbox.runner, "run", broken_for_alice)
-    monkeypatch.setattr("kefu.worker.inbox.protocol._backoff_s", lambda _: 3600)
     lanes = Lanes(serve)
     messages = [inbound(inbox, message_id=f"{user}{n}", user=user) for n in (1, 2) for user in ("alice", "bob")]
     for message in messages:
@@ -114,7 +118,8 @@ async def test_a_poison_conversation_waits_between_its_attempts_and_others_of_it
 async def test_a_dead_letter_has_the_trace_and_the_key_it_came_with(inbox, sent):
     traced = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     message = inbound(inbox, traceparent=traced)
-    await inbox._put_aside(message, "ValueError")
+    patience = Patience(message.mine, inbox.waits)
+    await inbox.publisher.put_aside(patience, message.record, "ValueError", 1, message.event.traceparent)
     assert sent.records[0][2]["traceparent"] == traced.encode()
     record = replace(message.record, key=b"\xff", headers=[("traceparent", b"as it came")])
     await inbox.reject(record, lambda: True, PoisonMessage("wrong_key", ""))
@@ -124,7 +129,7 @@ async def test_a_dead_letter_has_the_trace_and_the_key_it_came_with(inbox, sent)
 async def test_a_dead_letter_whose_writer_died_after_the_marker_is_sent_by_the_next(inbox, sent, conversations):
     message = inbound(inbox)
     message.runner = inbox.runner
-    live = await inbox._take(message)
+    live = LiveConversation("demo:alice", None, 0, 0)
     await conversations.write("demo:alice", inbox.runner.refusal(live, message.event, "internal_error").write)
     await inbox.process(message)
     assert sent.topics() == [DEAD_LETTERS, ANSWERS]
@@ -142,7 +147,7 @@ async def test_a_write_whose_answer_was_lost_is_sent_again_and_counts_once(inbox
     monkeypatch.setattr(conversations, "write", write_and_lose_the_answer)
     await inbox.process(inbound(inbox))
     assert (await conversations.load("demo:alice")).version == 1
-    assert inbox._live.check_out("demo:alice").version == 1
+    assert inbox.live.check_out("demo:alice").version == 1
     assert sent.topics().count(ANSWERS) == 1
 
 
@@ -202,7 +207,7 @@ async def test_a_record_that_is_too_large_with_its_headers_is_put_aside_by_its_b
             done.set_exception(RecordRefused("MSG_SIZE_TOO_LARGE"))
         return done
 
-    monkeypatch.setattr(inbox._producer, "send", send)
+    monkeypatch.setattr(sent, "send", send)
     record = Record("user.query", 3, 7, b"k", b"[" * 200_000, [("mine", b"x" * 1000)])
     await inbox.reject(record, lambda: True, PoisonMessage("not_json", "value is not JSON"))
     ((topic, value, headers),) = sent.records
@@ -270,7 +275,7 @@ async def test_a_message_is_finished_by_the_model_that_it_was_taken_for(agent, i
     message.runner, inbox.runner = inbox.runner, SimpleNamespace(model_id="new")
     await inbox.process(message)
     assert orjson.loads(await conversations.marker("demo:alice", "m1"))["model_id"] == agent.model_id
-    assert inbox._live.check_out("demo:alice") is None, "it would keep the old model in memory"
+    assert inbox.live.check_out("demo:alice") is None, "it would keep the old model in memory"
 
 
 async def test_a_partition_that_is_being_mended_takes_no_place_from_the_others(agent, conversations, sent):

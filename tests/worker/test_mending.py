@@ -190,14 +190,14 @@ async def test_what_is_published_after_the_mending_had_read_is_mended_before_the
 ):
     """Stored, lost, Redis mended without it, then published: the next turn must not take its place."""
     await place.mender.look()
-    publish, entered, go_on = place.inbox._publish, asyncio.Event(), asyncio.Event()
+    publish, entered, go_on = place.inbox.publisher.publish, asyncio.Event(), asyncio.Event()
 
     async def publish_late(*arguments):
         entered.set()
         await go_on.wait()
         await publish(*arguments)
 
-    monkeypatch.setattr(place.inbox, "_publish", publish_late)
+    monkeypatch.setattr(place.inbox.publisher, "publish", publish_late)
     first = asyncio.ensure_future(place.say("m1"))
     await entered.wait()
     if when == "within":  # the mending has read what is published, and is not done
@@ -214,7 +214,7 @@ async def test_what_is_published_after_the_mending_had_read_is_mended_before_the
     await place.mender._background
     go_on.set()
     await first
-    place.inbox._live.check_out(ALICE)
+    place.inbox.live.check_out(ALICE)
     await place.say("m2")
     assert await place.replies() == [(1, "m1"), (2, "m2")]
 
@@ -279,7 +279,7 @@ async def test_what_redis_has_forgotten_in_its_time_is_not_brought_back(place, m
 async def test_a_partition_that_comes_back_is_looked_at_again(place):
     await place.say("m1")
     place.mender.forget({place.partition})
-    place.inbox._live.drop({place.partition})
+    place.inbox.live.drop({place.partition})
     await place.fail_over({})
     await place.say("m2")
     assert await place.replies() == [(1, "m1"), (2, "m2")]

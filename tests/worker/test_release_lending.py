@@ -73,7 +73,7 @@ def pair(agent, conversations, wire, plan_file, clock):
 @pytest.mark.asyncio
 async def test_a_lent_message_is_run_by_the_candidate_alone_and_published_alike_by_both(pair, wire, conversations):
     lender, candidate = pair
-    lender._candidate._limit_s = 60.0
+    lender.candidate._limit_s = 60.0
     runs = []
     for inbox in pair:
         real = inbox.runner.run
@@ -90,9 +90,9 @@ async def test_a_lent_message_is_run_by_the_candidate_alone_and_published_alike_
 @pytest.mark.asyncio
 async def test_a_conversation_changes_hands_at_each_message_and_stays_whole(pair, wire, conversations):
     lender, _ = pair
-    gets = lender._candidate.gets
+    gets = lender.candidate.gets
     for number, text in enumerate(["我的订单到哪了", "20260001", "hello", "我的订单到哪了", "20260001"]):
-        lender._candidate.gets = gets if number % 2 else lambda *_: False
+        lender.candidate.gets = gets if number % 2 else lambda *_: False
         await lender.process(inbound(lender, text, f"m{number}"))
     await asyncio.gather(*wire.tasks)
     stored = await conversations.load("demo:alice")
@@ -127,7 +127,7 @@ async def test_a_message_that_does_not_reach_the_candidate_is_taken_back(pair, w
     await lender.process(inbound(lender))
     assert orjson.loads(await conversations.marker("demo:alice", "m1"))["status"] == "answered"
     setattr(wire, trouble, False)
-    lender._candidate._rests_until -= REST_S
+    lender.candidate._rests_until -= REST_S
     await lender.process(inbound(lender, message_id="m2"))
     await asyncio.gather(*wire.tasks)
     assert len(wire.of(ANSWERS)) == 3 and (await conversations.load("demo:alice")).version == 2
@@ -139,16 +139,16 @@ async def test_a_candidate_that_has_gone_is_not_waited_for_long_and_nothing_is_h
 ):
     monkeypatch.setattr("kefu.worker.inbox.lending.GONE_S", 0.05)
     lender, _ = pair
-    lender._candidate._limit_s = 3600.0
+    lender.candidate._limit_s = 3600.0
     wire.lost = True
     processing = asyncio.ensure_future(lender.process(inbound(lender)))
     while not wire.of(CANDIDATE_QUERY):  # noqa: ASYNC110 - it is sent by what is tested
         await asyncio.sleep(0.01)
-    lender._candidate._tracks.lends = lambda conversation: False
+    lender.candidate._tracks.lends = lambda conversation: False
     await asyncio.wait_for(processing, 20)
     assert orjson.loads(await conversations.marker("demo:alice", "m1"))["status"] == "answered"
-    lender._candidate._tracks.lends = lambda conversation: True
-    assert lender._candidate.gets(inbound(lender).record, "demo:alice"), "it does not rest"
+    lender.candidate._tracks.lends = lambda conversation: True
+    assert lender.candidate.gets(inbound(lender).record, "demo:alice"), "it does not rest"
 
 
 @pytest.mark.asyncio
@@ -177,7 +177,7 @@ async def test_only_so_many_are_lent_at_once(pair, wire, conversations):
     await asyncio.gather(*(lender.process(inbound(lender, record=record)) for record in records))
     assert len(wire.of(CANDIDATE_QUERY)) == 3, "the others are done at once"
     assert len(wire.of(ANSWERS)) == 5
-    lender._candidate._rests_until -= REST_S
+    lender.candidate._rests_until -= REST_S
     wire.lost = False
     await lender.process(inbound(lender, message_id="m2"))
     assert len(wire.of(CANDIDATE_QUERY)) == 4, "the places are free again"

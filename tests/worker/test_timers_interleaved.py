@@ -69,7 +69,7 @@ class World:
         self.parsed, self.conversations, self.asked = parsed, conversations, {}
         self.index = DueIndex(conversations)
         self.inboxes = [
-            Inbox(agent.runner(10), conversations, LiveConversations(10), self, attempts=2, turns_at_once=4)
+            Inbox(agent.runner(10), conversations, LiveConversations(10), self, 2, 4, backoff=lambda _: 0.001)
             for _ in range(2)
         ]
         self.owner = 0
@@ -154,7 +154,7 @@ class World:
 
     def hand_over(self):
         self.owner = 1 - self.owner
-        self.inboxes[self.owner]._live.drop({PARTITION})
+        self.inboxes[self.owner].live.drop({PARTITION})
 
     async def handle(self, worker, value, stalls=False):
         STALLS.set(stalls)
@@ -210,7 +210,6 @@ def outcomes():
 
 @pytest.mark.parametrize("seed", range(40))
 async def test_what_stands_fires_once_and_nothing_else_does(seed, agent, conversations, outcomes, monkeypatch):
-    monkeypatch.setattr("kefu.worker.inbox.protocol._backoff_s", lambda attempt: 0.001)
     of_timers = Turn._decide
     parsed = dict(zip(TEXTS, agent.processor.parse_batch("test", TEXTS), strict=True))
     world = World(seed, agent, conversations, parsed)

@@ -8,13 +8,14 @@ its lane, so that the conversation's order is the inbox's; whoever does it, the 
 import asyncio
 import logging
 import time
-from typing import Any, Awaitable, Callable
+from typing import Callable
 
 from kefu import metrics
 from kefu.errors import QueueUnavailable, RecordRefused, StoreUnavailable
 from kefu.events import CANDIDATE_QUERY, InboxEvent, UserSaid
 from kefu.kafka import EventProducer
 from kefu.worker.inbox.message import Inbound
+from kefu.worker.inbox.patience import Patience
 from kefu.worker.intake.records import Record
 from kefu.worker.release.tracks import Tracks
 from kefu.worker.storage.conversations import Conversations
@@ -62,12 +63,12 @@ class Candidate:
             return False
         return self._tracks.lends(conversation)
 
-    async def does(self, message: Inbound, insist: Callable[..., Awaitable[Any]]) -> bool:
+    async def does(self, message: Inbound, patience: Patience) -> bool:
         """Lend a message that is the candidate's, once; return whether its outcome is stored.
 
         Args:
             message: told by `kept` that it was lent, and by `lent_s` how much of its turn's deadline that took.
-            insist: repeats a call until Redis is back; raises where the partition is another's by then.
+            patience: the message's, for while Redis is away.
         """
         event = message.event
         if message.kept or not self.gets(message.record, event.conversation):
@@ -77,7 +78,7 @@ class Candidate:
             metrics.LENT.labels("full").inc()
             return False
         if type(event) is not UserSaid:  # of a conversation that is gone there will be no marker
-            version, _ = await insist(message.mine, self._conversations.position, event.conversation)
+            version, _ = await patience(self._conversations).position(event.conversation)
             if not version:
                 return False
         self._out += 1

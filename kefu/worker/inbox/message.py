@@ -1,9 +1,9 @@
-"""A message as it was taken from Kafka, and on its way through its lane."""
+"""A message as it was taken from Kafka, on its way through its lane, and what it came to."""
 
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from kefu.events import InboxEvent
 from kefu.worker.intake.records import Record
@@ -31,3 +31,11 @@ class Inbound:
     lent_s: float = 0.0  # which is part of its turn's deadline
     spent_s: float = 0.0  # of it, by attempts
     taken: float = field(default_factory=time.monotonic)
+
+
+class Done(NamedTuple):
+    """What a message came to, stored: the encoded AnswerGenerated, its version, the encoded events (empty for none)."""
+
+    answer: bytes
+    version: int
+    events: bytes

@@ -1,73 +1,42 @@
-"""One message seen through: marker, turn, atomic write, publication; dead letter when all fails.
+"""One message seen through, from top to bottom as the table of ops/decisions/0003-the-atomic-turn.md numbers it.
 
-In: an `Inbound` in its lane. Out: the message is stored and published, or belongs to somebody
-else by now. The caller commits its offset afterwards, never before.
+In: an `Inbound` in its lane, which is row 1. Out: rows 2 to 5, the message is stored and published, or belongs to
+somebody else by now. The caller commits its offset afterwards, never before, which is row 6.
 """
 
 import asyncio
 import logging
-import random
 import time
-from typing import Any, Awaitable, Callable, NamedTuple, Optional
+from typing import Callable, Optional
 
 from kefu import metrics
 from kefu.codec import decode
-from kefu.errors import (
-    AlreadyProcessed,
-    PoisonMessage,
-    QueueUnavailable,
-    RecordRefused,
-    StoreUnavailable,
-    VersionConflict,
-)
-from kefu.events import (
-    ANSWERS,
-    DIALOGUE_EVENTS,
-    USER_QUERY,
-    AnswerGenerated,
-    HandoffStarted,
-    InboxEvent,
-    UserSaid,
-    now_ms,
-)
+from kefu.errors import AlreadyProcessed, PoisonMessage, VersionConflict
+from kefu.events import AnswerGenerated, HandoffStarted, InboxEvent, UserSaid, now_ms
 from kefu.kafka import MAX_RECORD_BYTES, EventProducer
 from kefu.worker.act.action_endpoint import PLACE, Place
 from kefu.worker.conversation.stored import Stored, encode_events
-from kefu.worker.inbox import dead_letters
 from kefu.worker.inbox.lending import Candidate, lent
-from kefu.worker.inbox.message import Inbound
-from kefu.worker.inbox.publishing import handed_over
+from kefu.worker.inbox.message import Done, Inbound
+from kefu.worker.inbox.patience import Backoff, NotMine, Patience, Waits, backoff_s
+from kefu.worker.inbox.publishing import Publisher
 from kefu.worker.intake.records import Record
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.mending import Mender
 from kefu.worker.turns.live import LiveConversation, LiveConversations
-from kefu.worker.turns.turn import Outcome, TurnRunner, turn_events
+from kefu.worker.turns.turn import Outcome, TurnRunner
 
 logger = logging.getLogger(__name__)
 
 INTERNAL_ERROR = "internal_error"
-FIRST_BACKOFF_S = 0.1
-LAST_BACKOFF_S = 5.0
 MAX_EVENTS_BYTES = MAX_RECORD_BYTES - 100_000  # a turn's events are published with who, when and which before them
-_TOTAL_S, _STORE_S, _PUBLISH_S = (metrics.TURN_SECONDS.labels(stage) for stage in ("total", "store", "publish"))
+_TOTAL_S, _STORE_S = (metrics.TURN_SECONDS.labels(stage) for stage in ("total", "store"))
 _STAGES_S = {stage: metrics.TURN_SECONDS.labels(stage) for stage in ("nlu", "dialogue", "action")}
 LIVE_IDLE_S = 30 * 60  # a live tracker older than this is read again: the store's own expiry may have come
 
 
-class Done(NamedTuple):
-    """What a message came to, stored: the encoded AnswerGenerated, its version, the encoded events (empty for none)."""
-
-    answer: bytes
-    version: int
-    events: bytes
-
-
 class TurnTooLarge(Exception):
     """A turn's events are more than Kafka takes as a record; nobody could mend or read them."""
-
-
-class NotMine(Exception):
-    """The partition went to another worker: it will do this message."""
 
 
 class Inbox:
@@ -83,49 +52,52 @@ class Inbox:
         turns_at_once: int,
         mender: Optional[Mender] = None,
         candidate: Optional[Candidate] = None,
+        backoff: Backoff = backoff_s,
     ) -> None:
+        """Prepare.
+
+        Args:
+            runner: of the model that serves.
+            conversations: the store.
+            live: the conversations in memory.
+            producer: of what is published.
+            attempts: how often a turn that fails is run, before the message is put aside.
+            turns_at_once: how many turns run side by side.
+            mender: of what a Redis lost; None to mend nothing.
+            candidate: of a release; None without one.
+            backoff: how long to wait in s before the n-th further attempt.
+        """
         self.runner = runner
-        self._candidate = candidate
-        self._mender = mender
-        self._conversations = conversations
-        self._live = live
-        self._producer = producer
-        self._attempts = attempts
-        self._places = asyncio.Semaphore(turns_at_once)
+        self.conversations, self.live = conversations, live
+        self.mender, self.candidate = mender, candidate
+        self.publisher = Publisher(producer)
+        self.attempts, self.places = attempts, asyncio.Semaphore(turns_at_once)
         self.store_lost = False  # as the worker's own watch finds it
-        self._waiting_for_store = 0
+        self.waits = Waits(backoff)
 
     @property
     def store_away(self) -> bool:
         """Whether Redis doesn't answer, or answers a ping and yet takes no write."""
-        return self.store_lost or self._waiting_for_store > 0
+        return self.store_lost or self.waits.for_store > 0
 
     async def process(self, message: Inbound) -> None:
-        """Store and publish what comes of the message. Ends only when that is sure.
+        """Rows 2 to 5: store and publish what comes of the message. Ends only when that is sure.
 
         Raises:
             NotMine: the partition was taken away; nothing more is to be done here.
         """
         if type(message.event) is HandoffStarted:  # a worker's own record, for others to read
             return
-        histories = self._mender and self._mender.histories
+        histories = self.mender and self.mender.histories
         message.runner = message.runner or self.runner
-        try:
-            done = await self._outcome(message)
-        except Exception as error:  # whatever it is, the message must not block its lane for ever
-            if isinstance(error, NotMine):
-                raise
-            if self._candidate is not None and lent(message.record):  # who lent it does it, and answers for it
-                await self._insist(message.mine, self._candidate.decline, message.event)
-                metrics.TURNS.labels("declined").inc()
-                return
-            done = await self._dead_letter(message, error)
-        if done is None:  # a timer of a conversation that is gone, or what the desk asked of it
+        steps = Steps(self, message)
+        done = await steps.stored()
+        if done is None:  # a timer of a conversation that is gone, what the desk asked of it, or a message given back
             return
-        await self._publish(message, done)
-        if self._mender is not None and self._mender.histories != histories:
+        await self.publisher.publish(steps.patience, message.event, done)  # row 5
+        if self.mender is not None and self.mender.histories != histories:
             # A failover came in between, and what was mended may have been read before this was published.
-            self._mender.doubt(message.record.partition)
+            self.mender.doubt(message.record.partition)
         _TOTAL_S.observe(time.monotonic() - message.taken)
         if type(message.event) is UserSaid:  # a timer is late by its own metric
             metrics.ANSWER_SECONDS.observe(max(0, now_ms() - message.event.ts) / 1000)
@@ -136,18 +108,42 @@ class Inbox:
         logger.error("record refused", extra={"fields": fields})
         if lent(record):
             return
-        await self._insist(mine, dead_letters.send, self._producer, record, error.error_class, 1)
+        await self.publisher.put_aside(Patience(mine, self.waits), record, error.error_class, 1)
         metrics.TURNS.labels("refused").inc()
 
-    async def _outcome(self, message: Inbound) -> "Optional[Done]":
-        """Return what was stored, by this turn or by one before it."""
+
+class Steps:
+    """Rows 2 to 4 of one message; `patience` is the message's while Redis or Kafka is away."""
+
+    def __init__(self, inbox: Inbox, message: Inbound) -> None:
+        self._inbox, self._message = inbox, message
+        self.patience = Patience(message.mine, inbox.waits)
+        self._store = self.patience(inbox.conversations)
+
+    async def stored(self) -> Optional[Done]:
+        """Rows 2 to 4, or the dead letter: return what was stored; None where nothing is to be published."""
+        try:
+            return await self._outcome()
+        except Exception as error:  # whatever it is, the message must not block its lane for ever
+            if isinstance(error, NotMine):
+                raise
+            candidate = self._inbox.candidate
+            if candidate is not None and lent(self._message.record):  # its lender does it, and answers for it
+                await self.patience(candidate).decline(self._message.event)
+                metrics.TURNS.labels("declined").inc()
+                return None
+            return await self._dead_letter(error)
+
+    async def _outcome(self) -> Optional[Done]:
+        """Rows 2 to 4, again and again: return what was stored, by this turn or by one before it."""
+        message = self._message
         while True:
             if not message.mine():
                 raise NotMine
             try:
-                return await self._attempt(message)
+                return await self._attempt()
             except AlreadyProcessed:
-                done = await self._again(message)
+                done = await self._again()
                 if done is not None:
                     return done
             except VersionConflict as conflict:
@@ -158,38 +154,62 @@ class Inbox:
                 message.attempts += 1
                 fields = {"attempt": message.attempts, "message_id": message.event.message_id}
                 logger.exception("turn failed", extra={"fields": fields})
-                if message.attempts >= (1 if lent(message.record) else self._attempts):
+                if message.attempts >= (1 if lent(message.record) else self._inbox.attempts):
                     raise error
             metrics.RETRIES.labels("turn").inc()
-            await asyncio.sleep(_backoff_s(message.attempts))
+            await asyncio.sleep(self._inbox.waits.backoff_s(message.attempts))
 
-    async def _attempt(self, message: Inbound) -> "Optional[Done]":
-        event, store = message.event, self._conversations
-        marker = await self._insist(message.mine, store.marker, event.conversation, event.message_id)
+    async def _attempt(self) -> Optional[Done]:
+        """Rows 2 to 4, once."""
+        await self._look_for_marker()
+        await self._lend()
+        await self._mend()
+        outcome = await self._run()
+        return None if outcome is None else await self._write(outcome)
+
+    async def _look_for_marker(self) -> None:
+        """Row 2: raise AlreadyProcessed if the message has a marker."""
+        event = self._message.event
+        marker = await self._store.marker(event.conversation, event.message_id)
         if marker is not None:
             raise AlreadyProcessed(marker)
-        if self._candidate is not None:
-            done = await self._candidate.does(message, self._insist)
-            if message.lent_s:
-                self._live.check_out(event.conversation)  # it is behind
-            if done:
-                raise AlreadyProcessed(b"")
-        if self._mender is not None and self._mender.in_doubt(message.record.partition):
-            # Without a place: who has just got a partition must not hold up the others.
-            await self._insist(message.mine, self._mender.settle, message.record.partition)
+
+    async def _lend(self) -> None:
+        """Between rows 2 and 3: raise AlreadyProcessed if a release's candidate has stored the turn."""
+        candidate, message = self._inbox.candidate, self._message
+        if candidate is None:
+            return
+        done = await candidate.does(message, self.patience)
+        if message.lent_s:  # the candidate may have written to Redis: the live tracker may be stale
+            self._inbox.live.check_out(message.event.conversation)
+        if done:
+            raise AlreadyProcessed(b"")
+
+    async def _mend(self) -> None:
+        """Before row 3: bring back what Redis lost of a partition that has just come, or is in doubt.
+
+        The message has no place yet: a partition that has just come must not hold up the others.
+        """
+        mender, partition = self._inbox.mender, self._message.record.partition
+        if mender is not None and mender.in_doubt(partition):
+            await self.patience(mender).settle(partition)
+
+    async def _run(self) -> Optional[Outcome]:
+        """Row 3: run the turn in memory; None for a timer or the desk where the conversation is gone."""
+        message, event = self._message, self._message.event
         asked = time.monotonic()
-        async with Place(self._places) as place:
+        async with Place(self._inbox.places) as place:
             PLACE.set(place)
             if not message.mine():
                 raise NotMine
             waited_s = time.monotonic() - asked
             # Loaded with a place only: in a backlog many more messages wait than trackers should be in memory.
-            live = await self._take(message)
-            if not live.version and type(event) is not UserSaid:  # nor is one brought back that the desk asks for
+            live = await self._take()
+            if not live.version and type(event) is not UserSaid:  # the desk brings none back either
                 metrics.TIMERS_DROPPED.labels(event.type, "gone").inc()
                 return None
-            # Without the time that Redis was away, its messages aren't put off; with that of waiting for a candidate,
-            # and of attempts that failed.
+            # Counts against the deadline: waiting for a place, for a candidate, failed attempts. Does not count:
+            # Redis being unavailable.
             begun = time.monotonic()
             spent_s = waited_s + message.lent_s + message.spent_s
             try:
@@ -200,36 +220,36 @@ class Inbox:
             raise TurnTooLarge
         for stage, ms in outcome.answer.stages_ms.items():
             _STAGES_S[stage].observe(ms / 1000)
-        return await self._store(message, outcome)
+        return outcome
 
-    async def _take(self, message: Inbound) -> LiveConversation:
-        event, runner = message.event, message.runner
-        live = self._live.check_out(event.conversation)
+    async def _take(self) -> LiveConversation:
+        """Row 3: return the live tracker, or one read from Redis."""
+        message, runner = self._message, self._message.runner
+        event = message.event
+        live = self._inbox.live.check_out(event.conversation)
         if live is not None and live.model_id == runner.model_id and not _idle(live, event):
             return live
-        stored = await self._load(message)
+        stored = await self._load()
         live = LiveConversation.restore(event.conversation, runner.processor.view, stored)
         live.model_id, live.partition = runner.model_id, message.record.partition
         return live
 
-    async def _load(self, message: Inbound) -> Stored:
-        """Return what is stored, once that is sure to be all that was."""
+    async def _load(self) -> Stored:
+        """Row 3: return what is stored, once that is sure to be all that was."""
+        message, mender = self._message, self._inbox.mender
         while message.mine():
-            stored = await self._insist(message.mine, self._conversations.load, message.event.conversation)
-            if self._mender is None:
-                return stored
-            doubt = (self._mender.ensure, message.record.partition, stored.history)
-            if not await self._insist(message.mine, *doubt):
+            stored = await self._store.load(message.event.conversation)
+            if mender is None or not await self.patience(mender).ensure(message.record.partition, stored.history):
                 return stored
         raise NotMine
 
-    async def _store(self, message: Inbound, outcome: Outcome) -> "Done":
-        """Write the turn; what a failed-over Redis lost is written first."""
+    async def _write(self, outcome: Outcome) -> Done:
+        """Row 4: write the turn; what a failed-over Redis lost is written first."""
         started = time.monotonic()
-        live, write = outcome.live, outcome.write
+        live, write, message = outcome.live, outcome.write, self._message
         conversation = message.event.conversation
         try:
-            await self._insist(message.mine, self._conversations.write, conversation, write)
+            await self._store.write(conversation, write)
         except AlreadyProcessed as found:
             if found.marker != write.marker:
                 raise
@@ -237,134 +257,79 @@ class Inbox:
         except VersionConflict as conflict:
             if conflict.found > conflict.expected:
                 raise
-            await self._write_again(message, live, conflict)
-            await self._insist(message.mine, self._conversations.write, conversation, write)
+            await self._write_again(live, conflict)
+            await self._store.write(conversation, write)
         if outcome.snapshot is not None:
             live.trim(outcome.snapshot, len(outcome.events))
         live.written(write)
         # Else another worker goes on, and this tracker would be stale when it comes back; or it is of an old model.
-        if message.mine() and live.model_id == self.runner.model_id:
-            self._live.put_back(live)
+        if message.mine() and live.model_id == self._inbox.runner.model_id:
+            self._inbox.live.put_back(live)
         _STORE_S.observe(time.monotonic() - started)
         metrics.TURNS.labels(outcome.answer.status).inc()
         return Done(write.marker, outcome.answer.tracker_version, write.encoded_events if write.events else b"")
 
-    async def _write_again(self, message: Inbound, live: LiveConversation, conflict: VersionConflict) -> None:
-        """Bring a store that lost writes back to where this worker's memory is."""
+    async def _write_again(self, live: LiveConversation, conflict: VersionConflict) -> None:
+        """Row 4: bring a store that lost writes back to where this worker's memory is."""
         lost = live.lost_since(conflict.found)
         fields = {"found": conflict.found, "expected": conflict.expected, "mendable": lost is not None}
         logger.error("the store lost writes of a conversation", extra={"fields": fields})
         if lost is None:
-            if self._mender is not None:
-                self._mender.doubt(message.record.partition)
+            if self._inbox.mender is not None:
+                self._inbox.mender.doubt(self._message.record.partition)
             raise conflict
         for write in lost:
             try:
-                await self._insist(message.mine, self._conversations.write, live.conversation, write)
+                await self._store.write(live.conversation, write)
                 metrics.MENDED_TURNS.labels("memory").inc()
             except AlreadyProcessed as found:
                 if found.marker != write.marker:  # marker without version: not a state that a lost write leaves
                     raise conflict from None
 
-    async def _again(self, message: Inbound) -> "Optional[Done]":
-        """Return what an earlier processing stored, to be published again; None if a failover has just lost it."""
-        event = message.event
-        found = await self._insist(message.mine, self._conversations.turn, event.conversation, event.message_id)
-        if found is None:
+    async def _again(self) -> Optional[Done]:
+        """Rows 2 and 4 found a marker: return what it gave, for row 5; None if a failover has just lost it."""
+        event = self._message.event
+        turn = await self._store.turn(event.conversation, event.message_id)
+        if turn is None:
             return None
-        marker, events = found
+        marker, events = turn
         metrics.TURNS.labels("repeated").inc()
         answer = decode(marker, AnswerGenerated)
         if answer.reason == INTERNAL_ERROR:
-            # Whoever marked it may have died before the dead letter was out.
-            await self._put_aside(message, INTERNAL_ERROR)
+            # The worker that marked it may have died before the dead letter was out.
+            await self._put_aside(INTERNAL_ERROR)
         return Done(marker, answer.tracker_version, encode_events(events) if events else b"")
 
-    async def _dead_letter(self, message: Inbound, error: Exception) -> "Done":
-        """Mark the message as failed, then put it aside as it came."""
-        event = message.event
+    async def _dead_letter(self, error: Exception) -> Done:
+        """Instead of rows 3 and 4: mark the message as failed, then put it aside as it came."""
+        message, event, mender = self._message, self._message.event, self._inbox.mender
         error_class = getattr(error, "error_class", error.__class__.__name__)
         while True:
-            if self._mender is not None:
-                await self._insist(message.mine, self._mender.settle, message.record.partition)
-            version, seq = await self._insist(message.mine, self._conversations.position, event.conversation)
+            if mender is not None:
+                await self.patience(mender).settle(message.record.partition)
+            version, seq = await self._store.position(event.conversation)
             live = LiveConversation(event.conversation, None, version, seq)  # type: ignore[arg-type]
             write = message.runner.refusal(live, event, INTERNAL_ERROR).write
             try:
-                await self._insist(message.mine, self._conversations.write, event.conversation, write)
+                await self._store.write(event.conversation, write)
                 break
             except AlreadyProcessed:
-                done = await self._again(message)
+                done = await self._again()
                 if done is not None:
                     return done
             except VersionConflict:
                 continue
-        self._live.check_out(event.conversation)
-        await self._put_aside(message, error_class)
+        self._inbox.live.check_out(event.conversation)
+        await self._put_aside(error_class)
         metrics.TURNS.labels("dead_letter").inc()
         return Done(write.marker, write.version + 1, b"")
 
-    async def _put_aside(self, message: Inbound, error_class: str) -> None:
-        attempts = max(1, message.attempts)
-        letter = (self._producer, message.record, error_class, attempts, message.event.traceparent)
-        await self._insist(message.mine, dead_letters.send, *letter)
-
-    async def _publish(self, message: Inbound, done: "Done") -> None:
-        """Publish a stored turn until Kafka has all of it, under ids that stay the same."""
-        event = message.event
-        records = [(ANSWERS, done.answer)]
-        if done.events:
-            records.insert(0, (DIALOGUE_EVENTS, turn_events(event, done.version, done.events)))
-            records += [(USER_QUERY, record) for record in handed_over(event, done.events)]
-
-        async def send_all() -> None:
-            sent = [self._producer.send(topic, event.conversation, value) for topic, value in records]
-            for acknowledged in sent:
-                try:
-                    await acknowledged
-                except RecordRefused:
-                    logger.error("record refused by Kafka", extra={"fields": {"message_id": event.message_id}})
-
-        started = time.monotonic()
-        await self._insist(message.mine, send_all)
-        _PUBLISH_S.observe(time.monotonic() - started)
-
-    async def _insist(self, mine: Callable[[], bool], call: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-        """Repeat a call until its server is back, or the partition is another's."""
-        try:
-            return await call(*arguments)
-        except (StoreUnavailable, QueueUnavailable) as error:
-            logger.warning("%s is away", _server(error), extra={"fields": {"error": str(error)}})
-            return await self._until_back(mine, error, call, *arguments)
-
-    async def _until_back(
-        self, mine: Callable[[], bool], error: Exception, call: Callable[..., Awaitable[Any]], *arguments: Any
-    ) -> Any:
-        attempt = 0
-        while mine():
-            attempt += 1
-            metrics.RETRIES.labels(_server(error)).inc()
-            waits_for_store = isinstance(error, StoreUnavailable)
-            self._waiting_for_store += waits_for_store
-            try:
-                await asyncio.sleep(_backoff_s(attempt))
-                return await call(*arguments)
-            except (StoreUnavailable, QueueUnavailable) as again:
-                error = again
-            finally:
-                self._waiting_for_store -= waits_for_store
-        raise NotMine
-
-
-def _server(error: Exception) -> str:
-    return "redis" if isinstance(error, StoreUnavailable) else "kafka"
+    async def _put_aside(self, error_class: str) -> None:
+        message = self._message
+        await self._inbox.publisher.put_aside(
+            self.patience, message.record, error_class, max(1, message.attempts), message.event.traceparent
+        )
 
 
 def _idle(live: LiveConversation, event: InboxEvent) -> bool:
     return event.ts / 1000 - (live.last_message_s or 0) > LIVE_IDLE_S
-
-
-def _backoff_s(attempt: int) -> float:
-    """Return how long to wait: doubling, with jitter, so that many don't come back at once."""
-    limit = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(attempt, 10))
-    return limit * (0.5 + random.random() / 2)  # noqa: S311 - spreads load, guards nothing

@@ -1,18 +1,94 @@
-"""The record that a hand-over has begun: made of the turn's stored events, so that it can be made again."""
+"""What leaves for Kafka: a stored turn, the record that a hand-over has begun, and dead letters."""
 
-from typing import Iterator
+import logging
+import time
+from typing import Iterator, List, Tuple
 
 import orjson
 
+from kefu import metrics
 from kefu.codec import encode
-from kefu.events import HandoffStarted, InboxEvent
+from kefu.errors import RecordRefused
+from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, USER_QUERY, HandoffStarted, InboxEvent
+from kefu.headers import ATTEMPTS, CUT_FROM, ERROR_CLASS, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC
+from kefu.kafka import EventProducer
 from kefu.worker.conversation.handoffs import METADATA, WAITING
+from kefu.worker.inbox.message import Done
+from kefu.worker.inbox.patience import Patience
+from kefu.worker.intake.records import Record
+from kefu.worker.turns.turn import turn_events
 
+logger = logging.getLogger(__name__)
+
+CUT_BYTES = 64 * 1024  # as much as a gateway lets in
 _PAUSE = b'"event":"pause"'  # as orjson writes it; within a text its quotes would be escaped
+_PUBLISH_S = metrics.TURN_SECONDS.labels("publish")
+
+
+class Publisher:
+    """Sends what the inbox's messages came to. Each call ends when Kafka has acknowledged all of it."""
+
+    def __init__(self, producer: EventProducer) -> None:
+        self._producer = producer
+
+    async def publish(self, patience: Patience, event: InboxEvent, done: Done) -> None:
+        """Publish a stored turn until Kafka has all of it, under ids that stay the same.
+
+        Args:
+            patience: of the message.
+            event: the cause of the turn.
+            done: the turn.
+        """
+        records = [(ANSWERS, done.answer)]
+        if done.events:
+            records.insert(0, (DIALOGUE_EVENTS, turn_events(event, done.version, done.events)))
+            records += [(USER_QUERY, record) for record in handed_over(event, done.events)]
+        started = time.monotonic()
+        await patience.repeat(self._send_all, event, records)
+        _PUBLISH_S.observe(time.monotonic() - started)
+
+    async def put_aside(
+        self, patience: Patience, record: Record, error_class: str, attempts: int, trace: str = ""
+    ) -> None:
+        """Put a record aside into `user.query.dlq`, as it came, with headers that tell why.
+
+        Args:
+            patience: of the message.
+            record: the message as Kafka delivered it.
+            error_class: why it could not be processed.
+            attempts: how often that was tried.
+            trace: its traceparent, which is added where the record has none.
+        """
+        why = [
+            (ERROR_CLASS, error_class.encode()),
+            (ATTEMPTS, str(attempts).encode()),
+            (ORIGIN_TOPIC, record.topic.encode()),
+            (ORIGIN_PARTITION, str(record.partition).encode()),
+            (ORIGIN_OFFSET, str(record.offset).encode()),
+        ]
+        traced = [("traceparent", trace.encode())] if trace and "traceparent" not in dict(record.headers) else []
+        await patience.repeat(self._send_letter, record, traced, why)
+
+    async def _send_all(self, event: InboxEvent, records: List[Tuple[str, bytes]]) -> None:
+        sent = [self._producer.send(topic, event.conversation, value) for topic, value in records]
+        for acknowledged in sent:
+            try:
+                await acknowledged
+            except RecordRefused:
+                logger.error("record refused by Kafka", extra={"fields": {"message_id": event.message_id}})
+
+    async def _send_letter(self, record: Record, traced: List[Tuple[str, bytes]], why: List[Tuple[str, bytes]]) -> None:
+        try:
+            await self._producer.send(DEAD_LETTERS, record.key, record.value, [*record.headers, *traced, *why])
+        except RecordRefused:  # with the headers it is larger than Kafka takes: nothing that a gateway has let in
+            cut = (CUT_FROM, str(len(record.value)).encode())
+            await self._producer.send(DEAD_LETTERS, record.key, record.value[:CUT_BYTES], [*why, cut])
 
 
 def handed_over(event: InboxEvent, events: bytes) -> Iterator[bytes]:
     """Yield the encoded HandoffStarted of a turn that handed the conversation over.
+
+    It is made of the turn's stored events, so that it can be made again.
 
     Args:
         event: the cause of the turn.

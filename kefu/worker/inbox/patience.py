@@ -1,0 +1,96 @@
+"""Patience while Redis or Kafka is away: a message's call is repeated until its server is back.
+
+The wait ends early where the message's partition goes to another worker, which then does the message.
+"""
+
+import asyncio
+import logging
+import random
+from typing import Any, Awaitable, Callable, TypeVar, cast
+
+from kefu import metrics
+from kefu.errors import QueueUnavailable, StoreUnavailable
+
+logger = logging.getLogger(__name__)
+
+FIRST_BACKOFF_S = 0.1
+LAST_BACKOFF_S = 5.0
+Server = TypeVar("Server")
+Backoff = Callable[[int], float]
+
+
+class NotMine(Exception):
+    """The partition went to another worker: it will do this message."""
+
+
+def backoff_s(attempt: int) -> float:
+    """Return how long to wait: doubling, with jitter, so that many don't come back at once."""
+    limit = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(attempt, 10))
+    return limit * (0.5 + random.random() / 2)  # noqa: S311 - spreads load, guards nothing
+
+
+class Waits:
+    """How many calls of an inbox wait for Redis, and how long each waits between two attempts."""
+
+    def __init__(self, backoff: Backoff) -> None:
+        self.backoff_s = backoff
+        self.for_store = 0
+
+
+class Patience:
+    """One message's calls to Redis and Kafka.
+
+    `patience(server)` stands for a server: a coroutine method called on it ends when the server has answered.
+    """
+
+    def __init__(self, mine: Callable[[], bool], waits: Waits) -> None:
+        """Prepare.
+
+        Args:
+            mine: whether this worker still owns the message's partition.
+            waits: of the inbox, shared by its messages.
+        """
+        self._mine, self._waits = mine, waits
+
+    def __call__(self, server: Server) -> Server:
+        """Return a stand-in for a server; its calls raise NotMine when the partition is another's."""
+        return cast(Server, _StandIn(server, self.repeat))
+
+    async def repeat(self, call: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        """Repeat a call until its server is back; raises NotMine when the partition is another's."""
+        try:
+            return await call(*arguments)
+        except (StoreUnavailable, QueueUnavailable) as error:
+            logger.warning("%s is away", _server(error), extra={"fields": {"error": str(error)}})
+            return await self._until_back(error, call, *arguments)
+
+    async def _until_back(self, error: Exception, call: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
+        attempt = 0
+        while self._mine():
+            attempt += 1
+            metrics.RETRIES.labels(_server(error)).inc()
+            waits_for_store = isinstance(error, StoreUnavailable)
+            self._waits.for_store += waits_for_store
+            try:
+                await asyncio.sleep(self._waits.backoff_s(attempt))
+                return await call(*arguments)
+            except (StoreUnavailable, QueueUnavailable) as again:
+                error = again
+            finally:
+                self._waits.for_store -= waits_for_store
+        raise NotMine
+
+
+class _StandIn:
+    """A server whose coroutine methods are called with patience."""
+
+    def __init__(self, server: Any, repeat: Callable[..., Awaitable[Any]]) -> None:
+        self._server, self._repeat = server, repeat
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        call = getattr(self._server, name)
+        return lambda *arguments: self._repeat(call, *arguments)
+
+
+def _server(error: Exception) -> str:
+    return "redis" if isinstance(error, StoreUnavailable) else "kafka"
