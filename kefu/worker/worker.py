@@ -5,13 +5,13 @@ import contextlib
 import logging
 import os
 import signal
-from typing import Any, List, Optional, Set
+from typing import List, Optional, Set
 
 from rasa.core.agent import Agent
 
 from kefu import metrics
-from kefu.errors import PoisonMessage, StoreUnavailable
-from kefu.events import CANDIDATE_QUERY, USER_QUERY, UserSaid
+from kefu.errors import StoreUnavailable
+from kefu.events import CANDIDATE_QUERY, USER_QUERY
 from kefu.health import HealthServer
 from kefu.kafka import EventProducer
 from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
@@ -21,12 +21,9 @@ from kefu.worker.engine.processor import LoadedModel
 from kefu.worker.engine.understanding import Understanding
 from kefu.worker.inbox.due_scan import DueScan
 from kefu.worker.inbox.lending import Candidate
-from kefu.worker.inbox.message import Inbound
-from kefu.worker.inbox.protocol import Inbox, NotMine
+from kefu.worker.inbox.protocol import Inbox
+from kefu.worker.inbox.reception import Reception
 from kefu.worker.intake.consumer import Intake
-from kefu.worker.intake.lanes import Lanes
-from kefu.worker.intake.partitions import Taken
-from kefu.worker.intake.records import read
 from kefu.worker.release.relied import relied
 from kefu.worker.release.tracks import BEAT_S, Tracks
 from kefu.worker.start import collector
@@ -36,7 +33,7 @@ from kefu.worker.storage.mending import Mender
 from kefu.worker.storage.published import PublishedTail
 from kefu.worker.turns.live import LiveConversation, LiveConversations
 from kefu.worker.turns.rehearsal import rehearse
-from kefu.worker.turns.turn import TurnRunner, neutral
+from kefu.worker.turns.turn import TurnRunner
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +90,7 @@ class Worker:
             self._mender,
             self._candidate(),
         )
-        self._lanes: Lanes[Any] = Lanes(self._serve)
+        self._reception = Reception(self._inbox, self._understanding, self._die)
         await self._warm_up()
         collector.settle()
         await self._look()
@@ -112,7 +109,7 @@ class Worker:
         await self._mender.stop()
         await self._due_scan.stop()
         await self._intake.stop()
-        await self._lanes.cancel()
+        await self._reception.cancel()
         await asyncio.get_running_loop().run_in_executor(None, self._producer.close)
         await self._endpoint.close()
         await self._conversations.close()
@@ -149,7 +146,7 @@ class Worker:
         self._following = asyncio.ensure_future(self._follow())
 
     def _open(self, inbox: str) -> None:
-        intake = Intake(self._kafka, self._settings, self._receive, self._hold, self._dropped, inbox)
+        intake = Intake(self._kafka, self._settings, self._reception.receive, self._hold, self._dropped, inbox)
         self._due_scan = DueScan(DueIndex(self._conversations), self._producer, intake, self._hold)
         self._intake = intake
         self._intake.start()
@@ -255,48 +252,6 @@ class Worker:
             if not self._inbox.store_lost:
                 logger.warning("redis is away", extra={"fields": {"error": error.__class__.__name__}})
             self._inbox.store_lost = True
-
-    def _receive(self, batch: List[Taken]) -> None:
-        """Put a poll into the lanes, and its texts to NLU."""
-        runner, readable, texts = self._inbox.runner, [], []
-        for taken in batch:
-            try:
-                said = read(taken.record)
-            except Exception as error:  # noqa: BLE001 - whatever is in it must not stop the others of its poll
-                poison = (
-                    error if isinstance(error, PoisonMessage) else PoisonMessage("unreadable", type(error).__name__)
-                )
-                self._lanes.put(f"?{taken.record.partition}", (taken, poison))
-                continue
-            if type(said) is not UserSaid:  # it has no words: NLU isn't asked
-                self._lanes.put(said.conversation, (taken, Inbound(taken.record, said, taken.mine, None)))
-                continue
-            readable.append((taken, said))
-            texts.append((neutral(said.text) if said.text is not None else said.payload, said.ts / 1000))
-        understood = self._understanding.ask(runner.processor, texts)
-        for (taken, said), parsed in zip(readable, understood, strict=True):
-            self._lanes.put(said.conversation, (taken, Inbound(taken.record, said, taken.mine, parsed, runner)))
-
-    async def _serve(self, item: Any) -> None:
-        taken, message = item
-        try:
-            if isinstance(message, PoisonMessage):
-                await self._inbox.reject(taken.record, taken.mine, message)
-            else:
-                await self._inbox.process(message)
-        except NotMine:
-            taken.intake.abandoned(taken)
-        except asyncio.CancelledError:
-            taken.intake.abandoned(taken)
-            raise
-        except BaseException:  # the offset must not be committed, the lane can't go on
-            logger.exception("worker broken")
-            # Its lane must not go on with the next message, and the drain must not wait for this one.
-            taken.partition.mine = False
-            taken.intake.abandoned(taken)
-            self._die("a message could be neither processed nor put aside")
-        else:
-            taken.intake.done(taken)
 
     @staticmethod
     def _die(reason: str) -> None:

@@ -1,4 +1,4 @@
-"""The worker as it puts its parts together: what comes in, and what holds it back."""
+"""What comes in goes to the lanes and to NLU, and a swap of models holds up none of it."""
 
 import asyncio
 from types import SimpleNamespace
@@ -9,6 +9,7 @@ from kefu.codec import encode
 from kefu.events import UserSaid
 from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
 from kefu.worker import worker as module
+from kefu.worker.inbox.reception import Reception
 from kefu.worker.intake.partitions import Partition, Taken
 from kefu.worker.intake.records import Record
 from kefu.worker.turns.live import LiveConversations
@@ -31,7 +32,9 @@ class Lanes:
 def worker():
     settings = WorkerSettings("127.0.0.1", 0, 0, "http://127.0.0.1:9/", drain_s=60)
     made = Worker(KafkaSettings("127.0.0.1:9"), RedisSettings("redis://127.0.0.1:9"), settings)
-    made._lanes, made._inbox = Lanes(), SimpleNamespace(store_away=False, runner=SimpleNamespace(processor=None))
+    made._inbox = SimpleNamespace(store_away=False, runner=SimpleNamespace(processor=None))
+    made._reception = Reception(made._inbox, made._understanding, made._die)
+    made._reception._lanes = Lanes()
     made._intake = SimpleNamespace(inflight=1, assigned=[])
     yield made
     made._understanding.stop()
@@ -49,8 +52,8 @@ async def test_a_record_that_breaks_the_reader_is_put_aside_and_the_others_of_it
         Record("user.query", 0, offset, each.conversation.encode(), encode_deep(each), [])
         for offset, each in enumerate((deep, said))
     ]
-    worker._receive([Taken(record, Partition(0), None) for record in records])
-    (poison,), (inbound,) = worker._lanes.items["?0"], worker._lanes.items["demo:alice"]
+    worker._reception.receive([Taken(record, Partition(0), None) for record in records])
+    (poison,), (inbound,) = worker._reception._lanes.items["?0"], worker._reception._lanes.items["demo:alice"]
     assert poison.error_class == "unreadable"
     assert inbound.event.message_id == said.message_id
     assert [text for text, _ in asked] == ["/greet"]
@@ -75,8 +78,8 @@ async def test_a_swap_waits_for_no_turn_and_what_was_taken_before_is_finished_by
     worker._endpoint, worker._live, worker._inbox.runner = None, LiveConversations(1), old
     said = UserSaid("demo", "alice", "m1", text="hello", identified=True)
     taken = Taken(Record("user.query", 0, 0, b"demo:alice", encode(said), []), Partition(0), None)
-    worker._receive([taken])
+    worker._reception.receive([taken])
     await asyncio.wait_for(worker.swap("new.tar.gz"), 20)  # while `taken` is in flight
-    worker._receive([taken])
-    assert [each.runner for each in worker._lanes.items["demo:alice"]] == [old, new]
+    worker._reception.receive([taken])
+    assert [each.runner for each in worker._reception._lanes.items["demo:alice"]] == [old, new]
     assert asked == ["old", "new"]

@@ -1,0 +1,83 @@
+"""Row 1 of record 3's table: a poll goes into lanes and its texts to NLU; each lane serves one message at a time.
+
+In: polls of the intake. Out: messages seen through by the inbox, and the word to the intake that they are done with.
+"""
+
+import asyncio
+import logging
+from typing import Any, Callable, List
+
+from kefu.errors import PoisonMessage
+from kefu.events import UserSaid
+from kefu.worker.engine.understanding import Understanding
+from kefu.worker.inbox.message import Inbound
+from kefu.worker.inbox.patience import NotMine
+from kefu.worker.inbox.protocol import Inbox
+from kefu.worker.intake.lanes import Lanes
+from kefu.worker.intake.partitions import Taken
+from kefu.worker.intake.records import read
+from kefu.worker.turns.turn import neutral
+
+logger = logging.getLogger(__name__)
+
+
+class Reception:
+    """Receives polls and serves lanes. Belongs to the event loop's thread."""
+
+    def __init__(self, inbox: Inbox, understanding: Understanding, give_up: Callable[[str], None]) -> None:
+        """Prepare.
+
+        Args:
+            inbox: sees the messages through.
+            understanding: NLU, asked once for all texts of a poll.
+            give_up: ends the process, for a reason.
+        """
+        self._inbox, self._understanding, self._give_up = inbox, understanding, give_up
+        self._lanes: Lanes[Any] = Lanes(self._serve)
+
+    def receive(self, batch: List[Taken]) -> None:
+        """Put a poll into the lanes, and its texts to NLU. Doesn't block."""
+        runner, readable, texts = self._inbox.runner, [], []
+        for taken in batch:
+            try:
+                event = read(taken.record)
+            except Exception as error:  # noqa: BLE001 - whatever is in it must not stop the others of its poll
+                poison = (
+                    error if isinstance(error, PoisonMessage) else PoisonMessage("unreadable", type(error).__name__)
+                )
+                self._lanes.put(f"?{taken.record.partition}", (taken, poison))
+                continue
+            if type(event) is not UserSaid:  # it has no words: NLU isn't asked
+                self._lanes.put(event.conversation, (taken, Inbound(taken.record, event, taken.mine, None)))
+                continue
+            readable.append((taken, event))
+            texts.append((neutral(event.text) if event.text is not None else event.payload, event.ts / 1000))
+        understood = self._understanding.ask(runner.processor, texts)
+        for (taken, said), parsed in zip(readable, understood, strict=True):
+            self._lanes.put(said.conversation, (taken, Inbound(taken.record, said, taken.mine, parsed, runner)))
+
+    async def cancel(self) -> None:
+        """Stop all lanes where they are."""
+        await self._lanes.cancel()
+
+    async def _serve(self, item: Any) -> None:
+        """See a message of a lane through, then have its offset committed, which is row 6."""
+        taken, message = item
+        try:
+            if isinstance(message, PoisonMessage):
+                await self._inbox.reject(taken.record, taken.mine, message)
+            else:
+                await self._inbox.process(message)
+        except NotMine:
+            taken.intake.abandoned(taken)
+        except asyncio.CancelledError:
+            taken.intake.abandoned(taken)
+            raise
+        except BaseException:  # the offset must not be committed, the lane can't go on
+            logger.exception("worker broken")
+            # Its lane must not go on with the next message, and the drain must not wait for this one.
+            taken.partition.mine = False
+            taken.intake.abandoned(taken)
+            self._give_up("a message could be neither processed nor put aside")
+        else:
+            taken.intake.done(taken)
