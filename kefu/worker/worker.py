@@ -1,7 +1,6 @@
 """Puts the worker together: intake, lanes, NLU, inbox, health; starts and stops it."""
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -10,8 +9,7 @@ from typing import List, Optional, Set
 from rasa.core.agent import Agent
 
 from kefu import metrics
-from kefu.errors import StoreUnavailable
-from kefu.events import CANDIDATE_QUERY, USER_QUERY
+from kefu.events import USER_QUERY
 from kefu.health import HealthServer
 from kefu.kafka import EventProducer
 from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
@@ -24,8 +22,8 @@ from kefu.worker.inbox.lending import Candidate
 from kefu.worker.inbox.protocol import Inbox
 from kefu.worker.inbox.reception import Reception
 from kefu.worker.intake.consumer import Intake
-from kefu.worker.release.relied import relied
-from kefu.worker.release.tracks import BEAT_S, Tracks
+from kefu.worker.release.following import Following, tracks_of
+from kefu.worker.release.tracks import Tracks
 from kefu.worker.start import collector
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.due_index import DueIndex
@@ -66,13 +64,24 @@ class Worker:
         self._endpoint = ActionEndpoint(
             self._settings.action_url, self._settings.action_timeout_s, self._settings.tls_directory
         )
-        model = _loaded(rasa_agent)
-        self.agent = TurnAgent.around(model, rasa_agent, self._endpoint)
+        self.agent = TurnAgent.around(_loaded(rasa_agent), rasa_agent, self._endpoint)
+        self._assemble()
+        await self._warm_up()
+        collector.settle()
+        await self._look()
+        await self._begin()
+        self._watch = asyncio.ensure_future(self._watch_store())
+        logger.info("worker started", extra={"fields": {"model": self.agent.model_id}})
+        return self.agent
+
+    def _assemble(self) -> None:
+        """Put the parts together, each made of those before it; nothing is taken yet."""
         self._conversations = Conversations(self._redis)
         self.agent.tracker_store.domain = self.agent.domain
         self.agent.tracker_store.serve_worker(self._conversations)  # type: ignore[attr-defined]
         self._producer = EventProducer(self._kafka)
-        self._tracks = self._release()
+        tracks = tracks_of(self._settings, self._conversations, self._redis.key_prefix)
+        self._following = tracks and Following(tracks, lambda: self.agent, self._connected, self._change)
         self._live = LiveConversations(self._settings.live_trackers, self._settings.live_turns)
         self._mender = Mender(
             self._conversations,
@@ -88,16 +97,9 @@ class Worker:
             self._settings.attempts,
             self._settings.turns_at_once,
             self._mender,
-            self._candidate(),
+            tracks and self._candidate(tracks),
         )
         self._reception = Reception(self._inbox, self._understanding, self._die)
-        await self._warm_up()
-        collector.settle()
-        await self._look()
-        await self._begin()
-        self._watch = asyncio.ensure_future(self._watch_store())
-        logger.info("worker started", extra={"fields": {"model": self.agent.model_id}})
-        return self.agent
 
     async def stop(self) -> None:
         """Finish the turns under way, commit, give the partitions back. Bounded by the drain time."""
@@ -105,7 +107,8 @@ class Worker:
         if self._intake is None:
             return
         self._watch.cancel()
-        await self._leave()
+        if self._following is not None:
+            await self._following.leave()
         await self._mender.stop()
         await self._due_scan.stop()
         await self._intake.stop()
@@ -124,26 +127,17 @@ class Worker:
         await rehearse(self._runner(), self._settings.rehearsal_s, self._understanding.thread)
         await asyncio.gather(self._endpoint.connect(), self._producer.connect())
 
-    def _release(self) -> Optional[Tracks]:
-        settings = self._settings
-        if not settings.track:
-            return None
-        return Tracks(self._conversations, self._redis.key_prefix, settings.track, settings.release_plan)
-
-    def _candidate(self) -> Optional[Candidate]:
-        if self._tracks is None:
-            return None
+    def _candidate(self, tracks: Tracks) -> Candidate:
         deadline_s, most = self._settings.turn_deadline_s, max(1, self._settings.inflight_messages // LENT_PART)
-        return Candidate(self._tracks, self._conversations, self._producer, deadline_s, most)
+        return Candidate(tracks, self._conversations, self._producer, deadline_s, most)
 
     async def _begin(self) -> None:
         """Read the inbox that is this worker's to read, and another one when the release wants so."""
-        if self._tracks is None:
+        if self._following is None:
             self._open(USER_QUERY)
             return
-        await self._beat()
-        self._open(self._tracks.inbox(CANDIDATE_QUERY))
-        self._following = asyncio.ensure_future(self._follow())
+        self._open(await self._following.first_inbox())
+        self._following.start()
 
     def _open(self, inbox: str) -> None:
         intake = Intake(self._kafka, self._settings, self._reception.receive, self._hold, self._dropped, inbox)
@@ -153,15 +147,6 @@ class Worker:
         if inbox == USER_QUERY:  # timers go there, and only who reads it knows whose they are
             self._due_scan.start()
 
-    async def _follow(self) -> None:
-        """Tell of this worker each second; read the other inbox when that is this worker's."""
-        while True:
-            await asyncio.sleep(BEAT_S)
-            await self._beat()
-            wanted = self._tracks.inbox(self._intake.inbox)
-            if wanted != self._intake.inbox:
-                await self._change(wanted)
-
     async def _change(self, inbox: str) -> None:
         """Finish and commit what was taken, give the partitions back, then read the other inbox."""
         async with self._swapping:
@@ -169,21 +154,6 @@ class Worker:
             await self._intake.stop()
             self._open(inbox)
             logger.info("inbox changed", extra={"fields": {"inbox": inbox}})
-
-    async def _beat(self) -> None:
-        inbox = self._intake.inbox if self._intake is not None and self._intake.connected else ""
-        try:
-            await self._tracks.beat(inbox, self.agent.model_id, lambda: relied(self.agent.domain))
-        except StoreUnavailable as error:  # what was known of the other track stays
-            logger.warning("the release waits", extra={"fields": {"error": str(error)}})
-
-    async def _leave(self) -> None:
-        if self._tracks is None:
-            return
-        self._following.cancel()
-        await asyncio.gather(self._following, return_exceptions=True)
-        with contextlib.suppress(StoreUnavailable):  # then it is seen to be dead
-            await self._tracks.leave()
 
     async def swap(self, path: str) -> TurnAgent:
         """Serve another model from the next poll on; raises ModelUnfit and keeps the old one.
@@ -211,11 +181,14 @@ class Worker:
             found.append("model")
         if self._draining:
             found.append("draining")
-        if self._intake is None or not self._intake.connected:
+        if not self._connected():
             found.append("kafka: not in the group of workers yet")
         elif self._inbox.store_away:
             found.append("redis")
         return found
+
+    def _connected(self) -> bool:
+        return self._intake is not None and self._intake.connected
 
     def stuck(self) -> List[str]:
         """Return what only a restart can mend."""
@@ -223,7 +196,7 @@ class Worker:
             return []
         parts = (("intake", self._intake), ("producer", self._producer), ("timers", self._due_scan))
         found = [(name, part.failure) for name, part in parts]
-        if self._tracks is not None and self._following.done() and not self._draining:
+        if self._following is not None and self._following.ended and not self._draining:
             found.append(("release", "ended"))
         return [f"{name}: {failure}" for name, failure in found if failure] + ["nlu"] * self._understanding.stuck
 
