@@ -4,6 +4,11 @@ All keys of one conversation share the hash tag `{tenant:user}`: one slot, one s
 """
 
 from dataclasses import dataclass
+from typing import Optional
+
+MAX_REMINDER_NAME_CHARS = 256
+# First words of the entries in the index of due times.
+IDLE_ENTRY, REMINDER_ENTRY = "idle", "reminder"
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,11 @@ def due_index(prefix: str, partition: int) -> str:
     It belongs to no conversation, lies in a slot of its own and doesn't expire: its entries go when they are due.
     """
     return f"{prefix}:due:{{{partition}}}"
+
+
+def due_entry(conversation: str, name: Optional[str] = None) -> str:
+    """Return the entry of a conversation's silence, or of its reminder `name`, in the index of due times."""
+    return f"{IDLE_ENTRY} {conversation}" if name is None else f"{REMINDER_ENTRY} {conversation} {name}"
 
 
 def track_workers(prefix: str, track: str) -> str:

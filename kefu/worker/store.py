@@ -16,9 +16,10 @@ from rasa.shared.core.events import ActionExecuted, Event
 from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu.settings import RedisSettings
+from kefu.worker.conversation.events import as_stored
 from kefu.worker.engine.domain_view import DomainView
 from kefu.worker.storage.conversations import Conversations
-from kefu.worker.turns.live import LiveConversation, as_stored, build_tracker
+from kefu.worker.turns.live import LiveConversation, build_tracker
 
 logger = logging.getLogger(__name__)
 

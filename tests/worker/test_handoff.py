@@ -10,10 +10,11 @@ from rasa.shared.core.events import ReminderScheduled
 
 from kefu.events import HandoffEnded, ReminderDue, UserSaid, now_ms
 from kefu.worker.conversation import handoffs
+from kefu.worker.conversation.events import as_stored
 from kefu.worker.conversation.reminders import due_ms
-from kefu.worker.conversation.stored import Stored
+from kefu.worker.conversation.stored import Stored, left_by
 from kefu.worker.inbox.publishing import handed_over
-from kefu.worker.turns.live import TURNS_BEFORE_TRIM, LiveConversation, as_stored, snapshot_of
+from kefu.worker.turns.live import TURNS_BEFORE_TRIM, LiveConversation, snapshot_of
 from tests.worker.handing import WAIT_S, Desk, said
 
 pytestmark = pytest.mark.asyncio
@@ -296,7 +297,7 @@ async def test_the_store_is_told_of_a_hand_over_by_the_turns_events_alone(chat):
 
 
 def _left(outcome):
-    return handoffs.left_by(orjson.loads(outcome.write.encoded_events))
+    return left_by(orjson.loads(outcome.write.encoded_events))
 
 
 async def test_a_desk_event_is_refused_without_a_trace_on_the_tracker(chat):

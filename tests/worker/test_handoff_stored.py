@@ -18,6 +18,7 @@ from kefu.events import (
 )
 from kefu.keys import desk_index
 from kefu.worker.conversation import handoffs
+from kefu.worker.conversation.stored import left_by
 from kefu.worker.storage.due_index import DueIndex
 from kefu.worker.storage.published import _write
 from tests.worker.handing import desk_event
@@ -198,7 +199,7 @@ async def test_what_kafka_has_of_a_turn_tells_the_desk_the_same(inbox, conversat
     await handed_over(inbox, conversations)
     by_topic = {topic: value for topic, _, value in sent.records}
     again = _write([by_topic[ANSWERS]], [orjson.loads(by_topic[DIALOGUE_EVENTS])["events"]])
-    assert orjson.loads(handoffs.left_by(again.events)) == await state(conversations)
+    assert orjson.loads(left_by(again.events)) == await state(conversations)
 
 
 async def test_what_an_agent_writes_unmasked_is_masked_before_the_tracker(inbox, conversations):

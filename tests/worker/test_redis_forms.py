@@ -11,11 +11,12 @@ import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from kefu.errors import AlreadyProcessed, StoreUnavailable
+from kefu.keys import due_entry
 from kefu.redis_cluster import slot_of
 from kefu.settings import RedisSettings
 from kefu.worker.conversation.stored import Arm, TurnWrite
 from kefu.worker.storage.conversations import Conversations
-from kefu.worker.storage.due_index import DueIndex, member
+from kefu.worker.storage.due_index import DueIndex
 from kefu.worker.storage.redis_client import connect
 from ops.local.clusters import RedisCluster, RedisSentinels, until
 
@@ -51,7 +52,7 @@ def turn(number):
 def armed(person, number):
     """Return a turn with a timer, whose index may lie on any master."""
     partition = PARTITIONS[PEOPLE.index(person) % len(PARTITIONS)]
-    return replace(turn(number), arms=[Arm(partition, member(person), number)])
+    return replace(turn(number), arms=[Arm(partition, due_entry(person), number)])
 
 
 async def insist(call, *arguments):

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import pytest
 
 from kefu.events import CANDIDATE_QUERY, USER_QUERY
+from kefu.worker.conversation.events import as_stored
 from kefu.worker.conversation.stored import Stored
 from kefu.worker.release import command
 from kefu.worker.release.relied import missing, relied
 from kefu.worker.release.tracks import ALIVE_S
-from kefu.worker.turns.live import LiveConversation, as_stored
+from kefu.worker.turns.live import LiveConversation
 from tests.worker.tracks import beat, tracks_of
 
 

@@ -14,9 +14,10 @@ from rasa.shared.core.events import (
 
 from kefu.events import now_ms
 from kefu.worker.conversation import reminders
+from kefu.worker.conversation.events import as_stored
 from kefu.worker.conversation.stored import Stored
 from kefu.worker.turns import timers
-from kefu.worker.turns.live import TURNS_BEFORE_TRIM, LiveConversation, as_stored
+from kefu.worker.turns.live import TURNS_BEFORE_TRIM, LiveConversation
 from tests.worker.timed import SOON, TimedChat, nothing, reminder, said
 
 pytestmark = pytest.mark.asyncio

@@ -8,7 +8,8 @@ from rasa.core.actions.action import RemoteAction
 from rasa.shared.core.events import deserialise_events
 from rasa.shared.core.trackers import EventVerbosity
 
-from kefu.worker.act.remote_action import EVENTS_FOR_ACTIONS, QuickRemoteAction, read_events
+from kefu.worker.act.remote_action import EVENTS_FOR_ACTIONS, QuickRemoteAction
+from kefu.worker.conversation.events import read_events
 from tests.worker.conftest import Chat
 
 ANSWERS = [

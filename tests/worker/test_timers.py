@@ -10,9 +10,10 @@ from rasa.shared.core.events import (
 )
 
 from kefu.events import SessionIdled, now_ms
+from kefu.keys import due_entry
 from kefu.settings import CONVERSATION_LIFETIME_S, WorkerSettings
 from kefu.worker.conversation import reminders
-from kefu.worker.storage.due_index import member, read
+from kefu.worker.storage.due_index import read
 from kefu.worker.turns import timers
 from tests.worker.timed import IDLE_MS, SOON, TimedChat, nothing, reminder, said
 
@@ -73,7 +74,7 @@ async def test_all_that_stands_is_armed_anew_for_an_index_that_was_lost(chat):
     chat.live.partition = 3
     (silence,) = (await chat.say("track my order")).write.arms
     chat.put(reminder("one"), reminder("two"), ReminderCancelled("two"))
-    one = (3, member("demo:alice", "one"), round(SOON.timestamp() * 1000))
+    one = (3, due_entry("demo:alice", "one"), round(SOON.timestamp() * 1000))
     assert {tuple(arm) for arm in chat.runner.timers(chat.live)} == {one, tuple(silence)}
 
 
@@ -155,7 +156,7 @@ async def test_nothing_is_said_of_a_silence_when_the_form_fails(chat, actions):
 
 @pytest.mark.parametrize("name", [None, "r", "two words", "电话 回访", "a:b"])
 async def test_an_entry_is_read_as_it_was_written(name):
-    found = read(3, member("demo:alice", name).encode(), b"1700000000000")
+    found = read(3, due_entry("demo:alice", name).encode(), b"1700000000000")
     assert (found.event.conversation, found.event.due, found.partition) == ("demo:alice", 1700000000000, 3)
     assert getattr(found.event, "name", None) == name
 

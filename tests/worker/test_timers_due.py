@@ -9,6 +9,7 @@ from kefu import metrics
 from kefu.codec import encode
 from kefu.errors import QueueUnavailable, StoreUnavailable
 from kefu.events import ANSWERS, DEAD_LETTERS, USER_QUERY, ReminderDue, SessionIdled, UserSaid, now_ms
+from kefu.keys import due_entry
 from kefu.settings import RedisSettings
 from kefu.worker.conversation.stored import Arm, TurnWrite
 from kefu.worker.inbox.due_scan import BATCH, MOST, SHARE, TRICKLE, DueScan
@@ -16,7 +17,7 @@ from kefu.worker.inbox.message import Inbound
 from kefu.worker.inbox.protocol import Inbox
 from kefu.worker.intake.records import Record, read
 from kefu.worker.storage.conversations import Conversations
-from kefu.worker.storage.due_index import DueIndex, member
+from kefu.worker.storage.due_index import DueIndex
 from kefu.worker.turns.live import LiveConversations
 from ops.local.servers import RedisServer, free_port
 
@@ -73,7 +74,7 @@ def write(number, *arms, conversation=ALICE):
 
 
 def arm(due, name=None, conversation=ALICE, partition=PARTITION):
-    return Arm(partition, member(conversation, name), due)
+    return Arm(partition, due_entry(conversation, name), due)
 
 
 async def left(index, partition=PARTITION):

@@ -15,8 +15,9 @@ from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import Event
 from rasa.shared.core.trackers import DialogueStateTracker
 from rasa.shared.exceptions import RasaException
-from rasa.shared.utils.common import all_subclasses
 from rasa.utils.endpoints import ClientResponseError
+
+from kefu.worker.conversation.events import read_events
 
 # An action server gets this many events, not the conversation since its beginning: about seven
 # turns, more than an action looks back at, so that a call costs the same in a long conversation.
@@ -26,20 +27,6 @@ _FREE = frozenset(
     "user_featurization cancel_reminder reminder action_execution_rejected form_validation loop_interrupted "
     "form active_loop reset_slots resume pause followup export restart undo rewind bot session_started agent".split()
 )
-_KINDS: Dict[str, type] = {}
-for _kind in all_subclasses(Event):
-    _KINDS.setdefault(_kind.type_name, _kind)  # the first of a name, as Rasa finds it
-
-
-def read_events(dicts: List[Dict[str, Any]]) -> List[Event]:
-    """Return the events in their serialised form. Raises ValueError for a name that is none's."""
-    events = []
-    for each in dicts:
-        kind = _KINDS.get(each.get("event"))
-        event = kind._from_parameters(each) if kind is not None else Event.from_parameters(each)
-        if event is not None:
-            events.append(event)
-    return events
 
 
 class QuickRemoteAction(RemoteAction):

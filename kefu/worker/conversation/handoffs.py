@@ -5,18 +5,17 @@ In: the events of a tracker. Out: the `Handoff` that stands. It lies in the meta
 """
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
-import orjson
 from rasa.shared.core.events import ConversationPaused
 from rasa.shared.core.trackers import DialogueStateTracker
 
-WAITING, TAKEN = "waiting", "taken"
+from kefu.worker.conversation.stored import METADATA, TAKEN, WAITING
+
 # Why the desk is refused; stable, for the marker tells it.
 ENDED = "handoff_ended"  # nobody gave this conversation, or it is the assistant's again
 TAKEN_BY_OTHER = "handoff_taken"
 NOT_TAKEN = "handoff_not_taken"  # by whoever asks
-METADATA = "handoff"
 TIMER = "kefu.handoff"  # the reminder that stands while the customer waits for the person
 
 
@@ -63,21 +62,3 @@ def last_pause(tracker: DialogueStateTracker) -> Optional[ConversationPaused]:
     if not tracker.is_paused():
         return None
     return next((event for event in reversed(tracker.events) if type(event) is ConversationPaused), None)
-
-
-def left_by(events: List[Dict[str, Any]]) -> bytes:
-    """Return what a turn leaves for the desk to read: JSON, `-` for nothing any more, empty for as it was.
-
-    The store takes it from the events, so that a turn that is written again (see `mending`) tells the same.
-
-    Args:
-        events: of the turn, as stored.
-    """
-    for event in reversed(events):
-        kind = event.get("event")
-        if kind == "pause":
-            found = (event.get("metadata") or {}).get(METADATA)
-            return orjson.dumps(found) if found else b""
-        if kind in ("resume", "restart"):
-            return b"-"
-    return b""

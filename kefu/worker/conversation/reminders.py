@@ -6,18 +6,18 @@ The events are the truth; what lies in the index of due times is only a hint of 
 
 from typing import Any, Dict, Iterable, NamedTuple, Optional, Sequence
 
-from rasa.shared.core.constants import IS_EXTERNAL
 from rasa.shared.core.domain import Domain
 from rasa.shared.core.events import Event, ReminderCancelled, ReminderScheduled, Restarted, UserUttered
 from rasa.shared.core.trackers import DialogueStateTracker
 
+from kefu.worker.conversation.messages import HEARD_AT, is_external
+
 # Intents of silence: which of them the domain lists decides what is scheduled at all.
 FORM_IDLED = "form_idled"  # while a form waits for an answer
 SESSION_IDLED = "session_idled"  # at any time
-# In the metadata of messages on the tracker.
-HEARD_AT = "heard_at"  # of a customer's message: when its turn began, in ms
-FIRED_REMINDER = "reminder"  # of an external message: the reminder's name
-FIRED_IDLE = "idle"  # of an external message: true for that of a silence
+# In the metadata of an external message on the tracker.
+FIRED_REMINDER = "reminder"  # the reminder's name
+FIRED_IDLE = "idle"  # true for a silence
 
 
 class Reminders(NamedTuple):
@@ -32,19 +32,6 @@ class Silence(NamedTuple):
 
     since: int
     told: bool
-
-
-def is_external(event: UserUttered) -> bool:
-    """Return whether a message came of a timer (or another trigger) and not of the customer."""
-    return bool((event.metadata or {}).get(IS_EXTERNAL))
-
-
-def last_said(events: Sequence[Event]) -> Optional[UserUttered]:
-    """Return the customer's last message, None for none. Rasa's own look-up would take a timer's for it."""
-    for event in reversed(events):
-        if type(event) is UserUttered and not is_external(event):
-            return event
-    return None
 
 
 def reminders(events: Iterable[Event]) -> Reminders:
@@ -88,12 +75,6 @@ def _cancels(cancelled: ReminderCancelled, reminder: ReminderScheduled) -> bool:
         and (not cancelled.intent or cancelled.intent == reminder.intent)
         and (not cancelled.entities or str(cancelled.entities) == str(reminder.entities))
     )
-
-
-def stored_cancel(cancelled: ReminderCancelled) -> Dict[str, Any]:
-    """Return the event as it is stored; Rasa's own `as_dict` forgets which reminder is meant, and so means all."""
-    fields = {"name": cancelled.name, "intent": cancelled.intent, "entities": cancelled.entities}
-    return {**cancelled.as_dict(), **fields}
 
 
 def due_ms(reminder: ReminderScheduled) -> int:

@@ -1,4 +1,7 @@
-"""What a conversation is in Redis: what is read of it, and the one write that a turn becomes."""
+"""What a conversation is in Redis: what is read of it, and the one write that a turn becomes.
+
+Events are plain dicts here, so that a command that reads the store imports no Rasa.
+"""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,9 +11,10 @@ import orjson
 
 from kefu.keys import REPLIES_KEPT
 from kefu.settings import CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S
-from kefu.worker.conversation.handoffs import left_by
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS  # Rasa's events hold numpy's floats
+METADATA = "handoff"  # in the metadata of a pause or resume: the hand-over, see `conversation.handoffs`
+WAITING, TAKEN = "waiting", "taken"  # status of a hand-over
 
 
 @dataclass(frozen=True)
@@ -106,3 +110,21 @@ class KeptWrite(NamedTuple):
 def encode_events(events: List[Dict[str, Any]]) -> bytes:
     """Return events, as Rasa's dicts, in JSON."""
     return orjson.dumps(events, option=_JSON)
+
+
+def left_by(events: List[Dict[str, Any]]) -> bytes:
+    """Return what a turn leaves for the desk to read: JSON, `-` for nothing any more, empty for as it was.
+
+    The store takes it from the events, so that a turn that is written again (see `mending`) tells the same.
+
+    Args:
+        events: of the turn, as stored.
+    """
+    for event in reversed(events):
+        kind = event.get("event")
+        if kind == "pause":
+            found = (event.get("metadata") or {}).get(METADATA)
+            return orjson.dumps(found) if found else b""
+        if kind in ("resume", "restart"):
+            return b"-"
+    return b""

@@ -24,7 +24,7 @@ from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu.errors import ActionFailed
 from kefu.worker.act.bot_actions import BotActions
-from kefu.worker.conversation.reminders import is_external, last_said
+from kefu.worker.conversation.messages import is_external, last_said
 from kefu.worker.engine.domain_view import DomainView
 from kefu.worker.engine.graph import DirectGraphRunner
 from kefu.worker.engine.policies import make_quick

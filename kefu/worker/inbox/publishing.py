@@ -12,7 +12,7 @@ from kefu.errors import RecordRefused
 from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, USER_QUERY, HandoffStarted, InboxEvent
 from kefu.headers import ATTEMPTS, CUT_FROM, ERROR_CLASS, ORIGIN_OFFSET, ORIGIN_PARTITION, ORIGIN_TOPIC
 from kefu.kafka import EventProducer
-from kefu.worker.conversation.handoffs import METADATA, WAITING
+from kefu.worker.conversation.stored import METADATA, WAITING
 from kefu.worker.inbox.message import Done
 from kefu.worker.inbox.patience import Patience
 from kefu.worker.intake.records import Record

@@ -8,10 +8,8 @@ always has one; an entry without a timer is harmless.
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from kefu.events import IDENTIFIER, ReminderDue, SessionIdled, TimerDue
+from kefu.keys import IDLE_ENTRY, REMINDER_ENTRY
 from kefu.worker.storage.conversations import Conversations
-
-MAX_NAME_CHARS = 256
-_IDLE, _REMINDER = "idle", "reminder"
 
 # KEYS: the index. ARGV: member and score in turn. One that was armed again meanwhile stays.
 _REMOVE = """
@@ -23,11 +21,6 @@ for i = 1, #ARGV, 2 do
 end
 return removed
 """
-
-
-def member(conversation: str, name: Optional[str] = None) -> str:
-    """Return the entry of a conversation's silence, or of its reminder `name`."""
-    return f"{_IDLE} {conversation}" if name is None else f"{_REMINDER} {conversation} {name}"
 
 
 class Due(NamedTuple):
@@ -47,9 +40,9 @@ def read(partition: int, entry: bytes, score: bytes) -> Due:
     tenant, _, user = conversation.partition(":")
     event: Optional[TimerDue] = None
     if IDENTIFIER.fullmatch(tenant) and IDENTIFIER.fullmatch(user):
-        if kind == _IDLE and not name:
+        if kind == IDLE_ENTRY and not name:
             event = SessionIdled(tenant, user, due)
-        elif kind == _REMINDER and name:
+        elif kind == REMINDER_ENTRY and name:
             event = ReminderDue(tenant, user, name, due)
     return Due(partition, entry, due, event)
 

@@ -40,7 +40,7 @@ from kefu.worker.act.action_endpoint import REHEARSED
 from kefu.worker.conversation import handoffs
 from kefu.worker.conversation.handoffs import Handoff
 from kefu.worker.conversation.reminders import reminders
-from kefu.worker.conversation.stored import TurnWrite
+from kefu.worker.conversation.stored import METADATA, TurnWrite
 from kefu.worker.engine.processor import TurnProcessor
 from kefu.worker.turns.live import LiveConversation
 from kefu.worker.turns.summary import asked_by, summary
@@ -153,7 +153,7 @@ class HandoffRunner(TimedRunner):
     async def _end(self, turn: Turn, handoff: Handoff, why: str, reply: str) -> None:
         """Let the assistant have it again."""
         ended: Dict[str, Any] = {"id": handoff.id, "why": why, "agent": handoff.agent}
-        turn.put(ConversationResumed(metadata={handoffs.METADATA: ended}), ReminderCancelled(handoffs.TIMER))
+        turn.put(ConversationResumed(metadata={METADATA: ended}), ReminderCancelled(handoffs.TIMER))
         await turn.say(reply)
         metrics.HANDOFFS.labels(why).inc()
 

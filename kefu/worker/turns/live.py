@@ -8,14 +8,15 @@ failed write leaves nothing half-true in memory.
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Deque, Dict, List, Optional, Set
+from typing import Deque, List, Optional, Set
 
-from rasa.shared.core.events import ActionExecuted, ActiveLoop, Event, ReminderCancelled, SlotSet
+from rasa.shared.core.events import ActionExecuted, ActiveLoop, Event, SlotSet
 
 from kefu import metrics
-from kefu.worker.act.remote_action import read_events
+from kefu.worker.conversation.events import read_events
 from kefu.worker.conversation.handoffs import last_pause
-from kefu.worker.conversation.reminders import last_said, reminders, stored_cancel
+from kefu.worker.conversation.messages import last_said
+from kefu.worker.conversation.reminders import reminders
 from kefu.worker.conversation.stored import KeptWrite, Stored, TurnWrite
 from kefu.worker.engine.domain_view import DomainView
 from kefu.worker.engine.tracker import LiveTracker
@@ -46,15 +47,6 @@ def snapshot_of(tracker: LiveTracker) -> List[Event]:
     paused = [pause] if pause else []
     standing = reminders(tracker.events).standing.values()
     return [*opened, *changed, *paused, *standing, ActionExecuted("action_listen")]
-
-
-def as_stored(events: List[Event]) -> List[Dict[str, Any]]:
-    """Return events as the dicts that leave the process, in Rasa's form.
-
-    They need no mask: what is personal was masked where it came in, by the gateway and `read` for
-    what a customer said, by the ActionEndpoint for what the shop told.
-    """
-    return [stored_cancel(event) if type(event) is ReminderCancelled else event.as_dict() for event in events]
 
 
 @dataclass

@@ -13,7 +13,7 @@ from rasa.shared.core.events import ActionExecuted, AgentUttered, BotUttered, Ev
 from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu.privacy import mask, mask_all
-from kefu.worker.conversation.reminders import is_external, last_said
+from kefu.worker.conversation.messages import is_external, last_said
 
 TURNS, TEXT_CHARS = 8, 300
 SLOTS, SLOT_BYTES = 20, 200

@@ -16,11 +16,12 @@ from rasa.shared.core.events import ActionExecuted, ReminderScheduled
 from kefu import metrics
 from kefu.codec import encode
 from kefu.events import InboxEvent, ReminderDue, SessionIdled, TimerDue, UserSaid, now_ms
+from kefu.keys import MAX_REMINDER_NAME_CHARS, due_entry
 from kefu.worker.conversation import reminders
 from kefu.worker.conversation.handoffs import TIMER as HANDOFF_TIMER
+from kefu.worker.conversation.messages import HEARD_AT, last_said
 from kefu.worker.conversation.stored import Arm, TurnWrite
 from kefu.worker.engine.processor import TurnProcessor
-from kefu.worker.storage.due_index import MAX_NAME_CHARS, member
 from kefu.worker.turns.live import LiveConversation, build_tracker
 from kefu.worker.turns.turn import Outcome, Turn, TurnRunner
 
@@ -99,11 +100,11 @@ class TimedRunner(TurnRunner):
         for place, (name, reminder) in enumerate(standing.items()):
             if name not in scheduled:
                 continue
-            if (place >= MAX_REMINDERS and name != HANDOFF_TIMER) or not 0 < len(name) <= MAX_NAME_CHARS:
+            if (place >= MAX_REMINDERS and name != HANDOFF_TIMER) or not 0 < len(name) <= MAX_REMINDER_NAME_CHARS:
                 metrics.TIMERS_DROPPED.labels("ReminderDue", "refused").inc()
                 logger.error("reminder refused: too many, or its name is empty or too long")
                 continue
-            arms.append(Arm(live.partition, member(live.conversation, name), reminders.due_ms(reminder)))
+            arms.append(Arm(live.partition, due_entry(live.conversation, name), reminders.due_ms(reminder)))
         return arms
 
     def _idle(self, live: LiveConversation) -> List[Arm]:
@@ -114,7 +115,7 @@ class TimedRunner(TurnRunner):
 
     @staticmethod
     def _idle_arm(live: LiveConversation, due: int) -> Arm:
-        return Arm(live.partition, member(live.conversation), due)
+        return Arm(live.partition, due_entry(live.conversation), due)
 
     def _judge(self, live: LiveConversation, timer: TimerDue) -> Verdict:
         return self._judge_idle(live, timer) if type(timer) is SessionIdled else self._judge_reminder(live, timer)
@@ -161,7 +162,7 @@ class TimedRunner(TurnRunner):
         write = TurnWrite(timer.message_id, live.version, live.seq, [], encode(answer), [])
         if verdict.again is not None:
             name = None if type(timer) is SessionIdled else timer.name
-            write = replace(write, arms=[Arm(live.partition, member(live.conversation, name), verdict.again)])
+            write = replace(write, arms=[Arm(live.partition, due_entry(live.conversation, name), verdict.again)])
         return Outcome(live, write, answer)
 
 
@@ -183,7 +184,7 @@ class DueTurn(Turn):
     def __init__(
         self, runner: TimedRunner, live: LiveConversation, timer: TimerDue, verdict: Verdict, deadline: float
     ) -> None:
-        last = reminders.last_said(live.tracker.events)
+        last = last_said(live.tracker.events)
         known = (last.metadata or {}) if last else {}
         said = UserSaid(
             timer.tenant,
@@ -208,7 +209,7 @@ class DueTurn(Turn):
         """Return what actions go by, as of the customer's last message, and what the rules tell timers by."""
         fired = {reminders.FIRED_IDLE: True} if self._of_silence else {reminders.FIRED_REMINDER: self._timer.name}
         found = super()._metadata()
-        del found[reminders.HEARD_AT]
+        del found[HEARD_AT]
         return {**found, IS_EXTERNAL: True, **fired}
 
     async def _instead(self, reply: str) -> None:

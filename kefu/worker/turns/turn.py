@@ -22,10 +22,11 @@ from kefu.codec import encode
 from kefu.errors import ActionFailed
 from kefu.events import AnswerGenerated, InboxEvent, TurnEvents, UserSaid, now_ms
 from kefu.worker.act.action_endpoint import CALLS, ActionCalls
-from kefu.worker.conversation.reminders import HEARD_AT
+from kefu.worker.conversation.events import as_stored
+from kefu.worker.conversation.messages import HEARD_AT
 from kefu.worker.conversation.stored import Arm, TurnWrite
 from kefu.worker.engine.processor import MESSAGE_TIME, TurnProcessor
-from kefu.worker.turns.live import TURNS_KEPT, LiveConversation, as_stored, build_tracker
+from kefu.worker.turns.live import TURNS_KEPT, LiveConversation, build_tracker
 
 logger = logging.getLogger(__name__)
 
