@@ -10,16 +10,8 @@ from aiohttp import web
 from rasa.utils.endpoints import ClientResponseError
 
 from kefu.worker.act import action_endpoint
-from kefu.worker.act.action_endpoint import (
-    CALLS,
-    CALLS_AT_ONCE,
-    MAX_ANSWER_BYTES,
-    MAX_ERROR_BYTES,
-    PLACE,
-    ActionCalls,
-    ActionEndpoint,
-    Place,
-)
+from kefu.worker.act.action_endpoint import CALLS_AT_ONCE, MAX_ANSWER_BYTES, MAX_ERROR_BYTES, ActionEndpoint
+from kefu.worker.act.calls import CALLS, PLACE, ActionCalls, Place
 
 pytestmark = pytest.mark.asyncio
 BODY = {"next_action": "action_track_order"}

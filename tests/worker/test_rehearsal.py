@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 from rasa.shared.core.constants import DEFAULT_INTENTS
 
-from kefu.worker.act.action_endpoint import CALLS, REHEARSED, ActionEndpoint
+from kefu.worker.act.action_endpoint import ActionEndpoint
+from kefu.worker.act.calls import CALLS, REHEARSED
 from kefu.worker.agent import TurnAgent
 from kefu.worker.broker import TurnBroker
 from kefu.worker.engine.processor import MESSAGE_TIME

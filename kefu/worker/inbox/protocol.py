@@ -14,7 +14,7 @@ from kefu.codec import decode
 from kefu.errors import AlreadyProcessed, PoisonMessage, VersionConflict
 from kefu.events import AnswerGenerated, HandoffStarted, InboxEvent, UserSaid, now_ms
 from kefu.kafka import MAX_RECORD_BYTES, EventProducer
-from kefu.worker.act.action_endpoint import PLACE, Place
+from kefu.worker.act.calls import PLACE, Place
 from kefu.worker.conversation.stored import Stored, encode_events
 from kefu.worker.inbox.lending import Candidate, lent
 from kefu.worker.inbox.message import Done, Inbound

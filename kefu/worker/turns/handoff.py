@@ -36,7 +36,7 @@ from kefu.events import (
     derived_id,
     now_ms,
 )
-from kefu.worker.act.action_endpoint import REHEARSED
+from kefu.worker.act.calls import REHEARSED
 from kefu.worker.conversation import handoffs
 from kefu.worker.conversation.handoffs import Handoff
 from kefu.worker.conversation.reminders import reminders

@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from rasa.shared.core.constants import DEFAULT_INTENTS
 
 from kefu.events import UserSaid
-from kefu.worker.act.action_endpoint import REHEARSED
+from kefu.worker.act.calls import REHEARSED
 from kefu.worker.conversation.stored import Stored
 from kefu.worker.turns.live import LiveConversation
 from kefu.worker.turns.turn import TurnRunner, turn_events

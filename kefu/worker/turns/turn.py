@@ -21,7 +21,7 @@ from kefu import metrics
 from kefu.codec import encode
 from kefu.errors import ActionFailed
 from kefu.events import AnswerGenerated, InboxEvent, TurnEvents, UserSaid, now_ms
-from kefu.worker.act.action_endpoint import CALLS, ActionCalls
+from kefu.worker.act.calls import CALLS, ActionCalls
 from kefu.worker.conversation.events import as_stored
 from kefu.worker.conversation.messages import HEARD_AT
 from kefu.worker.conversation.stored import Arm, TurnWrite
