@@ -14,7 +14,8 @@ from kefu.worker.act.action_endpoint import ActionEndpoint
 from kefu.worker.act.bot_actions import HAND_OVER
 from kefu.worker.act.responses import QuickResponses
 from kefu.worker.broker import TurnBroker
-from kefu.worker.engine.processor import LoadedModel, TurnProcessor
+from kefu.worker.engine.model import LoadedModel
+from kefu.worker.engine.processor import TurnProcessor
 from kefu.worker.lock import PartitionLock
 from kefu.worker.store import TurnStore
 from kefu.worker.turns.handoff import REPLIES as HANDOFF_REPLIES

@@ -15,7 +15,7 @@ from kefu.kafka import EventProducer
 from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
 from kefu.worker.act.action_endpoint import ActionEndpoint
 from kefu.worker.agent import TurnAgent, load_beside
-from kefu.worker.engine.processor import LoadedModel
+from kefu.worker.engine.model import LoadedModel
 from kefu.worker.engine.understanding import Understanding
 from kefu.worker.inbox.due_scan import DueScan
 from kefu.worker.inbox.lending import Candidate

@@ -59,7 +59,8 @@ def _texts() -> Iterator[str]:
 
 def _kefu(path: str) -> Parse:
     """Return what the worker calls for a poll."""
-    from kefu.worker.engine.processor import LoadedModel, TurnProcessor
+    from kefu.worker.engine.model import LoadedModel
+    from kefu.worker.engine.processor import TurnProcessor
 
     model = LoadedModel.from_path(path)
     domain = model.metadata.domain

@@ -15,7 +15,7 @@ def main() -> None:
     from kefu.worker.start import lean
 
     lean.begin(sys.argv[1])
-    from kefu.worker.engine.processor import LoadedModel
+    from kefu.worker.engine.model import LoadedModel
 
     model = LoadedModel.from_path(sys.argv[1])
     with open("/proc/self/status", encoding="ascii") as status:

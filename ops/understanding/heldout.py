@@ -37,7 +37,8 @@ def _processor(path: str) -> Any:
     from rasa.core.nlg import TemplatedNaturalLanguageGenerator
     from rasa.core.tracker_store import InMemoryTrackerStore
 
-    from kefu.worker.engine.processor import LoadedModel, TurnProcessor
+    from kefu.worker.engine.model import LoadedModel
+    from kefu.worker.engine.processor import TurnProcessor
 
     model = LoadedModel.from_path(path)
     domain = model.metadata.domain

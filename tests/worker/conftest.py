@@ -17,7 +17,7 @@ from kefu.settings import RedisSettings
 from kefu.worker.act.action_endpoint import ActionEndpoint
 from kefu.worker.agent import TurnAgent
 from kefu.worker.broker import TurnBroker
-from kefu.worker.engine.processor import LoadedModel
+from kefu.worker.engine.model import LoadedModel
 from kefu.worker.lock import PartitionLock
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.store import TurnStore

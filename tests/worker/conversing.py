@@ -14,8 +14,9 @@ from rasa.shared.core import events as e
 from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu.worker.engine.domain_view import DomainView
+from kefu.worker.engine.model import LoadedModel
 from kefu.worker.engine.policies import QuickMemoizationPolicy, QuickRulePolicy
-from kefu.worker.engine.processor import LoadedModel, _rule_only
+from kefu.worker.engine.processor import rule_only
 from kefu.worker.engine.tracker import LiveTracker
 
 BANK = Path(__file__).parent / "bank"
@@ -30,7 +31,7 @@ class Both:
         self.stock = {type(node._component): node._component for node in runner._instantiated_nodes.values()}
         quick = LoadedModel.of(str(path), metadata, runner).runner
         self.quick = {type(each): each for each in quick.components.values()}
-        self.rule_only = _rule_only(quick)
+        self.rule_only = rule_only(quick)
         self.view = DomainView(self.domain, self.rule_only)
 
     def trackers(self):

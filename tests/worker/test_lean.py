@@ -118,7 +118,7 @@ def test_the_shipped_model_is_served_from_a_process_without_any_heavy_package():
         from kefu.worker.start import lean
         lean.begin({str(MODEL)!r})
         import rasa.core.run, kefu.worker.channel
-        from kefu.worker.engine.processor import LoadedModel
+        from kefu.worker.engine.model import LoadedModel
         LoadedModel.from_path({str(MODEL)!r})
         print(json.dumps([name for name in {HEAVY_PACKAGES} if name in sys.modules]))
         """

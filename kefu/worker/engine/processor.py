@@ -6,7 +6,7 @@ of failed actions, and session expiry, which goes by the message's own time. See
 
 import contextvars
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from rasa.core.actions.action import Action, ActionBotResponse, ActionExecutionRejection, ActionListen
 from rasa.core.channels.channel import OutputChannel, UserMessage
@@ -14,7 +14,6 @@ from rasa.core.nlg import NaturalLanguageGenerator
 from rasa.core.policies.policy import PolicyPrediction
 from rasa.core.processor import MessageProcessor
 from rasa.engine.constants import PLACEHOLDER_MESSAGE, PLACEHOLDER_TRACKER
-from rasa.engine.runner.dask import DaskGraphRunner
 from rasa.engine.storage.storage import ModelMetadata
 from rasa.exceptions import ActionLimitReached
 from rasa.graph_components.providers.rule_only_provider import RuleOnlyDataProvider
@@ -27,37 +26,13 @@ from kefu.worker.act.bot_actions import BotActions
 from kefu.worker.conversation.messages import is_external, last_said
 from kefu.worker.engine.domain_view import DomainView
 from kefu.worker.engine.graph import DirectGraphRunner
-from kefu.worker.engine.policies import make_quick
+from kefu.worker.engine.model import LoadedModel
 from kefu.worker.engine.tracker import LiveTracker
-from kefu.worker.start import lean
 
 # The time of the message under way, in seconds since the epoch; None for Rasa's own HTTP calls.
 MESSAGE_TIME: "contextvars.ContextVar[Optional[float]]" = contextvars.ContextVar("kefu_message_time", default=None)
-
-
 # Actions that only look at a tracker, and never refuse: they need no copy of it.
 _READERS = (ActionListen, ActionBotResponse)
-
-
-class LoadedModel(NamedTuple):
-    """A model in memory, as `MessageProcessor._load_model` returns it."""
-
-    filename: str
-    metadata: ModelMetadata
-    runner: DirectGraphRunner
-
-    @classmethod
-    def from_path(cls, path: str) -> "LoadedModel":
-        """Load a model. Blocks for seconds: call it in a thread. Raises what Rasa raises."""
-        lean.make_fit(path)
-        return cls.of(*MessageProcessor._load_model(path))
-
-    @classmethod
-    def of(cls, filename: str, metadata: ModelMetadata, loaded: DaskGraphRunner) -> "LoadedModel":
-        """Return a model that Rasa has loaded, its graph called directly and its policies quick."""
-        runner = DirectGraphRunner(loaded)
-        make_quick(runner)
-        return cls(filename, metadata, runner)
 
 
 class TurnProcessor(MessageProcessor):
@@ -68,7 +43,7 @@ class TurnProcessor(MessageProcessor):
         super().__init__(model_path=model.filename, **kwargs)
         self._actions = BotActions(self.domain, self.action_endpoint)
         self._listens = {ACTION_LISTEN_NAME, ACTION_SESSION_START_NAME}
-        self.view = DomainView(self.domain, _rule_only(model.runner))
+        self.view = DomainView(self.domain, rule_only(model.runner))
 
     def _load_model(self, model_path: Any) -> Tuple[str, ModelMetadata, DirectGraphRunner]:  # type: ignore[override]
         return self._model
@@ -215,7 +190,7 @@ class TurnProcessor(MessageProcessor):
         """Send nothing and schedule nothing: what a turn gives leaves with its write."""
 
 
-def _rule_only(runner: DirectGraphRunner) -> Dict[str, List[str]]:
+def rule_only(runner: DirectGraphRunner) -> Dict[str, List[str]]:
     """Return the slots and loops that only rules know, as the model gives them to its policies."""
     provider = next((each for each in runner.components.values() if type(each) is RuleOnlyDataProvider), None)
     return provider.provide() if provider is not None else {}
