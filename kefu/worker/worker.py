@@ -141,7 +141,7 @@ class Worker:
 
     def _open(self, inbox: str) -> None:
         intake = Intake(self._kafka, self._settings, self._reception.receive, self._hold, self._dropped, inbox)
-        self._due_scan = DueScan(DueIndex(self._conversations), self._producer, intake, self._hold)
+        self._due_scan = DueScan(DueIndex(self._conversations.servers), self._producer, intake, self._hold)
         self._intake = intake
         self._intake.start()
         if inbox == USER_QUERY:  # timers go there, and only who reads it knows whose they are

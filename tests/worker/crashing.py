@@ -203,7 +203,7 @@ class System:
 
     @property
     def client(self) -> Any:
-        return self.store._servers._client
+        return self.store.servers.redis._client
 
     async def snapshot(self) -> Dict[bytes, bytes]:
         """Return all that is stored at one moment: what a replica has."""

@@ -40,7 +40,7 @@ async def test_a_turn_is_stored_whole_and_read_back(conversations):
 
 async def test_a_turn_beside_one_that_cannot_be_read_is_found(conversations):
     await conversations.write(ALICE, turn(1))
-    await conversations._servers._client.rpush(conversations.keys(ALICE).turns, "not json")
+    await conversations.servers.redis._client.rpush(conversations.keys(ALICE).turns, "not json")
     assert await conversations.turn(ALICE, "m1") == (marker(1), turn(1).events)
 
 
@@ -83,7 +83,7 @@ async def test_trimming_keeps_the_last_turns_and_the_snapshot(conversations):
 async def test_all_of_a_conversation_expires(conversations):
     await conversations.write(ALICE, turn(1))
     keys = conversations.keys(ALICE)
-    redis = await conversations._servers.holding(ALICE)
+    redis = await conversations.servers.redis.holding(ALICE)
     for key in (keys.state, keys.turns, keys.replies, keys.marker("m1")):
         assert 0 < await redis.ttl(key) <= 7 * 24 * 3600
 
@@ -106,7 +106,7 @@ async def test_a_server_that_is_away_is_said_to_be_away():
 
 
 async def test_a_server_without_memory_is_away_and_the_same_write_succeeds_later(conversations):
-    redis = await conversations._servers.holding(ALICE)
+    redis = await conversations.servers.redis.holding(ALICE)
     await redis.config_set("maxmemory", "1")
     try:
         with pytest.raises(StoreUnavailable):
@@ -146,7 +146,7 @@ async def test_a_master_that_became_a_replica_under_way_is_away(valkey, tmp_path
     replica.wait_ready(20)
     store = Conversations(RedisSettings(url=replica.url, key_prefix="demoted", wait_replicas=1, timeout_s=1))
     try:
-        redis = await store._servers.holding(ALICE)
+        redis = await store.servers.redis.holding(ALICE)
         await redis.config_set("replica-read-only", "no")
         with pytest.raises(StoreUnavailable):
             await store.write(ALICE, turn(1))

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kefu.worker.storage import conversations
+from kefu.worker.storage.scripts import Script
 from ops.local.servers import RedisServer, free_port
 from tests.worker.crashing import AWAY, DIES_AFTER, DIES_BEFORE, OK, UNHEARD, System, Worker
 
@@ -232,8 +233,8 @@ def test_what_redis_loses_after_all_is_answered_is_mended_though_nobody_writes(a
 
 def test_a_script_that_does_not_look_for_the_marker_is_found_out(agent, forgetful, monkeypatch):
     """One owner has looked for the marker; the other does it all; then the first goes on."""
-    broken = conversations._WRITE.text.replace("if marker then", "if false then")
-    monkeypatch.setattr(conversations, "_WRITE", conversations.Script(broken))
+    broken = conversations.WRITE.text.replace("if marker then", "if false then")
+    monkeypatch.setattr(conversations, "WRITE", Script(broken))
     with pytest.raises(AssertionError):
         run(two_owners, agent, forgetful.url, [1, *[0] * 8])
 

@@ -40,7 +40,7 @@ def inbox(agent, conversations, sent):
 
 @pytest.fixture
 async def redis(conversations):
-    return await conversations._servers.holding("any")
+    return await conversations.servers.redis.holding("any")
 
 
 async def handed_over(inbox, conversations, number=1):
@@ -51,13 +51,13 @@ async def handed_over(inbox, conversations, number=1):
 
 async def state(conversations):
     """Return what the desk finds of alice's conversation, None for nothing."""
-    redis = await conversations._servers.holding("any")
+    redis = await conversations.servers.redis.holding("any")
     found = await redis.hget(conversations.keys(ALICE).state, "handoff")
     return orjson.loads(found) if found else None
 
 
 async def listed(conversations):
-    redis = await conversations._servers.holding("any")
+    redis = await conversations.servers.redis.holding("any")
     return await redis.zrange(desk_index(conversations._settings.key_prefix, "demo"), 0, -1)
 
 
@@ -70,7 +70,7 @@ async def outcome(conversations, event):
 
 
 async def replies(conversations):
-    redis = await conversations._servers.holding("any")
+    redis = await conversations.servers.redis.holding("any")
     found = await redis.xrange(conversations.keys(ALICE).replies)
     return [orjson.loads(fields[b"r"]) for _, fields in found]
 
@@ -167,7 +167,7 @@ async def test_it_outlives_every_worker_with_the_customers_words_in_between(agen
 
 async def test_who_waits_for_nobody_has_the_assistant_again_once(agent, inbox, conversations, sent):
     await handed_over(inbox, conversations)
-    (due,) = await DueIndex(conversations).due([PARTITION], 2_000_000_000_000, 10)
+    (due,) = await DueIndex(conversations.servers).due([PARTITION], 2_000_000_000_000, 10)
     assert isinstance(due.event, ReminderDue)
     await desk(inbox_of(agent, conversations, sent), due.event)
     assert await state(conversations) is None and await listed(conversations) == []

@@ -171,7 +171,7 @@ async def test_writes_that_a_failover_lost_are_written_again_from_memory(inbox, 
         await inbox.process(inbound(inbox, message_id=f"m{number}"))
     before = await conversations.load("demo:alice")
     keys = conversations.keys("demo:alice")
-    redis = await conversations._servers.holding(keys.state)
+    redis = await conversations.servers.redis.holding(keys.state)
     await redis.delete(keys.state, keys.turns, keys.replies, *(keys.marker(f"m{n}") for n in (1, 2, 3)))
     await inbox.process(inbound(inbox, message_id="m4"))
     after = await conversations.load("demo:alice")

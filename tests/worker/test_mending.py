@@ -94,7 +94,7 @@ class Place:
 
     @property
     def client(self):
-        return self.store._servers._client
+        return self.store.servers.redis._client
 
     async def replies(self, user="alice"):
         entries = await self.client.xrange(self.store.keys(f"demo:{user}").replies)

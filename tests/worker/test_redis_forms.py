@@ -133,10 +133,10 @@ async def test_nothing_acknowledged_is_lost_when_masters_die(group, settings):
         stored = await insist(store.load, person)
         assert (stored.version, stored.seq) == (40, 40)
         assert [events[0]["text"] for events in stored.turns] == [f"t{number}" for number in range(1, 41)]
-    found = await insist(DueIndex(store).due, PARTITIONS, 100, 100)
+    found = await insist(DueIndex(store.servers).due, PARTITIONS, 100, 100)
     assert {(due.event.conversation, due.due) for due in found} == {(person, 40) for person in PEOPLE}
-    await insist(DueIndex(store).remove, found)
-    assert await insist(DueIndex(store).due, PARTITIONS, 100, 100) == []
+    await insist(DueIndex(store.servers).remove, found)
+    assert await insist(DueIndex(store.servers).due, PARTITIONS, 100, 100) == []
     await store.close()
 
 
@@ -183,8 +183,8 @@ async def test_a_slot_that_moves_is_waited_for_and_followed(group, settings):
     person = "demo:moved-away"
     slot = slot_of(person)
     assert slot not in map(slot_of, PEOPLE), "their keys lie there"
-    source = await insist(store._servers.holding, store.keys(person).state)
-    target = next(client for client in await insist(store._servers.masters) if client is not source)
+    source = await insist(store.servers.redis.holding, store.keys(person).state)
+    target = next(client for client in await insist(store.servers.redis.masters) if client is not source)
     ids = [(await client.execute_command("CLUSTER MYID")).decode() for client in (source, target)]
     await target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[0])
     await source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[1])
@@ -195,7 +195,7 @@ async def test_a_slot_that_moves_is_waited_for_and_followed(group, settings):
         await client.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[1])
     await insist(store.write, person, turn(1))
     assert (await insist(store.load, person)).version == 1
-    assert await insist(store._servers.holding, store.keys(person).state) is target
+    assert await insist(store.servers.redis.holding, store.keys(person).state) is target
     await store.close()
 
 

@@ -93,7 +93,7 @@ async def test_a_store_that_is_away_is_nobodys_death(conversations, plan_file, c
         raise StoreUnavailable("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(conversations, "on", away)
+        patched.setattr(conversations.servers, "on", away)
         for _ in range(int(3 * ALIVE_S)):
             clock.now += 1
             with pytest.raises(StoreUnavailable):

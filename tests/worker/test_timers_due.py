@@ -61,7 +61,7 @@ def sent():
 
 @pytest.fixture
 def index(conversations):
-    return DueIndex(conversations)
+    return DueIndex(conversations.servers)
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ async def test_a_turn_and_its_timers_are_stored_together(conversations, index):
 
 
 async def test_a_write_that_fails_leaves_an_entry_at_most_and_never_a_timer_without_one(conversations, index):
-    redis = await conversations._servers.holding("any")
+    redis = await conversations.servers.redis.holding("any")
     await redis.config_set("maxmemory", "1")
     try:
         with pytest.raises(StoreUnavailable):
@@ -212,7 +212,7 @@ async def test_the_look_out_and_the_index_outlive_a_restart_of_redis(tmp_path, s
     server.start()
     server.wait_ready(20)
     store = Conversations(RedisSettings(url=server.url, key_prefix="away"))
-    look = Look(DueIndex(store), sent)
+    look = Look(DueIndex(store.servers), sent)
     try:
         await store.write(*write(1, arm(NOW)))
         server.stop()
@@ -283,7 +283,7 @@ async def test_a_silence_delivered_twice_or_by_another_worker_is_asked_about_onc
     answers = [answer for answer in sent.of(ANSWERS) if answer["message_id"] == event.id]
     assert len(answers) == 3 and len({answer["id"] for answer in answers}) == 1
     assert [reply["seq"] for reply in answers[0]["replies"]] == [2, 3]  # "still there?", and the form's question
-    redis = await conversations._servers.holding("any")
+    redis = await conversations.servers.redis.holding("any")
     replies = [orjson.loads(fields[b"r"]) for _, fields in await redis.xrange(conversations.keys(ALICE).replies)]
     assert [(reply["seq"], reply["message_id"]) for reply in replies] == [(1, "m1"), (2, event.id), (3, event.id)]
 
@@ -330,7 +330,7 @@ async def test_writes_that_a_failover_lost_come_back_with_their_timers(conversat
     for number in range(1, 4):
         await ask(inbox, number)
     event = await armed(index)
-    redis = await conversations._servers.holding("any")
+    redis = await conversations.servers.redis.holding("any")
     keys = conversations.keys(ALICE)
     await redis.delete(keys.state, keys.turns, keys.replies, *(keys.marker(f"m{n}") for n in (1, 2, 3)))
     await redis.delete(f"{conversations._settings.key_prefix}:due:{{{PARTITION}}}")

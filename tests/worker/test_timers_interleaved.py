@@ -67,7 +67,7 @@ class World:
         self.chance = random.Random(seed)
         self.log, self.read_up_to, self.now, self.sent = [], 0, START, 0
         self.parsed, self.conversations, self.asked = parsed, conversations, {}
-        self.index = DueIndex(conversations)
+        self.index = DueIndex(conversations.servers)
         self.inboxes = [
             Inbox(agent.runner(10), conversations, LiveConversations(10), self, 2, 4, backoff=lambda _: 0.001)
             for _ in range(2)
@@ -233,7 +233,7 @@ async def test_what_stands_fires_once_and_nothing_else_does(seed, agent, convers
         await world.chance.choice(steps)()
     await world.end()
 
-    redis = await conversations._servers.holding("any")
+    redis = await conversations.servers.redis.holding("any")
     keys = conversations.keys("demo:alice")
     turns = [orjson.loads(turn) for turn in await redis.lrange(keys.turns, 0, -1)]
     events = [decode_inbox(value) for value in world.log]

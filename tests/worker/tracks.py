@@ -14,7 +14,7 @@ class Clock:
 
 
 def tracks_of(conversations, own, path, clock):
-    return Tracks(conversations, conversations.keys("x").prefix, own, path, clock)
+    return Tracks(conversations.servers, conversations.keys("x").prefix, own, path, clock)
 
 
 async def beat(tracks, inbox, model="m", times=1):

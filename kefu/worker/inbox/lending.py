@@ -112,7 +112,7 @@ class Candidate:
             if not self._tracks.lends(event.conversation):
                 until = min(until, self._clock() + GONE_S)
             try:
-                ((stored, refused),) = await self._conversations.on(marker, ("MGET", marker, declined))
+                ((stored, refused),) = await self._conversations.servers.on(marker, ("MGET", marker, declined))
             except StoreUnavailable:
                 continue
             if stored is not None:
@@ -126,7 +126,7 @@ class Candidate:
     async def decline(self, event: InboxEvent) -> None:
         """Tell the lender at once that this worker, the candidate, can't do the message; raises StoreUnavailable."""
         key = self._conversations.keys(event.conversation).declined(event.message_id)
-        await self._conversations.on(key, ("SET", key, "1", "EX", DECLINED_S))
+        await self._conversations.servers.on(key, ("SET", key, "1", "EX", DECLINED_S))
 
     def _back(self, why: str, error: str) -> bool:
         metrics.LENT.labels(why).inc()

@@ -78,7 +78,9 @@ async def alive(conversations: Conversations, prefix: str) -> Dict[str, List[Ent
         if look:
             await asyncio.sleep(BEAT_S)
         for name, track in tracks.items():
-            (found,) = await conversations.on(track_workers(prefix, name), ("HGETALL", track_workers(prefix, name)))
+            (found,) = await conversations.servers.on(
+                track_workers(prefix, name), ("HGETALL", track_workers(prefix, name))
+            )
             track.read(pairs(found), look)  # not by the clock: it may be this process that is late
         living = {name: track.alive(look, MOST_BEATS + 1, surely=True) for name, track in tracks.items()}
         if all(len(living[name]) == len(track.entries) for name, track in tracks.items()):
@@ -134,7 +136,7 @@ async def _about_domains(conversations: Conversations, prefix: str, track: str, 
 
 
 async def _domain(conversations: Conversations, key: str) -> Any:
-    (found,) = await conversations.on(key, ("GET", key))
+    (found,) = await conversations.servers.on(key, ("GET", key))
     return found and orjson.loads(found)
 
 

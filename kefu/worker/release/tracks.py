@@ -18,7 +18,7 @@ from kefu.errors import SettingsError
 from kefu.events import CANDIDATE_QUERY, USER_QUERY
 from kefu.keys import track_domain, track_workers
 from kefu.worker.release.plan import TRACKS, Plan
-from kefu.worker.storage.conversations import Conversations
+from kefu.worker.storage.servers import Servers
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Tracks:
 
     def __init__(
         self,
-        conversations: Conversations,
+        servers: Servers,
         prefix: str,
         own: str,
         path: str,
@@ -78,7 +78,7 @@ class Tracks:
         """Read the plan; blocks once.
 
         Args:
-            conversations: where the entries lie.
+            servers: where the entries lie.
             prefix: first part of every key.
             own: this worker's track.
             path: of the plan.
@@ -91,7 +91,7 @@ class Tracks:
             raise SettingsError("KEFU_TRACK", "must be blue or green")
         self.plan = Plan.read(path)
         self._path, self._clock = path, clock
-        self._conversations = conversations
+        self._servers = servers
         self._own = own
         self._keys = {track: track_workers(prefix, track) for track in TRACKS}
         self._domain_key = track_domain(prefix, own)
@@ -143,9 +143,9 @@ class Tracks:
         self._beat += 1
         entry = {"beat": beat, "inbox": inbox, "model": model_id, **_turns()}
         told = [("HSET", key, self._name, orjson.dumps(entry)), ("EXPIRE", key, FORGOTTEN_S)]
-        await self._conversations.on(key, *told)
+        await self._servers.on(key, *told)
         if beat % TIDY_BEATS == 0:
-            await self._conversations.on(
+            await self._servers.on(
                 self._domain_key, ("SET", self._domain_key, orjson.dumps(domain()), "EX", FORGOTTEN_S)
             )
             await self._tidy(key)
@@ -156,7 +156,7 @@ class Tracks:
     async def leave(self) -> None:
         """Take this worker's entry away; raises StoreUnavailable, and then it is seen to be dead."""
         key = self._keys[self._own]
-        await self._conversations.on(key, ("HDEL", key, self._name))
+        await self._servers.on(key, ("HDEL", key, self._name))
 
     def _note_read(self) -> None:
         now = self._clock()
@@ -185,11 +185,11 @@ class Tracks:
         found = {name: orjson.loads(entry)["beat"] for name, entry in (await self._workers(key)).items()}
         dead = [name for name, beat in found.items() if self._tidied.get(name) == beat]
         if dead:
-            await self._conversations.on(key, ("HDEL", key, *dead))
+            await self._servers.on(key, ("HDEL", key, *dead))
         self._tidied = found
 
     async def _workers(self, key: str) -> Dict[bytes, bytes]:
-        (found,) = await self._conversations.on(key, ("HGETALL", key))
+        (found,) = await self._servers.on(key, ("HGETALL", key))
         return pairs(found)
 
 

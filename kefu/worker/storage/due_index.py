@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from kefu.events import IDENTIFIER, ReminderDue, SessionIdled, TimerDue
 from kefu.keys import IDLE_ENTRY, REMINDER_ENTRY
-from kefu.worker.storage.conversations import Conversations
+from kefu.worker.storage.servers import Servers
 
 # KEYS: the index. ARGV: member and score in turn. One that was armed again meanwhile stays.
 _REMOVE = """
@@ -50,8 +50,8 @@ def read(partition: int, entry: bytes, score: bytes) -> Due:
 class DueIndex:
     """The indexes of all partitions. Every method raises StoreUnavailable when Redis is away."""
 
-    def __init__(self, conversations: Conversations) -> None:
-        self._store = conversations
+    def __init__(self, servers: Servers) -> None:
+        self._servers = servers
 
     async def due(self, partitions: Sequence[int], now: int, limit: int) -> List[Due]:
         """Return up to `limit` entries a partition that are due at `now` (ms), each partition's oldest first."""
@@ -59,7 +59,7 @@ class DueIndex:
         def command(key: str) -> Tuple[Any, ...]:
             return ("ZRANGE", key, "-inf", now, "BYSCORE", "LIMIT", 0, limit, "WITHSCORES")
 
-        found = await self._store.on_indexes(dict.fromkeys(partitions, command))
+        found = await self._servers.on_indexes(dict.fromkeys(partitions, command))
         return [
             read(partition, entry, score)
             for partition, flat in found.items()
@@ -75,4 +75,4 @@ class DueIndex:
         def removing(found: List[Any]) -> Callable[[str], Tuple[Any, ...]]:
             return lambda key: ("EVAL", _REMOVE, 1, key, *found)
 
-        await self._store.on_indexes({partition: removing(found) for partition, found in scores.items()})
+        await self._servers.on_indexes({partition: removing(found) for partition, found in scores.items()})

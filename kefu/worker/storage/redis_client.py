@@ -1,7 +1,7 @@
 """The worker's connections to Redis (redis-py 4.6): one server, a master behind Sentinels, or a cluster.
 
 Never retries by itself: a call that failed may have happened, and what to do then is for
-`kefu.worker.storage.conversations` to say.
+`kefu.worker.storage.servers` to say.
 """
 
 import asyncio
@@ -86,10 +86,10 @@ class Nodes(redis_cluster.Cluster[Redis]):
             await client.close()
 
 
-Servers = Union[Single, BehindSentinels, Nodes]
+Masters = Union[Single, BehindSentinels, Nodes]
 
 
-def connect(settings: RedisSettings) -> Servers:
+def connect(settings: RedisSettings) -> Masters:
     """Return the servers that the URL names; nothing is connected before its first use."""
     # No time limit on each answer: `redis_batch` has one on all answers of a batch, which costs less.
     limits = {
