@@ -80,7 +80,7 @@ class Worker:
         self.agent.tracker_store.domain = self.agent.domain
         self.agent.tracker_store.serve_worker(self._conversations)  # type: ignore[attr-defined]
         self._producer = EventProducer(self._kafka)
-        tracks = tracks_of(self._settings, self._conversations, self._redis.key_prefix)
+        tracks = tracks_of(self._settings, self._conversations.servers, self._redis.key_prefix)
         self._following = tracks and Following(tracks, lambda: self.agent, self._connected, self._change)
         self._live = LiveConversations(self._settings.live_trackers, self._settings.live_turns)
         self._mender = Mender(

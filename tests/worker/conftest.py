@@ -22,7 +22,9 @@ from kefu.worker.lock import PartitionLock
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.store import TurnStore
 from kefu.worker.turns.live import LiveConversation
-from kefu.worker.turns.turn import Outcome, TurnRunner, neutral
+from kefu.worker.turns.offered import neutral
+from kefu.worker.turns.outcome import Outcome
+from kefu.worker.turns.turn import TurnRunner
 from tests.worker.tracks import Clock
 
 ROOT = Path(__file__).parents[2]

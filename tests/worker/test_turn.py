@@ -10,7 +10,7 @@ from kefu.errors import ActionFailed
 from kefu.events import UserSaid
 from kefu.worker.conversation.stored import Stored
 from kefu.worker.turns.live import LiveConversation
-from kefu.worker.turns.turn import neutral
+from kefu.worker.turns.offered import neutral
 from tests.worker.conftest import Chat
 
 pytestmark = pytest.mark.asyncio

@@ -24,7 +24,8 @@ from kefu.worker.intake.records import Record
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.mending import Mender
 from kefu.worker.turns.live import LiveConversation, LiveConversations
-from kefu.worker.turns.turn import Outcome, TurnRunner
+from kefu.worker.turns.outcome import Outcome
+from kefu.worker.turns.turn import TurnRunner
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from kefu.worker.conversation.stored import METADATA, WAITING
 from kefu.worker.inbox.message import Done
 from kefu.worker.inbox.patience import Patience
 from kefu.worker.intake.records import Record
-from kefu.worker.turns.turn import turn_events
+from kefu.worker.turns.outcome import turn_events
 
 logger = logging.getLogger(__name__)
 

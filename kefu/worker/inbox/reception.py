@@ -16,7 +16,7 @@ from kefu.worker.inbox.protocol import Inbox
 from kefu.worker.intake.lanes import Lanes
 from kefu.worker.intake.partitions import Taken
 from kefu.worker.intake.records import read
-from kefu.worker.turns.turn import neutral
+from kefu.worker.turns.offered import neutral
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from kefu.events import CANDIDATE_QUERY
 from kefu.settings import WorkerSettings
 from kefu.worker.release.relied import relied
 from kefu.worker.release.tracks import BEAT_S, Tracks
-from kefu.worker.storage.conversations import Conversations
+from kefu.worker.storage.servers import Servers
 
 if TYPE_CHECKING:
     from rasa.shared.core.domain import Domain
@@ -28,7 +28,7 @@ class Serving(Protocol):
     domain: "Domain"
 
 
-def tracks_of(settings: WorkerSettings, conversations: Conversations, prefix: str) -> Optional[Tracks]:
+def tracks_of(settings: WorkerSettings, servers: Servers, prefix: str) -> Optional[Tracks]:
     """Return this worker's place in a release, None without one; blocks once.
 
     Raises:
@@ -36,7 +36,7 @@ def tracks_of(settings: WorkerSettings, conversations: Conversations, prefix: st
     """
     if not settings.track:
         return None
-    return Tracks(conversations, prefix, settings.track, settings.release_plan)
+    return Tracks(servers, prefix, settings.track, settings.release_plan)
 
 
 class Following:

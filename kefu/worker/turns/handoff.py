@@ -43,9 +43,10 @@ from kefu.worker.conversation.reminders import reminders
 from kefu.worker.conversation.stored import METADATA, TurnWrite
 from kefu.worker.engine.processor import TurnProcessor
 from kefu.worker.turns.live import LiveConversation
+from kefu.worker.turns.outcome import Outcome
 from kefu.worker.turns.summary import asked_by, summary
 from kefu.worker.turns.timers import TimedRunner, Verdict
-from kefu.worker.turns.turn import Outcome, Turn
+from kefu.worker.turns.turn import Turn
 
 STARTED_REPLY = "utter_handoff_started"
 TAKEN_REPLY = "utter_handoff_taken"

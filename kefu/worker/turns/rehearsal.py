@@ -17,7 +17,8 @@ from kefu.events import UserSaid
 from kefu.worker.act.calls import REHEARSED
 from kefu.worker.conversation.stored import Stored
 from kefu.worker.turns.live import LiveConversation
-from kefu.worker.turns.turn import TurnRunner, turn_events
+from kefu.worker.turns.outcome import turn_events
+from kefu.worker.turns.turn import TurnRunner
 
 logger = logging.getLogger(__name__)
 

@@ -23,7 +23,8 @@ from kefu.worker.conversation.messages import HEARD_AT, last_said
 from kefu.worker.conversation.stored import Arm, TurnWrite
 from kefu.worker.engine.processor import TurnProcessor
 from kefu.worker.turns.live import LiveConversation, build_tracker
-from kefu.worker.turns.turn import Outcome, Turn, TurnRunner
+from kefu.worker.turns.outcome import Outcome
+from kefu.worker.turns.turn import Turn, TurnRunner
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,11 @@ fails, the turn ends with a reply that is true: that of the action that failed, 
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
 from async_timeout import Timeout, timeout  # aiohttp's; wait_for would make a task of each step
-from orjson import Fragment
 from rasa.core.channels.channel import CollectingOutputChannel
 from rasa.core.nlg import NaturalLanguageGenerator
 from rasa.shared.core.events import ActionExecuted, AgentUttered, BotUttered, Event, UserUttered
@@ -20,20 +19,21 @@ from rasa.shared.core.events import ActionExecuted, AgentUttered, BotUttered, Ev
 from kefu import metrics
 from kefu.codec import encode
 from kefu.errors import ActionFailed
-from kefu.events import AnswerGenerated, InboxEvent, TurnEvents, UserSaid, now_ms
+from kefu.events import AnswerGenerated, UserSaid, now_ms
 from kefu.worker.act.calls import CALLS, ActionCalls
 from kefu.worker.conversation.events import as_stored
 from kefu.worker.conversation.messages import HEARD_AT
 from kefu.worker.conversation.stored import Arm, TurnWrite
 from kefu.worker.engine.processor import MESSAGE_TIME, TurnProcessor
 from kefu.worker.turns.live import TURNS_KEPT, LiveConversation, build_tracker
+from kefu.worker.turns.offered import was_offered
+from kefu.worker.turns.outcome import Outcome, reply_of
 
 logger = logging.getLogger(__name__)
 
 ACTION_FAILED_REPLY = "utter_action_failed"
 HOLDING_REPLY = "utter_holding"
 PAYLOAD_NOT_OFFERED = "payload_not_offered"
-YES_OR_NO = frozenset({"/affirm", "/deny"})
 # Of the deadline, this much is kept for storing and answering after Rasa had its time.
 RESERVED_S = 0.5
 _REPLIES = (BotUttered, AgentUttered)  # what the customer gets
@@ -55,56 +55,6 @@ class ReplyChannel(CollectingOutputChannel):
     def name(self) -> str:  # type: ignore[override]
         """Return the customer's channel."""
         return self._name
-
-
-@dataclass
-class Outcome:
-    """A turn that has been run and not yet stored."""
-
-    live: LiveConversation
-    write: TurnWrite
-    answer: AnswerGenerated
-    snapshot: Optional[List[Event]] = None
-    events: List[Event] = field(default_factory=list)
-
-
-def neutral(text: str) -> str:
-    """Return `text` so that Rasa sees no command in it: a leading `/` becomes a full-width one.
-
-    The length stays the same, so the positions of entities hold. Rasa looks for `/` after white
-    space, so that is where it is looked for here.
-    """
-    start = len(text) - len(text.lstrip())
-    return text[:start] + "／" + text[start + 1 :] if text[start : start + 1] == "/" else text
-
-
-def was_offered(live: LiveConversation, payload: str) -> bool:
-    """Return whether a reply of this conversation had a button with this payload.
-
-    A yes or no answers the question that it stood under: only the last replies offer it, for by now
-    an older button would answer another question.
-    """
-    replies = _last_replies(live) if payload in YES_OR_NO else _replies_of(live.tracker.events)
-    return any(
-        button.get("payload") == payload
-        for event in replies
-        for button in [*(event.data.get("buttons") or []), *(event.data.get("quick_replies") or [])]
-    )
-
-
-def _replies_of(events: Iterable[Event]) -> List[BotUttered]:
-    return [event for event in events if type(event) is BotUttered]
-
-
-def _last_replies(live: LiveConversation) -> List[BotUttered]:
-    """Return what was said since the latest message that was answered."""
-    found: List[BotUttered] = []
-    for event in reversed(live.tracker.events):
-        if type(event) is BotUttered:
-            found.append(event)
-        elif type(event) is UserUttered and found:
-            break
-    return found
 
 
 class TurnRunner:
@@ -168,7 +118,7 @@ class TurnRunner:
         live, said, events = turn.live, turn.said, turn.new_events()
         ts = now_ms()
         uttered = [event for event in events if type(event) in _REPLIES]
-        replies = [_reply(event, live.seq + n, said, ts) for n, event in enumerate(uttered, 1)]
+        replies = [reply_of(event, live.seq + n, said.message_id, ts) for n, event in enumerate(uttered, 1)]
         answer = self._answer(
             live,
             said,
@@ -347,25 +297,3 @@ class Turn:
             return
         logger.warning("turn without an end or a reply", extra={"fields": {"message_id": self.said.message_id}})
         await self.say(ACTION_FAILED_REPLY)
-
-
-def turn_events(said: InboxEvent, version: int, encoded: bytes) -> bytes:
-    """Return the record of a turn's events, which are JSON already."""
-    return encode(TurnEvents(said.tenant, said.user, said.id, version, Fragment(encoded), traceparent=said.traceparent))
-
-
-def _reply(event: Event, seq: int, said: UserSaid, ts: int) -> Dict[str, Any]:
-    """Return a reply as DESIGN.md has it; empty parts are left out."""
-    stored = as_stored([event])[0]
-    data = stored["data"] or {}
-    reply: Dict[str, Any] = {"seq": seq, "message_id": said.message_id, "ts": ts}
-    if stored.get("text"):
-        reply["text"] = stored["text"]
-    buttons = [{"title": b.get("title", ""), "payload": b.get("payload", "")} for b in data.get("buttons") or []]
-    buttons += [{"title": b.get("title", ""), "payload": b.get("payload", "")} for b in data.get("quick_replies") or []]
-    if buttons:
-        reply["buttons"] = buttons
-    for name in ("image", "attachment", "custom"):
-        if data.get(name):
-            reply[name] = data[name]
-    return reply
