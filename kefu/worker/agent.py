@@ -19,8 +19,8 @@ from kefu.worker.engine.processor import TurnProcessor
 from kefu.worker.lock import PartitionLock
 from kefu.worker.store import TurnStore
 from kefu.worker.turns.handoff import REPLIES as HANDOFF_REPLIES
-from kefu.worker.turns.handoff import HandoffRunner
 from kefu.worker.turns.rehearsal import rehearse
+from kefu.worker.turns.runner import TurnRunner
 from kefu.worker.turns.turn import ACTION_FAILED_REPLY, HOLDING_REPLY
 
 REHEARSED_DEADLINE_S = 10.0  # of a turn; the worker's own is known to the worker
@@ -85,9 +85,9 @@ class TurnAgent(Agent):
         if missing:
             raise ModelUnfit(f"the domain has no response {', '.join(missing)}")
 
-    def runner(self, deadline_s: float, idle_s: float = 0, handoff_wait_s: float = 600) -> HandoffRunner:
+    def runner(self, deadline_s: float, idle_s: float = 0, handoff_wait_s: float = 600) -> TurnRunner:
         """Return what runs turns on this agent's model; times as KEFU_IDLE_S and KEFU_HANDOFF_WAIT_S."""
-        return HandoffRunner(self.processor, self.nlg, deadline_s, idle_s, handoff_wait_s)
+        return TurnRunner(self.processor, self.nlg, deadline_s, idle_s, handoff_wait_s)
 
     async def handle_message(self, message: UserMessage) -> Optional[List[Any]]:
         """Refuse: in a worker, messages come through the inbox alone."""

@@ -31,7 +31,7 @@ from kefu.worker.storage.mending import Mender
 from kefu.worker.storage.published import PublishedTail
 from kefu.worker.turns.live import LiveConversation, LiveConversations
 from kefu.worker.turns.rehearsal import rehearse
-from kefu.worker.turns.turn import TurnRunner
+from kefu.worker.turns.runner import TurnRunner
 
 logger = logging.getLogger(__name__)
 

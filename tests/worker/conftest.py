@@ -24,7 +24,7 @@ from kefu.worker.store import TurnStore
 from kefu.worker.turns.live import LiveConversation
 from kefu.worker.turns.offered import neutral
 from kefu.worker.turns.outcome import Outcome
-from kefu.worker.turns.turn import TurnRunner
+from kefu.worker.turns.runner import TurnRunner
 from tests.worker.tracks import Clock
 
 ROOT = Path(__file__).parents[2]

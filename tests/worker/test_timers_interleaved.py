@@ -22,7 +22,6 @@ from kefu.worker.inbox.protocol import Inbox
 from kefu.worker.intake.records import Record, read
 from kefu.worker.storage.due_index import DueIndex
 from kefu.worker.turns.live import LiveConversations
-from kefu.worker.turns.timers import DueTurn
 from kefu.worker.turns.turn import Turn
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(240)]
@@ -142,11 +141,11 @@ class World:
         if STALLS.get():
             self.stalled.set()
             await self.go_on.wait()
-        asked = self.asked[turn.said.message_id]
-        made = [does(asked) for does in DOES[turn.said.text]]
+        asked = self.asked[turn.event.message_id]
+        made = [does(asked) for does in DOES[turn.event.text]]
         done = [ActionExecuted("action_track_order"), BotUttered("done"), *made, ActionExecuted("action_listen")]
         for event in done:
-            turn.live.tracker.update(event, turn.runner.processor.domain)
+            turn.live.tracker.update(event, turn.processor.domain)
 
     async def deliver_again(self):
         if self.read_up_to:
@@ -215,7 +214,7 @@ async def test_what_stands_fires_once_and_nothing_else_does(seed, agent, convers
     world = World(seed, agent, conversations, parsed)
 
     async def decide(turn):
-        await (of_timers(turn) if isinstance(turn, DueTurn) else world.decide(turn))
+        await (world.decide(turn) if type(turn.event) is UserSaid else of_timers(turn))
 
     monkeypatch.setattr(Turn, "_decide", decide)
     await world.say()

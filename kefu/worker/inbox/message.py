@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional
 
 from kefu.events import InboxEvent
 from kefu.worker.intake.records import Record
-from kefu.worker.turns.turn import TurnRunner
+from kefu.worker.turns.runner import TurnRunner
 
 
 @dataclass

@@ -25,7 +25,7 @@ from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.mending import Mender
 from kefu.worker.turns.live import LiveConversation, LiveConversations
 from kefu.worker.turns.outcome import Outcome
-from kefu.worker.turns.turn import TurnRunner
+from kefu.worker.turns.runner import TurnRunner
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from kefu.worker.act.calls import REHEARSED
 from kefu.worker.conversation.stored import Stored
 from kefu.worker.turns.live import LiveConversation
 from kefu.worker.turns.outcome import turn_events
-from kefu.worker.turns.turn import TurnRunner
+from kefu.worker.turns.runner import TurnRunner
 
 logger = logging.getLogger(__name__)
 

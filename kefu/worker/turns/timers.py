@@ -1,35 +1,33 @@
-"""UNDERSTAND AND DECIDE, for timers: what a turn arms, and the turn of a timer that is due.
+"""UNDERSTAND AND DECIDE, for timers: what a turn arms, and what to do with a timer that is due.
 
-In: `ReminderDue` and `SessionIdled` in their conversation's lane. Out: an outcome as of any message;
-for a timer that no longer stands, a marker and nothing else. ops/decisions/0004 says why a timer fires once.
+In: `ReminderDue` and `SessionIdled` in their conversation's lane. Out: a verdict: the message that triggers the
+assistant, or why the timer no longer stands. ops/decisions/0004 says why a timer fires once.
 """
 
 import asyncio
 import logging
-from dataclasses import replace
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Union
 
-from rasa.core.nlg import NaturalLanguageGenerator
 from rasa.shared.core.constants import EXTERNAL_MESSAGE_PREFIX, IS_EXTERNAL
-from rasa.shared.core.events import ActionExecuted, ReminderScheduled
+from rasa.shared.core.domain import Domain
+from rasa.shared.core.events import Event, ReminderScheduled
 
 from kefu import metrics
-from kefu.codec import encode
-from kefu.events import InboxEvent, ReminderDue, SessionIdled, TimerDue, UserSaid, now_ms
+from kefu.events import ReminderDue, SessionIdled, TimerDue, now_ms
 from kefu.keys import MAX_REMINDER_NAME_CHARS, due_entry
 from kefu.worker.conversation import reminders
 from kefu.worker.conversation.handoffs import TIMER as HANDOFF_TIMER
-from kefu.worker.conversation.messages import HEARD_AT, last_said
-from kefu.worker.conversation.stored import Arm, TurnWrite
+from kefu.worker.conversation.messages import last_said
+from kefu.worker.conversation.stored import Arm
 from kefu.worker.engine.processor import TurnProcessor
-from kefu.worker.turns.live import LiveConversation, build_tracker
-from kefu.worker.turns.outcome import Outcome
-from kefu.worker.turns.turn import Turn, TurnRunner
+from kefu.worker.turns.live import LiveConversation
+from kefu.worker.turns.turn import Utterance
 
 logger = logging.getLogger(__name__)
 
 MAX_REMINDERS = 20  # of one conversation: an action that schedules without end must not fill the index
 LATE_MS = 60_000  # a silence that waited longer in Kafka may have been broken by a message behind it
+PUT_OFF_MS = 5 * 60_000  # a reminder that is due while a person has the conversation is due again after so long
 
 
 class Verdict(NamedTuple):
@@ -48,126 +46,79 @@ class Verdict(NamedTuple):
     again: Optional[int] = None
 
 
-class TimedRunner(TurnRunner):
-    """Runs the turns of messages and of timers."""
+def judge(live: LiveConversation, timer: TimerDue, processor: TurnProcessor, idle_ms: int) -> Verdict:
+    """Return what to do with a timer that is due.
 
-    def __init__(
-        self, processor: TurnProcessor, nlg: NaturalLanguageGenerator, deadline_s: float, idle_s: float = 0
-    ) -> None:
-        """Take the model to run on; `idle_s` is how long a silence may last, 0 for as long as it likes."""
-        super().__init__(processor, nlg, deadline_s)
-        self._idle_ms = round(idle_s * 1000)
-
-    async def run(
-        self, live: LiveConversation, said: InboxEvent, parsed: "Optional[asyncio.Future[Any]]", begun: float
-    ) -> Outcome:
-        """Run a message as TurnRunner does, or a timer that is due; NLU has nothing to say of that."""
-        if type(said) is UserSaid:
-            return await super().run(live, said, parsed, begun)
-        kind = said.type
-        verdict = self._judge(live, said)
-        if verdict.intent is None:
-            metrics.TIMERS_DROPPED.labels(kind, verdict.why).inc()
-            return self._dropped(live, said, verdict)
-        turn = DueTurn(self, live, said, verdict, begun + self._budget_s)
-        outcome = await self._done(turn, _parsed(verdict))
-        metrics.TIMERS_FIRED.labels(kind).inc()
-        metrics.TIMER_LATE_SECONDS.labels(kind).observe(max(0, now_ms() - said.due) / 1000)
-        return outcome
-
-    def _outcome(self, turn: Turn) -> Outcome:
-        outcome = super()._outcome(turn)
-        arms = self._armed_by(turn, outcome)
-        return replace(outcome, write=replace(outcome.write, arms=arms)) if arms else outcome
-
-    def timers(self, live: LiveConversation) -> List[Arm]:
-        """Return where to find all that stands of a conversation, and when."""
-        arms = self._reminders(live, list(reminders.reminders(live.tracker.events).standing))
-        return arms + (self._idle(live) if self._idle_ms else [])
-
-    def _armed_by(self, turn: Turn, outcome: Outcome) -> List[Arm]:
-        """Return the timers that a turn leaves behind: where to find them, and when."""
-        live, arms = turn.live, []
-        if any(type(event) is ReminderScheduled for event in outcome.events):
-            arms = self._reminders(live, [e.name for e in outcome.events if type(e) is ReminderScheduled])
-        if self._idle_ms and not isinstance(turn, DueTurn):
-            arms += self._idle(live)
-        return arms
-
-    @staticmethod
-    def _reminders(live: LiveConversation, scheduled: List[str]) -> List[Arm]:
-        standing = reminders.reminders(live.tracker.events).standing
-        arms = []
-        for place, (name, reminder) in enumerate(standing.items()):
-            if name not in scheduled:
-                continue
-            if (place >= MAX_REMINDERS and name != HANDOFF_TIMER) or not 0 < len(name) <= MAX_REMINDER_NAME_CHARS:
-                metrics.TIMERS_DROPPED.labels("ReminderDue", "refused").inc()
-                logger.error("reminder refused: too many, or its name is empty or too long")
-                continue
-            arms.append(Arm(live.partition, due_entry(live.conversation, name), reminders.due_ms(reminder)))
-        return arms
-
-    def _idle(self, live: LiveConversation) -> List[Arm]:
-        if live.tracker.is_paused() or reminders.idle_intent(live.tracker, self.processor.domain) is None:
-            return []
-        silence = reminders.silence(live.tracker.events)
-        return [self._idle_arm(live, silence.since + self._idle_ms)] if silence else []
-
-    @staticmethod
-    def _idle_arm(live: LiveConversation, due: int) -> Arm:
-        return Arm(live.partition, due_entry(live.conversation), due)
-
-    def _judge(self, live: LiveConversation, timer: TimerDue) -> Verdict:
-        return self._judge_idle(live, timer) if type(timer) is SessionIdled else self._judge_reminder(live, timer)
-
-    def _judge_reminder(self, live: LiveConversation, timer: TimerDue) -> Verdict:
-        reminder = self._found(live, timer)
-        if isinstance(reminder, Verdict):
-            return reminder
-        if reminder.intent not in self.processor.domain.intent_properties:
-            return Verdict(why="unknown_intent")
-        return Verdict(reminder.intent, reminders.entities_of(reminder))
-
-    @staticmethod
-    def _found(live: LiveConversation, timer: ReminderDue) -> Union[ReminderScheduled, Verdict]:
-        """Return the reminder that is due, or why it isn't."""
-        found = reminders.reminders(live.tracker.events)
-        reminder = found.standing.get(timer.name)
-        if reminder is None:
-            return Verdict(why=found.ended.get(timer.name, "unknown"))
-        if reminders.due_ms(reminder) > timer.due:
-            return Verdict(why="moved", again=reminders.due_ms(reminder))
+    Args:
+        live: its conversation.
+        timer: a reminder or a silence.
+        processor: knows the intents, and when a session is over.
+        idle_ms: how long a silence may last; 0 for as long as it likes.
+    """
+    if type(timer) is SessionIdled:
+        return _judge_silence(live, timer, processor, idle_ms)
+    reminder = due_reminder(live, timer)
+    if isinstance(reminder, Verdict):
         return reminder
-
-    def _judge_idle(self, live: LiveConversation, timer: TimerDue) -> Verdict:
-        tracker, silence = live.tracker, reminders.silence(live.tracker.events)
-        intent = reminders.idle_intent(tracker, self.processor.domain)
-        if not self._idle_ms or intent is None or silence is None:
-            return Verdict(why="not_wanted")
-        if silence.told:
-            return Verdict(why="told_before")
-        if tracker.is_paused():
-            return Verdict(why="paused")
-        if timer.due < silence.since + self._idle_ms:
-            return Verdict(why="message_since", again=silence.since + self._idle_ms)
-        if self.processor.session_over(tracker, timer.ts / 1000):
-            return Verdict(why="session_over")
-        if now_ms() - timer.ts > LATE_MS:
-            return Verdict(why="late", again=now_ms() + self._idle_ms)
-        return Verdict(intent)
-
-    def _dropped(self, live: LiveConversation, timer: TimerDue, verdict: Verdict) -> Outcome:
-        """Return a marker that says answered, without replies; a timer that was moved is found again."""
-        answer = self._answer(live, timer)
-        write = TurnWrite(timer.message_id, live.version, live.seq, [], encode(answer), [])
-        if verdict.again is not None:
-            name = None if type(timer) is SessionIdled else timer.name
-            write = replace(write, arms=[Arm(live.partition, due_entry(live.conversation, name), verdict.again)])
-        return Outcome(live, write, answer)
+    if reminder.intent not in processor.domain.intent_properties:
+        return Verdict(why="unknown_intent")
+    if live.tracker.is_paused():  # the assistant can't act on it now
+        return Verdict(why="paused", again=now_ms() + PUT_OFF_MS)
+    return Verdict(reminder.intent, reminders.entities_of(reminder))
 
 
-def _parsed(verdict: Verdict) -> "asyncio.Future[Dict[str, Any]]":
+def due_reminder(live: LiveConversation, timer: ReminderDue) -> Union[ReminderScheduled, Verdict]:
+    """Return the reminder that is due, or why it isn't."""
+    found = reminders.reminders(live.tracker.events)
+    reminder = found.standing.get(timer.name)
+    if reminder is None:
+        return Verdict(why=found.ended.get(timer.name, "unknown"))
+    if reminders.due_ms(reminder) > timer.due:
+        return Verdict(why="moved", again=reminders.due_ms(reminder))
+    return reminder
+
+
+def _judge_silence(live: LiveConversation, timer: SessionIdled, processor: TurnProcessor, idle_ms: int) -> Verdict:
+    tracker, silence = live.tracker, reminders.silence(live.tracker.events)
+    intent = reminders.idle_intent(tracker, processor.domain)
+    if not idle_ms or intent is None or silence is None:
+        return Verdict(why="not_wanted")
+    if silence.told:
+        return Verdict(why="told_before")
+    if tracker.is_paused():
+        return Verdict(why="paused")
+    if timer.due < silence.since + idle_ms:
+        return Verdict(why="message_since", again=silence.since + idle_ms)
+    if processor.session_over(tracker, timer.ts / 1000):
+        return Verdict(why="session_over")
+    if now_ms() - timer.ts > LATE_MS:
+        return Verdict(why="late", again=now_ms() + idle_ms)
+    return Verdict(intent)
+
+
+def utterance_of(live: LiveConversation, timer: TimerDue, verdict: Verdict) -> Utterance:
+    """Return the external message of a timer, as `trigger_external_user_uttered` makes one.
+
+    Actions go by the customer's last message, and the rules tell timers by the last words of the metadata. Its turn
+    may end without a reply. A reminder's failure is told, for somebody counts on it; a silence's is not, for nobody
+    asked about it.
+    """
+    last = last_said(live.tracker.events)
+    known = (last.metadata or {}) if last else {}
+    of_silence = type(timer) is SessionIdled
+    metadata = {
+        "tenant": timer.tenant,
+        "user": timer.user,
+        "identified": bool(known.get("identified")),
+        "message_id": timer.message_id,
+        "client": known.get("client") or {},
+        IS_EXTERNAL: True,
+        **({reminders.FIRED_IDLE: True} if of_silence else {reminders.FIRED_REMINDER: timer.name}),
+    }
+    return Utterance(_words(verdict), metadata, must_reply=False, tells_failure=not of_silence)
+
+
+def parsed(verdict: Verdict) -> "asyncio.Future[Dict[str, Any]]":
     """Return what NLU would have made of a message with the timer's intent and entities."""
     done = asyncio.get_running_loop().create_future()
     intent = {"name": verdict.intent, "confidence": 1.0}
@@ -179,53 +130,42 @@ def _words(verdict: Verdict) -> str:
     return f"{EXTERNAL_MESSAGE_PREFIX}{verdict.intent}"
 
 
-class DueTurn(Turn):
-    """A timer on its way through Rasa: an external message, as `trigger_external_user_uttered` makes one."""
+def moved_arms(live: LiveConversation, timer: TimerDue, verdict: Verdict) -> List[Arm]:
+    """Return where a timer that was moved is found again; empty for one that isn't looked at again."""
+    if verdict.again is None:
+        return []
+    name = None if type(timer) is SessionIdled else timer.name
+    return [Arm(live.partition, due_entry(live.conversation, name), verdict.again)]
 
-    def __init__(
-        self, runner: TimedRunner, live: LiveConversation, timer: TimerDue, verdict: Verdict, deadline: float
-    ) -> None:
-        last = last_said(live.tracker.events)
-        known = (last.metadata or {}) if last else {}
-        said = UserSaid(
-            timer.tenant,
-            timer.user,
-            timer.message_id,
-            text=_words(verdict),
-            identified=bool(known.get("identified")),
-            channel=live.tracker.get_latest_input_channel() or "rest",
-            metadata=known.get("client") or {},
-            id=timer.id,
-            ts=timer.ts,
-            traceparent=timer.traceparent,
-        )
-        super().__init__(runner, live, said, deadline)
-        self._timer = timer
 
-    @property
-    def _of_silence(self) -> bool:
-        return type(self._timer) is SessionIdled
+def standing_arms(live: LiveConversation, domain: Domain, idle_ms: int) -> List[Arm]:
+    """Return where to find all timers that stand of a conversation, and when."""
+    arms = _reminders(live, list(reminders.reminders(live.tracker.events).standing))
+    return arms + (silence_arms(live, domain, idle_ms) if idle_ms else [])
 
-    def _metadata(self) -> Dict[str, Any]:
-        """Return what actions go by, as of the customer's last message, and what the rules tell timers by."""
-        fired = {reminders.FIRED_IDLE: True} if self._of_silence else {reminders.FIRED_REMINDER: self._timer.name}
-        found = super()._metadata()
-        del found[HEARD_AT]
-        return {**found, IS_EXTERNAL: True, **fired}
 
-    async def _instead(self, reply: str) -> None:
-        """Say that a reminder failed, for somebody counts on it; of a silence, that nobody asked about, nothing."""
-        if not self._of_silence:
-            await super()._instead(reply)
-            return
-        done = list(self.live.tracker.events)[: self.channel.checkpoint]
-        self.live.tracker = build_tracker(self.live.conversation, self.runner.processor.view, done)
-        self._listen()
+def reminder_arms(live: LiveConversation, events: List[Event]) -> List[Arm]:
+    """Return where to find the reminders that a turn's events schedule, and when."""
+    names = [event.name for event in events if type(event) is ReminderScheduled]
+    return _reminders(live, names) if names else []
 
-    async def _never_silent(self) -> None:
-        """Let a timer's turn end without a word, but not without listening."""
-        if not self.live.tracker.is_paused() and self.live.tracker.latest_action_name != "action_listen":
-            self._listen()
 
-    def _listen(self) -> None:
-        self.live.tracker.update(ActionExecuted("action_listen"), self.runner.processor.domain)
+def _reminders(live: LiveConversation, names: List[str]) -> List[Arm]:
+    arms = []
+    for place, (name, reminder) in enumerate(reminders.reminders(live.tracker.events).standing.items()):
+        if name not in names:
+            continue
+        if (place >= MAX_REMINDERS and name != HANDOFF_TIMER) or not 0 < len(name) <= MAX_REMINDER_NAME_CHARS:
+            metrics.TIMERS_DROPPED.labels("ReminderDue", "refused").inc()
+            logger.error("reminder refused: too many, or its name is empty or too long")
+            continue
+        arms.append(Arm(live.partition, due_entry(live.conversation, name), reminders.due_ms(reminder)))
+    return arms
+
+
+def silence_arms(live: LiveConversation, domain: Domain, idle_ms: int) -> List[Arm]:
+    """Return when the customer will have been silent for too long; empty where the domain wants to know of none."""
+    if live.tracker.is_paused() or reminders.idle_intent(live.tracker, domain) is None:
+        return []
+    begun = reminders.silence(live.tracker.events)
+    return [Arm(live.partition, due_entry(live.conversation), begun.since + idle_ms)] if begun else []
