@@ -353,10 +353,6 @@ def _opening(tracker: Tracker) -> str:
     return ((about or said or [{}])[-1].get("text") or "")[:MAX_TEXT]
 
 
-def _parsed(message: dict[str, Any]) -> dict[str, Any]:
-    return message.get("parse_data") or {}
-
-
 def _of_refund(found: Any, lang: str) -> dict[str, Any]:
     days = {"expected_on": found.expected_on, "paid_on": found.paid_on}
     return {

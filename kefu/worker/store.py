@@ -44,11 +44,6 @@ class TurnStore(TrackerStore):
         self._conversations = conversations
         self._read_only = True
 
-    @property
-    def read_only(self) -> bool:
-        """Whether this store belongs to a worker."""
-        return self._read_only
-
     async def retrieve(self, sender_id: str) -> Optional[DialogueStateTracker]:
         """Return the conversation's tracker, None if there is none. Raises StoreUnavailable."""
         if self._conversations is None:

@@ -37,7 +37,6 @@ class Second:
     at_s: float
     lag: int
     workers: int
-    ready: int
 
 
 @dataclass
@@ -55,16 +54,6 @@ class Seen:
     def most_lag(self) -> int:
         """The greatest lag that was seen."""
         return max(look.lag for look in self.looks)
-
-    @property
-    def most_workers(self) -> int:
-        """The most workers that were ready at once."""
-        return max(look.ready for look in self.looks)
-
-    def quantile_s(self, share: float) -> float:
-        """Return what this share of the messages took at most."""
-        ordered = sorted(self.latencies_s.values())
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 class RealRun:
@@ -219,7 +208,7 @@ class RealRun:
     def _sync(self, now: float, seen: Seen, autoscaler: Autoscaler, threshold: int) -> None:
         lags, current = self.lag(), len(self.workers)
         wanted = autoscaler.decide(now, current, [external_per_pod(keda_lag(lags, threshold), threshold, current)])
-        seen.looks.append(Second(now, sum(lags), current, len(self._ready & set(self.workers))))
+        seen.looks.append(Second(now, sum(lags), current))
         while len(self.workers) < wanted:
             self._asked[self.add()] = now
         while len(self.workers) > max(wanted, 1):
