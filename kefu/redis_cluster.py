@@ -3,13 +3,15 @@
 In: a key. Out: the client of the master that holds it. All keys of a conversation share a slot, so
 a conversation needs a plain client and no more; redis-py's own cluster client would pipeline no
 script, nor keep WAIT on the connection of the write, nor know sharded channels in 4.6.
+
+Imports no redis-py: gateway and worker have different versions of it.
 """
 
 import asyncio
 import binascii
 import time
 from abc import ABC, abstractmethod
-from typing import Any, Dict, Generic, List, Optional, Sequence, Set, TypeVar, Union
+from typing import Any, Dict, Generic, List, Optional, Sequence, Set, Type, TypeVar, Union
 
 from kefu.errors import StoreUnavailable
 from kefu.redis_url import Address
@@ -17,7 +19,7 @@ from kefu.redis_url import Address
 SLOTS = 16384
 ASK_AGAIN_S = 0.2  # of a cluster that is failing over the nodes are asked no more often than this
 
-Client = TypeVar("Client")
+Client = TypeVar("Client", bound=Any)
 Key = Union[str, bytes]
 
 
@@ -35,13 +37,15 @@ class Cluster(ABC, Generic[Client]):
 
     Args:
         seeds: any nodes, asked first.
+        timeout_s: longest time for a node to accept a connection, and again for its answer.
 
     Attributes:
         version: of the map, one more each time that it was told anew.
     """
 
-    def __init__(self, seeds: Sequence[Address]) -> None:
+    def __init__(self, seeds: Sequence[Address], timeout_s: float) -> None:
         self._seeds = list(seeds)
+        self._timeout_s = timeout_s
         self._known: List[Address] = []
         self._slots: List[Optional[Address]] = [None] * SLOTS
         self._clients: Dict[Address, Client] = {}
@@ -57,10 +61,6 @@ class Cluster(ABC, Generic[Client]):
     @abstractmethod
     async def close_client(self, client: Client) -> None:
         """Close a client, whatever uses it."""
-
-    @abstractmethod
-    async def ask_slots(self, address: Address) -> List[Any]:
-        """Return a node's answer to CLUSTER SLOTS. Raises anything when it doesn't give one."""
 
     async def holding(self, key: Key) -> Client:
         """Return the client of the master that holds a key; raises StoreUnavailable when none does."""
@@ -116,13 +116,21 @@ class Cluster(ABC, Generic[Client]):
         cause: Optional[BaseException] = None
         for address in [*self._known, *(seed for seed in self._seeds if seed not in self._known)]:
             try:
-                answer = await self.ask_slots(address)
+                answer = await self._ask_slots(address)
             except Exception as error:  # noqa: BLE001 - of redis-py's versions each has its own; the last is raised
                 cause = error
                 continue
             await self._learn(address, answer)
             return
         raise StoreUnavailable("no node of the cluster answers") from cause
+
+    async def _ask_slots(self, address: Address) -> List[Any]:
+        """Return a node's answer to CLUSTER SLOTS, asked for on a connection of its own."""
+        client = self.open(address)
+        try:
+            return await asyncio.wait_for(client.execute_command("CLUSTER SLOTS"), 2 * self._timeout_s)
+        finally:
+            await self.close_client(client)
 
     async def _learn(self, asked: Address, answer: List[Any]) -> None:
         slots: List[Optional[Address]] = [None] * SLOTS
@@ -147,6 +155,33 @@ def _address(member: Sequence[Any], asked: Address) -> Address:
     """Return a node's address; one that doesn't know its own name is where it was asked."""
     host = member[0].decode() if isinstance(member[0], bytes) else member[0]
     return (host if host and host != "?" else asked[0], int(member[1]))
+
+
+class Mended:
+    """Mixin for redis-py's connections on uvloop.
+
+    A write to a transport that uvloop has closed raises RuntimeError there, which redis-py passes on.
+
+    Attributes:
+        lost: redis-py's error for a connection that is lost, raised instead.
+    """
+
+    lost: Type[Exception]
+
+    async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
+        """Send. Raises `lost` when the connection is closed."""
+        try:
+            await super().send_packed_command(*arguments, **options)  # type: ignore[misc]
+        except RuntimeError as error:
+            raise self.lost("lost while it was written to") from error
+
+
+def mended(client: Client, lost: Type[Exception]) -> Client:
+    """Return the client, whose connections are `Mended` from now on."""
+    pool = client.connection_pool
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (Mended, kind), {"lost": lost})
+    return client
 
 
 class One(Generic[Client]):

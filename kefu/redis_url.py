@@ -1,12 +1,31 @@
-"""REDIS_URL: a single server, a master watched by Sentinels, or a cluster.
+"""REDIS_URL, read here only: one server, a master watched by Sentinels, or a cluster.
 
-Used by both sides; which client is made of it is `kefu.worker.storage.redis_client`'s and
-`kefu.gateway.answer.redis_client`'s to say, for they have different versions of redis-py.
+In: the URL. Out: the places and options that connections are made of. `kefu.worker.storage.redis_client`
+and `kefu.gateway.answer.redis_client` make them, each with its own version of redis-py.
+
+    redis://[user:password@][host][:port][/db]                     one server
+    unix://[user:password@]/path/to/socket                         one server on this machine
+    redis+sentinel://[user:password@]host[:port],.../service[/db]  the master that the Sentinels name
+    redis+cluster://[user:password@]host[:port],...                a cluster, some of its nodes
+
+`rediss` in place of `redis` means TLS. Defaults: host localhost, port 6379, a Sentinel's port 26379, db 0.
+
+A user name or password may hold every character but `/` and `?`, which end it, and `%`, which encodes: they are
+written %2F, %3F and %25. An `@` in what follows is written %40. A password alone is `:password@`.
+
+Options follow a `?`. redis-py's, under its names, for every form:
+`client_name`, `health_check_interval` (seconds), and but for `unix` `socket_keepalive` (true or false);
+with TLS `ssl_ca_certs`, `ssl_ca_data`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs` (none, optional or required),
+`ssl_check_hostname` (true or false).
+For one server `db` (it outranks the path's), `username`, `password` (those before the `@` outrank them).
+For Sentinels `sentinel_username`, `sentinel_password`. Every other option of redis-py is refused: the settings
+(`KEFU_REDIS_TIMEOUT_S`) or the code decide it, or only one of the two versions of redis-py knows it.
 """
 
+import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, Tuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, Dict, Mapping, Tuple
+from urllib.parse import parse_qsl, unquote
 
 from kefu.errors import SettingsError
 
@@ -15,10 +34,28 @@ Address = Tuple[str, int]
 KEY = "REDIS_URL"
 SENTINEL_PORT = 26379
 REDIS_PORT = 6379
-SINGLE_SCHEMES = ("redis", "rediss", "unix")
-# Passed on to the connection as they are. Source: redis-py, SSLConnection.
-TLS_OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
-SENTINEL_OPTIONS = ("sentinel_username", "sentinel_password")
+MAX_PORT = 65535
+
+# The form by the scheme without TLS' `s`.
+_FORMS = {"redis": "single", "unix": "unix", "redis+sentinel": "sentinel", "redis+cluster": "cluster"}
+_TLS = ("ssl_ca_certs", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+_COMMON = ("client_name", "health_check_interval")
+_OPTIONS = {
+    "single": ("db", "username", "password", *_COMMON, "socket_keepalive", *_TLS),
+    "unix": ("db", "username", "password", *_COMMON),
+    "sentinel": ("sentinel_username", "sentinel_password", *_COMMON, "socket_keepalive", *_TLS),
+    "cluster": (*_COMMON, "socket_keepalive", *_TLS),
+}
+# What redis-py would take as well. Any other word may be a piece of a password and is not repeated.
+_REFUSED = {
+    *("socket_timeout", "socket_connect_timeout", "timeout", "max_connections", "retry", "retry_on_timeout"),
+    *("retry_on_error", "encoding", "encoding_errors", "decode_responses", "protocol", "legacy_responses"),
+    *("socket_read_size", "socket_type", "socket_keepalive_options", "lib_name", "lib_version", "parser_class"),
+    *("ssl_ca_path", "ssl_min_version", "ssl_ciphers", "ssl_password"),
+    *("ssl_include_verify_flags", "ssl_exclude_verify_flags"),
+}
+_FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/?#@,]*)(?::([0-9]{1,5})?)?")
 
 
 @dataclass(frozen=True)
@@ -26,89 +63,158 @@ class RedisUrl:
     """What a REDIS_URL says.
 
     Attributes:
-        kind: `single` (redis-py reads the URL itself), `sentinel` or `cluster`.
-        hosts: Sentinels, or any nodes of the cluster; empty for a single server.
+        kind: `single`, `sentinel` or `cluster`.
+        hosts: the server, the Sentinels, or any nodes of the cluster; empty for a socket.
+        path: of the socket of a single server; empty for one on the network.
         service: the master's name among the Sentinels.
-        connection: redis-py's settings for a connection to a server.
+        connection: redis-py's options for a connection to a server, `ssl` for TLS.
         sentinel: the same for a connection to a Sentinel.
     """
 
     kind: str
     hosts: Tuple[Address, ...] = ()
+    path: str = field(default="", repr=False)
     service: str = ""
-    connection: Dict[str, Any] = field(default_factory=dict, repr=False)
-    sentinel: Dict[str, Any] = field(default_factory=dict, repr=False)
+    connection: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    sentinel: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def place(self) -> Dict[str, Any]:
+        """redis-py's options for where a single server is: `path`, or `host` and `port`."""
+        return {"path": self.path} if self.path else {"host": self.hosts[0][0], "port": self.hosts[0][1]}
 
 
 def parse(url: str) -> RedisUrl:
-    """Return what the URL says.
-
-    `redis://[user:password@]host[:port][/db]` (`rediss` for TLS, `unix` for a socket),
-    `redis+sentinel://[user:password@]host[:port],.../service[/db]`,
-    `redis+cluster://[user:password@]host[:port],...`; the last two with TLS as `rediss+...`.
+    """Return what the URL says; its forms are those of the module.
 
     Raises:
         SettingsError: naming what is wrong, and nothing of the URL, which may hold a password.
     """
     scheme, separator, rest = url.partition("://")
-    if separator and scheme in SINGLE_SCHEMES:
-        return RedisUrl("single")
-    if not separator or scheme not in ("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"):
-        forms = "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://"
-        raise SettingsError(KEY, f"must start with {forms}")
+    tls = scheme.startswith("rediss")
+    form = _FORMS.get(scheme.replace("rediss", "redis", 1), "") if separator else ""
+    if not form:
+        raise _wrong("must start with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
     rest, _, query = rest.partition("?")
     authority, _, path = rest.partition("/")
     user, _, hosts = authority.rpartition("@")
-    connection = {**_credentials(user), **({"ssl": True} if scheme.startswith("rediss") else {})}
-    options = _options(query, scheme)
-    connection.update({name: value for name, value in options.items() if name in TLS_OPTIONS})
-    if scheme.endswith("cluster"):
+    if "@" in path or ("@" in query and "@" not in authority):
+        raise _unencoded()
+    options = _options(query, form, tls)
+    connection = {**options, **_credentials(user, form), **({"ssl": True} if tls else {})}
+    if form == "unix":
+        return _socket(hosts, path, connection)
+    if form == "single":
+        db = _database(path.rstrip("/"), "must end with /db, a number")
+        return RedisUrl("single", _hosts(hosts, form), connection={"db": db, **connection})
+    if form == "cluster":
         if path.strip("/") not in ("", "0"):
-            raise SettingsError(KEY, "names a database: a cluster has only 0")
-        return RedisUrl("cluster", _hosts(hosts, REDIS_PORT), connection=connection)
-    service, db = _service(path)
-    sentinel = {name.replace("sentinel_", ""): value for name, value in options.items() if name in SENTINEL_OPTIONS}
-    sentinel.update({name: value for name, value in connection.items() if name.startswith("ssl")})
-    return RedisUrl("sentinel", _hosts(hosts, SENTINEL_PORT), service, {**connection, "db": db}, sentinel)
+            raise _wrong("names a database: a cluster has only 0")
+        return RedisUrl("cluster", _hosts(hosts, form), connection=connection)
+    return _behind_sentinels(hosts, path, connection)
 
 
-def _credentials(user: str) -> Dict[str, Any]:
+def _wrong(problem: str) -> SettingsError:
+    return SettingsError(KEY, problem)
+
+
+def _unencoded() -> SettingsError:
+    return _wrong(
+        "has an @ after a / or ?: percent-encode these in a user name, password or path, / as %2F, ? as %3F, @ as %40"
+    )
+
+
+def _credentials(user: str, form: str) -> Dict[str, str]:
     if not user:
         return {}
     name, colon, password = user.partition(":")
-    found = {"username": unquote(name), "password": unquote(password)} if colon else {"password": unquote(name)}
-    return {key: value for key, value in found.items() if value}
+    if not colon:
+        if form in ("single", "unix"):  # redis-py takes it for a name, and its servers for a failed login
+            raise _wrong("must have user:password or :password before the @")
+        name, password = "", name
+    pairs = {"username": unquote(name), "password": unquote(password)}
+    return {key: value for key, value in pairs.items() if value}
 
 
-def _hosts(listed: str, default_port: int) -> Tuple[Address, ...]:
+def _socket(hosts: str, path: str, connection: Dict[str, Any]) -> RedisUrl:
+    if hosts or not path:
+        raise _wrong("must name a socket by its whole path: unix:///path or unix://user:password@/path")
+    return RedisUrl("single", path=unquote(f"/{path}"), connection={"db": 0, **connection})
+
+
+def _behind_sentinels(hosts: str, path: str, connection: Dict[str, Any]) -> RedisUrl:
+    service, _, db = path.rstrip("/").partition("/")
+    if not service:
+        raise _wrong("must end with the master's name among the Sentinels: /service")
+    number = _database(db, "must end with /service or /service/db, the last a number")
+    sentinel = {name: connection.pop(f"sentinel_{name}", None) for name in ("username", "password")}
+    known = {name: value for name, value in sentinel.items() if value}
+    known.update({name: value for name, value in connection.items() if name.startswith("ssl")})
+    found = _hosts(hosts, "sentinel")
+    return RedisUrl(
+        "sentinel", found, service=unquote(service), connection={**connection, "db": number}, sentinel=known
+    )
+
+
+def _hosts(listed: str, form: str) -> Tuple[Address, ...]:
+    """Return the servers; only one of the form `single` may leave the host out."""
+    single = form == "single"
     found = []
-    for host in listed.split(","):
-        try:
-            parts = urlsplit(f"//{host.strip()}")
-            name, port = parts.hostname, parts.port
-        except ValueError:
-            name, port = None, None
-        if not name:
-            raise SettingsError(KEY, "must list host:port,host:port") from None
-        found.append((name, port or default_port))
+    for each in [listed] if single else listed.split(","):
+        match = _HOST.fullmatch(each.strip())
+        host = unquote(match[1].strip("[]")).lower() if match else ""
+        port = int(match[2] or (SENTINEL_PORT if form == "sentinel" else REDIS_PORT)) if match else 0
+        if not 1 <= port <= MAX_PORT or not (host or single):
+            shape = "name one server as host:port" if single else "list host:port,host:port"
+            raise _wrong(f"must {shape}, with ports from 1 to {MAX_PORT}")
+        found.append((host or "localhost", port))
     return tuple(found)
 
 
-def _service(path: str) -> Tuple[str, int]:
-    service, _, db = path.rstrip("/").partition("/")
-    if not service:
-        raise SettingsError(KEY, "must end with the master's name among the Sentinels: /service")
-    if db and not db.isdigit():
-        raise SettingsError(KEY, "must end with /service or /service/db, the last a number")
-    return unquote(service), int(db or 0)
+def _database(number: str, problem: str) -> int:
+    if not number:
+        return 0
+    return _whole(number, problem)
 
 
-def _options(query: str, scheme: str) -> Dict[str, Any]:
-    known = TLS_OPTIONS + (SENTINEL_OPTIONS if scheme.endswith("sentinel") else ())
-    options: Dict[str, Any] = dict(parse_qsl(query))
-    for name in options:
-        if name not in known:
-            raise SettingsError(KEY, f"has an option that is not one of {', '.join(known)}")
-    if "ssl_check_hostname" in options:
-        options["ssl_check_hostname"] = options["ssl_check_hostname"].lower() in ("1", "true", "yes")
-    return options
+def _whole(number: str, problem: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", number):
+        raise _wrong(problem)
+    return int(number)
+
+
+def _options(query: str, form: str, tls: bool) -> Dict[str, Any]:
+    """Return the options in redis-py's types."""
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
+    except ValueError:  # its text repeats the URL
+        raise _unencoded() if "@" in query else _wrong("has a malformed option: ?name=value&name=value") from None
+    found: Dict[str, Any] = {}
+    for name, value in pairs:
+        if name not in _OPTIONS[form]:
+            raise _unencoded() if "@" in query and name not in _REFUSED | {*_TLS} else _unknown(name, form)
+        if name in _TLS and not tls:
+            raise _wrong(f"has the option {name} without TLS: start with rediss")
+        if name in found:
+            raise _wrong(f"has the option {name} twice")
+        found[name] = _typed(name, value)
+    return found
+
+
+def _unknown(name: str, form: str) -> SettingsError:
+    shown = f" {name}" if name in _REFUSED or any(name in known for known in _OPTIONS.values()) else ""
+    return _wrong(f"has an option{shown} that is not one of {', '.join(_OPTIONS[form])}")
+
+
+def _typed(name: str, value: str) -> Any:
+    if name in ("db", "health_check_interval"):
+        return _whole(value, f"has the option {name}, which must be a whole number")
+    if name in ("ssl_check_hostname", "socket_keepalive"):
+        if value.lower() not in _FLAGS:
+            raise _wrong(f"has the option {name}, which must be true or false")
+        return _FLAGS[value.lower()]
+    if name == "ssl_cert_reqs" and value not in ("none", "optional", "required"):
+        raise _wrong(f"has the option {name}, which must be none, optional or required")
+    if not value:
+        raise _wrong(f"has the option {name} without a value")
+    return value

@@ -121,6 +121,18 @@ async def test_sigterm_lets_waits_end_and_leaves_with_zero(valkey, kafka_of_test
     assert lines and all(json.loads(line)["process"] == "gateway" for line in lines)
 
 
+async def test_a_wrong_redis_url_stops_the_start_and_shows_no_password(valkey, kafka_of_test):
+    command = [sys.executable, "-m", "kefu", "gateway"]
+    environment = _environment(valkey, kafka_of_test, free_port())
+    environment["REDIS_URL"] = "redis://:s3cr/et@127.0.0.1:6379/1"
+    ended = await asyncio.to_thread(
+        subprocess.run, command, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("kefu gateway: REDIS_URL has an @ after a / or ?: percent-encode")
+    assert "s3cr" not in ended.stderr and len(ended.stderr.splitlines()) == 1
+
+
 async def test_kafka_away_is_503_and_back_is_202(valkey, broker, kafka_of_test):
     async with serve(valkey.settings, settings(), kafka_of_test, real_kafka=True) as served:
         gateway, token = served.app.ctx.gateway, await served.token("alice")

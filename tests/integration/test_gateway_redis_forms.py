@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -16,6 +17,7 @@ from kefu.gateway.answer.replies import ReplyStore, wait_for_outcome
 from kefu.keys import ConversationKeys
 from kefu.settings import RedisSettings
 from ops.local.clusters import RedisCluster, RedisSentinels, until
+from ops.local.servers import RedisServer, free_port
 
 pytestmark = pytest.mark.timeout(900)
 PEOPLE = [f"demo:p{number}" for number in range(12)]  # over all masters of a cluster
@@ -148,6 +150,39 @@ async def test_a_slot_that_moves_takes_its_watchers_along(group):
                 assert time.monotonic() < deadline, "no hint came from where the slot went"
                 number += 1
                 await side.answer(person, f"m{number}")
+
+
+class Locked(RedisServer):
+    """A server with a password and a socket."""
+
+    password = "s3cr#et/?@%:é"
+
+    def defaults(self):
+        return {**super().defaults(), "unixsocket": self.directory / "socket"}
+
+    def lock(self):
+        with redis.Redis(port=self.port) as client:
+            client.config_set("requirepass", self.password)
+
+    @property
+    def urls(self):
+        password = quote(self.password, safe="")
+        return [f"redis://:{password}@127.0.0.1:{self.port}/1", f"unix://:{password}@{self.directory}/socket?db=1"]
+
+
+async def test_a_password_with_reserved_characters_opens_server_and_socket(tmp_path):
+    server = Locked(tmp_path, free_port())
+    server.start()
+    try:
+        server.wait_ready(20)
+        server.lock()
+        for url in server.urls:
+            servers = connect(RedisSettings(url, timeout_s=10))
+            client = await servers.holding("any")
+            assert (await client.client_info())["db"] == 1
+            await servers.close()
+    finally:
+        server.stop()
 
 
 def test_a_connection_that_uvloop_has_closed_is_lost_and_nothing_else(redis_server):

@@ -1,5 +1,7 @@
 """One URL chooses a single server, Sentinels or a cluster; a wrong one stops the start and shows no password."""
 
+from urllib.parse import quote, unquote
+
 import pytest
 
 from kefu.errors import SettingsError
@@ -8,9 +10,50 @@ from kefu.redis_url import parse
 from kefu.settings import RedisSettings
 
 
-@pytest.mark.parametrize("url", ["redis://h:1/0", "rediss://u:p@h", "unix:///run/redis.sock?db=1"])
-def test_a_single_server_is_left_to_the_client(url):
-    assert parse(url).kind == "single"
+@pytest.mark.parametrize(
+    ("url", "host", "connection"),
+    [
+        ("redis://h:1/2", ("h", 1), {"db": 2}),
+        ("redis://", ("localhost", 6379), {"db": 0}),
+        ("redis:///3/", ("localhost", 6379), {"db": 3}),
+        ("redis://[::1]:7/0", ("::1", 7), {"db": 0}),
+        ("redis://:p@h", ("h", 6379), {"db": 0, "password": "p"}),
+        ("redis://user:@h", ("h", 6379), {"db": 0, "username": "user"}),
+        ("redis://h/1?db=2&password=p", ("h", 6379), {"db": 2, "password": "p"}),
+        ("rediss://u:p@h?ssl_cert_reqs=none", ("h", 6379), {"db": 0, "username": "u", "password": "p", "ssl": True}),
+    ],
+)
+def test_a_single_server(url, host, connection):
+    parsed = parse(url)
+    assert (parsed.kind, parsed.hosts, parsed.place) == ("single", (host,), {"host": host[0], "port": host[1]})
+    assert {name: value for name, value in parsed.connection.items() if name != "ssl_cert_reqs"} == connection
+
+
+def test_a_socket():
+    parsed = parse("unix://user:p@/run/my%20redis.sock?db=1")
+    assert (parsed.kind, parsed.place) == ("single", {"path": "/run/my redis.sock"})
+    assert parsed.connection == {"username": "user", "password": "p", "db": 1}
+
+
+RESERVED = "s3cr#et:@[x], é&=+;~"
+
+
+@pytest.mark.parametrize("form", ["redis://:{}@h:1/0", "redis+sentinel://:{}@h:1/m", "redis+cluster://:{}@h:1"])
+@pytest.mark.parametrize("password", [RESERVED, quote("a/b?c%25#d@e", safe="")])
+def test_every_form_takes_reserved_characters_and_encoded_ones(form, password):
+    parsed = parse(form.format(password))
+    assert parsed.connection["password"] == unquote(password)
+    assert parsed.hosts == (("h", 1),)
+
+
+def test_options_have_redis_pys_types():
+    options = "client_name=n&health_check_interval=5&socket_keepalive=yes&ssl_ca_certs=/a%40b&ssl_check_hostname=0"
+    typed = {"client_name": "n", "health_check_interval": 5, "socket_keepalive": True, "ssl": True}
+    typed.update(ssl_ca_certs="/a@b", ssl_check_hostname=False)
+    for url in ("rediss://h", "rediss+cluster://h", "rediss+sentinel://h/m"):
+        connection = dict(parse(f"{url}?{options}").connection)
+        connection.pop("db", None)
+        assert connection == typed, url
 
 
 def test_sentinels_with_user_password_service_and_database():
@@ -46,6 +89,28 @@ def test_a_cluster():
         "redis+cluster://:hunter2@a:1,,b:2",
         "redis+cluster://a:1?password=hunter2",
         "redis+cluster://a:1?sentinel_password=hunter2",
+        "redis://hunter2@a:1",
+        "unix://hunter2@/run/redis.sock",
+        "redis://a:1/hunter2",
+        "redis://a:1/-1",
+        "redis://a:1/²",
+        "redis+sentinel://a:1/m/²",
+        "redis://a:hunter2/0",
+        "redis://a:0/0",
+        "redis://a:65536/0",
+        "redis://a:1,b:2/0",
+        "redis://:hunter2",
+        "redis://:p@a#hunter2:1",
+        "redis://a:1?hunter2",
+        "redis://a:1?db=hunter2",
+        "redis://a:1?db=",
+        "redis://a:1?db=1&db=2",
+        "redis://a:1?password=",
+        "rediss://a:1?ssl_cert_reqs=hunter2",
+        "rediss://a:1?ssl_check_hostname=hunter2",
+        "unix://hunter2/run/redis.sock",
+        "unix://",
+        "redis+unix:///run/redis.sock",
     ],
 )
 def test_a_wrong_url_stops_the_start_and_shows_nothing_of_itself(url):
@@ -53,6 +118,33 @@ def test_a_wrong_url_stops_the_start_and_shows_nothing_of_itself(url):
         RedisSettings.from_env({"REDIS_URL": url})
     assert refused.value.key == "REDIS_URL"
     assert "hunter2" not in str(refused.value)
+    assert refused.value.__cause__ is None, "the cause's text would repeat the URL"
+
+
+@pytest.mark.parametrize(
+    "password", ["hunter2/x", "hunter2?x", "a@b/hunter2", "a@b?hunter2", "1/0?hunter2", "1?password=hunter2"]
+)
+@pytest.mark.parametrize(
+    "form",
+    ["redis://:{}@h:1/0", "rediss://u:{}@h", "unix://:{}@/s", "redis+sentinel://:{}@h:1/m", "redis+cluster://:{}@h:1"],
+)
+def test_a_slash_or_question_mark_in_a_password_is_to_be_encoded(form, password):
+    with pytest.raises(SettingsError, match=r"REDIS_URL has an @ after a .*: percent-encode") as refused:
+        parse(form.format(password))
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("option", ["socket_timeout", "max_connections", "decode_responses", "ssl_min_version"])
+def test_options_of_redis_py_that_are_not_taken_are_named(option):
+    with pytest.raises(SettingsError, match=f"has an option {option} that is not one of"):
+        parse(f"rediss://h?{option}=1")
+
+
+def test_an_option_of_another_form_is_named():
+    with pytest.raises(SettingsError, match="has an option db that is not one of"):
+        parse("redis+cluster://h?db=1")
+    with pytest.raises(SettingsError, match="has the option ssl_ca_certs without TLS: start with rediss"):
+        parse("redis://h?ssl_ca_certs=/ca")
 
 
 def test_no_password_is_shown():

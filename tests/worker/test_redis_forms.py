@@ -5,8 +5,10 @@ import os
 import signal
 import time
 from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
+import redis
 import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -19,6 +21,7 @@ from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.due_index import DueIndex
 from kefu.worker.storage.redis_client import connect
 from ops.local.clusters import RedisCluster, RedisSentinels, until
+from ops.local.servers import RedisServer, free_port
 
 FAILOVER_S = 120.0  # a Sentinel that stood still does nothing for 30 s afterwards, and each of them may
 pytestmark = pytest.mark.timeout(720)
@@ -197,6 +200,40 @@ async def test_a_slot_that_moves_is_waited_for_and_followed(group, settings):
     assert (await insist(store.load, person)).version == 1
     assert await insist(store.servers.redis.holding, store.keys(person).state) is target
     await store.close()
+
+
+class Locked(RedisServer):
+    """A server with a password and a socket."""
+
+    password = "s3cr#et/?@%:é"
+
+    def defaults(self):
+        return {**super().defaults(), "unixsocket": self.directory / "socket"}
+
+    def lock(self):
+        with redis.Redis(port=self.port) as client:
+            client.config_set("requirepass", self.password)
+
+    @property
+    def urls(self):
+        password = quote(self.password, safe="")
+        return [f"redis://:{password}@127.0.0.1:{self.port}/1", f"unix://:{password}@{self.directory}/socket?db=1"]
+
+
+@pytest.mark.asyncio
+async def test_a_password_with_reserved_characters_opens_server_and_socket(tmp_path):
+    server = Locked(tmp_path, free_port())
+    server.start()
+    try:
+        server.wait_ready(20)
+        server.lock()
+        for url in server.urls:
+            servers = connect(RedisSettings(url, timeout_s=10))
+            client = await servers.holding("any")
+            assert (await client.client_info())["db"] == 1
+            await servers.close()
+    finally:
+        server.stop()
 
 
 def test_a_connection_that_uvloop_has_closed_is_lost_and_nothing_else(valkey):

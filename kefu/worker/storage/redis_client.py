@@ -5,35 +5,18 @@ Never retries by itself: a call that failed may have happened, and what to do th
 """
 
 import asyncio
-from typing import Any, Dict, List, Union
+from typing import Any, Dict, Union
 
-from redis.asyncio import Redis
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import ConnectionError
 
 from kefu import redis_cluster, redis_url
+from kefu.redis_cluster import mended
 from kefu.redis_url import Address, RedisUrl
 from kefu.settings import RedisSettings
 
 MAX_CONNECTIONS = 64  # to one server; callers keep below it, for beyond it redis-py raises instead of waiting
-
-
-class Mended:
-    """What redis-py's connections lack on uvloop: a connection that is lost while it is written to says so."""
-
-    async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
-        """Send. Raises ConnectionError also where uvloop has closed the transport: it raises RuntimeError then."""
-        try:
-            await super().send_packed_command(*arguments, **options)  # type: ignore[misc]
-        except RuntimeError as error:
-            raise ConnectionError("lost while it was written to") from error
-
-
-def mended(client: Redis) -> Redis:
-    """Return the client, whose connections are `Mended` from now on."""
-    pool = client.connection_pool
-    pool.connection_class = type(pool.connection_class.__name__, (Mended, pool.connection_class), {})
-    return client
 
 
 class Single(redis_cluster.One[Redis]):
@@ -41,7 +24,7 @@ class Single(redis_cluster.One[Redis]):
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self._client.close(close_connection_pool=True)
 
 
 class BehindSentinels(redis_cluster.One[Redis]):
@@ -52,38 +35,30 @@ class BehindSentinels(redis_cluster.One[Redis]):
         times = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
         self._sentinel = Sentinel(url.hosts, sentinel_kwargs={**times, **url.sentinel})
         for sentinel in self._sentinel.sentinels:
-            mended(sentinel)
-        super().__init__(mended(self._sentinel.master_for(url.service, **limits, **url.connection)))
+            mended(sentinel, ConnectionError)
+        options = {**limits, **url.connection}
+        super().__init__(mended(self._sentinel.master_for(url.service, **options), ConnectionError))
 
     async def close(self) -> None:
         """Close the connections, those to the Sentinels too."""
-        await asyncio.gather(self._client.close(), *(sentinel.close() for sentinel in self._sentinel.sentinels))
+        clients = [self._client, *self._sentinel.sentinels]
+        await asyncio.gather(*(client.close(close_connection_pool=True) for client in clients))
 
 
 class Nodes(redis_cluster.Cluster[Redis]):
     """The masters of a cluster."""
 
     def __init__(self, url: RedisUrl, limits: Dict[str, Any]) -> None:
-        super().__init__(url.hosts)
-        self._settings = {**limits, **url.connection}
+        super().__init__(url.hosts, limits["socket_connect_timeout"])
+        self._options = {**limits, **url.connection}
 
     def open(self, address: Address) -> Redis:
         """Return a client of a node."""
-        return mended(Redis(host=address[0], port=address[1], **self._settings))
+        return _client(self._options, host=address[0], port=address[1])
 
     async def close_client(self, client: Redis) -> None:
         """Close a node's connections, those in use too: what waits on them is sent again elsewhere."""
-        await client.close()
-        await client.connection_pool.disconnect(inuse_connections=True)
-
-    async def ask_slots(self, address: Address) -> List[Any]:
-        """Ask a node on a connection of its own."""
-        timeout_s = self._settings["socket_connect_timeout"]
-        client = Redis(host=address[0], port=address[1], **{**self._settings, "socket_timeout": timeout_s})
-        try:
-            return await client.execute_command("CLUSTER SLOTS")
-        finally:
-            await client.close()
+        await client.close(close_connection_pool=True)
 
 
 Masters = Union[Single, BehindSentinels, Nodes]
@@ -102,4 +77,12 @@ def connect(settings: RedisSettings) -> Masters:
         return BehindSentinels(url, limits)
     if url.kind == "cluster":
         return Nodes(url, limits)
-    return Single(mended(Redis.from_url(settings.url, **limits)))
+    return Single(_client({**limits, **url.connection}, **url.place))
+
+
+def _client(options: Dict[str, Any], **place: Any) -> Redis:
+    """Return a client of the server at `host` and `port`, or at the `path` of a socket."""
+    rest = {name: value for name, value in options.items() if name != "ssl"}
+    network = SSLConnection if "ssl" in options else Connection
+    kind = UnixDomainSocketConnection if "path" in place else network
+    return mended(Redis(connection_pool=ConnectionPool(connection_class=kind, **place, **rest)), ConnectionError)
