@@ -32,8 +32,8 @@ def missing_settings(component, environment):
 
 
 def unknown_settings(environment):
-    """Return the names of settings that kefu/settings.py never asks for."""
-    text = (ROOT / "kefu" / "settings.py").read_text()
+    """Return the names of settings that kefu/settings never asks for."""
+    text = (ROOT / "kefu" / "settings" / "__init__.py").read_text()
     known = set(re.findall(r'"([A-Z][A-Z0-9_]+)"', text)) | {"REDIS_URL"}
     known |= {f"KEFU_ACL_{role}" for role in ("GATEWAY", "WORKER", "OPERATOR", "BACKUP", "SCALER")}
     return {name.removesuffix("_FILE") if name.removesuffix("_FILE") in known else name for name in environment} - (

@@ -24,7 +24,7 @@ def test_shared_modules_import_in_both_environments(environment):
 def test_shared_modules_use_only_packages_pinned_alike_in_both_environments():
     pins = [pinned(ROOT / "ops" / "requirements" / f"{name}.txt") for name in ("services", "worker")]
     packages = {"confluent_kafka": "confluent-kafka", "prometheus_client": "prometheus-client", "orjson": "orjson"}
-    used = {root for name in SHARED for root in imported(ROOT / "kefu" / f"{name}.py")}
+    used = {root for name in SHARED for root in imported(name)}
     for root in used & {*packages, "redis", "sanic", "structlog", "httpx", "sqlalchemy", "jwt", "aiohttp", "numpy"}:
         assert root in packages, f"{root} differs between the two environments"
         assert pins[0][packages[root]] == pins[1][packages[root]]
@@ -51,5 +51,6 @@ def modules(path: Path) -> list:
     return [name for names in found for name in names]
 
 
-def imported(path: Path) -> set:
-    return {name.split(".")[0] for name in modules(path)}
+def imported(shared: str) -> set:
+    paths = [ROOT / "kefu" / f"{shared}.py", *(ROOT / "kefu" / shared).glob("*.py")]
+    return {name.split(".")[0] for path in paths if path.exists() for name in modules(path)}
