@@ -16,6 +16,7 @@ TOOLS = {
         "kefu.tools.topics",
         "make the topics and rights that are missing, or go back to those of an older release",
     ),
+    "settings": ("kefu.tools.settings_page", "print every environment variable, its default and bounds"),
     "probe": ("kefu.tools.probe", "ask a process whether it is ready; for health checks without a shell"),
     "model": ("kefu.tools.model_fetch", "fetch a trained model and check its digest"),
     "release": ("kefu.worker.release.command", "who serves, and whether a candidate may (worker environment)"),

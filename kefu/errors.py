@@ -9,11 +9,17 @@ class KefuError(Exception):
 
 
 class SettingsError(KefuError):
-    """Exit: a setting is missing or malformed. `key` names the environment variable."""
+    """Exit: a setting is missing or malformed.
+
+    Attributes:
+        key: names the environment variable.
+        problem: the rest of the sentence, never with a secret's value.
+    """
 
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"{key} {problem}")
         self.key = key
+        self.problem = problem
 
 
 class DesignError(KefuError):

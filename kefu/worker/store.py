@@ -6,7 +6,6 @@ in Redis where REDIS_URL is set, in this process's memory where it is not.
 """
 
 import logging
-import os
 from typing import Any, Dict, Iterable, List, Optional
 
 from rasa.core.brokers.broker import EventBroker
@@ -34,8 +33,9 @@ class TurnStore(TrackerStore):
         self._memory: Dict[str, List[Event]] = {}
         self._conversations: Optional[Conversations] = None
         self._read_only = False
-        if os.environ.get("REDIS_URL"):
-            self._conversations = Conversations(RedisSettings.from_env())
+        redis = RedisSettings.from_env_if_set()
+        if redis:
+            self._conversations = Conversations(redis)
         else:
             logger.info("REDIS_URL is not set: conversations are kept in memory and end with this process.")
 

@@ -1,12 +1,10 @@
 """What the chart sets is what the processes read: nothing is missing, nothing is set that nobody reads."""
 
-import re
-
 import pytest
 
 from kefu import settings
 from kefu.errors import SettingsError
-from tests.chart.rendering import ROOT, SETS, containers, of_kind, pods, render
+from tests.chart.rendering import SETS, containers, of_kind, pods, render
 
 # The sections that each process builds at its start.
 SECTIONS = {
@@ -33,12 +31,9 @@ def missing_settings(component, environment):
 
 def unknown_settings(environment):
     """Return the names of settings that kefu/settings never asks for."""
-    text = (ROOT / "kefu" / "settings" / "__init__.py").read_text()
-    known = set(re.findall(r'"([A-Z][A-Z0-9_]+)"', text)) | {"REDIS_URL"}
-    known |= {f"KEFU_ACL_{role}" for role in ("GATEWAY", "WORKER", "OPERATOR", "BACKUP", "SCALER")}
-    return {name.removesuffix("_FILE") if name.removesuffix("_FILE") in known else name for name in environment} - (
-        known | IMAGES
-    )
+    declared = [each for group in settings.declared_settings().values() for each in group]
+    files = {f"{each.key}_FILE" for each in declared if each.secret}
+    return set(environment) - {each.key for each in declared} - files - IMAGES
 
 
 def started(container, directory):

@@ -46,7 +46,7 @@ class Kafka:
 
 @pytest.fixture
 def intake():
-    settings = WorkerSettings("127.0.0.1", 1, 1, "http://127.0.0.1:9/")
+    settings = WorkerSettings(action_url="http://127.0.0.1:9/")
     made = Intake(KafkaSettings("127.0.0.1:9"), settings, print, lambda: False, print)
     made._consumer.close()
     made._consumer = Kafka()

@@ -65,7 +65,7 @@ class Work:
         self.kafka = kafka or KafkaSettings(brokers, topic_prefix=f"t{uuid.uuid4().hex[:8]}.", group=uuid.uuid4().hex)
         if kafka is None:
             create_topics(self.kafka)
-        worker = WorkerSettings(brokers, 1, 1, "http://127.0.0.1:9/", inflight_messages=LIMIT, poll_messages=POLL)
+        worker = WorkerSettings(action_url="http://127.0.0.1:9/", inflight_messages=LIMIT, poll_messages=POLL)
         self.time = Time()
         of_time = {"clock": self.time.clock, "sleep": self.time.sleep}
         self.intake = Intake(self.kafka, worker, self.receive, lambda: self.held, lambda numbers: None, **of_time)

@@ -65,3 +65,14 @@ def test_the_kafka_channel_refuses_to_start_without_an_address(project):
 def test_more_sanic_workers_than_one_are_refused_rather_than_ignored(project):
     done = start(project, **ADDRESSES, SANIC_WORKERS="4")
     assert done.returncode == 2 and "SANIC_WORKERS" in done.stderr
+
+
+def test_designers_commands_use_the_redis_that_a_file_names(tmp_path, monkeypatch):
+    from kefu.worker.broker import TurnBroker
+    from kefu.worker.store import TurnStore
+
+    (tmp_path / "url").write_text(ADDRESSES["REDIS_URL"])
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    assert TurnStore(None, TurnBroker())._conversations is None
+    monkeypatch.setenv("REDIS_URL_FILE", str(tmp_path / "url"))
+    assert TurnStore(None, TurnBroker())._conversations is not None

@@ -30,7 +30,7 @@ class Lanes:
 
 @pytest.fixture
 def worker():
-    settings = WorkerSettings("127.0.0.1", 0, 0, "http://127.0.0.1:9/", drain_s=60)
+    settings = WorkerSettings(health_port=0, action_url="http://127.0.0.1:9/", drain_s=60)
     made = Worker(KafkaSettings("127.0.0.1:9"), RedisSettings("redis://127.0.0.1:9"), settings)
     made._inbox = SimpleNamespace(store_away=False, runner=SimpleNamespace(processor=None))
     made._reception = Reception(made._inbox, made._understanding, made._die)

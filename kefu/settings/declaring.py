@@ -1,0 +1,148 @@
+"""How a setting is declared, and the one reader of declared settings.
+
+A section is a frozen dataclass; each of its fields names the environment variable that it is read from.
+`ops/settings.md` is printed from the same declarations.
+"""
+
+import os
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple, Type, TypeVar
+
+from kefu.errors import SettingsError
+
+Environment = Mapping[str, str]
+Read = Mapping[str, Any]
+SectionType = TypeVar("SectionType", bound="Section")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One environment variable. Blanks around its text don't count; an empty text counts as not set.
+
+    Attributes:
+        kind: type of the value: str, int, float or bool (`0` or `1`).
+        default: value of a variable that is not set; None for one that must be set.
+        minimum: least number, included.
+        maximum: greatest number, included.
+        unit: what a number counts, as in the documentation.
+        meaning: what it changes, as in the documentation.
+        choices: the texts that are allowed, in upper case; any case is taken.
+        secret: may come from the file that `<KEY>_FILE` names instead, which outranks it.
+        convert: makes the value of the text; raises SettingsError, whose text must not repeat a secret.
+        only_if: whether it is read, by the fields read before it; if not, its value is empty.
+    """
+
+    key: str
+    kind: Type[Any] = str
+    default: Any = None
+    minimum: float = 0
+    maximum: float = 0
+    unit: str = ""
+    meaning: str = ""
+    choices: Tuple[str, ...] = ()
+    secret: bool = False
+    convert: Optional[Callable[[str], Any]] = None
+    only_if: Optional[Callable[[Read], bool]] = None
+
+    def is_set(self, env: Environment = os.environ) -> bool:
+        """Return whether there is a text, or the name of a file with it."""
+        return any(env.get(key, "").strip() for key in self._keys())
+
+    def read(self, env: Environment = os.environ) -> Any:
+        """Return the value. Raises SettingsError, which names the variable at fault."""
+        key, text = self._text(env)
+        if not text:
+            if self.default is None:
+                raise SettingsError(key, "is not set")
+            return self.default
+        try:
+            return self._value(text)
+        except SettingsError as error:
+            raise SettingsError(key, error.problem) from None  # the cause may repeat the text
+
+    def _keys(self) -> Tuple[str, ...]:
+        return (f"{self.key}_FILE", self.key) if self.secret else (self.key,)
+
+    def _text(self, env: Environment) -> Tuple[str, str]:
+        """Return the text, and the variable that it comes from."""
+        path = env.get(f"{self.key}_FILE", "").strip() if self.secret else ""
+        return (f"{self.key}_FILE", self._content(path)) if path else (self.key, env.get(self.key, "").strip())
+
+    def _content(self, path: str) -> str:
+        key = f"{self.key}_FILE"
+        try:
+            text = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(key, f"names a file that can't be read ({error.__class__.__name__})") from None
+        if not text:
+            raise SettingsError(key, "names an empty file")
+        return text
+
+    def _value(self, text: str) -> Any:
+        if self.convert:
+            return self.convert(text)
+        if self.choices and text.upper() not in self.choices:
+            raise SettingsError(self.key, f"must be {self.allowed}")
+        if self.kind is str:
+            return text.upper() if self.choices else text
+        return self._number(text)
+
+    def _number(self, text: str) -> Any:
+        low, high = (0, 1) if self.kind is bool else (self.minimum, self.maximum)
+        try:
+            number = float(text)  # `1e+06` too: Helm writes a million so
+        except ValueError:
+            number = float("nan")
+        if not low <= number <= high or (self.kind is not float and number != int(number)):
+            raise SettingsError(self.key, f"must be {self.allowed}")
+        return self.kind(number)
+
+    @property
+    def allowed(self) -> str:
+        """Say which texts are allowed; empty where every one is."""
+        if self.kind is bool:
+            return "0 or 1"
+        if self.kind in (int, float):
+            number = "a whole number" if self.kind is int else "a number"
+            return f"{number} from {shown(self.minimum)} to {shown(self.maximum)}"
+        return " or ".join(filter(None, (", ".join(self.choices[:-1]), *self.choices[-1:])))
+
+
+def shown(number: float) -> str:
+    """Write a number as an operator would: `300`, not `300.0`."""
+    return str(int(number)) if number == int(number) else str(number)
+
+
+def setting(key: str, kind: Type[Any] = str, default: Any = None, *bounds: float, **more: Any) -> Any:
+    """Return a section's field that is read from `key`; `bounds` are minimum and maximum, the rest as of Setting."""
+    low, high = bounds or (0, 0)
+    return filled_by(Setting(key, kind, None if default is None else kind(default), low, high, **more))
+
+
+def filled_by(declared: Setting) -> Any:
+    """Return the field of a section that a setting fills which others name too."""
+    default: Any = MISSING
+    if declared.default is not None:
+        default = declared.default
+    elif declared.only_if:
+        default = declared.kind()
+    return field(default=default, repr=not declared.secret, metadata={"setting": declared})
+
+
+class Section:
+    """Base of the dataclasses whose fields are settings."""
+
+    @classmethod
+    def from_env(cls: Type[SectionType], env: Environment = os.environ) -> SectionType:
+        """Read the section; raises SettingsError naming the key at fault."""
+        values: Dict[str, Any] = {}
+        for name, declared in settings_of(cls).items():
+            wanted = declared.only_if is None or declared.only_if(values)
+            values[name] = declared.read(env) if wanted else declared.kind()
+        return cls(**values)
+
+
+def settings_of(section: Type[Any]) -> Dict[str, Setting]:
+    """Return the settings of a section by the names of its fields."""
+    return {each.name: each.metadata["setting"] for each in fields(section)}

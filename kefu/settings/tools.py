@@ -1,0 +1,43 @@
+"""Operators' tools: who gives a command, and who may do what on Kafka."""
+
+import getpass
+import os
+import socket
+from typing import Dict
+
+from kefu.errors import SettingsError
+from kefu.settings.declaring import Environment, Setting
+
+MAX_OPERATOR_CHARS = 128
+
+OPERATOR = Setting(
+    "KEFU_OPERATOR",
+    default="",
+    meaning="Who gives commands, for the topic `audit`, at most 128 characters; empty for the login name on this "
+    "machine.",
+)
+PRINCIPALS = {
+    role: Setting(
+        f"KEFU_ACL_{role.upper()}", default="", meaning=f"User of the role {role} on Kafka, who is given its rights."
+    )
+    for role in ("gateway", "worker", "operator", "backup", "scaler")
+}
+
+
+def operator(env: Environment = os.environ) -> str:
+    """Return who gives commands: KEFU_OPERATOR, or the login name at this machine."""
+    name = OPERATOR.read(env)
+    if not name:
+        try:
+            name = f"{getpass.getuser()}@{socket.gethostname()}"
+        except (KeyError, OSError) as error:  # in a container the user may have a number only
+            raise SettingsError(OPERATOR.key, "is needed where the user has no login name") from error
+    if len(name) > MAX_OPERATOR_CHARS:
+        raise SettingsError(OPERATOR.key, f"is longer than {MAX_OPERATOR_CHARS} characters")
+    return name
+
+
+def kafka_principals(env: Environment = os.environ) -> Dict[str, str]:
+    """Return the user name on Kafka by role, of the roles that `KEFU_ACL_<ROLE>` names; see `kefu.tools.acls`."""
+    named = {role: declared.read(env) for role, declared in PRINCIPALS.items()}
+    return {role: user for role, user in named.items() if user}
