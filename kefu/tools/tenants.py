@@ -15,8 +15,8 @@ from confluent_kafka import Consumer, TopicPartition
 from kefu.errors import QueueUnavailable
 from kefu.events import USER_QUERY
 from kefu.settings import KafkaSettings
-from kefu.tools.dlq.options import count as number_above_0
-from kefu.tools.dlq.options import moment
+from kefu.tools.options import count as number_above_0
+from kefu.tools.options import moment
 from kefu.topic_reader import TIMEOUT_S, asked, messages, partitions, reader
 
 SINCE = "10m"

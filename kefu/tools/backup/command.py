@@ -9,7 +9,7 @@ from kefu.errors import KefuError
 from kefu.settings import KafkaSettings
 from kefu.tools.backup.rotation import KEEP, rotate
 from kefu.tools.backup.topics import restore, save
-from kefu.tools.dlq.options import count
+from kefu.tools.options import count
 
 DONE, FAILED = 0, 1
 

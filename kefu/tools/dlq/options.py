@@ -2,13 +2,11 @@
 
 import argparse
 import re
-from datetime import datetime, timezone
 from typing import List, Optional
 
-from kefu.events import now_ms
 from kefu.tools.dlq.letters import Position, Wanted
+from kefu.tools.options import count, moment
 
-_UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _EPILOG = """\
 A letter is named by its place, PARTITION:OFFSET. Times are 90s, 15m, 2h, 7d (ago) or ISO 8601, UTC
 where no zone is given. Exit codes: 0 done, 1 some of it was refused, not found or not
@@ -77,25 +75,6 @@ def _position(raw: str) -> Position:
         raise argparse.ArgumentTypeError(f"{raw!r} is not PARTITION:OFFSET")
     partition, offset = raw.split(":")
     return Position(int(partition), int(offset))
-
-
-def moment(raw: str) -> int:
-    """Return the time in ms since the epoch that a word means: `2h` (ago), or ISO 8601, UTC where it says no zone."""
-    ago = re.fullmatch(r"(\d{1,6})([smhd])", raw)
-    if ago:
-        return now_ms() - int(ago[1]) * _UNITS_MS[ago[2]]
-    try:
-        found = datetime.fromisoformat(raw)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{raw!r} is neither like 2h nor ISO 8601") from None
-    return int((found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp() * 1000)
-
-
-def count(raw: str) -> int:
-    """Return a number above 0."""
-    if not re.fullmatch(r"[1-9]\d{0,8}", raw):
-        raise argparse.ArgumentTypeError(f"{raw!r} is not a number above 0")
-    return int(raw)
 
 
 def _note(raw: str) -> str:
