@@ -5,24 +5,20 @@ as the writes that stored them. Blocks: call it in a thread.
 """
 
 from contextlib import closing
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Message
 
 from kefu.codec import decode
-from kefu.errors import PoisonMessage, QueueUnavailable
+from kefu.errors import PoisonMessage
 from kefu.events import ANSWERS, DIALOGUE_EVENTS, USER_QUERY, AnswerGenerated, TurnEvents, conversation_key, now_ms
-from kefu.kafka import damped_errors
 from kefu.settings import CONVERSATION_LIFETIME_S, KafkaSettings
 from kefu.worker.conversation.stored import TurnWrite
+from kefu.worker.storage.topic_reader import TopicReader
 
-REQUEST_S = 10.0
-SILENCE_S = 30.0
 # At least so many records a partition, also from before the window: a worker's clock may have been wrong.
 MIN_RECORDS = 500
 MAX_RECORDS = 100_000
-BUFFER_KBYTES = 16 * 1024
 
 
 Place = Tuple[str, int]  # conversation and version
@@ -95,83 +91,26 @@ class PublishedTail:
     def _tail(self, topic: str, partitions: Sequence[int]) -> Iterator[Message]:
         """Yield the last records of these partitions of the inbox in another topic."""
         name = self._settings.topic_prefix + topic
-        with closing(self._consumer()) as consumer:
-            starts, ends = self._ends(consumer, name, self._same(consumer, name, partitions))
-            if not ends:
-                return
-            consumer.assign([TopicPartition(name, partition, start) for partition, start in starts.items()])
-            while ends:
-                first = consumer.poll(SILENCE_S)
-                if first is None:
-                    raise QueueUnavailable(f"{topic}: no answer within {SILENCE_S:.0f} s")
-                for message in (first, *consumer.consume(500, 0)):
-                    if message.error() is None and message.offset() < ends.get(message.partition(), 0):
-                        yield message
-                    _pass(message, ends)
+        with closing(TopicReader(self._settings)) as reader:
+            bounds = reader.bounds(name, self._same(reader, name, partitions))
+            ends = {number: end for number, (_, end) in bounds.items()}
+            yield from reader.records(name, self._starts(reader, name, bounds), ends)
 
-    def _same(self, consumer: Consumer, name: str, partitions: Sequence[int]) -> List[int]:
+    def _same(self, reader: TopicReader, name: str, partitions: Sequence[int]) -> List[int]:
         """Return the partitions that hold the same keys, or all where the topics' numbers differ."""
-        inbox = self._settings.topic_prefix + USER_QUERY
-        counts = [
-            len(_asked(consumer.list_topics, topic, REQUEST_S).topics[topic].partitions) for topic in (inbox, name)
-        ]
+        counts = [reader.partitions(topic) for topic in (self._settings.topic_prefix + USER_QUERY, name)]
         return list(partitions) if counts[0] == counts[1] else list(range(counts[1]))
 
-    def _ends(self, consumer: Consumer, name: str, partitions: Sequence[int]) -> Tuple[Dict[int, int], Dict[int, int]]:
-        """Return where to begin and where to end in each partition that holds anything."""
-        admin = AdminClient({**self._settings.client_config(), **damped_errors()})
-        places = [TopicPartition(name, partition) for partition in partitions]
-        ends = {place.partition: found.offset for place, found in _listed(admin, places, OffsetSpec.latest())}
-        newest = {place.partition: found for place, found in _listed(admin, places, OffsetSpec.max_timestamp())}
-        lows = {place.partition: found.offset for place, found in _listed(admin, places, OffsetSpec.earliest())}
-        held = [number for number in partitions if newest[number].offset >= 0 and lows[number] < ends[number]]
-        if not held:
-            return {}, {}
-        times = [TopicPartition(name, number, max(0, newest[number].timestamp - self._window_ms)) for number in held]
+    def _starts(self, reader: TopicReader, name: str, bounds: Dict[int, Tuple[int, int]]) -> Dict[int, int]:
+        """Return where to begin in each partition: at the window's start, within the numbers of records."""
+        newest = reader.newest_ms(name, list(bounds))
+        times = {number: max(0, newest_ms - self._window_ms) for number, newest_ms in newest.items()}
         starts = {}
-        for place in _asked(consumer.offsets_for_times, times, REQUEST_S):
-            end = ends[place.partition]
-            start = min(place.offset if place.offset >= 0 else end, end - MIN_RECORDS)
-            starts[place.partition] = max(start, end - MAX_RECORDS, lows[place.partition])
-        return starts, {number: ends[number] for number in held}
-
-    def _consumer(self) -> Consumer:
-        return Consumer(
-            {
-                **self._settings.client_config(),
-                "group.id": self._settings.group,  # nothing is committed under it
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "enable.partition.eof": True,
-                "isolation.level": "read_committed",
-                "queued.max.messages.kbytes": BUFFER_KBYTES,
-                **damped_errors(),
-            }
-        )
-
-
-def _listed(admin: AdminClient, places: List[TopicPartition], what: OffsetSpec) -> List[Tuple[TopicPartition, Any]]:
-    futures = admin.list_offsets(dict.fromkeys(places, what), request_timeout=REQUEST_S)
-    return [(place, _asked(future.result)) for place, future in futures.items()]
-
-
-def _asked(call: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return call(*arguments)
-    except KafkaException as error:
-        raise QueueUnavailable(f"what was published can't be read: {error.args[0].name()}") from error
-
-
-def _pass(message: Message, ends: Dict[int, int]) -> None:
-    """Take out of `ends` a partition that has been read to its end."""
-    error = message.error()
-    if error is None:
-        if message.offset() >= ends.get(message.partition(), 0) - 1:
-            ends.pop(message.partition(), None)
-    elif error.code() == KafkaError._PARTITION_EOF:
-        ends.pop(message.partition(), None)
-    elif not error.retriable() and error.code() != KafkaError._TRANSPORT:
-        raise QueueUnavailable(f"what was published can't be read: {error.name()}")
+        for number, since in reader.offsets_at(name, times).items():
+            low, end = bounds[number]
+            start = min(since if since >= 0 else end, end - MIN_RECORDS)
+            starts[number] = max(start, end - MAX_RECORDS, low)
+        return starts
 
 
 def _decoded(message: Message, kind: Any) -> Any:

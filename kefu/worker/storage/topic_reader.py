@@ -1,0 +1,105 @@
+"""Reads partitions of a topic from a place to where they end now, by the worker's client, confluent-kafka.
+
+`kefu.tools.topic_reader` is its counterpart on kafka-python (record 12). This one reads several partitions at once, and
+asks each question once, for its caller asks again. Every method blocks, and raises QueueUnavailable when Kafka refuses
+or doesn't answer.
+"""
+
+from typing import Any, Callable, Dict, Iterator, Sequence, Tuple
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from kefu.errors import QueueUnavailable
+from kefu.kafka import damped_errors
+from kefu.settings import KafkaSettings
+
+REQUEST_S = 10.0
+SILENCE_S = 30.0
+BATCH = 500
+BUFFER_KBYTES = 16 * 1024
+
+
+class TopicReader:
+    """Commits nothing."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._admin = AdminClient({**kafka.client_config(), **damped_errors()})
+        self._consumer = Consumer(
+            {
+                **kafka.client_config(),
+                "group.id": kafka.group,  # nothing is committed under it
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+                "queued.max.messages.kbytes": BUFFER_KBYTES,
+                **damped_errors(),
+            }
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._consumer.close()
+
+    def partitions(self, name: str) -> int:
+        """Return how many partitions a topic has."""
+        return len(_asked(self._consumer.list_topics, name, REQUEST_S).topics[name].partitions)
+
+    def bounds(self, name: str, numbers: Sequence[int]) -> Dict[int, Tuple[int, int]]:
+        """Return the first offset that each partition still has, and the one after its last; of those with records."""
+        ends = self._listed(name, numbers, OffsetSpec.latest())
+        lows = self._listed(name, numbers, OffsetSpec.earliest())
+        return {n: (lows[n].offset, ends[n].offset) for n in numbers if lows[n].offset < ends[n].offset}
+
+    def newest_ms(self, name: str, numbers: Sequence[int]) -> Dict[int, int]:
+        """Return the latest time of a record in each partition, ms since the epoch; of those with records."""
+        found = self._listed(name, numbers, OffsetSpec.max_timestamp())
+        return {number: newest.timestamp for number, newest in found.items() if newest.offset >= 0}
+
+    def offsets_at(self, name: str, times: Dict[int, int]) -> Dict[int, int]:
+        """Return the first offset of this time, ms since the epoch, or later, by partition; -1 where there is none."""
+        places = [TopicPartition(name, number, since_ms) for number, since_ms in times.items()]
+        found = _asked(self._consumer.offsets_for_times, places, REQUEST_S) if places else []
+        return {place.partition: max(-1, place.offset) for place in found}
+
+    def records(self, name: str, starts: Dict[int, int], ends: Dict[int, int]) -> Iterator[Message]:
+        """Yield the records of partitions from where each starts to before where it ends."""
+        left = {number: ends[number] for number in starts}
+        if not left:
+            return
+        self._consumer.assign([TopicPartition(name, number, start) for number, start in starts.items()])
+        while left:
+            first = self._consumer.poll(SILENCE_S)
+            if first is None:
+                raise QueueUnavailable(f"{name}: no answer within {SILENCE_S:.0f} s")
+            for message in (first, *self._consumer.consume(BATCH, 0)):  # which alone would wait to fill its number
+                if message.error() is None and message.offset() < left.get(message.partition(), 0):
+                    yield message
+                _pass(message, left)
+
+    def _listed(self, name: str, numbers: Sequence[int], what: OffsetSpec) -> Dict[int, Any]:
+        if not numbers:
+            return {}  # librdkafka refuses to be asked for nothing
+        wanted = {TopicPartition(name, number): what for number in numbers}
+        futures = self._admin.list_offsets(wanted, request_timeout=REQUEST_S)
+        return {place.partition: _asked(future.result) for place, future in futures.items()}
+
+
+def _asked(call: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return call(*arguments)
+    except KafkaException as error:
+        raise QueueUnavailable(f"what was published can't be read: {error.args[0].name()}") from error
+
+
+def _pass(message: Message, left: Dict[int, int]) -> None:
+    """Take out of `left` a partition that has been read to its end."""
+    error = message.error()
+    if error is None:
+        if message.offset() >= left.get(message.partition(), 0) - 1:
+            left.pop(message.partition(), None)
+    elif error.code() == KafkaError._PARTITION_EOF:
+        left.pop(message.partition(), None)
+    elif not error.retriable() and error.code() != KafkaError._TRANSPORT:
+        raise QueueUnavailable(f"what was published can't be read: {error.name()}")
