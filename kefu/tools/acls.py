@@ -3,30 +3,24 @@
 In: the principal of each role, from settings. Out: bindings on the brokers. What no line here allows is refused.
 """
 
+from contextlib import closing
+from functools import partial
 from typing import Dict, List, Mapping, Tuple
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
-)
+from kafka import KafkaAdminClient
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
 from kefu.errors import QueueUnavailable
 from kefu.events import ANSWERS, AUDIT, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, USER_QUERY
-from kefu.kafka import damped_errors
 from kefu.settings import KafkaSettings
 from kefu.tools.backup.topics import SAVED
+from kefu.tools.clients import admin, asked, reason
 from kefu.tools.partitions import ORDER
 
-TIMEOUT_S = 30.0
-READ, WRITE = AclOperation.READ, AclOperation.WRITE
-DESCRIBE, ALTER = AclOperation.DESCRIBE, AclOperation.ALTER
+READ, WRITE = ACLOperation.READ, ACLOperation.WRITE
+DESCRIBE, ALTER = ACLOperation.DESCRIBE, ACLOperation.ALTER
 TOPIC, GROUP = ResourceType.TOPIC, ResourceType.GROUP
-Right = Tuple[ResourceType, str, AclOperation]
+Right = Tuple[ResourceType, str, ACLOperation]
 
 
 def rights(kafka: KafkaSettings) -> Dict[str, List[Right]]:
@@ -37,7 +31,7 @@ def rights(kafka: KafkaSettings) -> Dict[str, List[Right]]:
     """
     prefix, group = kafka.topic_prefix, kafka.group
 
-    def on(operation: AclOperation, *topics: str) -> List[Right]:
+    def on(operation: ACLOperation, *topics: str) -> List[Right]:
         return [(TOPIC, prefix + topic, operation) for topic in topics]
 
     return {
@@ -56,7 +50,6 @@ def rights(kafka: KafkaSettings) -> Dict[str, List[Right]]:
         "operator": [
             *on(READ, DEAD_LETTERS, USER_QUERY),
             *on(WRITE, DEAD_LETTERS, USER_QUERY, AUDIT),
-            (GROUP, f"{group}.dlq", READ),
             # `python -m kefu partitions`, which looks how much waits. To delete or configure a topic wants more.
             *on(ALTER, *ORDER),
             (GROUP, group, DESCRIBE),
@@ -83,16 +76,19 @@ def grant(kafka: KafkaSettings, principals: Mapping[str, str]) -> int:
         QueueUnavailable: no broker answered in time, or one refused.
     """
     wanted = [
-        AclBinding(kind, name, ResourcePatternType.LITERAL, f"User:{user}", "*", operation, AclPermissionType.ALLOW)
+        ACL(f"User:{user}", "*", operation, ACLPermissionType.ALLOW, ResourcePattern(kind, name))
         for role, user in principals.items()
         for kind, name, operation in rights(kafka)[role]
     ]
     if not wanted:
         return 0
-    admin = AdminClient({**kafka.client_config(), **damped_errors()})
-    for binding, future in admin.create_acls(wanted, request_timeout=TIMEOUT_S).items():
-        try:
-            future.result(TIMEOUT_S)
-        except KafkaException as error:
-            raise QueueUnavailable(f"ACL on {binding.name}: {error.args[0].name()}") from error
+    with closing(admin(kafka)) as client:
+        asked(partial(_create, client, wanted))
     return len(wanted)
+
+
+def _create(client: KafkaAdminClient, wanted: List[ACL]) -> None:
+    made = client.create_acls(wanted)
+    if made["failed"]:
+        refused = next(acl for acl in wanted if acl not in made["succeeded"])
+        raise QueueUnavailable(f"ACL on {refused.resource_pattern.resource_name}: {reason(made['failed'][0])}")

@@ -10,14 +10,12 @@ from collections import Counter
 from contextlib import closing
 from typing import Dict, List, Tuple
 
-from confluent_kafka import Consumer, TopicPartition
-
 from kefu.errors import QueueUnavailable
 from kefu.events import USER_QUERY
 from kefu.settings import KafkaSettings
 from kefu.tools.options import count as number_above_0
 from kefu.tools.options import moment
-from kefu.topic_reader import TIMEOUT_S, asked, messages, partitions, reader
+from kefu.tools.topic_reader import TopicReader
 
 SINCE = "10m"
 MOST_RECORDS = 200_000  # some seconds, and as many keys at worst
@@ -44,7 +42,7 @@ def count(kafka: KafkaSettings, since_ms: int, most: int = MOST_RECORDS) -> Tupl
     """Return how many records each conversation has in the inbox, and whether older ones were left out. Blocks.
 
     Args:
-        kafka: where it is; its user may READ the inbox and the operators' group.
+        kafka: where it is; its user may READ the inbox.
         since_ms: counted are records of this time, ms since the epoch, or later.
         most: of all partitions, each having its share, the newest.
 
@@ -54,21 +52,15 @@ def count(kafka: KafkaSettings, since_ms: int, most: int = MOST_RECORDS) -> Tupl
     found: Counter[str] = Counter()
     cut = False
     name = kafka.topic_prefix + USER_QUERY
-    with closing(reader(kafka, f"{kafka.group}.dlq")) as consumer:  # nothing is committed
-        number_of = partitions(consumer, name)
+    with closing(TopicReader(kafka)) as reader:
+        number_of = reader.partitions(name)
         for number in range(number_of):
-            since, newest = _start(consumer, TopicPartition(name, number, since_ms), -(-most // number_of))
+            since = reader.offset_at(name, number, since_ms)
+            newest = reader.bounds(name, number)[1] - -(-most // number_of)  # the first of this partition's share
             cut |= newest > since
-            for record in messages(consumer, name, number, max(since, newest)):
-                found[(record.key() or b"?").decode("utf-8", "replace")] += 1
+            for record in reader.records(name, number, max(since, newest)):
+                found[(record.key or b"?").decode("utf-8", "replace")] += 1
     return found, cut
-
-
-def _start(consumer: Consumer, place: TopicPartition, most: int) -> Tuple[int, int]:
-    """Return the first offset since the place's time, and the first of the newest `most`."""
-    end = asked(consumer.get_watermark_offsets, place, TIMEOUT_S)[1]
-    since = asked(consumer.offsets_for_times, [place], TIMEOUT_S)[0].offset
-    return (since if since >= 0 else end), max(0, end - most)
 
 
 def by_tenant(found: Counter[str], limit: int) -> List[str]:

@@ -7,28 +7,29 @@ How many partitions a topic has is no step: Kafka can't take one away, and no re
 
 import argparse
 import sys
-from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import closing
+from functools import partial
 from typing import Dict, List, NamedTuple, Tuple
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import (
-    AclBindingFilter,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
+from kafka import KafkaAdminClient
+from kafka.admin import (
+    ACLFilter,
+    ACLOperation,
+    ACLPermissionType,
+    ACLResourcePatternType,
+    ResourcePatternFilter,
     ResourceType,
 )
+from kafka.errors import NoError, SecurityDisabledError
 
-from kefu.errors import QueueUnavailable
 from kefu.events import ANSWERS, AUDIT, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, LOOKUPS, USER_QUERY
-from kefu.kafka import create_topics, damped_errors
+from kefu.kafka import create_topics
 from kefu.settings import KafkaSettings, kafka_principals
 from kefu.tools.acls import grant
-from kefu.tools.partitions import counted, lag
-from kefu.topic_reader import asked
+from kefu.tools.clients import TIMEOUT_S, admin, asked
+from kefu.tools.groups import lag, members
+from kefu.tools.partitions import counted
 
-TIMEOUT_S = 30.0
 DONE, REFUSED = 0, 1
 
 
@@ -50,6 +51,7 @@ def main(arguments: List[str]) -> int:
     """Go to a step; returns 0, or 1 when it was refused. Raises QueueUnavailable."""
     options = _parser().parse_args(arguments)
     kafka = KafkaSettings.from_env()
+    admin(kafka).close()  # where no broker answers this tells why within 5 s; `create_topics` would wait for 30
     problem = "" if options.despite_lag else refusal(kafka, options.to)
     if problem:
         print(f"kefu topics: {problem}", file=sys.stderr)
@@ -65,7 +67,7 @@ def main(arguments: List[str]) -> int:
 def refusal(kafka: KafkaSettings, step: int) -> str:
     """Return why topics may not go back to a step now; empty when they may. Blocks; raises QueueUnavailable."""
     for topic in _there(kafka, step):
-        if _read_by_somebody(kafka):
+        if members(kafka, kafka.candidate_group):
             return f"workers read {topic}: end the release first (python -m ops.release finish)"
         waiting = lag(kafka, topic, kafka.candidate_group)
         if waiting:
@@ -88,17 +90,22 @@ def back(kafka: KafkaSettings, step: int) -> Dict[str, str]:
     Raises:
         QueueUnavailable: no broker answered in time, or one refused; the same call goes on where it stopped.
     """
-    admin = AdminClient({**kafka.client_config(), **damped_errors()})
     removed = {}
-    for topic in _there(kafka, step):
-        name = kafka.topic_prefix + topic
-        rights = AclBindingFilter(
-            ResourceType.TOPIC, name, ResourcePatternType.LITERAL, None, None, AclOperation.ANY, AclPermissionType.ANY
-        )
-        _answered(admin.delete_topics([name], operation_timeout=TIMEOUT_S)[name], topic)
-        _answered(admin.delete_acls([rights])[rights], topic)
-        removed[name] = "removed"
+    with closing(admin(kafka)) as client:
+        for topic in _there(kafka, step):
+            name = kafka.topic_prefix + topic
+            asked(partial(client.delete_topics, [name]), f"topic {topic}")
+            asked(partial(_remove_rights, client, name), f"topic {topic}")
+            removed[name] = "removed"
     return removed
+
+
+def _remove_rights(client: KafkaAdminClient, name: str) -> None:
+    topic = ResourcePatternFilter(ResourceType.TOPIC, name, ACLResourcePatternType.LITERAL)
+    everybody = ACLFilter(None, None, ACLOperation.ANY, ACLPermissionType.ANY, topic)
+    ((_, _, error),) = client.delete_acls([everybody])
+    if error not in (NoError, SecurityDisabledError):  # a broker without rights has none to remove
+        raise error(name)
 
 
 def _there(kafka: KafkaSettings, step: int) -> List[str]:
@@ -106,31 +113,6 @@ def _there(kafka: KafkaSettings, step: int) -> List[str]:
     later = [topic for each in reversed(STEPS[step:]) for topic in each.topics]
     counts = counted(kafka) if later else {}
     return [topic for topic in later if counts.get(topic)]
-
-
-def _read_by_somebody(kafka: KafkaSettings) -> bool:
-    admin = AdminClient({**kafka.client_config(), **damped_errors()})
-
-    def has_members() -> bool:
-        try:
-            group = admin.describe_consumer_groups([kafka.candidate_group])[kafka.candidate_group].result(TIMEOUT_S)
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return False
-            raise
-        return bool(group.members)
-
-    return asked(has_members)
-
-
-def _answered(future: object, topic: str) -> None:
-    try:
-        future.result(TIMEOUT_S)  # type: ignore[attr-defined]
-    except FutureTimeout as error:
-        raise QueueUnavailable(f"topic {topic}: no answer within {TIMEOUT_S:.0f} s") from error
-    except KafkaException as error:
-        if error.args[0].code() != KafkaError.SECURITY_DISABLED:  # a broker without rights has none to remove
-            raise QueueUnavailable(f"topic {topic}: {error.args[0].name()}") from error
 
 
 def _parser() -> argparse.ArgumentParser:

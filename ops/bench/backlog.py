@@ -17,7 +17,7 @@ from typing import Any, Dict, List
 from kefu.codec import encode
 from kefu.events import USER_QUERY, UserSaid, conversation_key
 from kefu.settings import KafkaSettings
-from kefu.tools.partitions import lag
+from kefu.tools.groups import lag
 from ops.bench import measure, scenarios
 from ops.bench.kefu import KefuSystem
 from ops.bench.load import Job

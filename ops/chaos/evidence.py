@@ -5,22 +5,22 @@ In: a calm `System` and the talks of its customers. Out: `Evidence`, which `verd
 
 import asyncio
 import time
-import uuid
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import httpx
 import orjson
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
 from redis.exceptions import RedisError
 
-from kefu.errors import StoreUnavailable
+from kefu.errors import QueueUnavailable, StoreUnavailable
 from kefu.events import ANSWERS, DEAD_LETTERS, DIALOGUE_EVENTS, USER_QUERY
 from kefu.gateway.answer.redis_client import Servers, connect
 from kefu.keys import ConversationKeys
-from kefu.settings import RedisSettings
+from kefu.settings import KafkaSettings, RedisSettings
+from kefu.tools.groups import lag
+from kefu.tools.topic_reader import TopicReader
 from ops.chaos.faults import Trouble
 from ops.chaos.load import Talk
 from ops.chaos.system import System
@@ -87,7 +87,7 @@ async def settle(system: System, talks: Sequence[Talk]) -> float:
 
 
 async def gather(system: System, talks: Sequence[Talk], troubles: Sequence[Trouble]) -> Evidence:
-    """Read all. Raises StoreUnavailable, RedisError, HTTPError or RuntimeError when it can't be read in time."""
+    """Read all. Raises StoreUnavailable, QueueUnavailable, RedisError or HTTPError when it can't be read in time."""
     found = Evidence(talks, troubles)
     redis = connect(RedisSettings(system.stack.redis.url))
     try:
@@ -95,10 +95,10 @@ async def gather(system: System, talks: Sequence[Talk], troubles: Sequence[Troub
             found.kept[talk.key] = await _kept(redis, talk)
     finally:
         await redis.close()
-    brokers = system.stack.kafka.brokers
-    found.answers = await asyncio.to_thread(_by_conversation, brokers, ANSWERS)
-    found.events = await asyncio.to_thread(_by_conversation, brokers, DIALOGUE_EVENTS)
-    letters = await asyncio.to_thread(_by_conversation, brokers, DEAD_LETTERS)
+    kafka = _kafka(system)
+    found.answers = await asyncio.to_thread(_by_conversation, kafka, ANSWERS)
+    found.events = await asyncio.to_thread(_by_conversation, kafka, DIALOGUE_EVENTS)
+    letters = await asyncio.to_thread(_by_conversation, kafka, DEAD_LETTERS)
     found.letters = {key: [orjson.loads(value)["message_id"] for _, value in each] for key, each in letters.items()}
     await _ask_api(system, found)
     found.lag = await _lag_told(system)
@@ -201,53 +201,21 @@ async def _pages(client: httpx.AsyncClient, talk: Talk) -> Any:
 
 def _lag(system: System) -> Optional[int]:
     """Return how many records of the inbox are not committed, None when Kafka doesn't say."""
-    admin = AdminClient({"bootstrap.servers": system.stack.kafka.brokers, "log_level": 0})
     try:
-        futures = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(GROUP)])
-        committed = {p.partition: p.offset for p in futures[GROUP].result(10).topic_partitions if p.topic == USER_QUERY}
-        return sum(
-            max(0, end - max(0, committed.get(n, 0))) for n, end in _ends(system.stack.kafka.brokers, USER_QUERY)
-        )
-    except (KafkaException, TimeoutError):
+        return lag(_kafka(system), USER_QUERY, GROUP)
+    except QueueUnavailable:
         return None
 
 
-def _ends(brokers: str, topic: str) -> List[Tuple[int, int]]:
-    consumer = _consumer(brokers)
-    try:
-        numbers = list(consumer.list_topics(topic, timeout=20).topics[topic].partitions)
-        return [(n, consumer.get_watermark_offsets(TopicPartition(topic, n), timeout=20)[1]) for n in numbers]
-    finally:
-        consumer.close()
+def _kafka(system: System) -> KafkaSettings:
+    return KafkaSettings(system.stack.kafka.brokers)
 
 
-def _consumer(brokers: str) -> Consumer:
-    settings = {"enable.auto.commit": False, "log_level": 0, "isolation.level": "read_committed"}
-    return Consumer({"bootstrap.servers": brokers, "group.id": uuid.uuid4().hex, **settings})
-
-
-def _by_conversation(brokers: str, topic: str) -> Dict[str, List[Tuple[str, bytes]]]:
+def _by_conversation(kafka: KafkaSettings, topic: str) -> Dict[str, List[Tuple[str, bytes]]]:
+    """Return id and value of every record, as often as it is there. Raises QueueUnavailable."""
     found: Dict[str, List[Tuple[str, bytes]]] = defaultdict(list)
-    for key, value in _records(brokers, topic):
-        found[key].append((orjson.loads(value)["id"], value))
+    with closing(TopicReader(kafka, READ_S, READ_S)) as reader:
+        for number in range(reader.partitions(topic)):
+            for record in reader.records(topic, number):
+                found[record.key.decode()].append((orjson.loads(record.value)["id"], record.value))
     return dict(found)
-
-
-def _records(brokers: str, topic: str) -> Iterator[Tuple[str, bytes]]:
-    """Yield key and value of every record, each as often as it is there."""
-    ends = {number: end for number, end in _ends(brokers, topic) if end}
-    consumer = _consumer(brokers)
-    deadline = time.monotonic() + READ_S
-    try:
-        consumer.assign([TopicPartition(topic, number, 0) for number in ends])
-        while ends:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"{topic} was not read within {READ_S:.0f} s")
-            for message in consumer.consume(1000, 1.0):
-                if message.error() is None:
-                    yield message.key().decode(), message.value()
-            for position in consumer.position([TopicPartition(topic, number) for number in ends]):
-                if position.offset >= ends[position.partition]:
-                    del ends[position.partition]
-    finally:
-        consumer.close()

@@ -7,9 +7,11 @@ import uuid
 import httpx
 import orjson
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from kafka import TopicPartition
 
 from kefu.events import ANSWERS
+from kefu.settings import KafkaSettings
+from kefu.tools.clients import consumer
 from ops.local.servers import ROOT
 from ops.local.shop.demo_policies import POLICIES
 from ops.local.stack import PATIENCE, Stack, free_ports
@@ -57,18 +59,19 @@ class Answers:
     """What the worker published, read as it comes."""
 
     def __init__(self, brokers):
-        self._consumer = Consumer({"bootstrap.servers": brokers, "group.id": uuid.uuid4().hex})
+        self._consumer = consumer(KafkaSettings(brokers), 60)
         self._found = {}
-        partitions = self._consumer.list_topics(ANSWERS, timeout=20).topics[ANSWERS].partitions
-        self._consumer.assign([TopicPartition(ANSWERS, number, 0) for number in partitions])
+        numbers = self._consumer.partitions_for_topic(ANSWERS)
+        self._consumer.assign([TopicPartition(ANSWERS, number) for number in numbers])
+        self._consumer.seek_to_beginning()
 
     def of(self, message_id):
         deadline = time.monotonic() + 60
         while message_id not in self._found:
             assert time.monotonic() < deadline, "the turn is not published"
-            for record in self._consumer.consume(100, 0.02):
-                answer = orjson.loads(record.value())
-                self._found[answer["message_id"]] = answer
+            for records in self._consumer.poll(20).values():
+                answers = [orjson.loads(record.value) for record in records]
+                self._found.update({answer["message_id"]: answer for answer in answers})
         return self._found[message_id]
 
     def close(self):

@@ -117,7 +117,7 @@ async def stored(stack, who, *topics):
     """Return all that Kafka and Redis hold of a customer, as text."""
     key = f"demo:{who.user}"
     held = [await asyncio.to_thread(records_on, stack, topic, {key}) for topic in topics]
-    texts = [record.value().decode() for records in held for record in records]
+    texts = [record.value.decode() for records in held for record in records]
     store = redis.asyncio.Redis.from_url(stack.settings["REDIS_URL"])
     try:
         state = await store.hgetall(f"kefu:{{{key}}}:state")
@@ -170,7 +170,7 @@ async def test_both_sides_talk_and_the_assistant_goes_on_where_it_was(stack, cli
 async def events_of(stack, topic, key):
     """Return the events of a conversation in order, each once: who is put off asks again, under the same ids."""
     records = await asyncio.to_thread(records_on, stack, topic, key)
-    events = [orjson.loads(record.value()) for record in records]
+    events = [orjson.loads(record.value) for record in records]
     return list({event["id"]: event for event in events}.values())
 
 

@@ -5,14 +5,17 @@ import os
 import signal
 import time
 import uuid
+from contextlib import closing
 
 import httpx
 import orjson
 import pytest
 import yaml
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from kefu.events import ANSWERS
+from kefu.settings import KafkaSettings
+from kefu.tools.topic_reader import TopicReader
 from ops.local.servers import ROOT
 from tests.e2e.customers import (
     TEXTS,
@@ -68,19 +71,9 @@ async def wait_for_inquiries(stack, expected):
 
 def records_on(stack, topic, conversations):
     """Return the records of a topic that belong to these conversations, duplicates included."""
-    consumer = Consumer({"bootstrap.servers": stack.settings["KAFKA_BROKERS"], "group.id": uuid.uuid4().hex})
-    partitions = [TopicPartition(topic, number, 0) for number in consumer.list_topics(topic).topics[topic].partitions]
-    ends = {p.partition: consumer.get_watermark_offsets(p)[1] for p in partitions}
-    partitions = [p for p in partitions if ends[p.partition]]
-    consumer.assign(partitions)
-    found, deadline = [], time.monotonic() + 60
-    while any(position.offset < ends[position.partition] for position in consumer.position(partitions)):
-        assert time.monotonic() < deadline, f"{topic} is not read within a minute"
-        for message in consumer.consume(1000, 1.0):
-            if message.error() is None and message.key().decode() in conversations:
-                found.append(message)
-    consumer.close()
-    return found
+    with closing(TopicReader(KafkaSettings(stack.settings["KAFKA_BROKERS"]), 60, 60)) as reader:
+        places = [(topic, number) for number in range(reader.partitions(topic))]
+        return [each for place in places for each in reader.records(*place) if each.key.decode() in conversations]
 
 
 @pytest.mark.parametrize("text", ["我的订单20260001到哪了", "where is my order 20260001?"])
@@ -127,7 +120,7 @@ async def test_200_conversations_survive_a_killed_worker(stack, client):
     await check_promises(customers)
     await wait_for_inquiries(stack, before + 2)
     keys = {f"demo:{customer.user}" for customer in customers}
-    answers = [orjson.loads(record.value()) for record in await asyncio.to_thread(records_on, stack, ANSWERS, keys)]
+    answers = [orjson.loads(record.value) for record in await asyncio.to_thread(records_on, stack, ANSWERS, keys)]
     assert {answer["message_id"] for answer in answers} == {id for customer in customers for id in customer.accepted}
     assert len({answer["id"] for answer in answers}) == 1000
 
@@ -212,8 +205,8 @@ async def test_a_record_that_cannot_be_read_is_put_aside_and_holds_up_nobody(sta
     assert producer.flush(20) == 0
     assert "20260001" in await ask(client, stack.token("alice"), "where is my order 20260001?")
     letters = await letters_of(stack, "demo:alice", len(values))
-    assert [letter.value().decode() for letter in letters][-3:] == values
-    headers = dict(letters[-1].headers())
+    assert [letter.value.decode() for letter in letters][-3:] == values
+    headers = dict(letters[-1].headers)
     assert headers["kefu-origin-topic"] == b"user.query"
     assert headers["kefu-error-class"] == b"malformed"
     assert headers["x"] == b"y"

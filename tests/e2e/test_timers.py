@@ -138,7 +138,7 @@ async def entries(store, who):
 
 async def timers_of(stack, who):
     records = await asyncio.to_thread(records_on, stack, USER_QUERY, {f"demo:{who.user}"})
-    return [record for record in records if orjson.loads(record.value())["type"] != "UserSaid"]
+    return [record for record in records if orjson.loads(record.value)["type"] != "UserSaid"]
 
 
 async def settle(who):
@@ -159,7 +159,7 @@ def asks(replies):
 def send_again(stack, records):
     producer = Producer({"bootstrap.servers": stack.settings["KAFKA_BROKERS"], "partitioner": "murmur2_random"})
     for record in records:
-        producer.produce(USER_QUERY, record.value(), record.key())
+        producer.produce(USER_QUERY, record.value, record.key)
     assert producer.flush(20) == 0
 
 
@@ -178,7 +178,7 @@ async def test_a_silent_customer_is_asked_once_on_every_way_that_replies_take(st
     assert [reply["seq"] for reply in streamed] == [1, 2, 3]
     assert await who.replies() == streamed
     (timer,) = await timers_of(stack, who)
-    assert streamed[1]["message_id"] == orjson.loads(timer.value())["id"]
+    assert streamed[1]["message_id"] == orjson.loads(timer.value)["id"]
     send_again(stack, [timer, timer])
     assert len(asks(await settle(who))) == 1
 
@@ -266,7 +266,7 @@ async def test_a_worker_killed_between_production_and_removal_fires_once(stack, 
     await store.zadd(due_index("kefu", partition), {member: due})
     await until_quiet(store, [who])
     assert len(asks(await settle(who))) == 1
-    timers = [orjson.loads(record.value()) for record in await timers_of(stack, who)]
+    timers = [orjson.loads(record.value) for record in await timers_of(stack, who)]
     assert len(timers) >= 2 and len({timer["id"] for timer in timers}) == 1
 
 
@@ -295,7 +295,7 @@ async def test_a_reminder_comes_once_and_not_at_all_when_cancelled(stack, client
     replies = await replies_of(reminded, 3)
     await until_quiet(store, [reminded, spared])
     (timer,) = await timers_of(stack, reminded)
-    event = orjson.loads(timer.value())
+    event = orjson.loads(timer.value)
     assert (event["type"], event["name"], replies[2]["message_id"]) == ("ReminderDue", "look again", event["id"])
     send_again(stack, [timer])
     assert [r["text"] for r in await settle(reminded)][:2] == [f"done {SCHEDULES}", f"done {CHATS}"]

@@ -15,7 +15,7 @@ from confluent_kafka.admin import ResourceType as Kind
 from kefu.errors import QueueUnavailable
 from kefu.events import ANSWERS, AUDIT, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, TOPICS, USER_QUERY
 from kefu.kafka import EventProducer, create_topics
-from kefu.tools import acls, partitions, tenants
+from kefu.tools import acls, groups, partitions, tenants
 from kefu.tools.backup import topics as backup
 from kefu.tools.backup.topics import SAVED
 from tests.integration.secure_kafka import SecureCluster
@@ -157,7 +157,7 @@ def test_the_operator_adds_partitions_with_its_own_rights_and_takes_no_topic_awa
     for broker in cluster.servers:
         _wait_until_seen(replace(own, brokers=broker.brokers), [own.topic_prefix + topic for topic in partitions.ORDER])
     before = partitions.counted(own)
-    assert partitions.lag(own) == 0
+    assert groups.lag(own) == 0
     for topic in partitions.ORDER:
         partitions.add(own, topic, before[topic] + 1)
     _wait_for(lambda: partitions.counted(own) == {topic: count + 1 for topic, count in before.items()})
@@ -209,6 +209,20 @@ def test_nobody_gets_in_without_the_password_or_without_tls(cluster):
 
 def test_a_client_trusts_no_broker_of_another_authority(cluster):
     assert not reaches(cluster.settings("kefu-gateway", authority="other.pem"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "setting"),
+    [
+        ({"password": "wrong"}, "KAFKA_SASL_PASSWORD"),
+        ({"authority": "other.pem"}, "KAFKA_CA_FILE"),
+        ({"authority": "missing.pem"}, "KAFKA_CA_FILE"),
+        ({"protocol": "SASL_PLAINTEXT"}, "KAFKA_SECURITY_PROTOCOL"),
+    ],
+)
+def test_a_tool_that_is_not_let_in_names_the_setting(cluster, wrong, setting):
+    with pytest.raises(QueueUnavailable, match=setting):
+        tenants.count(cluster.settings("kefu-operator", **wrong), 0)
 
 
 def test_the_brokers_own_listener_wants_a_certificate(cluster):

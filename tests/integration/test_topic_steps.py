@@ -7,12 +7,15 @@ from contextlib import closing
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
+from kafka import KafkaAdminClient
+from kafka.errors import LeaderNotAvailableError, NotLeaderForPartitionError, TopicAuthorizationFailedError
 
+from kefu.errors import QueueUnavailable
 from kefu.events import CANDIDATE_QUERY, TOPICS, USER_QUERY
 from kefu.settings import KafkaSettings
-from kefu.tools import partitions, topics
-from kefu.tools.backup import topics as backup
-from kefu.tools.partitions import add, counted, lag
+from kefu.tools import clients, groups, topics
+from kefu.tools.groups import lag, members
+from kefu.tools.partitions import add, counted
 from ops.local.clusters import until
 
 BOTH = {USER_QUERY: 2, CANDIDATE_QUERY: 2}
@@ -119,40 +122,65 @@ def test_back_is_refused_while_somebody_reads(command, fresh):
 
 
 @pytest.mark.parametrize("code", [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS])
-@pytest.mark.parametrize("module", [topics, backup])
-def test_a_group_whose_coordinator_moves_is_asked_for_again(fresh, monkeypatch, module, code):
+def test_a_group_whose_coordinator_moves_is_asked_for_again(fresh, monkeypatch, code):
     asked = []
 
     class Moving(AdminClient):
-        def describe_consumer_groups(self, groups, **options):
-            asked.append(groups)
+        def describe_consumer_groups(self, names, **options):
+            asked.append(names)
             if len(asked) > 1:
-                return super().describe_consumer_groups(groups, **options)
+                return super().describe_consumer_groups(names, **options)
             answer = Future()
             answer.set_exception(KafkaException(KafkaError(code)))
-            return dict.fromkeys(groups, answer)
+            return dict.fromkeys(names, answer)
 
-    monkeypatch.setattr(module, "AdminClient", Moving)
-    if module is topics:
-        assert topics._read_by_somebody(fresh) is False
-    else:
-        backup._refuse_unfit(fresh, {"partitions": {}})
+    monkeypatch.setattr(groups, "AdminClient", Moving)
+    assert members(fresh, fresh.candidate_group) == 0
     assert len(asked) == 2
 
 
-@pytest.mark.parametrize("code", [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE])
-def test_a_lag_is_asked_for_again_while_a_partition_has_no_leader(command, fresh, monkeypatch, code):
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_members_are_counted_whatever_protocol_they_speak(command, fresh, protocol):
+    """kafka-python would call a group of the new protocol dead, and topics would go from under it."""
+    command()
+    config = {"bootstrap.servers": fresh.brokers, "group.id": fresh.group, "group.protocol": protocol}
+    with closing(Consumer(config)) as reader:
+        reader.subscribe([fresh.topic_prefix + USER_QUERY])
+        until(lambda: reader.poll(0.1) or reader.assignment(), "assigned")
+        assert members(fresh, fresh.group) == 1
+
+
+@pytest.mark.parametrize("error", [NotLeaderForPartitionError, LeaderNotAvailableError])
+def test_a_lag_is_asked_for_again_while_a_partition_has_no_leader(command, fresh, monkeypatch, error):
     command()
     wait_for(fresh, BOTH)
-    failures, waiting = [KafkaException(KafkaError(code))], partitions._waiting
+    failures, offsets = [error()], KafkaAdminClient.list_partition_offsets
 
     def leaderless(*asked):
         if failures:
             raise failures.pop()
-        return waiting(*asked)
+        return offsets(*asked)
 
-    monkeypatch.setattr(partitions, "_waiting", leaderless)
+    monkeypatch.setattr(KafkaAdminClient, "list_partition_offsets", leaderless)
     assert lag(fresh) == 0 and failures == []
+
+
+def test_an_error_that_does_not_pass_is_told_at_once(fresh):
+    asked = []
+
+    def refused():
+        asked.append(1)
+        raise TopicAuthorizationFailedError("user.query")
+
+    with pytest.raises(QueueUnavailable, match=r"user\.query: TOPIC_AUTHORIZATION_FAILED"):
+        clients.asked(refused, "user.query")
+    assert len(asked) == 1
+
+
+def test_a_broker_that_is_away_is_told_with_its_setting(command, fresh, monkeypatch):
+    monkeypatch.setenv("KAFKA_BROKERS", "127.0.0.1:1")
+    with pytest.raises(QueueUnavailable, match=r"KAFKA_BROKERS names 127.0.0.1:1, where no broker answers"):
+        command()
 
 
 def test_an_older_release_goes_on_with_more_partitions(command, fresh):

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
 import orjson
-from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Producer
 
 from kefu.errors import QueueUnavailable, RecordRefused
 from kefu.events import CANDIDATE_QUERY, TOPICS, USER_QUERY
 from kefu.kafka import MAX_RECORD_BYTES, damped_errors
 from kefu.settings import KafkaSettings
 from kefu.tools.backup.files import BrokenBackup, Kept, read, write
-from kefu.topic_reader import TIMEOUT_S, asked, messages, partitions, reader
+from kefu.tools.clients import TIMEOUT_S
+from kefu.tools.groups import commit, committed, members
+from kefu.tools.topic_reader import TopicReader
 
 CONTENTS = "contents.json"
 SAVED = [topic for topic in TOPICS if topic != CANDIDATE_QUERY]  # its records are copies of user.query's
@@ -31,13 +32,12 @@ def save(kafka: KafkaSettings, folder: Path, tell: Callable[[str], None] = print
     """
     folder.mkdir(parents=True)
     counts: Dict[str, int] = {}
-    with closing(reader(kafka, kafka.group)) as consumer:
-        counted = {topic: partitions(consumer, kafka.topic_prefix + topic) for topic in SAVED}
-        places = [TopicPartition(kafka.topic_prefix + USER_QUERY, number) for number in range(counted[USER_QUERY])]
-        committed = {place.partition: place.offset for place in asked(consumer.committed, places, TIMEOUT_S)}
+    with closing(TopicReader(kafka)) as reader:
+        counted = {topic: reader.partitions(kafka.topic_prefix + topic) for topic in SAVED}
+        offsets = committed(kafka, kafka.group, kafka.topic_prefix + USER_QUERY)
         for topic, count in counted.items():
             counts[topic] = sum(
-                write(folder / f"{topic}-{number}.gz", _records(consumer, kafka.topic_prefix + topic, number))
+                write(folder / f"{topic}-{number}.gz", _records(reader, kafka.topic_prefix + topic, number))
                 for number in range(count)
             )
             tell(f"{topic}: {counts[topic]} records of {count} partitions")
@@ -45,7 +45,7 @@ def save(kafka: KafkaSettings, folder: Path, tell: Callable[[str], None] = print
         "at_ms": round(time.time() * 1000),
         "partitions": counted,
         "records": counts,
-        "committed": {str(number): offset for number, offset in committed.items() if offset >= 0},
+        "committed": {str(number): offset for number, offset in offsets.items() if offset >= 0},
     }
     (folder / CONTENTS).write_bytes(orjson.dumps(contents, option=orjson.OPT_INDENT_2))
     return counts
@@ -72,7 +72,8 @@ def restore(kafka: KafkaSettings, folder: Path, tell: Callable[[str], None] = pr
             if committed >= 0:
                 offsets[number] = before
         tell(f"{topic}: {counts[topic]} records")
-    _commit(kafka, offsets)
+    if offsets:
+        commit(kafka, kafka.group, kafka.topic_prefix + USER_QUERY, offsets)
     return counts
 
 
@@ -90,24 +91,24 @@ def _contents(folder: Path) -> Dict[str, Any]:
 
 
 def _refuse_unfit(kafka: KafkaSettings, contents: Dict[str, Any]) -> None:
-    with closing(reader(kafka, kafka.group)) as consumer:
+    with closing(TopicReader(kafka)) as reader:
         for topic, wanted in contents["partitions"].items():
             name = kafka.topic_prefix + topic
-            there = partitions(consumer, name)
+            there = reader.partitions(name)
             if there != wanted:
                 raise RecordRefused(f"{topic} has {there} partitions and had {wanted}: set KEFU_TOPIC_PARTITIONS")
-            for number in range(there):
-                place = TopicPartition(name, number)
-                if asked(consumer.get_watermark_offsets, place, TIMEOUT_S)[1]:
-                    raise RecordRefused(f"{topic} is not empty: restore into topics that are new")
-    admin = AdminClient({**kafka.client_config(), **damped_errors()})
-    group = asked(lambda: admin.describe_consumer_groups([kafka.group])[kafka.group].result(TIMEOUT_S))
-    if group.members:
-        raise RecordRefused(f"{len(group.members)} workers are running: stop them first")
+            if any(reader.bounds(name, number)[1] for number in range(there)):
+                raise RecordRefused(f"{topic} is not empty: restore into topics that are new")
+    running = members(kafka, kafka.group)
+    if running:
+        raise RecordRefused(f"{running} workers are running: stop them first")
 
 
 def _write_back(kafka: KafkaSettings, topic: str, number: int, path: Path, committed: int) -> "tuple[int, int]":
-    """Produce a file's records in order; returns how many, and how many of them lie before the committed offset."""
+    """Produce a file's records in order; returns how many, and how many of them lie before the committed offset.
+
+    By confluent-kafka's `Producer`: kafka-python's `send` refuses a header without a value, which a record may have.
+    """
     producer = Producer(
         {
             **kafka.client_config(),
@@ -144,15 +145,6 @@ def _write_back(kafka: KafkaSettings, topic: str, number: int, path: Path, commi
     return written, before
 
 
-def _commit(kafka: KafkaSettings, offsets: Dict[int, int]) -> None:
-    name = kafka.topic_prefix + USER_QUERY
-    places = [TopicPartition(name, number, offset) for number, offset in offsets.items()]
-    if places:
-        with closing(reader(kafka, kafka.group)) as consumer:
-            asked(lambda: consumer.commit(offsets=places, asynchronous=False))
-
-
-def _records(consumer: Consumer, name: str, number: int) -> Iterator[Kept]:
-    for record in messages(consumer, name, number):
-        headers = list(record.headers() or [])
-        yield Kept(record.offset(), record.timestamp()[1], record.key(), record.value(), headers)
+def _records(reader: TopicReader, name: str, number: int) -> Iterator[Kept]:
+    for record in reader.records(name, number):
+        yield Kept(record.offset, record.timestamp, record.key, record.value, list(record.headers))

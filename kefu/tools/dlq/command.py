@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import sys
+from contextlib import closing
 from datetime import datetime, timezone
 from typing import Any, Dict, Iterator, List, Tuple
 
@@ -30,9 +31,10 @@ def main(arguments: List[str]) -> int:
     if options.verb in ("replay", "drop") and problem(options):
         print(f"kefu dlq {options.verb}: {problem(options)}", file=sys.stderr)
         return WRONG
-    letters = Letters(KafkaSettings.from_env())
+    verb = {"list": _list, "show": _show, "replay": _handle, "drop": _handle}[options.verb]
     try:
-        return {"list": _list, "show": _show, "replay": _handle, "drop": _handle}[options.verb](letters, options)
+        with closing(Letters(KafkaSettings.from_env())) as letters:
+            return verb(letters, options)
     except QueueUnavailable as error:
         print(f"kefu dlq: {error}. Run the same command again: nothing is done twice.", file=sys.stderr)
         return PARTLY
@@ -42,8 +44,6 @@ def main(arguments: List[str]) -> int:
     except KeyboardInterrupt:
         print("kefu dlq: interrupted. Run the same command again: nothing is done twice.", file=sys.stderr)
         return INTERRUPTED
-    finally:
-        letters.close()
 
 
 def _list(letters: Letters, options: argparse.Namespace) -> int:

@@ -1,0 +1,69 @@
+"""Whether a process's servers let it in, and which setting is at fault when they don't. For `--check` and the tools."""
+
+import asyncio
+import importlib
+from typing import List
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from kefu.errors import StoreUnavailable
+from kefu.settings import KafkaSettings, RedisSettings
+
+POLL_S = 0.1
+# The side of the process has the client that it will use. Both have the same functions.
+REDIS_CLIENTS = {"gateway": "kefu.gateway.answer.redis_client", "worker": "kefu.worker.storage.redis_client"}
+
+
+def kafka_problem(kafka: KafkaSettings, within_s: float) -> str:
+    """Return why no broker lets us in, in a sentence that names the setting; empty when one does. Blocks."""
+    errors: List[KafkaError] = []
+    try:
+        client = AdminClient({**kafka.client_config(), "error_cb": errors.append, "log_level": 0})
+        client.list_topics(timeout=within_s)
+    except KafkaException as error:
+        errors.append(error.args[0])
+        if error.args[0].code() != KafkaError._INVALID_ARG:
+            client.poll(POLL_S)  # hands over what the connections met
+    else:
+        return ""
+    codes = {error.code() for error in errors}
+    if KafkaError._AUTHENTICATION in codes:
+        return f"KAFKA_SASL_USERNAME or KAFKA_SASL_PASSWORD is refused by {kafka.brokers}"
+    if KafkaError._INVALID_ARG in codes:
+        return f"KAFKA_CA_FILE can't be used: {errors[-1].str()}"
+    if KafkaError._SSL in codes:
+        return f"KAFKA_CA_FILE or KAFKA_SECURITY_PROTOCOL doesn't fit {kafka.brokers}: its TLS is refused"
+    if KafkaError._RESOLVE in codes:
+        return f"KAFKA_BROKERS names a host that nobody knows: {kafka.brokers}"
+    protocol = f"KAFKA_SECURITY_PROTOCOL is {kafka.security_protocol}"
+    return f"KAFKA_BROKERS names {kafka.brokers}, where no broker answers ({protocol})"
+
+
+def redis_problem(settings: RedisSettings, side: str, within_s: float) -> str:
+    """Return why Redis doesn't let us in, in a sentence that names the setting; empty when it does. Blocks.
+
+    Args:
+        settings: where it is.
+        side: `gateway` or `worker`, whose client is used.
+        within_s: how long to wait.
+    """
+    return asyncio.run(_redis_problem(settings, side, within_s))
+
+
+async def _redis_problem(settings: RedisSettings, side: str, within_s: float) -> str:
+    redis = importlib.import_module("redis.exceptions")
+    servers = importlib.import_module(REDIS_CLIENTS[side]).connect(settings)
+
+    async def ping() -> None:
+        await (await servers.holding(b"any")).ping()
+
+    try:
+        await asyncio.wait_for(ping(), within_s)
+    except (redis.AuthenticationError, redis.NoPermissionError):
+        return "REDIS_URL has a user or password that Redis refuses"
+    except (redis.RedisError, StoreUnavailable, OSError, asyncio.TimeoutError) as error:
+        return f"REDIS_URL names no Redis that answers ({type(error).__name__})"
+    finally:
+        await servers.close()
+    return ""
