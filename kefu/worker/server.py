@@ -22,14 +22,19 @@ ENDPOINTS = "endpoints.yml"
 def main() -> None:
     """Serve until SIGTERM. Blocks. Raises SettingsError before anything is started."""
     settings = WorkerSettings.from_env()
+    look_here(settings)
+    collector.hold()
+    lean.begin(settings.model)
+    _serve(settings)
+
+
+def look_here(settings: WorkerSettings) -> None:
+    """Raise SettingsError where a file is missing that the start needs."""
     for path in (CREDENTIALS, ENDPOINTS):
         if not Path(path).is_file():
             raise SettingsError("working directory", f"has no {path}: start the worker from the project's root")
     if not Path(settings.model).exists():
         raise SettingsError("KEFU_MODEL", f"names {settings.model}, where no model is: run `make train`")
-    collector.hold()
-    lean.begin(settings.model)
-    _serve(settings)
 
 
 def _serve(settings: WorkerSettings) -> None:

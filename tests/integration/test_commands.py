@@ -1,0 +1,159 @@
+"""`python -m kefu` as an operator meets it: help, checks, and what he has mistaken, told within 5 s."""
+
+import re
+import subprocess
+import sys
+import time
+
+import pytest
+
+from kefu.check import SECTIONS, settings_of
+from ops.local.servers import HOST, ROOT, free_port, services_python
+
+TOLD_S = 5.0  # beside what Python takes to start, which is long where others compute
+TENANTS = '{"demo": {"site_key": "a", "identity_secret": "b", "token_secret": "c"}}'
+ALIVE_S = 60.0  # a busy machine takes long to start Python
+
+
+def kefu(*words, python=None, cwd=ROOT, **settings):
+    """Run it; returns exit code, stdout, stderr."""
+    environment = {"PATH": "/usr/bin:/bin", **settings}
+    command = [str(python or services_python()), "-m", "kefu", *words]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=ALIVE_S)
+    return done.returncode, done.stdout, done.stderr
+
+
+def timed(call):
+    """Return what a call gave and how long it took, s."""
+    began = time.monotonic()
+    return call(), time.monotonic() - began
+
+
+@pytest.fixture
+def gateway(kafka_settings, redis_settings):
+    """Settings with which a gateway starts."""
+    return {
+        "KAFKA_BROKERS": kafka_settings.brokers,
+        "REDIS_URL": redis_settings.url,
+        "KEFU_TENANTS": TENANTS,
+        "KEFU_RECEIPT_SECRET": "receipt",
+    }
+
+
+@pytest.fixture
+def worker(gateway, tmp_path):
+    """Settings with which a worker starts."""
+    (tmp_path / "model.tar.gz").touch()
+    given = {"ACTION_ENDPOINT_URL": "http://127.0.0.1:9/webhook", "KEFU_MODEL": str(tmp_path / "model.tar.gz")}
+    return {**gateway, **given}
+
+
+def test_help_lists_every_process_and_is_no_failure():
+    code, said, errors = kefu("--help")
+    assert (code, errors) == (0, "")
+    assert all(f"\n  {name} " in said for name in ("gateway", "worker", "actions", "dlq", "probe"))
+
+
+def test_without_a_word_the_usage_is_a_failure():
+    code, said, errors = kefu()
+    assert (code, said) == (2, "") and errors.startswith("usage:")
+
+
+def test_an_unknown_process_is_told_with_the_nearest_one():
+    code, _, errors = kefu("gatway")
+    assert code == 2 and errors.startswith("kefu: there is no process 'gatway'; did you mean gateway?")
+
+
+def test_help_of_a_process_names_its_settings_and_which_are_needed():
+    code, said, _ = kefu("gateway", "--help")
+    assert code == 0
+    assert re.search(r"^ +KAFKA_BROKERS +needed$", said, re.MULTILINE)
+    assert re.search(r"^ +KEFU_TENANTS +needed, or KEFU_TENANTS_FILE, which names a file$", said, re.MULTILINE)
+    assert re.search(r"^ +KAFKA_CA_FILE$", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("process", SECTIONS)
+def test_help_names_every_variable_that_a_section_reads(process):
+    listed = "\n".join(settings_of(process))
+    source = (ROOT / "kefu" / "settings.py").read_text()
+    for section in SECTIONS[process]:
+        body = source.partition(f"class {section.__name__}:")[2].partition("\nclass ")[0]
+        body = body.partition("def from_env")[2].partition("\ndef ")[0]
+        for name in re.findall(r'\(env, "([A-Z_]+)"', body):
+            assert f"  {name}" in listed, name
+
+
+def test_a_word_that_a_process_does_not_take_is_told():
+    code, _, errors = kefu("gateway", "--chekc")
+    assert code == 2 and "--check" in errors
+
+
+@pytest.mark.parametrize(("process", "environment"), [("worker", "worker"), ("release", "worker"), ("dlq", "services")])
+def test_a_wrong_interpreter_is_told_with_the_right_one(process, environment):
+    other = services_python("worker" if environment == "services" else "services")
+    code, _, errors = kefu(process, python=other)
+    assert code == 2 and f".local/{environment}/bin/python" in errors and "Traceback" not in errors
+
+
+def test_a_python_of_no_environment_is_told_the_right_one():
+    code, _, errors = kefu("dlq", "list", python=sys.base_prefix + "/bin/python3")
+    assert code == 2 and ".local/services/bin/python" in errors and "Traceback" not in errors
+
+
+def test_the_check_of_a_gateway_whose_servers_answer_is_passed(gateway):
+    code, said, errors = kefu("gateway", "--check", **gateway)
+    assert (code, errors) == (0, "") and "right" in said
+
+
+def test_the_check_of_a_worker_whose_servers_answer_is_passed(worker):
+    code, said, errors = kefu("worker", "--check", python=services_python("worker"), **worker)
+    assert (code, errors) == (0, "") and "right" in said
+
+
+def test_the_check_of_the_action_server_reads_its_settings():
+    assert kefu("actions", "--check", SHOP_URL="http://shop", KEFU_SHOP_TOKEN="t")[0] == 0
+    code, _, errors = kefu("actions", "--check", SHOP_URL="http://shop")
+    assert code == 1 and "KEFU_SHOP_TOKEN is not set" in errors
+
+
+def test_the_check_names_every_setting_that_is_wrong(gateway):
+    code, _, errors = kefu("gateway", "--check", **{**gateway, "KEFU_TENANTS": "", "KEFU_TOPIC_PARTITIONS": "x"})
+    assert code == 1
+    assert "KEFU_TENANTS is not set" in errors and "KEFU_TOPIC_PARTITIONS must be a number" in errors
+
+
+def test_a_model_that_is_missing_is_told(worker):
+    settings = {**worker, "KEFU_MODEL": "/nowhere"}
+    code, _, errors = kefu("worker", "--check", python=services_python("worker"), **settings)
+    assert code == 1 and "KEFU_MODEL names /nowhere" in errors
+
+
+@pytest.mark.parametrize("side", ["gateway", "worker"])
+def test_servers_that_are_away_are_named_with_their_variables(gateway, worker, side):
+    nowhere = f"{HOST}:{free_port()}"
+    away = {"KAFKA_BROKERS": nowhere, "REDIS_URL": f"redis://{nowhere}"}
+    python = services_python("services" if side == "gateway" else "worker")
+    settings = {"gateway": gateway, "worker": worker}[side]
+    (code, _, errors), took_s = timed(lambda: kefu(side, "--check", python=python, **{**settings, **away}))
+    assert code == 1
+    assert f"KAFKA_BROKERS names {nowhere}, where no broker answers" in errors
+    assert "REDIS_URL names no Redis that answers" in errors
+    assert took_s - timed(lambda: kefu(side, "--help", python=python))[1] < TOLD_S
+
+
+def test_a_password_that_redis_refuses_is_told_and_not_shown(gateway):
+    url = gateway["REDIS_URL"].replace("redis://", "redis://nobody:hunter2@")
+    code, _, errors = kefu("gateway", "--check", **{**gateway, "REDIS_URL": url})
+    assert code == 1 and "REDIS_URL has a user or password that Redis refuses" in errors
+    assert "hunter2" not in errors
+
+
+@pytest.mark.parametrize(
+    "words", [("dlq", "list"), ("tenants",), ("partitions", "8"), ("topics",), ("backup", "save", "kept")]
+)
+def test_every_tool_names_a_broker_that_is_away_within_5_s(words, tmp_path):
+    nowhere = f"{HOST}:{free_port()}"
+    where = [str(tmp_path / word) if word == "kept" else word for word in words]
+    (code, _, errors), took_s = timed(lambda: kefu(*where, KAFKA_BROKERS=nowhere))
+    assert code == 1 and f"KAFKA_BROKERS names {nowhere}, where no broker answers" in errors
+    assert took_s - timed(lambda: kefu(words[0], "--help"))[1] < TOLD_S
