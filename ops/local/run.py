@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -60,21 +61,38 @@ def _run(stack: Stack) -> int:
 
 
 def _greet(stack: Stack) -> None:
-    alice = stack.token("alice")
-    address = stack.url("gateway")
+    path = stack.directory / "tokens.env"
+    tokens = write_tokens(stack, path)
     print(
         f"""
-chat page       {address}/
-a guest         {stack.token()}
-alice           {alice}
-the desk        {stack.desk_token() or "none: KEFU_TENANTS has no desk_secret"}
-try             curl -s {address}/v1/messages -H 'Authorization: Bearer {alice}' \\
+chat page       {tokens["KEFU_URL"]}/
+a guest         {tokens["GUEST"]}
+alice           {tokens["TOKEN"]}
+the desk        {tokens["DESK"] or "none: KEFU_TENANTS has no desk_secret"}
+in a shell      . {_short(path)}   # sets {", ".join(f"${name}" for name in tokens)}
+then try        curl -s $KEFU_URL/v1/messages -H "Authorization: Bearer $TOKEN" \\
                   -H 'Content-Type: application/json' -H 'Prefer: wait=10' \\
                   -d '{{"text": "where is my order 20260001?"}}'
 logs            {_short(stack.directory / "logs")}
 Ctrl-C stops everything.""",
         flush=True,
     )
+
+
+def write_tokens(stack: Stack, path: Path) -> Dict[str, str]:
+    """Write the address and tokens for a shell to source, readable by their owner alone; returns them by variable."""
+    tokens = {
+        "KEFU_URL": stack.url("gateway"),
+        "TOKEN": stack.token("alice"),
+        "GUEST": stack.token(),
+        "DESK": stack.desk_token(),
+    }
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in tokens.items())
+    fresh.replace(path)
+    return tokens
 
 
 def _short(path: Path) -> str:

@@ -1,0 +1,42 @@
+"""What README tells a newcomer to type, typed."""
+
+import json
+import re
+import stat
+import subprocess
+
+import pytest
+
+from ops.local.run import write_tokens
+from ops.local.servers import ROOT
+
+README_SOURCES = ".local/run/tokens.env"
+
+
+@pytest.fixture
+def tokens(stack, tmp_path):
+    """The file of tokens that `make run` writes."""
+    path = tmp_path / "tokens.env"
+    write_tokens(stack, path)
+    return path
+
+
+def test_the_tokens_are_readable_by_their_owner_alone(tokens):
+    assert stat.S_IMODE(tokens.stat().st_mode) == 0o600
+
+
+def test_the_first_curl_of_readme_is_answered_when_it_is_pasted(tokens):
+    session = re.search(r"^```\n(\$ \. .*?)^\{", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)[1]
+    pasted = session.replace("$ ", "").replace(README_SOURCES, str(tokens))
+    done = subprocess.run(["sh", "-euc", pasted], capture_output=True, text=True, timeout=60)
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["status"]) == (0, "answered") and "20260001" in answer["replies"][0]["text"]
+
+
+def test_a_guest_and_the_desk_have_their_tokens_too(tokens):
+    calls = """
+    . "$0"
+    curl -sf -o /dev/null "$KEFU_URL/v1/replies" -H "Authorization: Bearer $GUEST"
+    curl -sf -o /dev/null "$KEFU_URL/v1/desk/conversations" -H "Authorization: Bearer $DESK"
+    """
+    subprocess.run(["sh", "-euc", calls, str(tokens)], check=True, timeout=60)
