@@ -40,6 +40,7 @@ test-chart:
 check:
 	@$(SERVICES) -m ruff check .
 	@$(SERVICES) -m ruff format --check .
+	@.local/services/bin/lint-imports --no-cache
 
 train: ## train the model if anything that it is made of has changed, and tell what that did
 	@$(SETUP)
