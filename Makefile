@@ -11,7 +11,7 @@ LOCK := uv pip compile -q --generate-hashes --no-emit-index-url --no-header
 .DEFAULT_GOAL := help
 
 help: ## list the commands
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 run: ## set up what is missing and run everything on this machine, until Ctrl-C
 	@$(SETUP)
@@ -56,6 +56,11 @@ shell: ## talk to the trained model in the terminal
 chart: ## render, check and run the chart, lint images and compose file
 	@$(SETUP) --ops
 	@$(OPS) -m pytest tests/chart
+
+.PHONY: intent
+intent: ## write the stubs of a new intent (NAME=price_match, TOPIC=refunds) and say what is left to do
+	@$(SETUP) --no-train
+	@$(SERVICES) -m ops.local.intent "$(NAME)" $(if $(TOPIC),--topic "$(TOPIC)")
 
 .PHONY: tools
 tools: ## get promtool, kube-score, actionlint and a Redis with TLS, which some tests want

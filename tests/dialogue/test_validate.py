@@ -1,19 +1,44 @@
 """`rasa data validate` exits 0 with warnings: its output is held against the accepted ones."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+from ops.local import intent
+
+ROOT = Path(__file__).resolve().parents[2]
 ACCEPTED = Path(__file__).with_name("accepted_warnings.txt")
 _WARNING = re.compile(r"UserWarning: (.+)")
 
 
 def test_validate_warns_of_nothing_but_what_is_accepted(rasa) -> None:
-    ended = rasa("data", "validate")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    accepted = {line for line in ACCEPTED.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"}
-    found = {_without_colours(text) for text in _WARNING.findall(ended.stdout + ended.stderr)}
+    found, accepted = _warnings(rasa("data", "validate")), _accepted()
     assert found - accepted == set(), "new warnings"
     assert accepted - found == set(), "accepted, but no longer there: take them out"
+
+
+def test_stubs_of_a_new_intent_pass_validate_once_filled_in(rasa, tmp_path) -> None:
+    """`make intent` runs on a copy of the project, and each placeholder becomes a text of its own."""
+    (tmp_path / "tests").mkdir()
+    shutil.copy(ROOT / "domain.yml", tmp_path)
+    shutil.copytree(ROOT / "data", tmp_path / "data")
+    shutil.copytree(ROOT / "tests" / "dialogue", tmp_path / "tests" / "dialogue")
+    assert intent.main(["price_match", "--topic", "refunds"], tmp_path) == 0
+    for number, path in enumerate(sorted(tmp_path.rglob("*.yml"))):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace(intent.PLACEHOLDER, f"filled in {number}"), encoding="utf-8")
+    ended = rasa("data", "validate", "--domain", tmp_path / "domain.yml", "--data", tmp_path / "data")
+    assert _warnings(ended) - _accepted() == set()
+
+
+def _warnings(ended: subprocess.CompletedProcess) -> set[str]:
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return {_without_colours(text) for text in _WARNING.findall(ended.stdout + ended.stderr)}
+
+
+def _accepted() -> set[str]:
+    return {line for line in ACCEPTED.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"}
 
 
 def _without_colours(text: str) -> str:

@@ -1,0 +1,89 @@
+"""`make intent` on a copy of the project: what it writes, leaves alone and refuses."""
+
+import re
+import shutil
+
+import pytest
+import yaml
+
+from ops.local import intent
+from ops.local.servers import ROOT
+
+FILES = ("domain.yml", "data", "tests/dialogue")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of what `make intent` reads and writes."""
+    (tmp_path / "tests").mkdir()
+    shutil.copy(ROOT / "domain.yml", tmp_path)
+    for folder in FILES[1:]:
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def texts(root):
+    paths = [path for name in FILES for path in [root / name, *(root / name).rglob("*.yml")] if path.is_file()]
+    return {str(path.relative_to(root)): path.read_text(encoding="utf-8") for path in paths}
+
+
+def test_stubs_are_in_every_place_that_an_intent_needs(project):
+    assert intent.main(["price_match"], project) == 0
+    domain = yaml.safe_load((project / "domain.yml").read_text(encoding="utf-8"))
+    assert "price_match" in domain["intents"]
+    languages = [each.get("condition", [{}])[0].get("value", "zh") for each in domain["responses"]["utter_price_match"]]
+    assert languages == ["zh", "zh", "en", "en"]
+    for name in ("data/nlu/price_match.yml", "tests/dialogue/nlu_heldout.yml"):
+        nlu = yaml.safe_load((project / name).read_text(encoding="utf-8"))["nlu"]
+        assert nlu[-1]["intent"] == "price_match" and nlu[-1]["examples"].count("- ") == 2
+    rules = yaml.safe_load((project / "data/rules/questions.yml").read_text(encoding="utf-8"))["rules"]
+    assert rules[-1]["steps"] == [{"intent": "price_match"}, {"action": "utter_price_match"}]
+    stories = yaml.safe_load((project / "tests/dialogue/test_stories.yml").read_text(encoding="utf-8"))["stories"]
+    assert [each["steps"][1] for each in stories[-2:]] == [{"action": "utter_price_match"}] * 2
+
+
+def test_files_keep_every_line_that_they_had(project):
+    before = texts(project)
+    assert intent.main(["price_match", "--topic", "refunds"], project) == 0
+    after = texts(project)
+    assert before.keys() == after.keys()
+    for name, text in before.items():
+        remaining = iter(after[name].splitlines())
+        assert all(line in remaining for line in text.splitlines()), name
+
+
+def test_two_intents_can_follow_each_other(project):
+    assert intent.main(["price_match"], project) == intent.main(["gift_wrap"], project) == 0
+    domain = yaml.safe_load((project / "domain.yml").read_text(encoding="utf-8"))
+    assert {"price_match", "gift_wrap"} <= set(filter(lambda each: isinstance(each, str), domain["intents"]))
+    assert {"utter_price_match", "utter_gift_wrap"} <= domain["responses"].keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["cancel_order"], "exists already"),
+        (["form_idled"], "exists already"),
+        (["holding"], "utter_holding exists already"),
+        (["nlu_fallback"], "exists already"),
+        (["Price-Match"], "no identifier"),
+        (["2_for_1"], "no identifier"),
+        (["price_match", "--topic", "../refunds"], "no identifier"),
+    ],
+)
+def test_refused_name_changes_no_file(project, capsys, arguments, reason):
+    before = texts(project)
+    assert intent.main(arguments, project) == 1
+    assert reason in capsys.readouterr().err
+    assert texts(project) == before
+
+
+def test_report_names_what_is_left_to_do(project, capsys):
+    intent.main(["price_match"], project)
+    told = capsys.readouterr().out
+    assert all(name in told for name in ("domain.yml", "data/nlu/price_match.yml", "FILL_IN", "MEANINGS", "make train"))
+
+
+def test_project_has_no_placeholder_left():
+    found = {name for name, text in texts(ROOT).items() if re.search(rf"\b{intent.PLACEHOLDER}\b", text)}
+    assert found == set()
