@@ -53,8 +53,8 @@ Left to do:
   1. Replace every {placeholder}: `grep -rn {placeholder} domain.yml data tests/dialogue` lists them.
      Training wants 40 phrases a language, held-out data 15 that are not among the training phrases.
   2. Add {name} to MEANINGS in actions/talk.py: the text of its button when the assistant asks back.
-  3. Run `make train && make shell`, then `.local/services/bin/python -m pytest tests/dialogue`.
-  4. Run `make card` and commit ops/model-card.md and ops/model-card.json with the data.
+  3. Run `make train && make shell`, and talk about {name} in both languages.
+  4. Run `make card`, then `.local/services/bin/python -m pytest tests/dialogue`; commit the card with the data.
 CONTRIBUTING.md, "Add an intent", explains each step."""
 
 

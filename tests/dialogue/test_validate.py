@@ -24,7 +24,7 @@ def test_stubs_of_a_new_intent_pass_validate_once_filled_in(rasa, tmp_path) -> N
     shutil.copy(ROOT / "domain.yml", tmp_path)
     shutil.copytree(ROOT / "data", tmp_path / "data")
     shutil.copytree(ROOT / "tests" / "dialogue", tmp_path / "tests" / "dialogue")
-    assert intent.main(["price_match", "--topic", "refunds"], tmp_path) == 0
+    assert intent.main(["stub_of_a_test", "--topic", "refunds"], tmp_path) == 0
     for number, path in enumerate(sorted(tmp_path.rglob("*.yml"))):
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace(intent.PLACEHOLDER, f"filled in {number}"), encoding="utf-8")

@@ -28,23 +28,25 @@ def texts(root):
 
 
 def test_stubs_are_in_every_place_that_an_intent_needs(project):
-    assert intent.main(["price_match"], project) == 0
+    assert intent.main(["stub_of_a_test"], project) == 0
     domain = yaml.safe_load((project / "domain.yml").read_text(encoding="utf-8"))
-    assert "price_match" in domain["intents"]
-    languages = [each.get("condition", [{}])[0].get("value", "zh") for each in domain["responses"]["utter_price_match"]]
+    assert "stub_of_a_test" in domain["intents"]
+    languages = [
+        each.get("condition", [{}])[0].get("value", "zh") for each in domain["responses"]["utter_stub_of_a_test"]
+    ]
     assert languages == ["zh", "zh", "en", "en"]
-    for name in ("data/nlu/price_match.yml", "tests/dialogue/nlu_heldout.yml"):
+    for name in ("data/nlu/stub_of_a_test.yml", "tests/dialogue/nlu_heldout.yml"):
         nlu = yaml.safe_load((project / name).read_text(encoding="utf-8"))["nlu"]
-        assert nlu[-1]["intent"] == "price_match" and nlu[-1]["examples"].count("- ") == 2
+        assert nlu[-1]["intent"] == "stub_of_a_test" and nlu[-1]["examples"].count("- ") == 2
     rules = yaml.safe_load((project / "data/rules/questions.yml").read_text(encoding="utf-8"))["rules"]
-    assert rules[-1]["steps"] == [{"intent": "price_match"}, {"action": "utter_price_match"}]
+    assert rules[-1]["steps"] == [{"intent": "stub_of_a_test"}, {"action": "utter_stub_of_a_test"}]
     stories = yaml.safe_load((project / "tests/dialogue/test_stories.yml").read_text(encoding="utf-8"))["stories"]
-    assert [each["steps"][1] for each in stories[-2:]] == [{"action": "utter_price_match"}] * 2
+    assert [each["steps"][1] for each in stories[-2:]] == [{"action": "utter_stub_of_a_test"}] * 2
 
 
 def test_files_keep_every_line_that_they_had(project):
     before = texts(project)
-    assert intent.main(["price_match", "--topic", "refunds"], project) == 0
+    assert intent.main(["stub_of_a_test", "--topic", "refunds"], project) == 0
     after = texts(project)
     assert before.keys() == after.keys()
     for name, text in before.items():
@@ -53,10 +55,10 @@ def test_files_keep_every_line_that_they_had(project):
 
 
 def test_two_intents_can_follow_each_other(project):
-    assert intent.main(["price_match"], project) == intent.main(["gift_wrap"], project) == 0
+    assert intent.main(["stub_of_a_test"], project) == intent.main(["second_stub"], project) == 0
     domain = yaml.safe_load((project / "domain.yml").read_text(encoding="utf-8"))
-    assert {"price_match", "gift_wrap"} <= set(filter(lambda each: isinstance(each, str), domain["intents"]))
-    assert {"utter_price_match", "utter_gift_wrap"} <= domain["responses"].keys()
+    assert {"stub_of_a_test", "second_stub"} <= set(filter(lambda each: isinstance(each, str), domain["intents"]))
+    assert {"utter_stub_of_a_test", "utter_second_stub"} <= domain["responses"].keys()
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,7 @@ def test_two_intents_can_follow_each_other(project):
         (["nlu_fallback"], "exists already"),
         (["Price-Match"], "no identifier"),
         (["2_for_1"], "no identifier"),
-        (["price_match", "--topic", "../refunds"], "no identifier"),
+        (["stub_of_a_test", "--topic", "../refunds"], "no identifier"),
     ],
 )
 def test_refused_name_changes_no_file(project, capsys, arguments, reason):
@@ -79,9 +81,11 @@ def test_refused_name_changes_no_file(project, capsys, arguments, reason):
 
 
 def test_report_names_what_is_left_to_do(project, capsys):
-    intent.main(["price_match"], project)
+    intent.main(["stub_of_a_test"], project)
     told = capsys.readouterr().out
-    assert all(name in told for name in ("domain.yml", "data/nlu/price_match.yml", "FILL_IN", "MEANINGS", "make train"))
+    assert all(
+        name in told for name in ("domain.yml", "data/nlu/stub_of_a_test.yml", "FILL_IN", "MEANINGS", "make train")
+    )
 
 
 def test_project_has_no_placeholder_left():
