@@ -62,6 +62,11 @@ intent: ## write the stubs of a new intent (NAME=price_match, TOPIC=refunds) and
 	@$(SETUP) --no-train
 	@$(SERVICES) -m ops.local.intent "$(NAME)" $(if $(TOPIC),--topic "$(TOPIC)")
 
+.PHONY: screenshot
+screenshot: ## draw the README's picture of the chat page (needs Chromium and a Chinese font)
+	@$(SETUP)
+	@$(SERVICES) -m ops.local.screenshot
+
 .PHONY: tools
 tools: ## get promtool, kube-score, actionlint and a Redis with TLS, which some tests want
 	@python3 -m ops.local.tools

@@ -1,0 +1,87 @@
+"""`make screenshot`: draw the chat page's picture for the README on a running system of its own.
+
+The folder `.local/screenshot` keeps the page in both languages, on a desktop and a phone, to be looked at.
+"""
+
+import asyncio
+import base64
+import sys
+from pathlib import Path
+
+from playwright.async_api import Browser, async_playwright, expect
+
+from ops.local.servers import LOCAL, ROOT
+from ops.local.stack import PATIENCE, Stack, free_ports
+
+PICTURE = ROOT / "ops" / "pictures" / "chat.png"
+MAX_BYTES = 100_000  # a clone carries every version of the picture that was ever committed
+WAIT_MS = 30_000
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync".split()
+SIZES = {"desktop": (736, 700), "phone": (390, 700)}
+# Locale, the door to take, a guest's texts, each with a part of its answer.
+TALKS = {
+    "zh": ("zh-CN", "访客", [("我的订单20260001到哪了？", "后四位"), ("1234", "ZT700000007919")]),
+    "en": ("en-US", "guest", [("Where is my order 20260001?", "four"), ("1234", "ZT700000007919")]),
+}
+SHOWN = ("zh-desktop", "en-phone")  # side by side in the picture
+
+
+async def draw(url: str, folder: Path) -> None:
+    """Write the pages of the gateway at `url` into a folder, and the picture of two of them."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        pages = {}
+        for language in TALKS:
+            for size in SIZES:
+                name = f"{language}-{size}"
+                pages[name] = await _page(browser, url, language, size)
+                (folder / f"{name}.png").write_bytes(pages[name])
+        await _beside_each_other(browser, [pages[name] for name in SHOWN])
+        await browser.close()
+
+
+async def _page(browser: Browser, url: str, language: str, size: str) -> bytes:
+    """Return a picture of the page after a guest's talk: each guest has a conversation of their own."""
+    locale, door, talk = TALKS[language]
+    width, height = SIZES[size]
+    context = await browser.new_context(locale=locale, viewport={"width": width, "height": height})
+    page = await context.new_page()
+    await page.goto(url)
+    await page.get_by_role("button", name=door).click()
+    for text, answer in talk:
+        shown = await page.locator(".theirs").count()
+        await page.get_by_role("textbox").fill(text)
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".theirs").nth(shown)).to_contain_text(answer, timeout=WAIT_MS)
+    picture = await page.screenshot(animations="disabled")
+    await context.close()
+    return picture
+
+
+async def _beside_each_other(browser: Browser, pictures: list[bytes]) -> None:
+    page = await browser.new_page(viewport={"width": 1186, "height": 740})
+    images = "".join(f'<img src="data:image/png;base64,{base64.b64encode(each).decode()}">' for each in pictures)
+    style = "body{margin:0;padding:20px;display:flex;gap:20px;background:#e8eaed}img{border-radius:10px}"
+    await page.set_content(f"<style>{style}</style>{images}")
+    PICTURE.parent.mkdir(exist_ok=True)
+    await page.screenshot(path=PICTURE)
+
+
+def main() -> int:
+    """Start the system, draw, stop it; return 0, or 1 for a picture that is too large."""
+    folder = LOCAL / "screenshot"
+    folder.mkdir(parents=True, exist_ok=True)
+    stack = Stack(folder, free_ports(), overrides=PATIENCE)
+    try:
+        stack.start()
+        asyncio.run(draw(stack.url("gateway"), folder))
+    finally:
+        stack.stop()
+    size = PICTURE.stat().st_size
+    print(f"{PICTURE.relative_to(ROOT)}: {size:,} bytes; look at the pages in {folder.relative_to(ROOT)}")
+    return int(size > MAX_BYTES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
