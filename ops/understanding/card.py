@@ -8,18 +8,19 @@ _LANGUAGES = {"zh": "Chinese", "en": "English"}
 _LIMITS = """\
 ## Limits
 
-- Chinese (both scripts) and English. Another of the encoder's sixteen languages is understood by what sentences mean
-  alone, and was not measured. Cantonese and dialects in writing were not measured either.
-- The held-out phrases were written apart from the training phrases, but for this project: real customers will say
-  other things. After a first measurement the kinds of English phrases that failed (short colloquial talk, bare
-  answers, others' services asked for in a shop's words) got more training phrases: the held-out figures are rosier
-  since. Cross-validated ones are of models that had four fifths of the phrases.
-- What lies outside the shop but is said in a shop's words ("invoice for my hotel") may pass for in scope.
-- The held-out sentences showed what to mend in the entities' patterns; before they were looked at, F1 was 0.95 and more
-  for numbers, phones, e-mail, cards, dates, times and goods, 0.92 for amounts, 0.90 for cities, 0.82 for quantities,
-  0.76 for names and 0.61 for addresses. Expect something between on other sentences.
-- Goods and cities are lists (`data/entities`), a person's name is read after words that announce one.
-- Confidence tells how often an intent is right among phrases like these; it says nothing of a text in another language.
+- Only Chinese (both scripts) and English were measured. Another of the encoder's sixteen languages is understood by the
+  meaning of sentences alone. Cantonese and dialects in writing were not measured either.
+- Real customers will say other things: the held-out phrases were written apart from the training phrases, but for this
+  project.
+- The held-out figures are rosier than a first measurement would be. After one, the kinds of English phrases that failed
+  (short colloquial talk, bare answers, others' services asked for in a shop's words) got more training phrases.
+- The cross-validated figures are of models that had four fifths of the phrases.
+- A message outside the shop in a shop's words ("invoice for my hotel") may pass for in scope.
+- The patterns of entities were corrected after looking at the held-out sentences. Before, F1 was 0.95 and more for
+  numbers, phones, e-mail, cards, dates, times and goods, 0.92 for amounts, 0.90 for cities, 0.82 for quantities, 0.76
+  for names and 0.61 for addresses. Expect something between on other sentences.
+- Goods and cities are lists (`data/entities`). A person's name is read after words that announce one.
+- Confidence says how often an intent is right among phrases like these. It says nothing about another language.
 """
 
 
@@ -35,12 +36,12 @@ def _head(figures: dict[str, Any]) -> str:
     return f"""\
 # Model card
 
-Written by `make card` from the trained model; the figures are in `model-card.json`. How it works, and what
-else was tried: [record 14](decisions/0014-understanding.md).
+`make card` measures the trained model and writes this page; the figures are in `model-card.json`.
+[Record 14](decisions/0014-understanding.md) says how the model works, and what else was tried.
 
-- **What for**: the intent and the entities of a customer's message to a shop, in Chinese and English.
-- **Training data**: `data/nlu`, written for this project: {data["intents"]} intents; phrases:
-  {counts}. No public set, no customer's words.
+- **Purpose**: finding the intent and the entities of a customer's message to a shop, in Chinese and English.
+- **Training data**: `data/nlu`, {data["intents"]} intents with {counts} phrases. They were written for
+  this project, without a public data set and without customers' words.
 - **Held-out data**: `tests/dialogue`, {figures["held_out"]["intents"]["phrases"]:,} phrases, never trained or tuned on.
 """
 
@@ -67,7 +68,7 @@ def _intents(figures: dict[str, Any]) -> str:
             "|---|---|---|",
             *lines,
             "",
-            "Caught and lost count what is taken for `out_of_scope` or `nlu_fallback`.",
+            "A phrase counts as caught, or as lost, if it is taken for `out_of_scope` or `nlu_fallback`.",
             "",
             "Most frequent confusions, held-out:",
             "",
@@ -103,11 +104,11 @@ def _cost(figures: dict[str, Any]) -> str:
     return f"""\
 ## Cost
 
-CPU a message, the whole pipeline with entities: {polls}.
+The whole pipeline with entities takes this much CPU a message: {polls}.
 
-A process with the model loaded as the worker loads it: {memory:.0f} MB, after {start:.1f} s of CPU.
+A process that has loaded the model as the worker does has {memory:.0f} MB, after {start:.1f} s of CPU.
 
-Measured on {figures["machine"]}.
+The machine was {figures["machine"]}.
 """
 
 
