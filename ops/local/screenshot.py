@@ -17,7 +17,11 @@ PICTURE = ROOT / "ops" / "pictures" / "chat.png"
 MAX_BYTES = 100_000  # a clone carries every version of the picture that was ever committed
 WAIT_MS = 30_000
 CHROMIUM = "/usr/bin/chromium"
-FLAGS = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync".split()
+# What it needs to run as root, without a display and without calling home.
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
 SIZES = {"desktop": (736, 700), "phone": (390, 700)}
 # Locale, the door to take, a guest's texts, each with a part of its answer.
 TALKS = {
@@ -27,8 +31,8 @@ TALKS = {
 SHOWN = ("zh-desktop", "en-phone")  # side by side in the picture
 
 
-async def draw(url: str, folder: Path) -> None:
-    """Write the pages of the gateway at `url` into a folder, and the picture of two of them."""
+async def draw(url: str, folder: Path, picture: Path) -> None:
+    """Write the pages of the gateway at `url` into a folder, and two of them side by side into `picture`."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         pages = {}
@@ -37,7 +41,7 @@ async def draw(url: str, folder: Path) -> None:
                 name = f"{language}-{size}"
                 pages[name] = await _page(browser, url, language, size)
                 (folder / f"{name}.png").write_bytes(pages[name])
-        await _beside_each_other(browser, [pages[name] for name in SHOWN])
+        await _beside_each_other(browser, [pages[name] for name in SHOWN], picture)
         await browser.close()
 
 
@@ -59,13 +63,12 @@ async def _page(browser: Browser, url: str, language: str, size: str) -> bytes:
     return picture
 
 
-async def _beside_each_other(browser: Browser, pictures: list[bytes]) -> None:
+async def _beside_each_other(browser: Browser, pages: list[bytes], picture: Path) -> None:
     page = await browser.new_page(viewport={"width": 1186, "height": 740})
-    images = "".join(f'<img src="data:image/png;base64,{base64.b64encode(each).decode()}">' for each in pictures)
+    images = "".join(f'<img src="data:image/png;base64,{base64.b64encode(each).decode()}">' for each in pages)
     style = "body{margin:0;padding:20px;display:flex;gap:20px;background:#e8eaed}img{border-radius:10px}"
     await page.set_content(f"<style>{style}</style>{images}")
-    PICTURE.parent.mkdir(exist_ok=True)
-    await page.screenshot(path=PICTURE)
+    await page.screenshot(path=picture)
 
 
 def main() -> int:
@@ -75,7 +78,7 @@ def main() -> int:
     stack = Stack(folder, free_ports(), overrides=PATIENCE)
     try:
         stack.start()
-        asyncio.run(draw(stack.url("gateway"), folder))
+        asyncio.run(draw(stack.url("gateway"), folder, PICTURE))
     finally:
         stack.stop()
     size = PICTURE.stat().st_size

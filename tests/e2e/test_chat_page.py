@@ -12,16 +12,11 @@ import jwt
 import pytest
 from playwright.async_api import async_playwright, expect
 
+from ops.local.screenshot import CHROMIUM, FLAGS
 from tests.integration.gateway_kit import TENANTS, running_valkey, serve, settings, until
 
 pytestmark = pytest.mark.asyncio
 expect.set_options(timeout=20_000)  # ms, of all pages: they share two cores with whatever else is tested
-CHROMIUM = "/usr/bin/chromium"
-# What it needs to run as root, without a display and without calling home.
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 HUMAN = [{"title": "转人工", "payload": "/human"}, {"title": "No, thanks", "payload": "/deny"}]
 
 

@@ -3,8 +3,9 @@
 import pytest
 from playwright.async_api import async_playwright, expect
 
+from ops.local.screenshot import CHROMIUM, FLAGS, MAX_BYTES, SHOWN, draw
 from tests.e2e.customers import shop_rows
-from tests.e2e.test_chat_page import CHROMIUM, FLAGS, picture, say
+from tests.e2e.test_chat_page import picture, say
 
 WAIT_MS = 20_000
 
@@ -49,3 +50,10 @@ async def test_a_guest_is_led_to_the_order_by_a_button_and_two_questions(stack, 
     await say(page, "1234")
     await expect(page.locator(".theirs").last).to_contain_text("运单号", timeout=WAIT_MS)
     await picture(page, "whole-guest")
+
+
+async def test_the_picture_of_the_readme_can_be_drawn(stack, tmp_path):
+    drawn = tmp_path / "chat.png"
+    await draw(stack.url("gateway"), tmp_path, drawn)
+    assert 0 < drawn.stat().st_size <= MAX_BYTES
+    assert all((tmp_path / f"{name}.png").stat().st_size for name in SHOWN)
