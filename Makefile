@@ -20,12 +20,17 @@ run: ## set up what is missing and run everything on this machine, until Ctrl-C
 test: ## set up what is missing, check the code and run all tests
 	@$(SETUP) --ops --load
 	@$(MAKE) --no-print-directory check
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-system test-worker test-parts test-chart
+	@rm -f $(FAILED) results/flaky.txt
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target SYSTEM=--failures-to=$(FAILED) \
+	    test-system test-worker test-parts test-chart; code=$$?; \
+	if [ -e $(FAILED) ]; then $(SERVICES) -m pytest -p tests.again --second-try @$(FAILED) || code=1; fi; exit $$code
 
 # Two at a time, for each waits more than it computes; the longest begins.
+# System tests that fail are tried once more when the others have ended: tests/again.py.
+FAILED := results/failed.txt
 .PHONY: test-system test-worker test-parts test-chart
 test-system:
-	@$(SERVICES) -m pytest --durations=10 tests/e2e tests/chaos
+	@$(SERVICES) -m pytest -p tests.again $(SYSTEM) --durations=10 tests/e2e tests/chaos
 
 test-worker:
 	@$(QUIET) $(WORKER) -m pytest -W ignore tests/worker

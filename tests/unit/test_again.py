@@ -1,0 +1,147 @@
+"""A second try of system tests, each case on a throw-away suite: which exit code, and what is told."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from ops.local.servers import ROOT
+
+PASSES = "def test_it(): pass\n"
+FAILS = "def test_it(): assert False\n"
+FAILS_ONCE = """
+import pathlib
+def test_it():
+    tried = pathlib.Path("tried")
+    first = not tried.exists()
+    tried.touch()
+    assert not first
+"""
+SETUP_FAILS_ONCE = (
+    FAILS_ONCE.replace("def test_it", "import pytest\n@pytest.fixture\ndef it") + "def test_it(it): pass\n"
+)
+FAILS_THEN_SKIPS = FAILS_ONCE + '    import pytest\n    pytest.skip("nothing to show")\n'
+CRASHES = "import os\ndef test_before(): assert False\ndef test_it(): os._exit(1)\n"
+CANNOT_BE_READ = "import no_such_module\n"
+NONE = ""
+
+
+def ended(command, folder):
+    without_plugins = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **without_plugins}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """Runs pytest on test_suite.py, which holds the given text, with these arguments."""
+
+    def run(text, *arguments):
+        (tmp_path / "test_suite.py").write_text(text)
+        plugins = ["-p", "no:cacheprovider", "-p", "tests.again"]
+        return ended([sys.executable, "-m", "pytest", "-q", *plugins, *arguments], tmp_path)
+
+    return run
+
+
+@pytest.fixture
+def tried_twice(suite, tmp_path):
+    """Runs a suite as `make test` does; returns the ended runs."""
+
+    def run(text):
+        runs = [suite(text, "--failures-to=failed.txt", "test_suite.py")]
+        if (tmp_path / "failed.txt").exists():
+            runs.append(suite(text, "--second-try", "@failed.txt"))
+        return runs
+
+    return run
+
+
+def codes(runs):
+    return [ended.returncode for ended in runs]
+
+
+def flaky(tmp_path):
+    path = tmp_path / "results" / "flaky.txt"
+    return path.read_text().split() if path.exists() else []
+
+
+def test_a_passing_suite_is_run_once(tried_twice, tmp_path):
+    assert codes(tried_twice(PASSES)) == [0] and not flaky(tmp_path)
+
+
+@pytest.mark.parametrize("text", [FAILS_ONCE, SETUP_FAILS_ONCE])
+def test_a_test_that_fails_once_passes_and_is_told(tried_twice, tmp_path, text):
+    first, second = tried_twice(text)
+    assert (first.returncode, second.returncode) == (0, 0), second.stdout
+    assert "FLAKY test_suite.py::test_it" in second.stdout and "FLAKY" not in first.stdout
+    assert flaky(tmp_path) == ["test_suite.py::test_it"]
+    assert "1 passed in" in second.stdout.splitlines()[-1]
+    assert first.stdout.splitlines()[-1].startswith("1 ")
+
+
+def test_only_what_failed_is_run_again(tried_twice, tmp_path):
+    both = FAILS_ONCE + "def test_other(): pass\n" + "def test_broken(): assert False\n"
+    first, second = tried_twice(both)
+    assert (first.returncode, second.returncode) == (0, 1)
+    assert "1 failed, 1 passed in" in second.stdout.splitlines()[-1]
+    assert flaky(tmp_path) == ["test_suite.py::test_it"]
+
+
+@pytest.mark.parametrize("text", [FAILS, FAILS_THEN_SKIPS])
+def test_a_test_that_does_not_pass_the_second_time_fails_the_run(tried_twice, tmp_path, text):
+    assert codes(tried_twice(text)) == [0, 1] and not flaky(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "code"), [(CRASHES, 1), (CANNOT_BE_READ, 2), (NONE, 5)])
+def test_a_crash_a_collection_error_and_an_empty_suite_fail_at_once(tried_twice, text, code):
+    assert codes(tried_twice(text)) == [code]
+
+
+def test_a_second_try_of_a_test_that_is_gone_fails(suite, tmp_path):
+    (tmp_path / "failed.txt").write_text("test_suite.py::test_gone\n")
+    assert suite(PASSES, "--second-try", "@failed.txt").returncode == 4
+
+
+def test_without_its_options_a_failure_fails_the_run(suite):
+    assert suite(FAILS, "test_suite.py").returncode == 1
+
+
+@pytest.fixture
+def make_test(tmp_path):
+    """Runs this project's `make test` on throw-away tests; each text is the only test of its group."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    settings = (ROOT / "pyproject.toml").read_text()
+    (tmp_path / "pyproject.toml").write_text(settings.replace("[tool.ruff]", '[tool.ruff]\nexclude = ["tests"]'))
+
+    def run(**texts):
+        groups = dict.fromkeys(("e2e", "chaos", "worker", "chart", "unit"), PASSES) | texts
+        for group, text in groups.items():
+            (tmp_path / "tests" / group).mkdir(parents=True)
+            (tmp_path / "tests" / group / f"test_{group}.py").write_text(text)
+        pythons = [f"{name}={sys.executable}" for name in ("SERVICES", "WORKER", "OPS")]
+        return ended(["make", "test", "SETUP=true", *pythons], tmp_path)
+
+    return run
+
+
+def test_make_test_passes_with_a_system_test_that_fails_once(make_test, tmp_path):
+    done = make_test(e2e=FAILS_ONCE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert flaky(tmp_path) == ["tests/e2e/test_e2e.py::test_it"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "failed"),
+    [
+        ({"e2e": FAILS}, "FAILED tests/e2e/test_e2e.py"),
+        ({"e2e": FAILS_ONCE, "unit": FAILS}, "FAILED tests/unit/test_unit.py"),
+        ({"worker": FAILS_ONCE}, "FAILED tests/worker/test_worker.py"),
+        ({"chaos": NONE, "e2e": NONE}, "test-system] Error 5"),
+    ],
+)
+def test_make_test_fails_with_any_other_failure(make_test, texts, failed):
+    done = make_test(**texts)
+    assert done.returncode == 2 and failed in done.stdout + done.stderr, done.stdout + done.stderr
