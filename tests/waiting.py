@@ -1,0 +1,67 @@
+"""Waiting for a condition in tests, in both environments (Python 3.10 and 3.12).
+
+A test waits for what it wants to see, never for a time. The deadline only ends what hangs: a test that passes never
+meets it, so one generous deadline serves all.
+"""
+
+import asyncio
+import inspect
+import time
+from typing import Any, Callable, NoReturn, Tuple, Type
+
+# Less than the 300 s after which pytest ends the most impatient tests: the failure then names what was waited for.
+DEADLINE_S = 240.0
+POLL_S = 0.02
+
+Errors = Tuple[Type[BaseException], ...]
+
+
+def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S, not_yet: Errors = ()) -> Any:
+    """Return the first value of `condition` that counts as true.
+
+    Args:
+        condition: asked every POLL_S.
+        what: is waited for; the failure names it, how long was waited, and the last value or error.
+        deadline_s: after which the test fails.
+        not_yet: errors that mean "not yet"; any other ends the wait.
+    """
+    began = time.monotonic()
+    while True:
+        try:
+            value = condition()
+        except not_yet as error:
+            value, last = None, repr(error)
+        else:
+            last = repr(value)
+        if value:
+            return value
+        waited_s = time.monotonic() - began
+        if waited_s >= deadline_s:
+            _fail(what, waited_s, last)
+        time.sleep(POLL_S)
+
+
+async def eventually(
+    condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S, not_yet: Errors = ()
+) -> Any:
+    """As `until`, without blocking the event loop; `condition` may be a coroutine function."""
+    began = time.monotonic()
+    while True:
+        try:
+            value = condition()
+            if inspect.isawaitable(value):
+                value = await value
+        except not_yet as error:
+            value, last = None, repr(error)
+        else:
+            last = repr(value)
+        if value:
+            return value
+        waited_s = time.monotonic() - began
+        if waited_s >= deadline_s:
+            _fail(what, waited_s, last)
+        await asyncio.sleep(POLL_S)
+
+
+def _fail(what: str, waited_s: float, last: str) -> NoReturn:
+    raise AssertionError(f"waited {waited_s:.1f} s in vain for {what}; last seen: {last}")
