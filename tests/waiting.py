@@ -11,17 +11,18 @@ from typing import Any, Callable, NoReturn, Tuple, Type
 
 # Less than the 300 s after which pytest ends the most impatient tests: the failure then names what was waited for.
 DEADLINE_S = 240.0
-POLL_S = 0.02
+LEAST_PAUSE_S, MOST_PAUSE_S = 0.01, 0.1
 
 Errors = Tuple[Type[BaseException], ...]
 
 
-def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S, not_yet: Errors = ()) -> Any:
+def until(condition: Callable[[], Any], what: str = "", deadline_s: float = DEADLINE_S, not_yet: Errors = ()) -> Any:
     """Return the first value of `condition` that counts as true.
 
     Args:
-        condition: asked every POLL_S.
-        what: is waited for; the failure names it, how long was waited, and the last value or error.
+        condition: asked again and again, after pauses of a tenth of the time waited so far, within bounds.
+        what: is waited for; the condition's own source where it is not given. The failure names it, how long was
+            waited, and the last value or error.
         deadline_s: after which the test fails.
         not_yet: errors that mean "not yet"; any other ends the wait.
     """
@@ -37,12 +38,12 @@ def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_
             return value
         waited_s = time.monotonic() - began
         if waited_s >= deadline_s:
-            _fail(what, waited_s, last)
-        time.sleep(POLL_S)
+            _fail(condition, what, waited_s, last)
+        time.sleep(_pause_s(waited_s))
 
 
 async def eventually(
-    condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S, not_yet: Errors = ()
+    condition: Callable[[], Any], what: str = "", deadline_s: float = DEADLINE_S, not_yet: Errors = ()
 ) -> Any:
     """As `until`, without blocking the event loop; `condition` may be a coroutine function."""
     began = time.monotonic()
@@ -59,9 +60,20 @@ async def eventually(
             return value
         waited_s = time.monotonic() - began
         if waited_s >= deadline_s:
-            _fail(what, waited_s, last)
-        await asyncio.sleep(POLL_S)
+            _fail(condition, what, waited_s, last)
+        await asyncio.sleep(_pause_s(waited_s))
 
 
-def _fail(what: str, waited_s: float, last: str) -> NoReturn:
-    raise AssertionError(f"waited {waited_s:.1f} s in vain for {what}; last seen: {last}")
+def _pause_s(waited_s: float) -> float:
+    return min(max(waited_s / 10, LEAST_PAUSE_S), MOST_PAUSE_S)
+
+
+def _fail(condition: Callable[[], Any], what: str, waited_s: float, last: str) -> NoReturn:
+    raise AssertionError(f"waited {waited_s:.1f} s in vain for {what or _source(condition)}; last seen: {last}")
+
+
+def _source(condition: Callable[[], Any]) -> str:
+    try:
+        return inspect.getsource(condition).strip()
+    except (OSError, TypeError):  # built in, or a bound method of C
+        return repr(condition)

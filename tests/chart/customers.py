@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 
+from tests.waiting import until
+
 IDENTITY_SECRET = b"demo-identity-secret"
 WAIT_S = 15
 PATIENCE_S = 120.0
@@ -87,16 +89,12 @@ def insist(call: Callable[[], httpx.Response], put_off: int = 0) -> httpx.Respon
     Args:
         put_off: the status that tells so, besides those of a gateway that can't.
     """
-    end = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            answer = call()
-            if answer.status_code < 500 and answer.status_code != put_off:
-                return answer.raise_for_status()
-        except httpx.TransportError:
-            pass
-        assert time.monotonic() < end, "the gateway can't be reached"
-        time.sleep(0.2)
+
+    def answered() -> httpx.Response | None:
+        answer = call()
+        return answer if answer.status_code < 500 and answer.status_code != put_off else None
+
+    return until(answered, "an answer of the gateway", PATIENCE_S, (httpx.TransportError,)).raise_for_status()
 
 
 def _replies(customer: Customer) -> int:
@@ -113,14 +111,12 @@ class Desk:
 
     def waiting(self, user: str) -> str:
         """Return the id of a customer's hand-over once it is listed."""
-        end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end:
+
+        def listed() -> str | None:
             answer = insist(lambda: self._client.get("/v1/desk/conversations?status=waiting"))
-            for each in answer.json()["conversations"]:
-                if each["user"] == user:
-                    return each["handoff"]
-            time.sleep(0.2)
-        raise AssertionError(f"{user} does not wait at the desk")
+            return {each["user"]: each["handoff"] for each in answer.json()["conversations"]}.get(user)
+
+        return until(listed, f"{user} in the desk's list")
 
     def ask(self, user: str, what: str, handoff: str, **body: str) -> None:
         """Take, say or give back; again under the same id, which is safe, until it is done."""
@@ -171,12 +167,15 @@ class Crowd:
         """How many messages have been answered until now."""
         return sum(len(each.answered) for each in self._customers)
 
-    def wait_for(self, more: int, deadline_s: float = 90.0) -> None:
+    def wait_for(self, more: int) -> None:
         """Wait until so many more messages are answered: that many go through what was just done."""
-        wanted, end = self.answers + more, time.monotonic() + deadline_s
-        while self.answers < wanted:
-            assert time.monotonic() < end and not self._errors, f"answers stopped at {self.answers}: {self._errors}"
-            time.sleep(0.05)
+        wanted = self.answers + more
+
+        def answered() -> bool:
+            assert not self._errors, self._errors
+            return self.answers >= wanted
+
+        until(answered, f"{more} more answers")
 
     def check(self) -> int:
         """Assert that each message was answered, once, in order; returns how many there were."""

@@ -7,13 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
 from ops.local.servers import HOST, free_port
 from tests.chart.dockerfile import Build, instructions
 from tests.chart.rendering import ROOT, containers, pods, render
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(1200)  # who is first waits for an image
 IMAGES = ROOT / "ops" / "images"
@@ -60,11 +60,13 @@ def ended(built, command, **settings):
 def serves(built, command, probe, **settings):
     """Whether a process of the image comes to answer its probe, asked by the image's own command."""
     process = run(built, command, **settings)
+
+    def answers():
+        assert process.poll() is None, process.communicate()[0]
+        return ended(built, ["python", "-m", "kefu", "probe", probe])[0] == 0
+
     try:
-        end = time.monotonic() + 120
-        while ended(built, ["python", "-m", "kefu", "probe", probe])[0]:
-            assert process.poll() is None and time.monotonic() < end, process.communicate()[0]
-            time.sleep(0.2)
+        until(answers, f"{probe} to answer")
         return True
     finally:
         process.terminate()

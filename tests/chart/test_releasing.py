@@ -8,7 +8,6 @@ import io
 import json
 import tarfile
 import threading
-import time
 
 import pytest
 import yaml
@@ -18,11 +17,11 @@ from ops.release.steps import Release
 from tests.chart.cluster.cluster import Cluster
 from tests.chart.customers import Crowd, Customer
 from tests.chart.rendering import NAMESPACE, PATIENCE, ROOT, manifests, merged, of_kind, pods, texts, values_of
+from tests.waiting import until
 
 MODEL = ROOT / "models" / "kefu.tar.gz"
 # No limits; streams say each second that they are there, and end as soon when told to.
 RATES = {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0", "KEFU_HEARTBEAT_S": "1"}
-RESTED_S = 180.0  # a candidate that was slow once, as on a busy machine, is lent nothing for the REST_S of its lenders
 SIGN = "〔2〕"  # what the new model says besides
 TENANTS = {
     name: {"site_key": name, "identity_secret": f"{name}-identity-secret", "token_secret": f"{name}-token-secret" * 2}
@@ -149,16 +148,17 @@ def test_a_model_is_tried_on_a_tenant_then_on_a_share_and_taken_back(cluster, re
     assert by(customer(cluster).say("你好")) == "old" and by(customer(cluster, "acme").say("你好")) == "old"
     release.canary(["acme"], 0)
     one, other = customer(cluster, "acme"), customer(cluster)
-    _until(lambda: by(one.say("你好")) == "new", RESTED_S)
+    # A candidate that was slow once, as on a busy machine, is lent nothing for the REST_S of its lenders.
+    until(lambda: by(one.say("你好")) == "new")
     assert by(other.say("你好")) == "old"
     release.canary([], 50)
-    _until(lambda: by(one.say("你好")) == by(one.say("hello")) and _share(cluster), RESTED_S)
+    until(lambda: by(one.say("你好")) == by(one.say("hello")) and _share(cluster))
     pod = cluster.pods("kefu-worker-green")[0]
     pod.kill()  # what it was lent is taken back
     crowd.wait_for(8)
     release.back()
     cluster.wait_settled()
-    _until(lambda: by(one.say("你好")) == "old")  # the plan is read once a second
+    until(lambda: by(one.say("你好")) == "old")  # the plan is read once a second
     assert pod.restarts
 
 
@@ -170,7 +170,7 @@ def test_all_go_to_the_new_model_and_back_in_the_middle_of_a_form(cluster, relea
     asked = asking.say("20260001")
     assert by(asked) == "new" and len(asking.answered) == 2  # the form goes on, and asks what a guest is asked next
     assert by(customer(cluster).say("你好")) == "new"
-    _until(lambda: _inboxes(release, "green") == {"green": {"user.query"}, "blue": {"user.query.candidate"}})
+    until(lambda: _inboxes(release, "green") == {"green": {"user.query"}, "blue": {"user.query.candidate"}})
     release.back()
     assert by(asking.say("1234")) == "old" and by(customer(cluster).say("你好")) == "old"
     history = asking.history()
@@ -188,16 +188,16 @@ def test_new_code_serves_at_every_door_and_the_old_one_stands_in_while_nobody_of
     new = {target for source, target, _ in cluster.network.connections - door if source == "ingress"}
     assert new and all(name.startswith("kefu-gateway-green") for name in new)
     cluster.scale("kefu-worker-green", 0)
-    _until(lambda: not cluster.pods("kefu-worker-green"))
+    until(lambda: not cluster.pods("kefu-worker-green"))
     crowd.wait_for(8)
     assert release.values["active"] == "green"
     cluster.scale("kefu-worker-green", 1)
-    _until(lambda: _inboxes(release, "blue") == {"green": {"user.query"}, "blue": {"user.query.candidate"}}, 180)
+    until(lambda: _inboxes(release, "blue") == {"green": {"user.query"}, "blue": {"user.query.candidate"}})
 
 
 def test_the_old_track_is_removed_and_no_pod_was_cut_off(cluster, release, crowd):
     release.finish()
-    _until(lambda: not any(cluster.pods(f"kefu-{name}") for name in ("gateway", "worker", "actions")))
+    until(lambda: not any(cluster.pods(f"kefu-{name}") for name in ("gateway", "worker", "actions")))
     assert not any(pod.killed for pod in cluster.ended), [pod.name for pod in cluster.ended if pod.killed]
     assert customer(cluster).say("你好")
 
@@ -244,10 +244,3 @@ def _inboxes(release, track):
 def _share(cluster):
     """Whether of some customers part is answered by one model and part by the other."""
     return {by(customer(cluster).say("你好")) for _ in range(8)} == {"new", "old"}
-
-
-def _until(condition, deadline_s=60.0):
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.2)

@@ -1,7 +1,6 @@
 """Staging's manifests are run: to Kafka and Redis each process is somebody of its own, by secrets from a store."""
 
 import json
-import time
 import urllib.error
 import urllib.request
 
@@ -13,6 +12,7 @@ from tests.chart.customers import Customer
 from tests.chart.rendering import NAMESPACE, PATIENCE, of_kind, render, values_of
 from tests.e2e.production_redis import PASSWORDS, OnFiles
 from tests.integration.secure_kafka import USERS, SecureCluster
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(1200)  # who is first waits for the cluster, too
 HOOK = "helm.sh/hook"
@@ -128,13 +128,13 @@ def test_the_backup_and_operators_tools_do_their_work_with_the_rights_of_their_r
     ]
     try:
         cluster.apply([*found, *jobs])  # as `kubectl create job --from=cronjob/NAME` does
-        wait_for(lambda: any(pod.ready for pod in cluster.pods("kefu-operator-now")))
+        until(lambda: any(pod.ready for pod in cluster.pods("kefu-operator-now")))
         (operator,) = cluster.pods("kefu-operator-now")
         code, said = cluster.run(operator, ["python", "-m", "kefu", "tenants", "--since", "1h"])
         assert code == 0 and "  demo" in said
         assert cluster.run(operator, ["python", "-m", "kefu", "dlq", "list", "--all"])[0] == 0
         assert cluster.run(operator, ["python", "-m", "kefu", "partitions", "8", "--dry-run"])[0] == 0
-        wait_for(lambda: any(pod.succeeded for pod in cluster.pods("kefu-backup-now")))
+        until(lambda: any(pod.succeeded for pod in cluster.pods("kefu-backup-now")))
         assert "user.query: " in cluster.pods("kefu-backup-now")[0].log()
     finally:
         cluster.apply(found)
@@ -146,10 +146,10 @@ def test_a_pod_without_its_password_sees_nothing_and_takes_no_place(cluster, sta
     store["kefu/staging/gateway"]["KAFKA_SASL_PASSWORD"] = "another"
     try:
         cluster.apply(staging(change="1"))
-        wait_for(lambda: len(cluster.pods("kefu-gateway")) == 2)
+        until(lambda: len(cluster.pods("kefu-gateway")) == 2)
         before, after = cluster.pods("kefu-gateway")
         assert after.started.wait(60)
-        wait_for(lambda: "kafka" in missing(after))
+        until(lambda: "kafka" in missing(after))
         assert before.ready and not after.ready and not before.terminating
         customer = Customer(cluster.url("kefu-gateway", 8080))
         customer.open()
@@ -169,10 +169,3 @@ def missing(pod):
         return json.load(error).get("missing", [])
     except OSError:
         return []
-
-
-def wait_for(condition, deadline_s=180.0):
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.1)

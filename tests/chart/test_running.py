@@ -10,6 +10,7 @@ import pytest
 
 from tests.chart.customers import Customer
 from tests.chart.rendering import ROOT
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(900)  # who is first waits for the cluster, too
 
@@ -38,7 +39,7 @@ def test_more_pods_share_the_work_and_fewer_take_it_over(cluster, crowd):
     cluster.scale("kefu-worker", 2)
     cluster.scale("kefu-gateway", 2)
     cluster.wait_settled()
-    _wait(lambda: _new_guest_is_served(cluster) and _all_took_messages(cluster))
+    until(lambda: _new_guest_is_served(cluster) and _all_took_messages(cluster))
     leaving = cluster.pods("kefu-worker")[-1:] + cluster.pods("kefu-gateway")[-1:]
     cluster.scale("kefu-worker", 1)
     cluster.scale("kefu-gateway", 1)
@@ -50,7 +51,7 @@ def test_a_worker_that_dies_is_started_again_and_goes_on(cluster, crowd):
     pod = cluster.pods("kefu-worker")[0]
     restarts = pod.restarts
     pod.kill()
-    _wait(lambda: pod.restarts > restarts)
+    until(lambda: pod.restarts > restarts)
     cluster.wait_settled()
 
 
@@ -59,9 +60,9 @@ def test_what_answers_took_and_what_waits_is_told(cluster):
     customer = Customer(cluster.url("kefu-gateway", 8080))
     customer.open()
     customer.say("你好")
-    _wait(lambda: _metric(worker, "kefu_answer_seconds_count") > 0)  # counted behind the answer
+    until(lambda: _metric(worker, "kefu_answer_seconds_count") > 0)  # counted behind the answer
     assert _metric(gateway, "kefu_accept_seconds_count") > 0
-    _wait(lambda: _metric(worker, "kefu_inbox_lag_messages") == 0)
+    until(lambda: _metric(worker, "kefu_inbox_lag_messages") == 0)
 
 
 def test_no_pod_came_near_its_memory_limit(cluster):
@@ -115,10 +116,3 @@ def _metric(pod, name):
     with urllib.request.urlopen(url, timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[ {{]", line))
-
-
-def _wait(condition, deadline_s=60.0):
-    end = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.1)

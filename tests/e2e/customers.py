@@ -5,12 +5,13 @@ import sqlite3
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import httpx
 import jwt
 
 from ops.local.stack import Stack
+from tests.waiting import eventually
 
 TEXTS = ("hello", "我的订单20260001到哪了", "thanks", "where is my order 20260001?", "再见")
 
@@ -24,37 +25,32 @@ class Customer:
     token: str
     accepted: List[str] = field(default_factory=list)
 
-    async def request(self, method: str, path: str, deadline_s: float = 60, **content: Any) -> httpx.Response:
+    async def request(self, method: str, path: str, **content: Any) -> httpx.Response:
         """Ask until it is neither put off nor unanswered, as a client with patience does: the same request again."""
-        deadline = time.monotonic() + deadline_s
-        while True:
-            try:
-                answer = await self.client.request(method, path, headers=self.headers, **content)
-                if answer.status_code not in (429, 503):
-                    return answer
-            except httpx.TransportError:
-                pass
-            assert time.monotonic() < deadline, f"{method} {path} was put off for {deadline_s:.0f} s"
-            await asyncio.sleep(0.2)
+
+        async def answered() -> Optional[httpx.Response]:
+            answer = await self.client.request(method, path, headers=self.headers, **content)
+            return None if answer.status_code in (429, 503) else answer
+
+        return await eventually(answered, f"{method} {path} to be answered", not_yet=(httpx.TransportError,))
 
     async def send(self, text: str) -> str:
         """Send until the gateway accepts; returns the message's id."""
         message_id = uuid.uuid4().hex
         body = {"text": text, "message_id": message_id}
-        answer = await self.request("POST", "/v1/messages", 120, json=body)
+        answer = await self.request("POST", "/v1/messages", json=body)
         assert answer.status_code == 202, answer.text
         self.accepted.append(message_id)
         return message_id
 
-    async def outcome(self, message_id: str, deadline_s: float = 120) -> Dict[str, Any]:
+    async def outcome(self, message_id: str) -> Dict[str, Any]:
         """Return what became of a message, as soon as anything did."""
-        deadline = time.monotonic() + deadline_s
-        while True:
+
+        async def known() -> Optional[Dict[str, Any]]:
             answer = await self.request("GET", f"/v1/messages/{message_id}")
-            if answer.status_code == 200 and answer.json()["status"] != "queued":
-                return answer.json()
-            assert time.monotonic() < deadline, f"{message_id} has no outcome within {deadline_s:.0f} s"
-            await asyncio.sleep(0.1)
+            return answer.json() if answer.status_code == 200 and answer.json()["status"] != "queued" else None
+
+        return await eventually(known, f"the outcome of {message_id}")
 
     async def replies(self) -> List[Dict[str, Any]]:
         """Return all replies of the conversation, page by page."""
@@ -86,26 +82,26 @@ def known_customer(client: httpx.AsyncClient, user: str, token_secret: str) -> C
     return Customer(client, user, jwt.encode(claims, token_secret, algorithm="HS256"))
 
 
-async def wait_until_answered(customers: List[Customer], deadline_s: float) -> None:
-    """Wait until every accepted message is answered or failed; says how many are not."""
-    deadline = time.monotonic() + deadline_s
+async def wait_until_answered(customers: List[Customer]) -> None:
+    """Wait until every accepted message is answered or failed."""
     waiting = list(customers)
-    while waiting:
+
+    async def answered() -> bool:
         counts = await asyncio.gather(*(count(customer) for customer in waiting), return_exceptions=True)
-        waiting = [
+        waiting[:] = [
             customer
             for customer, got in zip(waiting, counts, strict=True)
             if isinstance(got, BaseException) or got < len(customer.accepted)
         ]
-        assert not waiting or time.monotonic() < deadline, f"{len(waiting)} conversations are not answered in full"
-        await asyncio.sleep(0.3)
+        return not waiting
+
+    await eventually(answered, f"all answers of {len(customers)} customers")
 
 
-async def wait_until_all_have_a_status(customers: List[Customer], deadline_s: float) -> None:
+async def wait_until_all_have_a_status(customers: List[Customer]) -> None:
     """Wait until the last message of each conversation is answered: then all before it are."""
-    deadline = time.monotonic() + deadline_s
     for customer in customers:
-        last = await customer.outcome(customer.accepted[-1], deadline - time.monotonic())
+        last = await customer.outcome(customer.accepted[-1])
         assert last["status"] == "answered"
 
 

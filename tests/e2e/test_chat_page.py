@@ -13,7 +13,8 @@ import pytest
 from playwright.async_api import async_playwright, expect
 
 from ops.local.screenshot import CHROMIUM, FLAGS
-from tests.integration.gateway_kit import TENANTS, running_valkey, serve, settings, until
+from tests.integration.gateway_kit import TENANTS, running_valkey, serve, settings
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
 expect.set_options(timeout=20_000)  # ms, of all pages: they share two cores with whatever else is tested
@@ -106,7 +107,7 @@ async def test_a_guest_has_an_id_of_his_own(valkey):
         await picture(page, "start-en")
         await page.get_by_role("button", name="guest").click()
         await say(page, "hello")
-        await until(lambda: served.inbox.said)
+        await eventually(lambda: served.inbox.said)
         assert served.inbox.said[0].user.startswith("guest-") and not served.inbox.said[0].identified
 
 
@@ -225,7 +226,7 @@ async def test_enter_does_not_send_while_an_input_method_composes(valkey):
         await page.keyboard.type("second")
         await expect(page.locator(".mine")).to_have_count(0)
         await page.keyboard.press("Enter")
-        await until(lambda: served.inbox.said)
+        await eventually(lambda: served.inbox.said)
         assert [said.text for said in served.inbox.said] == ["nihao\nsecond"]
 
 

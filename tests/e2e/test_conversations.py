@@ -1,7 +1,6 @@
 """Every test story as a real conversation: through the gateway, against the shop, its database compared."""
 
 import random
-import time
 import uuid
 
 import httpx
@@ -18,6 +17,7 @@ from ops.local.stack import PATIENCE, Stack, free_ports
 from tests.dialogue.phrases import phrases
 from tests.e2e.conversations import BEGINNINGS, ShopDatabase, changes, effects, stories
 from tests.e2e.customers import known_customer
+from tests.waiting import until
 
 STORIES = {story.title: story for story in stories()}
 EFFECTS = effects()
@@ -66,13 +66,12 @@ class Answers:
         self._consumer.seek_to_beginning()
 
     def of(self, message_id):
-        deadline = time.monotonic() + 60
-        while message_id not in self._found:
-            assert time.monotonic() < deadline, "the turn is not published"
-            for records in self._consumer.poll(20).values():
-                answers = [orjson.loads(record.value) for record in records]
-                self._found.update({answer["message_id"]: answer for answer in answers})
-        return self._found[message_id]
+        return until(lambda: self._found.get(message_id) or self._read(), "the turn to be published")
+
+    def _read(self):
+        for records in self._consumer.poll(20).values():
+            answers = [orjson.loads(record.value) for record in records]
+            self._found.update({answer["message_id"]: answer for answer in answers})
 
     def close(self):
         self._consumer.close()
@@ -89,16 +88,12 @@ def say(client, token, **content):
     """Send a text or payload, again under its id until it is answered; returns the message's id and replies."""
     message = {"message_id": uuid.uuid4().hex, **content}
     headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=60"}
-    deadline = time.monotonic() + 120
-    while True:
-        try:
-            answer = client.post("/v1/messages", json=message, headers=headers)
-            if answer.status_code not in (202, 503):
-                break
-        except httpx.TransportError:
-            pass
-        assert time.monotonic() < deadline, "no answer within two minutes"
-        time.sleep(0.2)
+
+    def told():
+        answer = client.post("/v1/messages", json=message, headers=headers)
+        return None if answer.status_code in (202, 503) else answer
+
+    answer = until(told, "an answer", not_yet=(httpx.TransportError,))
     assert (answer.status_code, answer.json()["status"]) == (200, "answered"), answer.text
     return message["message_id"], answer.json()["replies"]
 

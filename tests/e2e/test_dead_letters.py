@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-import time
 import uuid
 
 import httpx
@@ -14,6 +13,7 @@ from kefu.events import USER_QUERY
 from ops.local.servers import ROOT, services_python
 from tests.e2e.customers import check_promises, known_customer, wait_until_answered
 from tests.e2e.test_promises import records_on
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
 
@@ -45,14 +45,13 @@ def dlq(stack, *words):
 
 async def letters_of(stack, customer):
     """Return a customer's dead letters as the tool lists them, once there is one: he may be told before it is there."""
-    deadline = time.monotonic() + 60
-    while True:
+
+    async def found():
         code, letters = await asyncio.to_thread(dlq, stack, "list", "--conversation", f"demo:{customer.user}")
         assert code == 0
-        if letters:
-            return letters
-        assert time.monotonic() < deadline, "no dead letter within a minute"
-        await asyncio.sleep(0.5)
+        return letters
+
+    return await eventually(found, "a dead letter")
 
 
 async def by_partition(stack, customers):
@@ -68,7 +67,7 @@ async def test_a_poison_conversation_holds_up_nobody_and_is_answered_by_a_replay
     run = uuid.uuid4().hex[:8]
     customers = [known_customer(client, f"p{run}-{n}", stack.token_secret) for n in range(24)]
     await asyncio.gather(*(customer.send("hello") for customer in customers))
-    await wait_until_answered(customers, 60)
+    await wait_until_answered(customers)
     neighbours = max((await by_partition(stack, customers)).values(), key=len)
     poisoned, *others = neighbours
     assert others, "24 customers over 8 partitions leave at least three in one"
@@ -79,7 +78,7 @@ async def test_a_poison_conversation_holds_up_nobody_and_is_answered_by_a_replay
     failed = await poisoned.send("thanks")
     for text in ("hello", "thanks", "再见"):
         await asyncio.gather(*(customer.send(text) for customer in others))
-    await wait_until_answered(others, 120)
+    await wait_until_answered(others)
     await check_promises(others)
     status = await poisoned.outcome(failed)
     assert status == {"message_id": failed, "status": "failed", "reason": "internal_error"}

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 import uuid
 
 import httpx
@@ -16,6 +15,7 @@ from ops.local.stack import Stack, free_ports
 from tests.e2e.customers import known_customer
 from tests.e2e.test_chat_page import CHROMIUM, FLAGS, say
 from tests.e2e.test_promises import records_on
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(400)]
 WAIT_S = 60  # how long a customer waits for a person here
@@ -57,7 +57,7 @@ class Agent:
         async def found():
             return (await self.listed()).get(who.user)
 
-        return await until(found)
+        return await eventually(found, f"{who.user} in the desk's list")
 
     async def read(self, who, after=0, wait=0):
         headers = {"Prefer": f"wait={wait}"} if wait else {}
@@ -69,30 +69,17 @@ class Agent:
 
     async def _patiently(self, method, path, headers=None, **content):
         """Ask until it is neither put off nor unanswered: the same request again, as one may."""
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                answer = await self.client.request(method, path, headers={**self.headers, **(headers or {})}, **content)
-                if answer.status_code not in (202, 429, 503):
-                    return answer
-            except httpx.TransportError:
-                pass
-            assert time.monotonic() < deadline, "the desk was put off for two minutes"
-            await asyncio.sleep(0.2)
+        headers = {**self.headers, **(headers or {})}
+
+        async def answered():
+            answer = await self.client.request(method, path, headers=headers, **content)
+            return None if answer.status_code in (202, 429, 503) else answer
+
+        return await eventually(answered, f"{method} {path} to be answered", not_yet=(httpx.TransportError,))
 
 
 def customer(stack, client):
     return known_customer(client, f"h{uuid.uuid4().hex[:8]}", stack.token_secret)
-
-
-async def until(condition, deadline_s=120):
-    deadline = time.monotonic() + deadline_s
-    while True:
-        found = await condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"{condition.__qualname__} is not met"
-        await asyncio.sleep(0.1)
 
 
 async def replies_of(who, count):
@@ -100,7 +87,7 @@ async def replies_of(who, count):
         found = await who.replies()
         return found if len(found) >= count else None
 
-    return await until(enough)
+    return await eventually(enough, f"{count} replies")
 
 
 async def answered(who, text):
@@ -183,7 +170,7 @@ async def test_everything_is_on_record(stack, client):
         # It is listed before it is published: taken at once, it could be there behind its taking.
         return handoff in [each["id"] for each in await events_of(stack, USER_QUERY, key)]
 
-    await until(on_the_inbox)
+    await eventually(on_the_inbox, "the record on the inbox")
     await agent.ask(who, "take", handoff, "k1")
     await agent.ask(who, "take", handoff, "k1")
     await agent.read(who)
@@ -264,7 +251,7 @@ async def test_the_page_shows_who_speaks(stack, client):
         async def guest():
             return set(await agent.listed()) - before
 
-        (user,) = await until(guest)
+        (user,) = await eventually(guest, "the guest in the desk's list")
         who = type("Guest", (), {"user": user})
         handoff = (await agent.waiting(who))["handoff"]
         await agent.ask(who, "take", handoff)

@@ -43,11 +43,11 @@ async def test_turns_that_redis_lost_are_there_again_and_the_next_go_on_from_the
     silent = customers[:4]  # they say nothing more: their answers are looked for all the same
     for text in TEXTS[:2]:
         await asyncio.gather(*(customer.send(text) for customer in customers))
-    await wait_until_answered(customers, 60)
+    await wait_until_answered(customers)
     copy_of(stack, tmp_path / "copy")
     for text in TEXTS[2:4]:
         await asyncio.gather(*(customer.send(text) for customer in customers))
-    await wait_until_answered(customers, 60)
+    await wait_until_answered(customers)
     told = [await customer.replies() for customer in customers]
 
     come_back_as(stack, tmp_path / "copy")
@@ -56,7 +56,7 @@ async def test_turns_that_redis_lost_are_there_again_and_the_next_go_on_from_the
     await asyncio.gather(*(customer.send(TEXTS[4]) for customer in customers if customer not in silent))
     # Whoever has seen replies that Redis then lost gets the next one, not silence.
     await until_streamed(client, customers[-1], told[-1][-1]["seq"], customers[-1].accepted[-1])
-    await wait_until_answered(customers, 120)
+    await wait_until_answered(customers)
     await check_promises(customers)
     for customer, before in zip(customers, told, strict=True):
         assert (await customer.replies())[: len(before)] == before

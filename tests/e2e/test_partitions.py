@@ -43,7 +43,7 @@ async def talk_while_partitions_grow(stack):
         await asyncio.sleep(partitions.METADATA_REFRESH_MS / 1000 + 3)  # and the time that asking anew takes
         for text in TEXTS:
             await asyncio.gather(*(customer.send(text) for customer in customers))
-        await wait_until_answered(customers, 90)
+        await wait_until_answered(customers)
         await check_promises(customers)
     kafka = KafkaSettings.from_env(stack.settings)
     assert set((await asyncio.to_thread(partitions.counted, kafka)).values()) == {12}

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 import uuid
 from contextlib import closing
 
@@ -26,6 +25,7 @@ from tests.e2e.customers import (
     wait_until_all_have_a_status,
     wait_until_answered,
 )
+from tests.waiting import eventually
 
 NOT_FOUND = "utter_order_not_found"
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(600)]
@@ -62,11 +62,12 @@ def inquiries(stack):
 
 async def wait_for_inquiries(stack, expected):
     """A busy shop is told behind the answers, and once."""
-    deadline = time.monotonic() + 60
-    while (told := inquiries(stack)) != expected:
-        assert told < expected, "a question is counted twice"
-        assert time.monotonic() < deadline, f"the shop was told of {told} questions, not {expected}"
-        await asyncio.sleep(0.1)
+
+    def told():
+        assert inquiries(stack) <= expected, "a question is counted twice"
+        return inquiries(stack) == expected
+
+    await eventually(told, f"the shop to know of {expected} questions")
 
 
 def records_on(stack, topic, conversations):
@@ -111,12 +112,11 @@ async def test_200_conversations_survive_a_killed_worker(stack, client):
     assert heard == 0
 
     async def kill():
-        while sum(len(customer.accepted) for customer in customers) < 300:  # noqa: ASYNC110 - many add to it
-            await asyncio.sleep(0.01)
+        await eventually(lambda: sum(len(customer.accepted) for customer in customers) >= 300, "300 messages")
         stack.kill("worker")
 
     await asyncio.gather(kill(), *(talk(customer, asks) for customer in customers))
-    await wait_until_answered(customers, 180)
+    await wait_until_answered(customers)
     await check_promises(customers)
     await wait_for_inquiries(stack, before + 2)
     keys = {f"demo:{customer.user}" for customer in customers}
@@ -130,7 +130,7 @@ async def test_redis_away_for_five_seconds_loses_nothing(stack, client):
     await asyncio.gather(*(talk(customer, TEXTS[:2]) for customer in customers))
     stack.kill("redis", restart_after_s=5)
     await asyncio.gather(*(talk(customer, TEXTS[2:]) for customer in customers))
-    await wait_until_answered(customers, 120)
+    await wait_until_answered(customers)
     await check_promises(customers)
 
 
@@ -139,7 +139,7 @@ async def test_kafka_away_is_a_503_and_loses_nothing_accepted(stack, client):
     await asyncio.gather(*(talk(customer, TEXTS[:2]) for customer in customers))
     stack.kill("kafka", restart_after_s=5)
     await asyncio.gather(*(talk(customer, TEXTS[2:]) for customer in customers))
-    await wait_until_answered(customers, 180)
+    await wait_until_answered(customers)
     await check_promises(customers)
 
 
@@ -164,11 +164,11 @@ async def test_two_owners_of_a_partition_give_one_answer(stack, client):
     os.kill(stack.pid("worker"), signal.SIGSTOP)
     try:
         await sending
-        await wait_until_answered(customers, 120)
+        await wait_until_answered(customers)
     finally:
         os.kill(stack.pid("worker"), signal.SIGCONT)
     await asyncio.gather(*(talk(customer, TEXTS[:2]) for customer in customers))
-    await wait_until_answered(customers, 120)
+    await wait_until_answered(customers)
     await check_promises(customers)
     stack.remove(second)
 
@@ -179,7 +179,7 @@ async def test_a_conversation_of_300_turns_outlives_its_worker(stack, client):
     await customer.send("我要查订单")
     for _ in range(299):
         await customer.send("谢谢")
-    await wait_until_all_have_a_status([customer], 120)
+    await wait_until_all_have_a_status([customer])
     stack.kill("worker")
     reply = await ask(client, customer.token, "20260001")
     assert reply.startswith("没能查到订单20260001"), "the form of turn 1 asks for a number, in its language"
@@ -187,13 +187,12 @@ async def test_a_conversation_of_300_turns_outlives_its_worker(stack, client):
 
 async def letters_of(stack, conversation, count):
     """Return a conversation's dead letters once there are so many: what came after them may be answered before."""
-    deadline = time.monotonic() + 60
-    while True:
+
+    async def enough():
         letters = await asyncio.to_thread(records_on, stack, "user.query.dlq", {conversation})
-        if len(letters) >= count:
-            return letters
-        assert time.monotonic() < deadline, f"{len(letters)} dead letters, not {count}"
-        await asyncio.sleep(0.5)
+        return letters if len(letters) >= count else None
+
+    return await eventually(enough, f"{count} dead letters")
 
 
 async def test_a_record_that_cannot_be_read_is_put_aside_and_holds_up_nobody(stack, client):
@@ -226,5 +225,5 @@ async def test_a_model_is_swapped_under_load_and_a_bad_one_refused(stack, client
         changed = await rasa.post("/conversations/demo:alice/tracker/events", json={"event": "restart"})
         assert changed.status_code == 409
     await talking
-    await wait_until_answered(customers, 120)
+    await wait_until_answered(customers)
     await check_promises(customers)

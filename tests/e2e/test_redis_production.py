@@ -9,12 +9,12 @@ import httpx
 import pytest
 import redis
 
-from ops.local.clusters import until
 from ops.local.servers import HOST, LOCAL
 from ops.local.stack import Stack, free_ports
 from tests.e2e.customers import TEXTS, check_promises, known_customer, wait_until_answered
 from tests.e2e.production_redis import OnFiles, ProductionCluster, ProductionSentinels, with_tls
 from tests.tls_files import Authority
+from tests.waiting import until
 
 REPLACED_S = 150  # Sentinels that a stall has made unsure of the time wait 30 s before they replace a master
 # By these somebody who broke in would learn of keys that he can't name: of other tenants and their customers.
@@ -73,7 +73,7 @@ async def test_worker_and_gateway_do_their_work_while_masters_die(group, tmp_pat
         async with httpx.AsyncClient(base_url=stack.url("gateway"), timeout=30) as http:
             customers = [known_customer(http, f"acl-{n}", stack.token_secret) for n in range(6)]
             await asyncio.gather(*(customer.send(TEXTS[0]) for customer in customers))
-            await wait_until_answered(customers, 60)
+            await wait_until_answered(customers)
             dead, *others = group.masters()
             stack.kill(dead.name, restart_after_s=600)
 
@@ -84,7 +84,7 @@ async def test_worker_and_gateway_do_their_work_while_masters_die(group, tmp_pat
                 await asyncio.gather(*(customer.send(text) for customer in customers))
             await asyncio.to_thread(until, replaced, "a replica to become master", REPLACED_S)
             stack.kill(dead.name)
-            await wait_until_answered(customers, 150)
+            await wait_until_answered(customers)
             await check_promises(customers)
         await asyncio.to_thread(until, group.whole, "the dead one to follow", REPLACED_S)
         assert dead not in group.masters()

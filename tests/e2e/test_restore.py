@@ -25,7 +25,7 @@ async def test_a_backup_of_kafka_brings_all_conversations_back(stack, tmp_path):
         customers = [known_customer(client, f"r{run}-{n}", stack.token_secret) for n in range(8)]
         for text in TEXTS[:3]:
             await asyncio.gather(*(customer.send(text) for customer in customers))
-        await wait_until_answered(customers, 90)
+        await wait_until_answered(customers)
         told = [await customer.replies() for customer in customers]
     source = KafkaSettings.from_env({**stack.settings})
     saved = await asyncio.to_thread(save, source, tmp_path / "backup", lambda _: None)
@@ -47,11 +47,11 @@ async def test_a_backup_of_kafka_brings_all_conversations_back(stack, tmp_path):
         async with httpx.AsyncClient(base_url=again.url("gateway"), timeout=30) as client:
             for customer in customers:
                 customer.client = client
-            await wait_until_answered(customers, 90)
+            await wait_until_answered(customers)
             assert [await customer.replies() for customer in customers] == told
             for text in TEXTS[3:]:
                 await asyncio.gather(*(customer.send(text) for customer in customers))
-            await wait_until_answered(customers, 90)
+            await wait_until_answered(customers)
             await check_promises(customers)
     finally:
         if again is not None:

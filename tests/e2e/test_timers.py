@@ -22,6 +22,7 @@ from ops.local.stack import PATIENCE, Stack, free_ports
 from tests.e2e.customers import known_customer
 from tests.e2e.test_chat_page import CHROMIUM, FLAGS, say
 from tests.e2e.test_promises import records_on
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
 IDLE_S = 4
@@ -108,22 +109,12 @@ def customers(stack, client, count):
     return [customer(stack, client) for _ in range(count)]
 
 
-async def until(condition, deadline_s=90):
-    deadline = time.monotonic() + deadline_s
-    while True:
-        found = await condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"{condition.__qualname__} is not met"
-        await asyncio.sleep(0.1)
-
-
 async def replies_of(who, count):
     async def enough():
         found = await who.replies()
         return found if len(found) >= count else None
 
-    return await until(enough)
+    return await eventually(enough, f"{count} replies")
 
 
 async def entries(store, who):
@@ -148,7 +139,7 @@ async def settle(who):
     async def answered():
         return any(reply["message_id"] == last for reply in await who.replies())
 
-    await until(answered)
+    await eventually(answered, "the answer")
     return await who.replies()
 
 
@@ -229,7 +220,7 @@ async def until_quiet(store, crowd):
     async def quiet():
         return not any([await entries(store, who) for who in crowd])
 
-    await until(quiet)
+    await eventually(quiet, "indexes without these customers")
 
 
 async def test_a_worker_killed_before_a_timer_is_due_loses_none(stack, client, store):
@@ -259,7 +250,7 @@ async def test_a_worker_killed_between_production_and_removal_fires_once(stack, 
             await who.send("查订单")
         return found
 
-    ((partition, (member, due)),) = (await until(scheduled)).items()
+    ((partition, (member, due)),) = (await eventually(scheduled, "a timer in the index")).items()
     await replies_of(who, 2)
     stack.kill("worker")
     # What a death at that moment leaves behind: on Kafka, and still in the index.

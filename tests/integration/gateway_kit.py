@@ -30,6 +30,7 @@ from kefu.gateway.app import create_app
 from kefu.keys import REPLIES_KEPT, ConversationKeys
 from kefu.settings import GatewaySettings, KafkaSettings, RedisSettings, Tenant
 from ops.local.servers import free_port
+from tests.waiting import until
 
 TENANTS = {
     name: Tenant(
@@ -97,15 +98,7 @@ class Valkey:
         command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder]
         command += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
         self._process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
-        client = redis.Redis(port=self.port)
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                client.ping()
-                return
-            except redis.RedisError:
-                time.sleep(0.02)
-        raise AssertionError("valkey did not start")
+        until(redis.Redis(port=self.port).ping, "the Redis-protocol server to answer", not_yet=(redis.RedisError,))
 
     def stop(self) -> None:
         """Kill it."""
@@ -302,14 +295,6 @@ def listening(served: Served) -> bool:
     """Return whether somebody watches, and hints reach all who do."""
     hub = served.app.ctx.gateway.hub
     return hub.watched > 0 and len(hub.subscribed) == len(hub._channels)
-
-
-async def until(condition: Any, timeout_s: float = 30.0) -> None:
-    """Wait until `condition()` is true."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "condition did not come true"
-        await asyncio.sleep(0.01)
 
 
 @contextmanager

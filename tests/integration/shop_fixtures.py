@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,10 @@ from typing import Any
 import httpx
 
 from ops.local.servers import free_port
+from tests.waiting import until
 
 TOKEN = "service-token-of-the-tests"
 ROOT = Path(__file__).resolve().parents[2]
-START_S = 120.0
 
 
 @dataclass
@@ -35,7 +34,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(command: Sequence[str], env: dict[str, str], url: str, probe: str, log: Path) -> Iterator[Server]:
-    """Run `python -m` with these words until the block ends; it must answer 200 at `probe` within START_S."""
+    """Run `python -m` with these words until the block ends; it must answer 200 at `probe`."""
     # Only what the server is told: nothing of the developer's own environment.
     plain = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     with log.open("ab") as output:
@@ -62,15 +61,11 @@ def stop(process: "subprocess.Popen[bytes]", number: int = signal.SIGTERM) -> in
 
 
 def _wait_ready(process: "subprocess.Popen[bytes]", http: httpx.Client, probe: str, log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        with contextlib.suppress(httpx.TransportError):
-            if http.get(probe).status_code == 200:
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"server not ready: {log.read_text(encoding='utf-8')[-2000:]}")
+    def ready() -> bool:
+        assert process.poll() is None, f"server not ready: {log.read_text(encoding='utf-8')[-2000:]}"
+        return http.get(probe).status_code == 200
+
+    until(ready, f"{probe}, see {log}", not_yet=(httpx.TransportError,))
 
 
 def shop_env(port: int, database_url: str) -> dict[str, str]:

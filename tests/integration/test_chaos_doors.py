@@ -2,11 +2,11 @@
 
 import socket
 import threading
-import time
 
 import pytest
 
 from ops.chaos.doors import CUT, HELD, MUTE, SHUT, Doors
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -55,13 +55,6 @@ def say(connection, word):
     return connection.recv(100)
 
 
-def wait_for(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_what_passes_an_open_door_arrives(doors, echo):
     port = doors.to("echo", echo[0])
     assert doors.to("echo", echo[0]) == port
@@ -79,7 +72,7 @@ def test_connections_end_and_new_ones_pass_again(doors, echo, style):
         with pytest.raises(OSError), connect(port):
             if say(connection, b"two") == b"":
                 raise ConnectionResetError
-        wait_for(over)
+        until(over)
     with connect(port) as connection:
         assert say(connection, b"three") == b"three\n"
 
@@ -90,11 +83,11 @@ def test_a_mute_door_lets_the_question_through_and_keeps_the_answer(doors, echo)
         say(connection, b"one")
         over = doors.trouble("echo", 0, MUTE, 0.5)
         connection.sendall(b"two\n")
-        wait_for(lambda: b"two\n" in echo[1])
+        until(lambda: b"two\n" in echo[1])
         with pytest.raises(OSError):
             if connection.recv(100) == b"":
                 raise ConnectionResetError
-        wait_for(over)
+        until(over)
 
 
 def test_a_held_door_lets_nothing_through(doors, echo):
@@ -103,5 +96,5 @@ def test_a_held_door_lets_nothing_through(doors, echo):
         say(connection, b"one")
         over = doors.trouble("echo", 0, HELD, 0.5)
         connection.sendall(b"two\n")
-        wait_for(over)
+        until(over)
     assert b"two\n" not in echo[1]

@@ -15,7 +15,8 @@ from kefu.gateway.routes import desk as desk_routes
 from kefu.gateway.routes.desk import OPENAPI
 from kefu.settings import tenants
 from tests.integration.desk_kit import SUMMARY, desk, desk_token
-from tests.integration.gateway_kit import TENANTS, listening, running_valkey, until
+from tests.integration.gateway_kit import TENANTS, listening, running_valkey
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
 UNTAKEN = {"status": "waiting", "agent": None}
@@ -194,7 +195,7 @@ async def test_only_what_is_handed_over_can_be_read(office):
 async def test_who_waits_for_the_customers_next_word_gets_it_when_it_comes(office, only_hints):
     office.hand_over("alice")
     waiting = asyncio.create_task(office.get("conversations/alice?after=0", prefer="wait=20"))
-    await until(lambda: listening(office.served))
+    await eventually(lambda: listening(office.served))
     office.turn("alice", 1, {"event": "user", "text": "hello?"})
     body = (await waiting).json()
     assert [each["text"] for each in body["messages"]] == ["hello?"]
@@ -205,7 +206,7 @@ async def test_who_waits_for_the_customers_next_word_gets_it_when_it_comes(offic
 async def test_who_waits_on_a_conversation_that_is_given_back_is_told(office, only_hints):
     office.hand_over("alice")
     waiting = asyncio.create_task(office.get("conversations/alice", prefer="wait=20"))
-    await until(lambda: listening(office.served))
+    await eventually(lambda: listening(office.served))
     office.end("alice")
     office.turn("alice", 1, {"event": "resume"})
     assert (await waiting).status_code == 404

@@ -5,7 +5,8 @@ import logging
 import httpx
 import pytest
 
-from tests.integration.gateway_kit import bearer, serve, settings, until
+from tests.integration.gateway_kit import bearer, serve, settings
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
 
@@ -73,7 +74,7 @@ async def test_logs_hold_no_token_no_query_and_no_text(served, caplog):
     def logged():
         return " ".join(str(vars(record)) for record in caplog.records if not record.name.startswith("http"))
 
-    await until(lambda: "/v1/messages/<message_id:str>" in logged())
+    await eventually(lambda: "/v1/messages/<message_id:str>" in logged())
     for secret in (token, "my secret text", "receipt=", link.partition("receipt=")[2]):
         assert secret not in logged()
 

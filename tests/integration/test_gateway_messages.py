@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from tests.integration.gateway_kit import bearer, serve, settings, until
+from tests.integration.gateway_kit import bearer, serve, settings
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
 
@@ -223,7 +224,7 @@ async def test_a_user_who_waits_too_often_is_accepted_without_waiting(valkey):
     async with serve(valkey.settings, settings(max_user_streams=1)) as served:
         token = await served.token("alice")
         slow = asyncio.create_task(served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=60"))
-        await until(lambda: served.app.ctx.gateway.slots.open == 1)
+        await eventually(lambda: served.app.ctx.gateway.slots.open == 1)
         assert (await served.say(token, prefer="wait=60")).status_code == 202
         assert not slow.done()
         served.worker.answer("alice", "m1", "hi")
@@ -234,7 +235,7 @@ async def test_a_sender_who_goes_away_while_waiting_leaves_nothing_behind_and_is
     caplog.set_level(logging.INFO, logger="kefu")
     gateway = served.app.ctx.gateway
     sender = asyncio.create_task(served.say(await served.token("alice"), prefer="wait=30"))
-    await until(lambda: gateway.waits == 1)
+    await eventually(lambda: gateway.waits == 1)
     sender.cancel()
     await asyncio.wait([sender])
 
@@ -243,6 +244,6 @@ async def test_a_sender_who_goes_away_while_waiting_leaves_nothing_behind_and_is
         lines = [line for record in caplog.records if hasattr(record, "each") for line in record.each]
         return [line["status"] for line in lines if line["route"] == "/v1/messages"]
 
-    await until(lambda: gateway.slots.open == 0 and not gateway.waits and noted())
+    await eventually(lambda: gateway.slots.open == 0 and not gateway.waits and noted())
     assert noted() == [499]
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from dataclasses import asdict
 
@@ -19,7 +18,8 @@ from kefu.events import USER_QUERY, UserSaid
 from kefu.kafka import create_topics
 from kefu.settings import KafkaSettings
 from ops.local.servers import KafkaServer, free_port
-from tests.integration.gateway_kit import TENANTS, bearer, serve, settings, until
+from tests.integration.gateway_kit import TENANTS, bearer, serve, settings
+from tests.waiting import eventually, until
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(900)]
 
@@ -48,11 +48,15 @@ def consumed(kafka, count):
     config = {**kafka.client_config(), "group.id": "t", "auto.offset.reset": "earliest"}
     consumer = Consumer(config)
     consumer.subscribe([kafka.topic_prefix + USER_QUERY])
-    found, deadline = [], time.monotonic() + 60
-    while len(found) < count and time.monotonic() < deadline:
+    found = []
+
+    def enough():
         record = consumer.poll(0.1)
         if record is not None and not record.error():
             found.append((record.key().decode(), decode(record.value(), UserSaid), record.partition()))
+        return len(found) >= count
+
+    until(enough, f"{count} messages in the inbox")
     consumer.close()
     return found
 
@@ -60,7 +64,7 @@ def consumed(kafka, count):
 async def test_what_is_accepted_lies_in_the_inbox_in_order(valkey, kafka_of_test):
     patient = settings(accept_timeout_s=30)  # the first record waits for the producer's own connection
     async with serve(valkey.settings, patient, kafka_of_test, real_kafka=True) as served:
-        await until(lambda: served.app.ctx.gateway.kafka.available, 60)
+        await eventually(lambda: served.app.ctx.gateway.kafka.available)
         assert (await served.client.get("/readyz")).json()["status"] == "ok"
         token = await served.token("alice")
         for number in range(20):
@@ -136,30 +140,30 @@ async def test_a_wrong_redis_url_stops_the_start_and_shows_no_password(valkey, k
 async def test_kafka_away_is_503_and_back_is_202(valkey, broker, kafka_of_test):
     async with serve(valkey.settings, settings(), kafka_of_test, real_kafka=True) as served:
         gateway, token = served.app.ctx.gateway, await served.token("alice")
-        await until(lambda: gateway.kafka.available, 60)
+        await eventually(lambda: gateway.kafka.available)
         await asyncio.to_thread(broker.kill)
         try:
             refused = await served.say(token, {"text": "x", "message_id": "m1"})
             assert (refused.status_code, refused.json()["type"]) == (503, "urn:kefu:problem:queue-unavailable")
             assert int(refused.headers["retry-after"]) > 0
-            await until(lambda: not gateway.kafka.available, 60)
+            await eventually(lambda: not gateway.kafka.available)
             assert (await served.client.get("/readyz")).json()["missing"] == ["kafka"]
             assert (await served.client.get("/livez")).status_code == 200
         finally:
             broker.start()  # not in another thread: it dies with the one that started it
             await asyncio.to_thread(broker.wait_ready)
-        await until(lambda: gateway.kafka.available, 60)
-        async with asyncio.timeout(60):  # the producer's own connection may need a moment more
-            while (again := await served.say(token, {"text": "x", "message_id": "m1"})).status_code != 202:
-                assert again.status_code == 503
+        await eventually(lambda: gateway.kafka.available)
+
+        async def accepted():  # the producer's own connection may need a moment more
+            again = await served.say(token, {"text": "x", "message_id": "m1"})
+            assert again.status_code in (202, 503)
+            return again.status_code == 202
+
+        await eventually(accepted)
 
 
 async def _ready(client):
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                if (await client.get("/readyz")).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            await asyncio.sleep(0.05)
+    async def ready():
+        return (await client.get("/readyz")).status_code == 200
+
+    await eventually(ready, not_yet=(httpx.TransportError,))

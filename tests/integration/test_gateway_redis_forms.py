@@ -1,6 +1,7 @@
 """Replies and hints behind Sentinels and in a cluster, through the death of a master."""
 
 import asyncio
+import itertools
 import time
 from urllib.parse import quote
 
@@ -16,8 +17,9 @@ from kefu.gateway.answer.redis_client import connect
 from kefu.gateway.answer.replies import ReplyStore, wait_for_outcome
 from kefu.keys import ConversationKeys
 from kefu.settings import RedisSettings
-from ops.local.clusters import RedisCluster, RedisSentinels, until
+from ops.local.clusters import RedisCluster, RedisSentinels
 from ops.local.servers import RedisServer, free_port
+from tests.waiting import eventually, until
 
 pytestmark = pytest.mark.timeout(900)
 PEOPLE = [f"demo:p{number}" for number in range(12)]  # over all masters of a cluster
@@ -46,7 +48,7 @@ class Side:
 
     async def __aenter__(self):
         self.hub.start()
-        await until_true(lambda: self.hub.connected)
+        await eventually(lambda: self.hub.connected)
         return self
 
     async def __aexit__(self, *_):
@@ -73,24 +75,18 @@ class Side:
                 await asyncio.sleep(0.1)
 
 
-async def until_true(condition, deadline_s=30):
-    deadline = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        await asyncio.sleep(0.05)
-
-
 async def hinted(side, watch, person, message_id):
     """Answer until a hint of this very message comes: polling alone would bring none.
 
     A hint is sent once. A master that a busy machine held up is replaced, and takes along what it was about to send.
     """
-    await until_true(lambda: watch.live)
-    await side.answer(person, message_id)
-    deadline = time.monotonic() + 60
-    while message_id not in await watch.wait(1):
-        assert time.monotonic() < deadline, "no hint came"
+    await eventually(lambda: watch.live)
+
+    async def came():
         await side.answer(person, message_id)
+        return message_id in await watch.wait(1)
+
+    await eventually(came, f"a hint of {message_id}")
 
 
 async def test_hints_come_from_every_master_and_outcomes_are_read(group):
@@ -109,7 +105,7 @@ async def test_hints_come_from_every_master_and_outcomes_are_read(group):
 async def test_who_watches_is_told_though_a_master_dies(group):
     async with Side(group.url) as side:
         waits = [asyncio.create_task(side.outcome(person, "m2")) for person in PEOPLE]
-        await until_true(lambda: len(side.hub.subscribed) == len(PEOPLE))
+        await eventually(lambda: len(side.hub.subscribed) == len(PEOPLE))
         await asyncio.to_thread(until, group.masters, "a master that answers")
         masters = group.masters()
         before, victim = {member.name for member in masters}, masters[0]
@@ -121,7 +117,7 @@ async def test_who_watches_is_told_though_a_master_dies(group):
         await asyncio.to_thread(until, group.whole, "the group to be whole")
         for person in PEOPLE:
             with side.hub.watch(person) as watch:
-                await until_true(lambda: side.hub.connected)
+                await eventually(lambda: side.hub.connected)
                 await hinted(side, watch, person, "m3")
 
 
@@ -132,7 +128,7 @@ async def test_a_slot_that_moves_takes_its_watchers_along(group):
         person = "demo:moved-away"
         keys = ConversationKeys(side.settings.key_prefix, person)
         with side.hub.watch(person) as watch:
-            await until_true(lambda: watch.live)
+            await eventually(lambda: watch.live)
             source = await side.writes.holding(keys.state)
             masters = await side.writes.masters()
             target = next(client for client in masters if client is not source)
@@ -142,14 +138,14 @@ async def test_a_slot_that_moves_takes_its_watchers_along(group):
             await target.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", old)
             for client in [target, source, *masters]:
                 await client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new)
-            await until_true(lambda: side.hub._servers.holder(keys.hint) is not None)
-            await side.answer(person, "m4")
-            deadline = time.monotonic() + 60
-            number = 4
-            while not await watch.wait(0.5):  # until a hint comes from the slot's new master
-                assert time.monotonic() < deadline, "no hint came from where the slot went"
-                number += 1
-                await side.answer(person, f"m{number}")
+            await eventually(lambda: side.hub._servers.holder(keys.hint) is not None)
+            numbers = itertools.count(5)
+
+            async def came():
+                await side.answer(person, f"m{next(numbers)}")
+                return await watch.wait(0.5)
+
+            await eventually(came, "a hint from the slot's new master")
 
 
 class Locked(RedisServer):

@@ -10,7 +10,8 @@ from kefu.errors import StoreUnavailable
 from kefu.gateway.answer import hints
 from kefu.gateway.answer.batched_reads import Reads
 from kefu.keys import ConversationKeys
-from tests.integration.gateway_kit import listening, serve, settings, stream, until
+from tests.integration.gateway_kit import listening, serve, settings, stream
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
 
@@ -32,7 +33,7 @@ async def test_many_who_wait_are_answered_by_a_few_round_trips(served, monkeypat
     monkeypatch.setattr(Reads, "_exchange", counted)
     asked = [served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=30") for token in tokens]
     waiting = asyncio.gather(*asked)
-    await until(lambda: served.app.ctx.gateway.waits == 40 and listening(served))
+    await eventually(lambda: served.app.ctx.gateway.waits == 40 and listening(served))
     for number in range(40):
         served.worker.answer(f"user{number}", "m1", f"for user{number}")
     answers = await waiting
@@ -64,7 +65,7 @@ async def test_who_goes_away_takes_no_answer_of_another(served):
 async def test_a_conversation_that_goes_on_keeps_its_subscription(served, valkey):
     token, hub = await served.token("alice"), served.app.ctx.gateway.hub
     served.inbox.on_said = lambda said: served.worker.answer(said.user, said.message_id, "hi")
-    await until(lambda: hub.connected)
+    await eventually(lambda: hub.connected)
     before = calls(valkey, "ssubscribe")
     for _ in range(5):
         assert (await served.say(token, prefer="wait=20")).status_code == 200
@@ -77,13 +78,13 @@ async def test_a_subscription_that_nobody_uses_any_more_is_given_up(served, valk
     monkeypatch.setattr(hints, "MAP_S", 0.05)
     token, hub = await served.token("alice"), served.app.ctx.gateway.hub
     async with stream(served, token):
-        await until(lambda: listening(served))
+        await eventually(lambda: listening(served))
         await asyncio.sleep(0.3)
         assert listening(served)
-    await until(lambda: not hub._channels and not hub._lingering)
-    await until(lambda: not redis.Redis(port=valkey.port).execute_command("PUBSUB", "SHARDCHANNELS"))
+    await eventually(lambda: not hub._channels and not hub._lingering)
+    await eventually(lambda: not redis.Redis(port=valkey.port).execute_command("PUBSUB", "SHARDCHANNELS"))
     async with stream(served, token) as events:
-        await until(lambda: listening(served))
+        await eventually(lambda: listening(served))
         served.worker.answer("alice", "m1", "one")
         assert (await events.next())["id"] == "1"
 
@@ -93,17 +94,17 @@ async def test_lingering_subscriptions_are_bounded(served, monkeypatch):
     served.inbox.on_said = lambda said: served.worker.answer(said.user, said.message_id, "hi")
     for number in range(6):
         assert (await served.say(await served.token(f"user{number}"), prefer="wait=20")).status_code == 200
-    await until(lambda: len(served.app.ctx.gateway.hub._channels) <= 3)
+    await eventually(lambda: len(served.app.ctx.gateway.hub._channels) <= 3)
 
 
 async def test_who_waits_is_answered_though_the_hints_connection_breaks(served, valkey):
     token = await served.token("alice")
     waiting = asyncio.create_task(served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=20"))
-    await until(lambda: listening(served))
+    await eventually(lambda: listening(served))
     redis.Redis(port=valkey.port).execute_command("CLIENT", "KILL", "TYPE", "pubsub")
     served.worker.answer("alice", "m1", "hi")
     assert (await waiting).json()["replies"][0]["text"] == "hi"
-    await until(lambda: served.app.ctx.gateway.hub.connected)
+    await eventually(lambda: served.app.ctx.gateway.hub.connected)
 
 
 async def test_a_redis_that_hangs_holds_nobody_beyond_his_time(served, valkey):
@@ -132,9 +133,11 @@ async def test_unanswered_messages_of_one_customer_are_limited_and_answers_make_
             while (await served.say(alice, {"text": "x", "message_id": "m3"})).status_code != 202:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         async with stream(served, alice):
-            await until(lambda: listening(served))
+            await eventually(lambda: listening(served))
             served.worker.answer("alice", "m2", "two")
-            await until(lambda: list(served.app.ctx.gateway.backlog._conversations["demo:alice"].messages) == ["m3"])
+            await eventually(
+                lambda: list(served.app.ctx.gateway.backlog._conversations["demo:alice"].messages) == ["m3"]
+            )
 
 
 async def test_accepting_needs_no_redis_beyond_the_limit_either(valkey):

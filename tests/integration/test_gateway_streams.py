@@ -7,7 +7,8 @@ import time
 import jwt
 import pytest
 
-from tests.integration.gateway_kit import TENANTS, bearer, serve, settings, stream, until
+from tests.integration.gateway_kit import TENANTS, bearer, serve, settings, stream
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
 
@@ -68,7 +69,7 @@ async def test_a_stream_goes_on_after_the_last_event_id(served):
 
 async def test_a_failure_is_told_without_an_id(served):
     async with stream(served, await served.token("alice")) as events:
-        await until(lambda: served.app.ctx.gateway.hub.subscribed)
+        await eventually(lambda: served.app.ctx.gateway.hub.subscribed)
         served.worker.answer("alice", "m1", "sorry", status="failed", reason="turn_failed")
         assert (await events.next())["data"]["text"] == "sorry"
         failed = await events.next()
@@ -79,17 +80,17 @@ async def test_a_failure_is_told_without_an_id(served):
 async def test_two_streams_of_one_user_share_a_subscription(served):
     token = await served.token("alice")
     async with stream(served, token) as first, stream(served, token) as second:
-        await until(lambda: served.app.ctx.gateway.hub.watched == 1)
+        await eventually(lambda: served.app.ctx.gateway.hub.watched == 1)
         served.worker.answer("alice", "m1", "one")
         assert (await first.next())["id"] == (await second.next())["id"] == "1"
-    await until(lambda: not served.app.ctx.gateway.hub.watched and served.app.ctx.gateway.slots.open == 0)
+    await eventually(lambda: not served.app.ctx.gateway.hub.watched and served.app.ctx.gateway.slots.open == 0)
 
 
 async def test_a_lost_hint_is_found_by_looking(valkey):
     async with serve(valkey.settings, settings(heartbeat_s=3600)) as served:  # a heartbeat is a look too
         served.worker.hints = False
         async with stream(served, await served.token("alice")) as events:
-            await until(lambda: served.app.ctx.gateway.hub.subscribed)
+            await eventually(lambda: served.app.ctx.gateway.hub.subscribed)
             served.worker.answer("alice", "m1", "one")
             assert (await events.next())["id"] == "1"
 
@@ -99,7 +100,7 @@ async def test_comments_keep_a_quiet_connection_alive(valkey):
         token, began = await served.token(), time.monotonic()
         async with stream(served, token) as events:
             reading = asyncio.create_task(events.next(60))
-            await until(lambda: events.comments >= 3)
+            await eventually(lambda: events.comments >= 3)
             assert not reading.done() and events.comments <= 1 + (time.monotonic() - began) / 0.1
             reading.cancel()
             await asyncio.wait([reading])
@@ -113,13 +114,13 @@ async def test_nothing_is_lost_while_redis_is_away_and_back(valkey, only_hints):
             assert (await events.next())["id"] == "1"
             valkey.stop()
             try:
-                await until(lambda: not served.app.ctx.gateway.hub.connected)
+                await eventually(lambda: not served.app.ctx.gateway.hub.connected)
                 assert (await served.client.get("/readyz")).json()["degraded"] == ["redis"]
             finally:
                 valkey.start()
             served.worker.answer("alice", "m2", "two")
             assert (await events.next())["id"] == "2"
-            await until(lambda: served.app.ctx.gateway.hub.subscribed)
+            await eventually(lambda: served.app.ctx.gateway.hub.subscribed)
             served.worker.answer("alice", "m3", "three")
             assert (await events.next())["id"] == "3"
 
@@ -144,7 +145,7 @@ async def test_a_full_house_and_a_greedy_user_are_told_to_come_later(valkey):
                 full = await served.client.get("/v1/stream", headers=bearer(carol))
                 assert (full.status_code, full.json()["type"]) == (503, "urn:kefu:problem:streams-full")
                 assert int(full.headers["retry-after"]) > 0
-        await until(lambda: served.app.ctx.gateway.slots.open == 0)
+        await eventually(lambda: served.app.ctx.gateway.slots.open == 0)
         async with stream(served, carol):
             pass
 
@@ -158,12 +159,12 @@ async def test_a_client_that_reads_nothing_does_not_fill_our_memory(served):
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     reader.connect(("127.0.0.1", port))
     reader.sendall(f"GET /v1/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
-    await until(lambda: served.app.ctx.gateway.slots.open == 1)
+    await eventually(lambda: served.app.ctx.gateway.slots.open == 1)
     await asyncio.sleep(0.5)
     peak = await asyncio.to_thread(_written, served)
     assert peak < 10_000_000  # one page of 6 MB, not the 30 MB that wait in Redis
     reader.close()
-    await until(lambda: served.app.ctx.gateway.slots.open == 0)
+    await eventually(lambda: served.app.ctx.gateway.slots.open == 0)
 
 
 def _written(served):
@@ -184,7 +185,7 @@ async def test_stopping_ends_streams_and_waits(valkey):
         token = await served.token("alice")
         waiting = asyncio.create_task(served.say(token, prefer="wait=30"))
         async with stream(served, token) as events:
-            await until(lambda: served.app.ctx.gateway.waits == 1)
+            await eventually(lambda: served.app.ctx.gateway.waits == 1)
             await served.app.ctx.gateway.drain()
             with pytest.raises(EOFError):
                 await events.next()

@@ -1,7 +1,6 @@
 """Three brokers on the production file: TLS, SCRAM and ACLs refuse what they should, a dead one loses nothing."""
 
 import asyncio
-import time
 from dataclasses import replace
 
 import pytest
@@ -19,6 +18,7 @@ from kefu.tools import acls, groups, partitions, tenants
 from kefu.tools.backup import topics as backup
 from kefu.tools.backup.topics import SAVED
 from tests.integration.secure_kafka import SecureCluster
+from tests.waiting import eventually, until
 
 pytestmark = pytest.mark.timeout(900)
 PRINCIPALS = {role: f"kefu-{role}" for role in ("gateway", "worker", "operator", "backup", "scaler")}
@@ -58,9 +58,8 @@ async def written(settings, topic, count=1, timeout_s=WAIT_S):
 
 async def known_to(broker, settings):
     """Wait until a broker has heard of the rights."""
-    alone, end = replace(settings, brokers=broker.brokers), time.monotonic() + 2 * WAIT_S
-    while not await may_write(alone, ANSWERS):
-        assert time.monotonic() < end, f"{broker.name} refuses what was granted"
+    alone = replace(settings, brokers=broker.brokers)
+    await eventually(lambda: may_write(alone, ANSWERS), f"{broker.name} to allow what was granted")
 
 
 async def may_write(settings, topic):
@@ -160,17 +159,10 @@ def test_the_operator_adds_partitions_with_its_own_rights_and_takes_no_topic_awa
     assert groups.lag(own) == 0
     for topic in partitions.ORDER:
         partitions.add(own, topic, before[topic] + 1)
-    _wait_for(lambda: partitions.counted(own) == {topic: count + 1 for topic, count in before.items()})
+    until(lambda: partitions.counted(own) == {topic: count + 1 for topic, count in before.items()})
     client = AdminClient(own.client_config())
     with pytest.raises(KafkaException, match="AUTHORIZATION"):
         client.delete_topics(["wide." + ANSWERS])["wide." + ANSWERS].result(WAIT_S)
-
-
-def _wait_for(condition):
-    end = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.1)
 
 
 def test_the_backups_user_saves_and_restores_with_its_own_rights(cluster, tmp_path):
@@ -188,10 +180,11 @@ def test_the_backups_user_saves_and_restores_with_its_own_rights(cluster, tmp_pa
 
 def _wait_until_seen(settings, topics):
     """Wait until a broker tells this user of all these topics."""
-    client, end = AdminClient(settings.client_config()), time.monotonic() + WAIT_S
-    while any(client.list_topics(topic, WAIT_S).topics[topic].error for topic in topics):
-        assert time.monotonic() < end, settings.brokers
-        time.sleep(0.1)
+    client = AdminClient(settings.client_config())
+    until(
+        lambda: not any(client.list_topics(topic, WAIT_S).topics[topic].error for topic in topics),
+        f"the topics at {settings.brokers}",
+    )
 
 
 async def _one_in_each(cluster):

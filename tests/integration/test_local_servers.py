@@ -17,21 +17,11 @@ from ops.local.clusters import KafkaCluster
 from ops.local.run import _taken
 from ops.local.servers import HOST, ROOT, KafkaServer, RedisServer, free_port
 from ops.local.supervisor import Service, Supervisor
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(600)
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 IGNORES_TERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
-
-
-def until(condition, deadline_s=20.0):
-    """Wait for a condition; returns what it gave."""
-    end = time.monotonic() + deadline_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.05)
 
 
 def gone(pid):
@@ -81,7 +71,7 @@ def test_three_brokers_go_on_without_one_and_lose_nothing(tmp_path):
     try:
         cluster.start()
         settings = KafkaSettings(brokers=cluster.brokers, replication=3)
-        until(lambda: created(settings), 60)
+        until(lambda: created(settings))
         producer = Producer({"bootstrap.servers": cluster.brokers, "acks": "all", "enable.idempotence": True})
         for number in range(300):
             producer.produce("user.query", b"%d" % number, b"demo:alice")
@@ -111,7 +101,7 @@ def read_all(brokers, count):
             found.extend(record.value() for record in consumer.consume(count, 0.5) if record.error() is None)
             return len(found) >= count
 
-        until(all_read, 60)
+        until(all_read)
         return found
     finally:
         consumer.close()
@@ -126,7 +116,7 @@ def read_one(brokers):
             found = consumer.poll(0.5)
             return found if found is not None and found.error() is None else None
 
-        return until(record, 60).value()
+        return until(record).value()
     finally:
         consumer.close()
 

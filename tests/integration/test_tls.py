@@ -6,7 +6,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 
 import pytest
@@ -15,6 +14,7 @@ from kefu.errors import SettingsError
 from kefu.tls import client_credentials, server_context
 from ops.local.servers import HOST, ROOT, free_port
 from tests.tls_files import Authority
+from tests.waiting import until
 
 
 class Server:
@@ -90,10 +90,7 @@ def test_a_renewed_certificate_is_shown_without_a_restart(authority, server, tmp
     (tmp_path / "server" / "tls.crt").write_text("half")  # as a mount that is being changed
     assert greeting(server.port, caller.current)[1] == before
     authority.write(tmp_path / "server", "actions")
-    end = time.monotonic() + 30
-    while greeting(server.port, caller.current)[1] == before:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(lambda: greeting(server.port, caller.current)[1] != before)
 
 
 def test_a_directory_without_certificates_stops_the_start(tmp_path):
@@ -131,11 +128,9 @@ def test_the_action_server_answers_none_but_workers(authority, tmp_path):
 
 
 def _until_ready(port, process):
-    end = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://{HOST}:{port}/readyz", timeout=5):
-                return
-        except OSError:
-            assert process.poll() is None and time.monotonic() < end
-            time.sleep(0.1)
+    def ready():
+        assert process.poll() is None
+        with urllib.request.urlopen(f"http://{HOST}:{port}/readyz", timeout=5):
+            return True
+
+    until(ready, "the action server to be ready", not_yet=(OSError,))

@@ -16,7 +16,7 @@ from kefu.settings import KafkaSettings
 from kefu.tools import clients, groups, topics
 from kefu.tools.groups import lag, members
 from kefu.tools.partitions import add, counted
-from ops.local.clusters import until
+from tests.waiting import until
 
 BOTH = {USER_QUERY: 2, CANDIDATE_QUERY: 2}
 

@@ -6,6 +6,7 @@ import pytest
 
 from actions.shop import ShopUnavailable, behind
 from actions.shop.behind import AT_ONCE, Behind
+from tests.waiting import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -35,12 +36,6 @@ class HangingShop:
         self.told += 1
 
 
-async def until(holds) -> None:
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110 - what it waits for is several things
-            await asyncio.sleep(0.01)
-
-
 @pytest.mark.asyncio
 async def test_of_a_shop_that_hangs_only_a_few_ask_at_once_and_all_are_told_in_the_end():
     shop, told = HangingShop(), Behind()
@@ -48,7 +43,7 @@ async def test_of_a_shop_that_hangs_only_a_few_ask_at_once_and_all_are_told_in_t
     await asyncio.sleep(0.3)
     assert shop.most == AT_ONCE and not shop.told
     shop.well.set()
-    await until(lambda: shop.told == 20)
+    await eventually(lambda: shop.told == 20)
     assert shop.most == AT_ONCE
 
 

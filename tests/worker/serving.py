@@ -10,8 +10,8 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from functools import partial
 from pathlib import Path
-from typing import Callable, Optional
 
 from confluent_kafka import Producer
 
@@ -22,20 +22,10 @@ from kefu.settings import RedisSettings
 from kefu.worker.start.collector import SOON_S
 from kefu.worker.storage.conversations import Conversations
 from ops.local.servers import HOST, free_port
+from tests.waiting import eventually, until
 
 ROOT = Path(__file__).parents[2]
 READY_S = 300.0
-
-
-def until(condition: Callable[[], Optional[object]], what: str, deadline_s: float = READY_S) -> object:
-    """Return the condition's first value that counts as true."""
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"{what}: not within {deadline_s:.0f} s")
 
 
 class ServedWorker:
@@ -62,7 +52,7 @@ class ServedWorker:
 
     def wait_ready(self) -> None:
         """Wait until it takes messages."""
-        until(self._ready, "the worker is ready")
+        until(self._ready, "the worker to be ready", READY_S)
 
     def _ready(self) -> bool:
         assert self.process.poll() is None, self._log.read_text()[-3000:]
@@ -81,16 +71,11 @@ class ServedWorker:
 
     async def _marker(self, said: UserSaid) -> bytes:
         store = Conversations(RedisSettings(url=self._redis_url))
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            marker = None
-            with contextlib.suppress(StoreUnavailable):
-                marker = await store.marker(said.conversation, said.message_id)
-            if marker is not None:
-                await store.close()
-                return marker
-            await asyncio.sleep(0.02)
-        raise AssertionError(f"no answer within a minute: {self._log.read_text()[-3000:]}")
+        try:
+            marker = partial(store.marker, said.conversation, said.message_id)
+            return await eventually(marker, f"an answer, see {self._log}", not_yet=(StoreUnavailable,))
+        finally:
+            await store.close()
 
     def swap(self, model: Path) -> dict:
         """PUT another model; returns the answer's body."""

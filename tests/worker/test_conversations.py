@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 
 import pytest
 
@@ -12,6 +11,7 @@ from kefu.settings import RedisSettings
 from kefu.worker.conversation.stored import TurnWrite
 from kefu.worker.storage.conversations import Conversations
 from ops.local.servers import RedisServer, free_port
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
 ALICE = "demo:alice"
@@ -168,13 +168,12 @@ class Replica(RedisServer):
 
 async def until_written(store, write):
     """Send a write until the store has it on its replica; returns the marker."""
-    deadline = time.monotonic() + 20
-    while True:
+
+    async def written():
         try:
             await store.write(ALICE, write)
-            return write.marker
         except AlreadyProcessed as found:
             return found.marker
-        except StoreUnavailable:
-            assert time.monotonic() < deadline, "the replica did not follow"
-            await asyncio.sleep(0.1)
+        return write.marker
+
+    return await eventually(written, "the replica to follow", not_yet=(StoreUnavailable,))

@@ -20,10 +20,10 @@ from kefu.worker.conversation.stored import Arm, TurnWrite
 from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.due_index import DueIndex
 from kefu.worker.storage.redis_client import connect
-from ops.local.clusters import RedisCluster, RedisSentinels, until
+from ops.local.clusters import RedisCluster, RedisSentinels
 from ops.local.servers import RedisServer, free_port
+from tests.waiting import eventually, until
 
-FAILOVER_S = 120.0  # a Sentinel that stood still does nothing for 30 s afterwards, and each of them may
 pytestmark = pytest.mark.timeout(720)
 PARTITIONS = range(5)
 PEOPLE = [f"demo:p{number}" for number in range(12)]  # over all masters of a cluster
@@ -60,16 +60,17 @@ def armed(person, number):
 
 async def insist(call, *arguments):
     """Repeat until the store is back, as the inbox does; the write that finds itself has happened."""
-    deadline = time.monotonic() + FAILOVER_S
-    while True:
+    answers = []
+
+    async def answered():
         try:
-            return await call(*arguments)
+            answers.append(await call(*arguments))
         except AlreadyProcessed as found:
             assert found.marker == arguments[1].marker
-            return None
-        except StoreUnavailable:
-            assert time.monotonic() < deadline, "the store did not come back"
-            await asyncio.sleep(0.1)
+            answers.append(None)
+        return answers
+
+    return (await eventually(answered, "the store to be back", not_yet=(StoreUnavailable,)))[0]
 
 
 async def whole(group):
@@ -80,7 +81,7 @@ async def whole(group):
         found[:] = group.masters() if group.whole() else []
         return len(found) == masters
 
-    await asyncio.to_thread(until, holds, "the group to be whole", FAILOVER_S)
+    await asyncio.to_thread(until, holds, "the group to be whole")
     return found
 
 
@@ -126,7 +127,7 @@ async def test_nothing_acknowledged_is_lost_when_masters_die(group, settings):
             before = await whole(group)
             before[0].kill()
             killed.set()
-            await asyncio.to_thread(until, lambda: set(group.masters()) - set(before), "a new master", FAILOVER_S)  # noqa: B023
+            await asyncio.to_thread(until, lambda: set(group.masters()) - set(before), "a new master")  # noqa: B023
             before[0].start()
             await whole(group)
 

@@ -3,12 +3,12 @@
 import asyncio
 import gc
 import threading
-import time
 import weakref
 
 import pytest
 
 from kefu.worker.engine.understanding import MOST_AT_ONCE, MOST_WAITING, SAME_TIME_S, Understanding
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
 
@@ -40,10 +40,7 @@ def understanding(processor):
 
 
 async def begun(processor):
-    deadline = time.monotonic() + 20
-    while not processor.batches:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.001)
+    await eventually(lambda: processor.batches)
 
 
 async def test_texts_that_come_while_nlu_works_are_understood_together(understanding, processor):

@@ -13,6 +13,7 @@ from typing import Any
 from tests.chart.cluster.network import Identity, Network, Policies, connections, outgoing, sockets_of
 from tests.chart.cluster.pod import Pod
 from tests.tls_files import Authority
+from tests.waiting import DEADLINE_S, until
 
 Manifest = dict[str, Any]
 TICK_S = 0.1
@@ -100,16 +101,14 @@ class Cluster:
             new = [pod for pod in pods if pod.template == owner["spec"]["template"]]
             return len(pods) == len(new) == owner["spec"].get("replicas", 1) and all(pod.ready for pod in pods)
 
-    def wait_settled(self, deadline_s: float = 240.0) -> None:
+    def wait_settled(self, deadline_s: float = DEADLINE_S) -> None:
         """Wait until everything is; raises AssertionError with the logs of what isn't."""
-        end = time.monotonic() + deadline_s
-        while missing := [name for name in self._owners if not self.settled(name)]:
-            if time.monotonic() > end:
-                logs = [
-                    f"== {pod.name} ({pod.restarts} restarts)\n{pod.log()}" for n in missing for pod in self.pods(n)
-                ]
-                raise AssertionError("not settled: " + ", ".join(missing) + "\n" + "\n".join(logs))
-            time.sleep(0.2)
+        try:
+            until(lambda: all(map(self.settled, self._owners)), "all owners to be settled", deadline_s)
+        except AssertionError as error:
+            missing = [pod for name in self._owners if not self.settled(name) for pod in self.pods(name)]
+            logs = [f"== {pod.name} ({pod.restarts} restarts)\n{pod.log()}" for pod in missing]
+            raise AssertionError("\n".join([str(error), *logs])) from error
 
     def url(self, service: str, port: int) -> str:
         """Return the address at which customers find a Service."""

@@ -6,11 +6,12 @@ import os
 import random
 import socket
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.waiting import until
 
 Manifest = dict[str, Any]
 CHUNK_BYTES = 64 * 1024
@@ -107,14 +108,14 @@ class Network:
 
     def decision(self, name: str, deadline_s: float) -> bool:
         """Wait for the one connection of a caller, forget it, and return whether it was let through."""
-        end = time.monotonic() + deadline_s
-        while True:
-            for made, let_in in ((self.connections, True), (self.refused, False)):
-                for each in [each for each in list(made) if each[0] == name]:
-                    del made[each]
-                    return let_in
-            assert time.monotonic() < end, f"{name} came to nobody"
-            time.sleep(0.02)
+
+        def found() -> tuple[dict, tuple, bool] | None:
+            ways = ((self.connections, True), (self.refused, False))
+            return next(((made, each, let_in) for made, let_in in ways for each in list(made) if each[0] == name), None)
+
+        made, each, let_in = until(found, f"{name} to come to somebody", deadline_s)
+        del made[each]
+        return let_in
 
     def stop(self) -> None:
         """Drop every connection and listen no more."""
