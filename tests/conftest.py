@@ -1,5 +1,6 @@
 """Fixtures on the real servers, started once a session on free ports."""
 
+import os
 import uuid
 from dataclasses import replace
 
@@ -8,6 +9,10 @@ import pytest
 from kefu.kafka import create_topics
 from kefu.settings import KafkaSettings, RedisSettings
 from ops.local.servers import KafkaServer, RedisServer, free_port
+
+# A test's broker lives for a minute or two. Java's second compiler costs it more than it gains in that time: to format,
+# start, make the topics and stop takes 13 s of CPU with it and 8 s without.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 
 @pytest.fixture(scope="session")

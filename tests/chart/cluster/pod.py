@@ -32,7 +32,8 @@ def program(command: list[str], image: str, environment: dict[str, str]) -> list
     name = Path(command[0]).name
     if name in JAVA_MAINS:
         heap = environment.get("KAFKA_HEAP_OPTS", "").split()
-        return [str(_java()), *heap, "-XX:+UseSerialGC", "-cp", f"{JARS}/*", JAVA_MAINS[name], *command[1:]]
+        options = [*heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        return [str(_java()), *options, "-cp", f"{JARS}/*", JAVA_MAINS[name], *command[1:]]
     if name == "valkey-server":
         return [redis_binary(), *command[1:]]
     if name == "python":
