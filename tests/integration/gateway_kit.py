@@ -10,6 +10,7 @@ import hmac
 import itertools
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -99,6 +100,15 @@ class Valkey:
         command += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
         self._process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
         until(redis.Redis(port=self.port).ping, "the Redis-protocol server to answer", not_yet=(redis.RedisError,))
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Let it take connections and answer nothing."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Kill it."""
