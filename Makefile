@@ -22,24 +22,32 @@ test: ## set up what is missing, check the code and run all tests
 	@$(MAKE) --no-print-directory check
 	@rm -f $(FAILED) results/flaky.txt
 	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target SYSTEM=--failures-to=$(FAILED) \
-	    test-system test-worker test-parts test-chart; code=$$?; \
+	    $(GROUPS); code=$$?; \
 	if [ -e $(FAILED) ]; then $(SERVICES) -m pytest -p tests.again --second-try @$(FAILED) || code=1; fi; exit $$code
 
-# Two at a time, for each waits more than it computes; the longest begins.
+# Two at a time, for each waits more than it computes. The longest begin, so that both places end at about the same time.
+GROUPS := test-system test-worker test-integration test-cluster test-parts test-chart
+CLUSTER := $(wildcard tests/chart/test_releasing.py tests/chart/test_roles.py tests/chart/test_running*.py)
 # System tests that fail are tried once more when the others have ended: tests/again.py.
 FAILED := results/failed.txt
-.PHONY: test-system test-worker test-parts test-chart
+.PHONY: $(GROUPS)
 test-system:
 	@$(SERVICES) -m pytest -p tests.again $(SYSTEM) --durations=10 tests/e2e tests/chaos
 
 test-worker:
 	@$(QUIET) $(WORKER) -m pytest -W ignore tests/worker
 
+test-integration:
+	@$(SERVICES) -m pytest tests/integration
+
+test-cluster:
+	@$(OPS) -m pytest $(CLUSTER)
+
 test-parts:
-	@$(SERVICES) -m pytest --ignore=tests/e2e --ignore=tests/chaos
+	@$(SERVICES) -m pytest --ignore=tests/e2e --ignore=tests/chaos --ignore=tests/integration
 
 test-chart:
-	@$(OPS) -m pytest tests/chart
+	@$(OPS) -m pytest tests/chart $(CLUSTER:%=--ignore=%)
 
 .PHONY: check
 check:
