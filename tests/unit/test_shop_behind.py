@@ -4,16 +4,11 @@ import asyncio
 
 import pytest
 
-from actions.shop import ShopUnavailable, behind
+from actions.shop import ShopUnavailable
 from actions.shop.behind import AT_ONCE, Behind
 from tests.waiting import eventually
 
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch):
-    monkeypatch.setattr(behind, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(behind, "LONGEST_PAUSE_S", 0.02)
-    monkeypatch.setattr(behind, "STOP_S", 0.05)
+PAUSES_S = (0.01, 0.02)
 
 
 class HangingShop:
@@ -21,9 +16,10 @@ class HangingShop:
 
     def __init__(self) -> None:
         self.well = asyncio.Event()
-        self.hanging, self.most, self.told = 0, 0, 0
+        self.asked, self.hanging, self.most, self.told = 0, 0, 0, 0
 
     async def tell(self) -> None:
+        self.asked += 1
         self.hanging += 1
         self.most = max(self.most, self.hanging)
         try:
@@ -38,9 +34,9 @@ class HangingShop:
 
 @pytest.mark.asyncio
 async def test_of_a_shop_that_hangs_only_a_few_ask_at_once_and_all_are_told_in_the_end():
-    shop, told = HangingShop(), Behind()
+    shop, told = HangingShop(), Behind(PAUSES_S)
     await asyncio.gather(*(told.run(shop.tell, 0.01) for _ in range(20)))
-    await asyncio.sleep(0.3)
+    await eventually(lambda: shop.asked >= 4 * AT_ONCE)
     assert shop.most == AT_ONCE and not shop.told
     shop.well.set()
     await eventually(lambda: shop.told == 20)
@@ -48,9 +44,8 @@ async def test_of_a_shop_that_hangs_only_a_few_ask_at_once_and_all_are_told_in_t
 
 
 @pytest.mark.asyncio
-async def test_no_more_wait_than_there_is_room_for_and_a_stop_says_what_it_gives_up(monkeypatch, caplog):
-    monkeypatch.setattr(behind, "MOST", 3)
-    shop, told = HangingShop(), Behind()
+async def test_no_more_wait_than_there_is_room_for_and_a_stop_says_what_it_gives_up(caplog):
+    shop, told = HangingShop(), Behind(PAUSES_S, most=3, stop_s=0.05)
     for _ in range(5):
         await told.run(shop.tell, 0.01)
     await told.close()
