@@ -12,10 +12,10 @@ EVERY_S = 0.1
 
 
 class LoopWatch:
-    """Looks every EVERY_S how late it was called. Belongs to the event loop's thread."""
+    """Looks every EVERY_S how late it was called. Belongs to the thread of this event loop."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._timer: Optional[asyncio.TimerHandle] = None
         self._due = 0.0
 

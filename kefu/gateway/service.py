@@ -47,7 +47,7 @@ class Gateway:
         self.acceptance = Acceptance(producer, settings.accept_timeout_s, self.backlog)
         self.hub = Hub(self._hints, redis.key_prefix, self.backlog.answered)
         self.kafka = KafkaProbe(kafka)
-        self._loop = LoopWatch()
+        self._loop = LoopWatch(asyncio.get_running_loop())
         self.waits = 0
 
     def start(self) -> None:
