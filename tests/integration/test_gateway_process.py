@@ -33,7 +33,7 @@ def broker(tmp_path_factory):
         server.wait_ready()
         yield server
     finally:
-        server.stop()
+        server.kill()
 
 
 @pytest.fixture

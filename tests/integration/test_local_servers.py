@@ -81,7 +81,8 @@ def test_three_brokers_go_on_without_one_and_lose_nothing(tmp_path):
         assert producer.flush(60) == 0
         assert read_all(cluster.brokers, 300) == [b"%d" % number for number in range(300)]
     finally:
-        cluster.stop()
+        for broker in cluster.servers:
+            broker.kill()
 
 
 def created(settings):
