@@ -4,6 +4,7 @@ SETUP := python3 ops/local/setup.py
 SERVICES := .local/services/bin/python
 WORKER := .local/worker/bin/python
 OPS := .local/ops/bin/python
+LINT_IMPORTS := .local/services/bin/lint-imports
 QUIET := RASA_TELEMETRY_ENABLED=false TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore
 LOCK := uv pip compile -q --generate-hashes --no-emit-index-url --no-header
 
@@ -53,7 +54,7 @@ test-chart:
 check:
 	@$(SERVICES) -m ruff check .
 	@$(SERVICES) -m ruff format --check .
-	@.local/services/bin/lint-imports --no-cache
+	@$(LINT_IMPORTS) --no-cache
 
 train: ## train the model if anything that it is made of has changed, and tell what that did
 	@$(SETUP)
