@@ -33,6 +33,12 @@ ENVIRONMENTS = (("services", "3.12", "dev.txt"), ("worker", "3.10", "worker-dev.
 # What the chart, the images and the compose file are checked with: `make run` doesn't need it.
 OPS_ENVIRONMENT = ("ops", "3.12", "ops.txt")
 LOAD_ENVIRONMENT = ("load", "3.12", "load.txt")  # of `make load` and its tests
+# Seconds of a first time, for the estimate: by the first word of the step.
+USUAL_S = {"environment": 30.0, "model": 30.0, "Kafka's": 15.0, "uv": 5.0}
+LONGEST_S = 1800  # of a step, after which nothing more is estimated
+ACCEPTED_WARNINGS = ROOT / "tests" / "dialogue" / "accepted_warnings.txt"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_WARNING = re.compile(r"/rasa/\S*: (?:User|Future)Warning: (.+)")
 NEWER = ("3.13", "3.14")  # also good for the services where 3.12 is missing
 
 
@@ -49,14 +55,13 @@ def main(arguments: List[str]) -> int:
     trust_system()
     try:
         uv = find_uv()
-        steps = [lambda: environment(uv, *ENVIRONMENTS[1]), lambda: services_and_jars(uv)]
+        wanted = "--no-train" not in arguments
+        steps = [lambda: worker_and_model(uv, wanted), lambda: services_and_jars(uv)]
         if "--ops" in arguments:
             steps.append(lambda: environment(uv, *OPS_ENVIRONMENT))
         if "--load" in arguments:
             steps.append(lambda: environment(uv, *LOAD_ENVIRONMENT))
         together(steps)
-        if "--no-train" not in arguments:
-            train()
     except StepFailed as error:
         print(f"\nset-up failed: {error}", file=sys.stderr)
         return 1
@@ -127,6 +132,13 @@ def interpreter(version: str) -> str:
     return version
 
 
+def worker_and_model(uv: str, wanted: bool) -> None:
+    """The model is trained as soon as Rasa is there, while other steps still load."""
+    environment(uv, *ENVIRONMENTS[1])
+    if wanted:
+        train()
+
+
 def services_and_jars(uv: str) -> None:
     """The jars may need the services environment, for jgo."""
     environment(uv, *ENVIRONMENTS[0])
@@ -178,28 +190,57 @@ def train() -> None:
     if stamp.fresh() and (ROOT / "models" / "kefu.tar.gz").is_file():
         return
     step = Step("model trained")
-    quiet = {"RASA_TELEMETRY_ENABLED": "false", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
-    rasa = [str(LOCAL / "worker" / "bin" / "python"), "-m", "rasa", "train", "--fixed-model-name", "kefu"]
+    python = str(LOCAL / "worker" / "bin" / "python")
+    quiet = {"RASA_TELEMETRY_ENABLED": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    rasa = [python, "-m", "rasa", "train", "--fixed-model-name", "kefu"]
     rasa += ["--force", "--out", str(LOCAL / "train")]  # forced: Rasa's cache misses changes of our components
-    _run(rasa, "mend config.yml, domain.yml or data/ as the lines above say", environment=quiet)
+    output = _run(rasa, "mend config.yml, domain.yml or data/ as the lines above say", environment=quiet)
     (ROOT / "models").mkdir(exist_ok=True)
     os.replace(LOCAL / "train" / "kefu.tar.gz", ROOT / "models" / "kefu.tar.gz")  # never half a model
     stamp.write()
     step.done()
-    subprocess.run([sys.executable, "-m", "ops.local.training", "models/kefu.tar.gz"], cwd=ROOT, check=True)
+    for line in rasa_warnings(output):
+        print(f"  ! {line}", flush=True)
+    subprocess.run([python, "-m", "ops.local.training", "models/kefu.tar.gz"], cwd=ROOT, check=True)
+
+
+def rasa_warnings(output: str) -> List[str]:
+    """Return what Rasa warns of in the data, each once, but for what is accepted; not what its libraries warn of."""
+    accepted = ACCEPTED_WARNINGS.read_text(encoding="utf-8").splitlines() if ACCEPTED_WARNINGS.is_file() else []
+    found = (text.strip() for text in _WARNING.findall(_COLOUR.sub("", output)))
+    return [text for text in dict.fromkeys(found) if text not in accepted]
 
 
 class Step:
-    """A step under way; `done` prints what was done and how long it took."""
+    """A step under way; says every ten seconds how long it may take, and in `done` how long it took."""
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._started = time.monotonic()
+        self._took = LOCAL / "stamps" / "took" / hashlib.sha256(what.encode()).hexdigest()[:16]
+        self._ended = threading.Event()
         print(f"… {what}", flush=True)
+        threading.Thread(target=self._tell, daemon=True).start()
 
     def done(self) -> None:
         """Say so."""
-        print(f"✓ {self._what} ({time.monotonic() - self._started:.1f} s)", flush=True)
+        self._ended.set()
+        took = time.monotonic() - self._started
+        self._took.parent.mkdir(parents=True, exist_ok=True)
+        self._took.write_text(str(took))
+        print(f"✓ {self._what} ({took:.1f} s)", flush=True)
+
+    def _tell(self) -> None:
+        try:
+            usual = float(self._took.read_text())
+        except (OSError, ValueError):
+            usual = USUAL_S.get(self._what.split()[0], USUAL_S["environment"])
+        while not self._ended.wait(10):
+            passed = time.monotonic() - self._started
+            if passed > LONGEST_S:
+                return
+            left = f"about {usual - passed:.0f} s left" if usual > passed else "longer than usual"
+            print(f"… {self._what}: {passed:.0f} s, {left}", flush=True)
 
 
 class Stamp:
@@ -262,8 +303,8 @@ def _works(command: List[str]) -> bool:
     return done.returncode == 0
 
 
-def _run(command: List[str], advice: str, tries: int = 1, environment: Optional[Dict[str, str]] = None) -> None:
-    """Run a command; its output is shown when it fails for good. Raises StepFailed with the advice."""
+def _run(command: List[str], advice: str, tries: int = 1, environment: Optional[Dict[str, str]] = None) -> str:
+    """Run a command and return its output, which is shown when it fails for good. Raises StepFailed with the advice."""
     for left in range(tries - 1, -1, -1):
         done = subprocess.run(
             command,
@@ -274,7 +315,7 @@ def _run(command: List[str], advice: str, tries: int = 1, environment: Optional[
             check=False,
         )
         if done.returncode == 0:
-            return
+            return done.stdout.decode("utf-8", "replace")
         if left:
             time.sleep(2)
     print(done.stdout.decode("utf-8", "replace")[-4000:], file=sys.stderr)

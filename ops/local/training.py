@@ -1,4 +1,4 @@
-"""What a training changed: `python3 -m ops.local.training MODEL`, any Python 3.8, no package.
+"""What a training changed: `python -m ops.local.training MODEL`, under Rasa's Python.
 
 Prints which data are new or gone since the model trained before, and the cross-validated scores of
 each intent and language beside the committed ones (`ops/model-card.json`, see `make card`).
@@ -6,18 +6,17 @@ each intent and language beside the committed ones (`ops/model-card.json`, see `
 
 import hashlib
 import json
-import re
 import sys
 import tarfile
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
+from ops.local.phrases import of_file
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = ROOT / "ops" / "model-card.json"
 SEEN = ROOT / ".local" / "stamps" / "model-data.json"
 LANGUAGES = ("zh", "en")
-_INTENT = re.compile(r"^\s*- intent: *([^\s#]+)")
-_PHRASE = re.compile(r"^\s{6,}- (.+)$")
 _NO_DIFFERENCE = 0.05  # percentage points
 
 Scores = Dict[str, Any]
@@ -41,7 +40,7 @@ def snapshot(root: Path) -> Dict[str, Any]:
     """Return what tells data apart: each intent's phrases, and the other files, as hashes."""
     phrases: Dict[str, List[str]] = {}
     for file in sorted((root / "data" / "nlu").rglob("*.yml")):
-        for intent, text in _phrases(file.read_text(encoding="utf-8")):
+        for intent, text in of_file(file):
             phrases.setdefault(intent, []).append(_hash(text.encode()))
     others = [root / "config.yml", root / "domain.yml"]
     others += [path for path in sorted((root / "data").rglob("*.*")) if path.parent.name != "nlu"]
@@ -122,16 +121,6 @@ def _points(now: float, before: Optional[float]) -> str:
     if before is None:
         return f"{now:.1f} (new)"
     return f"{now:.1f} (=)" if abs(now - before) < _NO_DIFFERENCE else f"{now:.1f} ({now - before:+.1f})"
-
-
-def _phrases(text: str) -> Iterator[Tuple[str, str]]:
-    intent = ""
-    for line in text.splitlines():
-        named, phrase = _INTENT.match(line), _PHRASE.match(line)
-        if named:
-            intent = named.group(1)
-        elif phrase and intent:
-            yield intent, phrase.group(1)
 
 
 def _hash(content: bytes) -> str:

@@ -1,6 +1,6 @@
 """Measures the trained model and writes `ops/model-card.md` and `.json`: `python -m ops.understanding [MODEL]`.
 
-Runs in the services environment, and what loads the model in Rasa's. Takes about a minute.
+Runs in the services environment, and what loads the model or learns in Rasa's. Takes about a minute.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kefu.worker.nlu.language import detect
-from ops.local.training import stored
+from ops.local.phrases import of_file
 from ops.understanding.card import written
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ def main() -> None:
     model = sys.argv[1] if len(sys.argv) > 1 else "models/kefu.tar.gz"
     figures = {
         "data": _counts(),
-        "cross_validated": stored(ROOT / model),
+        **_measured("ops.understanding.crossed"),
         "held_out": _measured("ops.understanding.heldout", model),
         "cpu_ms": _measured("ops.bench.nlu", "kefu", model),
         "footprint": _measured("ops.understanding.footprint", model),
@@ -50,17 +50,13 @@ def _measured(module: str, *arguments: str) -> Any:
 
 def _counts() -> dict[str, dict[str, int]]:
     """Return how many training phrases each language has, and of how many intents."""
-    import yaml
-
     counts: Counter = Counter()
     intents = set()
     for file in sorted((ROOT / "data" / "nlu").glob("*.yml")):
-        for each in yaml.safe_load(file.read_text(encoding="utf-8"))["nlu"]:
-            if "intent" not in each:
-                continue
-            intents.add(each["intent"])
-            found = [detect(line[2:]) for line in each["examples"].splitlines()]
-            counts.update(language.value if language else "other" for language in found)
+        for intent, text in of_file(file):
+            intents.add(intent)
+            language = detect(text)
+            counts[language.value if language else "other"] += 1
     return {"phrases": dict(counts), "intents": len(intents)}
 
 

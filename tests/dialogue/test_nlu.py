@@ -54,6 +54,18 @@ def test_the_model_card_is_of_this_data() -> None:
     assert card["held_out"]["intents"]["phrases"] == len(list(phrases(HELD_OUT))), "make card"
 
 
+def test_the_committed_tuning_is_what_cross_validation_finds() -> None:
+    """Within 0.3 points: processors round otherwise. Where `inputs` differ, every first start cross-validates."""
+    command = [ROOT / ".local" / "worker" / "bin" / "python", "-W", "ignore", "-m", "ops.understanding.crossed"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+    found = json.loads(ended.stdout.splitlines()[-1])
+    card = json.loads((ROOT / "ops" / "model-card.json").read_text(encoding="utf-8"))
+    assert card["inputs"] == found["inputs"], "make card"
+    assert card["tuning"]["least"] == pytest.approx(found["tuning"]["least"], abs=0.03), "make card"
+    for name in ("accuracy", "in_scope_lost", "out_of_scope_caught", "calibration_error"):
+        assert card["cross_validated"][name] == pytest.approx(found["cross_validated"][name], abs=0.003), "make card"
+
+
 @pytest.fixture(scope="module")
 def heldout(model: Path) -> dict:
     """Return what the model makes of the held-out phrases and sentences."""

@@ -83,6 +83,49 @@ def test_a_failure_says_what_to_do(capsys):
         setup._run(["false"], "look at the cable")
 
 
+RASA_SAYS = (
+    "\x1b[0m\x1b[93m/env/site-packages/rasa/shared/utils/io.py:100: UserWarning: Misaligned entity annotation.\n"
+    "\x1b[0m2026-11-30 23:46:37 INFO     rasa.validator  - Validating utterances...\n"
+    "/env/site-packages/pkg_resources/__init__.py:3117: DeprecationWarning: Deprecated call\n"
+    "/env/site-packages/rasa/shared/utils/io.py:100: UserWarning: The utterance 'utter_a' is not used.\n"
+    "/env/site-packages/rasa/shared/utils/io.py:100: UserWarning: Misaligned entity annotation.\n"
+)
+
+
+def test_what_rasa_warns_of_is_told_once_unless_accepted(tmp_path, monkeypatch):
+    accepted = tmp_path / "accepted_warnings.txt"
+    accepted.write_text("# fine so\nThe utterance 'utter_a' is not used.\n")
+    monkeypatch.setattr(setup, "ACCEPTED_WARNINGS", accepted)
+    assert setup.rasa_warnings(RASA_SAYS) == ["Misaligned entity annotation."]
+
+
+def test_a_step_says_how_long_it_may_take(local, monkeypatch, capsys):
+    waits = iter([False, True])
+    monkeypatch.setattr(setup.threading.Event, "wait", lambda self, timeout=None: next(waits))
+    step = setup.Step.__new__(setup.Step)
+    step._what, step._started = "model trained", setup.time.monotonic()
+    step._took, step._ended = local / "took", setup.threading.Event()
+    step._took.write_text("42")
+    step._tell()
+    assert "model trained: 0 s, about 42 s left" in capsys.readouterr().out
+
+
+def test_a_training_that_fails_leaves_the_model(local, monkeypatch):
+    (local / "models").mkdir()
+    (local / "models" / "kefu.tar.gz").write_text("old")
+    monkeypatch.setattr(setup, "REQUIREMENTS", local)
+    for name in ("config.yml", "domain.yml", "worker.txt"):
+        (local / name).write_text("")
+    python = local / ".local" / "worker" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho broken\nexit 1\n")
+    python.chmod(0o755)
+    with pytest.raises(setup.StepFailed, match="mend config"):
+        setup.train()
+    assert (local / "models" / "kefu.tar.gz").read_text() == "old"
+    assert not (local / ".local" / "stamps" / "model").exists()
+
+
 def test_a_failure_that_passes_is_tried_again(tmp_path, monkeypatch):
     monkeypatch.setattr(setup.time, "sleep", lambda _: None)
     mark = tmp_path / "mark"

@@ -40,6 +40,22 @@ def test_the_first_training_counts_the_phrases(project):
     assert list(training.changes(None, training.snapshot(project))) == ["first training here: 2 phrases of 1 intents"]
 
 
+def test_only_what_intents_have_are_phrases(project):
+    beside = "  - lookup: city\n    examples: |\n      - 上海\n  - synonym: red\n    examples: |\n      - crimson\n"
+    beside += "  - regex: zip\n    examples: |\n      - \\d{6}\n"
+    (project / "data" / "nlu" / "talk.yml").write_text(NLU + beside, encoding="utf-8")
+    assert list(training.changes(None, training.snapshot(project))) == ["first training here: 2 phrases of 1 intents"]
+
+
+def test_examples_with_metadata_are_the_phrases_that_lines_are(project):
+    def edit(root):
+        listed = "\n      - text: |\n          hello\n        metadata: {by: me}\n      - text: 你好\n"
+        text = NLU.replace(" |\n      - hello\n      - 你好\n", listed)
+        (root / "data" / "nlu" / "talk.yml").write_text(text, encoding="utf-8")
+
+    assert lines_of(project, edit) == ["no data changed since the last training"]
+
+
 def test_unchanged_data_are_said_to_be_so(project):
     assert lines_of(project, lambda root: None) == ["no data changed since the last training"]
 

@@ -1,5 +1,6 @@
 """The intent classifier: on any data set, on any text, the same each time, from one script to the other."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -140,6 +141,31 @@ def test_the_same_seed_gives_the_same_model(shop, trained: Trained, tmp_path: Pa
     first = trained.stored()
     assert all(np.array_equal(first[name], again[name]) for name in first.keys() | again.keys())
     assert not np.array_equal(first["inner"], other["inner"])
+
+
+def _cross_validated(phrases: Phrases, **config: Any) -> Dict[str, Any]:
+    config = {**CascadeIntentClassifier.get_default_config(), **config}
+    data = TrainingData([Message.build(text=text, intent=intent) for text, intent in phrases])
+    TOKENIZER.process_training_data(data)
+    return CascadeIntentClassifier(config, None, None).cross_validate(data)
+
+
+def test_a_measured_tuning_is_taken_for_the_same_phrases_alone(tmp_path: Path) -> None:
+    phrases = SMALL["two intents"]
+    measured = _cross_validated(phrases)
+    measured["tuning"]["least"] = 0.123
+    file = tmp_path / "card.json"
+    file.write_text(json.dumps(measured))
+    assert Trained(tmp_path / "a", phrases, measured=str(file)).classifier._tuning.least == 0.123
+    other = Trained(tmp_path / "b", [*phrases, ("one more", "go")], measured=str(file))
+    assert other.classifier._tuning.least != 0.123
+    assert Trained(tmp_path / "c", phrases, measured=str(tmp_path / "none")).classifier._tuning.least != 0.123
+
+
+def test_kept_vectors_give_the_same_model(tmp_path: Path) -> None:
+    phrases, file = SMALL["uneven"], str(tmp_path / "vectors.npz")
+    first, again = (Trained(tmp_path / name, phrases, vector_cache=file).stored() for name in "ab")
+    assert all(np.array_equal(first[name], again[name]) for name in first)
 
 
 def test_unseen_phrases_are_understood_and_scores_kept(shop, trained: Trained) -> None:

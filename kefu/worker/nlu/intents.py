@@ -4,9 +4,12 @@ N-grams have a linear layer, the vectors a linear one and a small network. How t
 where out of scope begins, is tuned in training (see `tuning`). Nothing here needs TensorFlow.
 """
 
+import hashlib
 import json
 import logging
+import os
 from collections import Counter
+from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -23,19 +26,23 @@ from rasa.shared.constants import DEFAULT_NLU_FALLBACK_INTENT_NAME
 from rasa.shared.nlu.constants import INTENT, INTENT_RANKING_KEY, TEXT
 from rasa.shared.nlu.training_data.message import Message
 from rasa.shared.nlu.training_data.training_data import TrainingData
+from threadpoolctl import threadpool_limits
 
-from kefu.worker.nlu import linear
-from kefu.worker.nlu.network import Network
-from kefu.worker.nlu.ngrams import Bag, NgramModel, bag
+from kefu.worker.nlu import linear, tuning
+from kefu.worker.nlu import vectors as encoder
+from kefu.worker.nlu.network import Network, Projection
+from kefu.worker.nlu.ngrams import Bag, NgramModel, bag, matrix
 from kefu.worker.nlu.scores import details
 from kefu.worker.nlu.transfer import Transfer, scripts
-from kefu.worker.nlu.tuning import Logits, Outcome, Tuning, cross_validated, tune, weigh
+from kefu.worker.nlu.tuning import Logits, Tuning, cross_validated, tune, weigh
+from kefu.worker.nlu.vector_cache import cached
 from kefu.worker.nlu.vectors import PREPARED, SentenceEncoder
 
 logger = logging.getLogger(__name__)
 
 _MODEL = "model.json"
 _WEIGHTS = "weights.npz"
+_NO_INPUTS = {"vector_cache", "measured", "ranking_length"}  # settings that change nothing of what is learnt
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=True)
@@ -64,6 +71,8 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
             "in_scope_lost": 0.025,  # share of messages in scope that may be refused, see `tuning`
             "ranking_length": 5,
             "random_seed": 42,
+            "vector_cache": None,  # a file that keeps the phrases' vectors for the next training
+            "measured": None,  # a file of `make card`: for the very same phrases, its tuning is not found again
         }
 
     def __init__(self, config: Dict[str, Any], storage: ModelStorage, resource: Resource) -> None:
@@ -79,6 +88,13 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
         self._network: Optional[Network] = None
         self._transfer: Optional[Transfer] = None
         self._tuning = Tuning()
+        # While training: the phrases, their intents as numbers, what of them is learnt from.
+        self._texts: List[str] = []
+        self._bags: List[Bag] = []
+        self._labels = np.zeros(0, dtype=np.intp)
+        self._vectors: Optional[np.ndarray] = None
+        self._projection: Optional[Projection] = None
+        self._components: Optional[np.ndarray] = None
 
     @classmethod
     def create(
@@ -92,51 +108,93 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
         return cls(config, model_storage, resource)
 
     def train(self, training_data: TrainingData) -> Resource:
-        """Learn from the examples that have a text and an intent, tune, and store. Blocks for a minute or more."""
+        """Learn from the examples that have a text and an intent, tune, and store. Blocks for seconds."""
+        self._set_examples(training_data)
+        scores: Dict[str, Any] = details(self._intents, self._labels, np.full(len(self._labels), -1), self._texts)
+        if len(self._intents) > 1:
+            with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_cores()) as pool:
+                self._learn(pool)
+                scores = self._tune(pool)
+        logger.info("Intents, cross-validated: %s; tuned to %s", _summary(scores), self._tuning)
+        self._persist(scores)
+        return self._resource
+
+    def cross_validate(self, training_data: TrainingData) -> Dict[str, Any]:
+        """Return `inputs`, `tuning` and `cross_validated` found anew, as the file of `measured` has them."""
+        self._set_examples(training_data)
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_cores()) as pool:
+            self._encode(pool)
+            scores = self._cross_validated(pool)
+        return {"inputs": self._inputs(), "tuning": self._tuning._asdict(), "cross_validated": scores}
+
+    def _set_examples(self, training_data: TrainingData) -> None:
         examples = [each for each in training_data.intent_examples if each.get(TEXT)]
         self._intents = sorted({each.get(INTENT) for each in examples})
         number = {intent: at for at, intent in enumerate(self._intents)}
-        texts = [each.get(TEXT) for each in examples]
-        labels = np.array([number[each.get(INTENT)] for each in examples], dtype=np.intp)
-        outcome = Outcome(Tuning(), None, np.full(len(labels), -1))
-        if len(self._intents) > 1:
-            outcome = self._learn(texts, [_bag(each) for each in examples], labels)
-        self._tuning = outcome.tuning
-        logger.info("Intents, cross-validated: %s; tuned to %s", outcome.scores, self._tuning)
-        self._persist({**(outcome.scores or {}), **details(self._intents, labels, outcome.taken, texts)})
-        return self._resource
+        self._texts, self._bags = [each.get(TEXT) for each in examples], [_bag(each) for each in examples]
+        self._labels = np.array([number[each.get(INTENT)] for each in examples], dtype=np.intp)
 
-    def _learn(self, texts: List[str], bags: List[Bag], labels: np.ndarray) -> Outcome:
-        vectors = None
-        if self._config["vectors"]:
-            self._pieces = _most_frequent(SentenceEncoder().pieces(texts))
-            self._encoder = SentenceEncoder(self._pieces)
-            vectors = self._encoder.vectors(texts)
-            self._vector_weights = linear.fit(vectors, labels, self._config["vectors_C"])
-            self._network = Network.fit(vectors, labels, self._config["random_seed"])
-            self._transfer = Transfer.fit(scripts(texts), vectors, labels)
-        self._ngrams = NgramModel.fit(bags, labels, self._config["ngrams_C"])
-        return self._tuned(bags, vectors, labels)
+    def _encode(self, pool: Executor) -> None:
+        if not self._config["vectors"]:
+            return
+        file = self._config["vector_cache"]
+        self._pieces = _most_frequent(SentenceEncoder().pieces(self._texts))
+        self._encoder = SentenceEncoder(self._pieces)
+        kept = Path(file) if file else None
+        self._vectors = cached(self._texts, self._encoder, pool, _cores(), kept)
+        self._projection = Projection.of(self._vectors)
+        self._components = self._projection.onto(self._vectors)
 
-    def _tuned(self, bags: List[Bag], vectors: Optional[np.ndarray], labels: np.ndarray) -> Outcome:
-        """Return the tuning for what these phrases are, by models trained without a fifth of them at a time."""
-        config, size = self._config, len(self._intents)
+    def _learn(self, pool: Executor) -> None:
+        labels, config = self._labels, self._config
+        self._encode(pool)
+        ngrams = pool.submit(NgramModel.fit, self._bags, labels, config["ngrams_C"])
+        if self._vectors is not None:
+            network = pool.submit(Network.fit, self._components, labels, config["random_seed"])
+            self._vector_weights = pool.submit(linear.fit, self._vectors, labels, config["vectors_C"]).result()
+            self._network = network.result().over(self._projection)
+            self._transfer = Transfer.fit(scripts(self._texts), self._vectors, labels)
+        self._ngrams = ngrams.result()
+
+    def _tune(self, pool: Executor) -> Dict[str, Any]:
+        """Set the tuning and return its scores: those of `measured` if it is of these very phrases, else found anew."""
+        file = self._config["measured"]
+        if file and Path(file).is_file():
+            measured = json.loads(Path(file).read_text(encoding="utf-8"))
+            if measured.get("inputs") == self._inputs():
+                self._tuning = Tuning(**measured["tuning"])
+                return measured["cross_validated"]
+        return self._cross_validated(pool)
+
+    def _inputs(self) -> str:
+        """Return a digest of all that the tuning is found from."""
+        shown = {name: self._config[name] for name in sorted(self._config) if name not in _NO_INPUTS}
+        examples = zip(self._texts, self._bags, self._labels.tolist(), strict=True)
+        content = [tuning.VERSION, encoder.VERSION, shown, self._intents, list(examples)]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    def _cross_validated(self, pool: Executor) -> Dict[str, Any]:
+        """Tune for what these phrases are, by models trained without a fifth of them at a time; return the scores."""
+        config, cells = self._config, matrix(self._bags)[1]
+        labels, vectors, components = self._labels, self._vectors, self._components
 
         def of_ngrams(learn: np.ndarray, known: np.ndarray) -> Logits:
-            model = NgramModel.fit([bags[row] for row in learn], known, config["ngrams_C"])
-            return lambda rows: model.logits([bags[row] for row in rows])
+            weights = linear.fit(cells[learn], known, config["ngrams_C"])
+            return lambda rows: cells[rows] @ weights
 
         def of_vectors(learn: np.ndarray, known: np.ndarray) -> Logits:
             weights = linear.fit(vectors[learn], known, config["vectors_C"])  # type: ignore[index]
             return lambda rows: vectors[rows] @ weights  # type: ignore[index]
 
         def of_network(learn: np.ndarray, known: np.ndarray) -> Logits:
-            network = Network.fit(vectors[learn], known, config["random_seed"])  # type: ignore[index]
-            return lambda rows: network.logits(vectors[rows])  # type: ignore[index]
+            network = Network.fit(components[learn], known, config["random_seed"])  # type: ignore[index]
+            return lambda rows: network.logits(components[rows])  # type: ignore[index]
 
-        layers = (of_ngrams,) if vectors is None else (of_ngrams, of_vectors, of_network)
-        found = [cross_validated(labels, size, config["random_seed"], layer) for layer in layers]
-        return tune(found[0], found[1:], labels, self._out_of_scope, config["ngrams_loss"], config["in_scope_lost"])
+        layers = (of_ngrams,) if vectors is None else (of_vectors, of_network, of_ngrams)  # the longest begin
+        *others, ngrams = cross_validated(labels, len(self._intents), config["random_seed"], layers, pool)
+        outcome = tune(ngrams, others, labels, self._out_of_scope, config["ngrams_loss"], config["in_scope_lost"])
+        self._tuning = outcome.tuning
+        return {**(outcome.scores or {}), **details(self._intents, labels, outcome.taken, self._texts)}
 
     @property
     def _out_of_scope(self) -> Optional[int]:
@@ -192,6 +250,7 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
             "features": list(ngrams.vocabulary),
             "pieces": self._pieces,
             "tuning": self._tuning._asdict(),
+            "inputs": self._inputs(),
             "cross_validated": scores,
         }
         with self._storage.write_to(self._resource) as folder:
@@ -233,6 +292,14 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
 
 def _bag(message: Message) -> Bag:
     return bag([token.text for token in message.get(TOKENS_NAMES[TEXT]) or []])
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _summary(scores: Dict[str, Any]) -> Dict[str, float]:
+    return {name: value for name, value in scores.items() if isinstance(value, float)}
 
 
 def _most_frequent(pieces: List[List[int]]) -> List[int]:

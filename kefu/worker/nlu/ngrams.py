@@ -5,9 +5,11 @@ messages is one addition over one array; no matrices of a message each.
 """
 
 import re
-from typing import Dict, Iterator, List, NamedTuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
+
+from kefu.worker.nlu.linear import fit
 
 _HAN = re.compile("[\u3400-\u9fff]")
 _NOTHING = 0  # a feature that weighs nothing, so that a message without known ones has one too
@@ -42,6 +44,19 @@ def _pieces(word: str) -> Iterator[str]:
             yield "~" + word[start : start + size]
 
 
+def matrix(bags: List[Bag]) -> Tuple[List[str], Any]:
+    """Return the features, and a CSR matrix (messages, features + 1) of what `NgramModel.fit` learns from."""
+    from scipy.sparse import csr_matrix
+
+    features = sorted(set().union(*bags))
+    place = {feature: at for at, feature in enumerate(features, start=_NOTHING + 1)}
+    columns = np.fromiter((place[each] for found in bags for each in found), dtype=np.int32)
+    lengths = np.array([len(found) for found in bags])
+    values = np.repeat(np.maximum(lengths, 1) ** -0.5, lengths).astype(np.float32)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return features, csr_matrix((values, columns, starts), shape=(len(bags), len(features) + 1))
+
+
 class NgramModel(NamedTuple):
     """A trained layer: features in the order of the rows of `weights` (features + 1, intents)."""
 
@@ -59,16 +74,8 @@ class NgramModel(NamedTuple):
 
         A message of which nothing is known has no intent: there is no bias.
         """
-        from scipy.sparse import csr_matrix
-
-        from kefu.worker.nlu.linear import fit
-
-        known = sorted(set().union(*bags))
-        model = cls.of(known, np.zeros((0, 0)))
-        cells = [(row, model.vocabulary[each], len(found) ** -0.5) for row, found in enumerate(bags) for each in found]
-        row, column, value = zip(*cells, strict=True)
-        matrix = csr_matrix((value, (row, column)), shape=(len(bags), len(known) + 1))
-        return model._replace(weights=fit(matrix, labels, strength))
+        features, cells = matrix(bags)
+        return cls.of(features, fit(cells, labels, strength))
 
     def logits(self, bags: List[Bag]) -> np.ndarray:
         """Return an array (messages, intents).

