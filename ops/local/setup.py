@@ -220,7 +220,7 @@ class Step:
         self._took = LOCAL / "stamps" / "took" / hashlib.sha256(what.encode()).hexdigest()[:16]
         self._ended = threading.Event()
         print(f"… {what}", flush=True)
-        threading.Thread(target=self._tell, daemon=True).start()
+        threading.Thread(target=self._tell, args=(threading.current_thread(),), daemon=True).start()
 
     def done(self) -> None:
         """Say so."""
@@ -230,12 +230,13 @@ class Step:
         self._took.write_text(str(took))
         print(f"✓ {self._what} ({took:.1f} s)", flush=True)
 
-    def _tell(self) -> None:
+    def _tell(self, maker: threading.Thread) -> None:
+        """Estimate until the step is done, or the thread that does it has ended with an error."""
         try:
             usual = float(self._took.read_text())
         except (OSError, ValueError):
             usual = USUAL_S.get(self._what.split()[0], USUAL_S["environment"])
-        while not self._ended.wait(10):
+        while not self._ended.wait(10) and maker.is_alive():
             passed = time.monotonic() - self._started
             if passed > LONGEST_S:
                 return

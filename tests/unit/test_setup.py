@@ -106,7 +106,7 @@ def test_a_step_says_how_long_it_may_take(local, monkeypatch, capsys):
     step._what, step._started = "model trained", setup.time.monotonic()
     step._took, step._ended = local / "took", setup.threading.Event()
     step._took.write_text("42")
-    step._tell()
+    step._tell(setup.threading.current_thread())
     assert "model trained: 0 s, about 42 s left" in capsys.readouterr().out
 
 
