@@ -3,6 +3,7 @@
 A file that can't be read counts as none: it is made anew. One that can't be written costs the next training time only.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -79,5 +80,6 @@ def _write(file: Path, order: Dict[bytes, object], kept: Dict[bytes, np.ndarray]
         np.savez(fresh, vectors=np.array([kept[key] for key in keys]), **arrays)
         os.replace(fresh, file)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder itself may be missing
+            fresh.unlink()
         logger.warning("The vectors can't be kept in %s: %s", file, error)
