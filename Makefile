@@ -112,7 +112,6 @@ lock: ## resolve the requirements anew (needs uv, Python 3.10 and 3.12)
 	cd ops/requirements && $(LOCK) --python 3.12 services.in -o services.txt && $(LOCK) --python 3.12 dev.in -o dev.txt
 	cd ops/requirements && $(LOCK) --python 3.12 ops.in -o ops.txt && $(LOCK) --python 3.12 load.in -o load.txt
 	cd ops/requirements && $(LOCK) --python 3.12 go.in -o go.txt
-	cd ops/requirements && $(LOCK) --python 3.12 bench-clients.in -o bench-clients.txt
 
 clean: ## remove what the commands made, environments included
 	rm -rf .local models .rasa results .pytest_cache .ruff_cache
