@@ -19,9 +19,8 @@ from kefu.events import USER_QUERY, UserSaid, conversation_key
 from kefu.settings import KafkaSettings
 from kefu.tools.groups import lag
 from ops.bench import measure, scenarios
+from ops.bench.customers import TENANT, Job
 from ops.bench.kefu import KefuSystem
-from ops.bench.load import Job
-from ops.bench.load_http import TENANT
 from ops.bench.load_kafka import TIMEOUT_S, producer
 from ops.bench.scenarios import TALK_FROM, Numbers
 from ops.bench.scripts import TALK, text

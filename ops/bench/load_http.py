@@ -13,9 +13,8 @@ import jwt
 import orjson
 import uvloop
 
-from ops.bench.load import Customer, Job, Load
+from ops.bench.customers import TENANT, Customer, Job, Load, count_replies
 
-TENANT = "demo"
 WAIT_S = 25
 TICK_S = 0.001
 IDLE_TICK_S = 0.05  # nothing is sent by the clock
@@ -117,14 +116,6 @@ class Gateway:
         answer = orjson.loads(body)
         load.counts.unexpected += answer["message_id"] != customer.message_id
         return count_replies(load, customer, answer["replies"]) if self._wait else 1
-
-
-def count_replies(load: Load, customer: Customer, replies: List[Dict[str, Any]]) -> int:
-    """Count replies whose sequence number isn't the next one: a reply came twice, or not, or too early."""
-    for reply in replies:
-        load.counts.out_of_order += reply["seq"] != customer.seq + 1
-        customer.seq = reply["seq"]
-    return len(replies)
 
 
 class HttpTransport:

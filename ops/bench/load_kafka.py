@@ -8,8 +8,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from kefu.codec import encode
 from kefu.events import ANSWERS, USER_QUERY, UserSaid, conversation_key
-from ops.bench.load import Customer, Job, Load
-from ops.bench.load_http import TENANT, count_replies
+from ops.bench.customers import TENANT, Customer, Job, Load, count_replies
 
 TIMEOUT_S = 30.0
 BATCH = 500

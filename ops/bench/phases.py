@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List
 
 from ops.bench import scenarios
+from ops.bench.customers import Job
 from ops.bench.kefu import KefuSystem
-from ops.bench.load import Job
 from ops.bench.scenarios import Numbers, Plan
 from ops.bench.scripts import ORDERS, TALK
 from ops.bench.stock import QUIET, StockSystem

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Dict, Protocol, Tuple
 
 from ops.bench import measure
-from ops.bench.load import Job
+from ops.bench.customers import Job
 from ops.bench.scripts import ORDER_NUMBERS, ORDERS, TALK
 from ops.local.servers import ROOT
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from ops.bench import report, scenarios
+from ops.bench.customers import Job
 from ops.bench.kefu import KefuSystem
-from ops.bench.load import Job
 from ops.bench.scenarios import Numbers
 from ops.bench.scripts import ORDERS, TALK
 from ops.local.servers import ROOT

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from ops.bench import scripts
-from ops.bench.load import Job, Load
-from ops.bench.load_http import Connection, count_replies
+from ops.bench.customers import Job, Load, count_replies
+from ops.bench.load_http import Connection
 from ops.bench.load_kafka import Ledger
 
 
