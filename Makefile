@@ -85,7 +85,7 @@ screenshot: ## draw the README's picture of the chat page (needs Chromium and a 
 tools: ## get promtool, kube-score, actionlint and a Redis with TLS, which some tests want
 	@python3 -m ops.local.tools
 
-bench: ## measure stock Rasa and Kefu side by side into results/ (SHORT=1: two minutes)
+bench: ## measure stock Rasa and Kefu in rounds into results/ (SHORT=1: two minutes)
 	@$(SETUP)
 	@$(SERVICES) -m ops.bench $(if $(SHORT),--short)
 

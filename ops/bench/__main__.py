@@ -1,11 +1,12 @@
-"""`make bench`: stock Rasa and Kefu, one after the other; writes `bench.json`, `bench.md` and `bench.png`.
+"""`make bench`: stock Rasa and Kefu in rounds side by side; writes `bench.json`, `bench.md` and `bench.png`.
 
-`--short`: two minutes, fewer and shorter conversations, stock trained for two epochs. `--only stock`
+`--short`: two minutes, fewer and shorter conversations, stock trained for four epochs. `--only stock`
 or `--only kefu`: while tuning; the other's figures are then missing.
 """
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,10 +14,10 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List
 
-from ops.bench import measure, report, stock
-from ops.bench.kefu import KefuSystem
-from ops.bench.phases import measure_kefu, measure_stock
-from ops.bench.scenarios import FULL, SHORT
+from ops.bench import measure, report
+from ops.bench.comparison import compare
+from ops.bench.figures import figures
+from ops.bench.plan import FULL, SHORT
 from ops.local.servers import ROOT, services_python
 from ops.local.stack import PATIENCE
 
@@ -24,21 +25,23 @@ SYSTEMS = ("stock", "kefu")
 
 
 def main(arguments: List[str]) -> int:
-    """Measure, print the table, write the files. Returns 0; a system that breaks ends it with its reason."""
+    """Measure, print the table, write the files.
+
+    Returns 0; 130 after Ctrl-C. A system that breaks ends it with its reason.
+    """
     options = _parser().parse_args(arguments)
-    plan = SHORT if options.short else FULL
-    settings = PATIENCE if options.short else {}  # a test judges it, on whatever machine; figures are of the defaults
+    out = options.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end it in order: what was started is stopped
     began = time.monotonic()
-    found: Dict[str, Any] = {"short": options.short, "machine": measure.machine(), "systems": {}}
-    with tempfile.TemporaryDirectory(prefix="kefu-bench-") as folder:
-        if "stock" in options.only:
-            epochs = stock.SHORT_EPOCHS if options.short else stock.FULL_EPOCHS
-            found["systems"]["stock"] = measure_stock(stock.StockSystem(Path(folder) / "stock", epochs, settings), plan)
-        if "kefu" in options.only:
-            found["systems"]["kefu"] = measure_kefu(KefuSystem(Path(folder) / "kefu", settings), plan)
-    found["figures"] = report.figures(found["systems"])
-    found["took_s"] = time.monotonic() - began
-    _write(options.out.resolve(), found)
+    found: Dict[str, Any] = {"short": options.short, "machine": measure.machine()}
+    try:
+        with tempfile.TemporaryDirectory(prefix="kefu-bench-") as folder:
+            _measure(options, Path(folder), out, found)
+    except KeyboardInterrupt:
+        print("\nbench: stopped; nothing was written", file=sys.stderr)
+        return 130
+    print(f"written to {out} ({time.monotonic() - began:.0f} s)", flush=True)
     return 0
 
 
@@ -50,8 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _write(out: Path, found: Dict[str, Any]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
+def _measure(options: argparse.Namespace, folder: Path, out: Path, found: Dict[str, Any]) -> None:
+    """Measure stock Rasa and Kefu, or one of them; print and write."""
+    settings = PATIENCE if options.short else {}  # a test judges it, on whatever machine; figures are of the defaults
+    found["systems"] = compare(SHORT if options.short else FULL, options.only, folder, settings)
+    found["figures"] = figures(found["systems"])
     table = report.table(found)
     (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
     (out / "bench.md").write_text(table)
@@ -62,7 +68,6 @@ def _write(out: Path, found: Dict[str, Any]) -> None:
     done = subprocess.run(drawn, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the plot can't be drawn:\n{done.stderr[-2000:]}")
-    print(f"written to {out}/bench.json, bench.md and bench.png ({found['took_s']:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,11 @@ class KefuSystem:
         self._names = ("worker", "gateway", "kafka", "redis", "actions", "shop")
 
     @property
+    def model(self) -> Path:
+        """The trained model."""
+        return Path(self.stack.settings["KEFU_MODEL"])
+
+    @property
     def jobs(self) -> Dict[str, str]:
         """What a job needs to reach the system."""
         return {

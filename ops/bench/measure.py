@@ -65,13 +65,6 @@ def _busy_s() -> float:
     return sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
 
 
-def reference_ms() -> float:
-    """Return the CPU time that a fixed piece of Python takes now: how fast the machine is, shared as it is."""
-    began = time.process_time()
-    sum(n * n % 7 for n in range(400_000))
-    return (time.process_time() - began) * 1000
-
-
 def metrics(url: str) -> Dict[str, float]:
     """Return what a process's `/metrics` page says: value by name with labels, as written there."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=10) as page:  # noqa: S310 - a process of this bench

@@ -1,14 +1,15 @@
-"""What is measured: the jobs of a full run and of a short one, and how one of them is run."""
+"""One scenario: a job for the load generator, and what the system's processes use while it is done."""
 
 import json
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
-from typing import Any, Dict, Protocol, Tuple
+from dataclasses import asdict
+from typing import Any, Dict, Protocol
 
 from ops.bench import measure
 from ops.bench.customers import Job
+from ops.bench.reference import reference_ms
 from ops.bench.scripts import ORDER_NUMBERS, ORDERS, TALK
 from ops.local.servers import ROOT
 
@@ -35,64 +36,6 @@ class System(Protocol):
 
     def pids(self) -> Dict[str, int]:
         """Process ids by name."""
-
-
-Lengths = Dict[str, Tuple[Tuple[int, int], ...]]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The sizes of a run.
-
-    Attributes:
-        talk, orders: by system: turns of a conversation, and how many conversations. The time that
-            stock needs for a turn grows with their number, so it gets fewer of the long ones.
-        users: conversations at once by system, the same for all lengths.
-        seconds: after so long a scenario is cut short; `turns_reached` tells.
-        whole_users: connections at once to the gateway.
-        whole_conversations: most that time may allow for, by script.
-        rate_seconds: length of what is measured by time and not by number.
-        most_idle: most customers to choose the next sender from where messages come by the clock.
-        starts: how often the worker is started anew.
-        nlu: the systems whose NLU is measured by itself; stock's alone takes 20 s to load.
-    """
-
-    talk: Lengths
-    orders: Lengths
-    users: Dict[str, int]
-    seconds: float
-    whole_users: int
-    whole_conversations: Dict[str, int]
-    rate_seconds: float
-    most_idle: int
-    starts: int
-    nlu: Tuple[str, ...]
-
-
-FULL = Plan(
-    talk={"stock": ((5, 64), (50, 8), (500, 1)), "kefu": ((5, 2000), (50, 200), (500, 32))},
-    orders={"stock": ((5, 64), (50, 8), (500, 1)), "kefu": ((5, 400), (50, 40), (500, 8))},
-    users={"stock": 16, "kefu": 32},
-    seconds=75,
-    whole_users=64,
-    whole_conversations={TALK: 20_000, ORDERS: 5000},
-    rate_seconds=20,
-    most_idle=1000,
-    starts=3,
-    nlu=("stock", "kefu"),
-)
-SHORT = Plan(
-    talk={"stock": ((5, 16),), "kefu": ((5, 160), (50, 16)) * 2},  # twice: what is compared takes seconds
-    orders={"stock": ((5, 16),), "kefu": ((5, 80),)},
-    users={"stock": 8, "kefu": 16},
-    seconds=20,
-    whole_users=32,
-    whole_conversations={TALK: 4000, ORDERS: 1000},
-    rate_seconds=4,
-    most_idle=200,
-    starts=1,
-    nlu=("kefu",),
-)
 
 
 class Numbers:
@@ -131,14 +74,14 @@ def _measured(system: System, job: Job, generator: "subprocess.Popen[str]") -> D
     _hear(generator)
     pids = {**system.pids(), "load generator": generator.pid}
     calls, worker = measure.metrics(system.actions_metrics), _worker_metrics(system)
-    reference = measure.reference_ms()
+    reference = reference_ms()
     before = measure.sample(pids)
     _tell(generator, "go")
     found = json.loads(_hear(generator))
     time.sleep(SETTLE_S)
     used = measure.sample(pids).since(before)
     called = measure.metrics(system.actions_metrics)
-    reference = (reference + measure.reference_ms()) / 2
+    reference = (reference + reference_ms()) / 2
     turns = max(1, found["turns"])
     return {
         "system": system.name,

@@ -30,13 +30,14 @@ ORDER_PHRASES = {
     "zh": ("我的订单{}到哪了", "查一下订单{}", "订单{}发货了吗", "帮我看看{}的物流", "我想查一下{}这个订单"),
     "en": ("where is my order {}", "track order {}", "has order {} been shipped", "check order {} for me"),
 }
-ORDER_NUMBERS = 9000
+ORDER_NUMBERS = 50_000
+FIRST_ORDER = 20_270_000  # eight digits that begin with 20, as the actions read them; the demo's orders are below
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
 def order_number(customer: int) -> str:
     """Return the number of the one order that a customer of the bench has, eight digits."""
-    return f"2027{customer % ORDER_NUMBERS:04d}"
+    return str(FIRST_ORDER + customer % ORDER_NUMBERS)
 
 
 def text(script: str, customer: int, turn: int) -> str:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List
 
-from ops.bench import report, scenarios
+from ops.bench import results, scenarios
 from ops.bench.customers import Job
 from ops.bench.kefu import KefuSystem
 from ops.bench.scenarios import Numbers
@@ -79,7 +79,7 @@ def _soak(system: KefuSystem, end: float) -> List[Dict[str, Any]]:
                 "script": script,
                 "turns": done["turns"],
                 "rss_mb": done["rss_mb_after"],
-                "wrong": sum(done[name] for name in report.WRONG),
+                "wrong": results.wrong(done),
             }
         )
         print(f"{len(rounds)}: {script}, {done['turns']} turns, MB: {_rounded(done['rss_mb_after'])}", flush=True)

@@ -26,8 +26,6 @@ from ops.local.stack import Stack, free_ports
 
 READY_S = 600.0  # a machine shared by others needs minutes where an idle one needs 20 s
 STOP_S = 20.0
-FULL_EPOCHS = 10  # Rasa's default, 100, takes three quarters of an hour; what a turn costs does not depend on it
-SHORT_EPOCHS = 4
 SEED = 7  # which way its conversations take must not depend on the training's chance
 QUIET = {"RASA_TELEMETRY_ENABLED": "false", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
 

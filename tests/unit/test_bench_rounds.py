@@ -1,0 +1,92 @@
+"""The rounds of a bench: who does what, in which order, and at which rate by the clock."""
+
+from typing import ClassVar
+
+import pytest
+
+from ops.bench import results, scenarios
+from ops.bench.plan import FULL, SHORT, Step, Way
+from ops.bench.rounds import SHARE_OF_PEAK, Rounds
+from ops.bench.scripts import ORDER_NUMBERS, ORDERS, TALK
+
+
+class System:
+    """One that is never asked anything."""
+
+    jobs: ClassVar = {}
+
+    def __init__(self, name):
+        self.name = name
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """What was done by whom, in order; each reaches 100 turns a second in the first round and 10 more in each later."""
+    done = []
+
+    def run(system, job):
+        done.append((system.name, job))
+        rate = 90.0 + 10 * sum(name == system.name and each.rate is None for name, each in done)
+        about = {"driver": job.driver, "script": job.script, "turns": job.turns, "rate": job.rate}
+        return {
+            "system": system.name, "job": about, "turns_a_second": rate, "latency_ms": {}, "cpu_ms_a_turn": {},
+            "reference_ms": 42.0, "others_cpu_share": 0.0,
+        }  # fmt: skip
+
+    monkeypatch.setattr(scenarios, "run", run)
+    return done
+
+
+def step(count, by_clock=False):
+    return Step(TALK, 5, {name: Way("gateway", 8, 16) for name in ("a", "b")}, 10, count, by_clock)
+
+
+def test_who_begins_changes_from_round_to_round(jobs):
+    Rounds([System("a"), System("b")]).run([step(3)])
+    assert [name for name, _ in jobs] == ["a", "b", "b", "a", "a", "b"]
+
+
+def test_a_step_is_part_of_its_first_rounds_and_of_systems_with_a_way(jobs):
+    alone = Step(ORDERS, 5, {"b": Way("kafka", 1, 1)}, 10, 1)
+    measured = Rounds([System("a"), System("b")])
+    measured.run([step(2), alone])
+    assert [(name, job.script) for name, job in jobs] == [
+        ("a", TALK), ("b", TALK), ("b", ORDERS), ("b", TALK), ("a", TALK),
+    ]  # fmt: skip
+    assert [each["round"] for each in measured.results["b"]] == [0, 0, 1]
+
+
+def test_all_systems_hear_the_same_customers_and_none_twice(jobs):
+    Rounds([System("a"), System("b")]).run([step(3)])
+    firsts = {name: [job.first for other, job in jobs if other == name] for name in ("a", "b")}
+    assert firsts["a"] == firsts["b"]
+    assert [later - first for first, later in zip(firsts["a"], firsts["a"][1:], strict=False)] == [16, 16]
+
+
+def test_by_the_clock_the_rate_is_a_share_of_what_was_reached_before(jobs):
+    Rounds([System("a")], most_idle=1000).run([step(2), step(2, by_clock=True)])
+    assert [job.rate for _, job in jobs] == [None, SHARE_OF_PEAK * 100, None, SHARE_OF_PEAK * 105]
+
+
+@pytest.mark.parametrize("steps", [FULL.steps, SHORT.steps], ids=["full", "short"])
+def test_there_are_enough_customers_with_an_order(steps):
+    """By the clock a system may need `most_idle` of them, and as many again at 1,000 turns a second for 10 s."""
+    for name in ("stock", "kefu"):
+        wanted = [
+            (2000 if each.by_clock else each.ways[name].conversations) * each.rounds
+            for each in steps
+            if each.script == ORDERS and name in each.ways
+        ]
+        assert sum(wanted) + 32 <= ORDER_NUMBERS
+
+
+def test_cpu_is_told_at_the_pace_of_the_reference():
+    slow = {"cpu_ms_a_turn": {"worker": 4.0}, "reference_ms": 84.0, "action_calls_a_turn": 0.5}
+    assert results.cpu_ms([slow], "worker") == [2.0]
+    assert results.cpu_ms_a_call([slow], "worker") == [4.0]
+    assert results.cpu_ms([slow], "gateway") == []
+
+
+def test_each_scenario_prints_a_line_though_nothing_was_answered(jobs, capsys):
+    Rounds([System("a")]).run([step(1)])
+    assert "round 1, a: gateway, talk, 5 turns" in capsys.readouterr().out

@@ -1,0 +1,23 @@
+"""What a bench says of its rounds: the median and the range of the true one."""
+
+from ops.bench.spread import Spread, ratios, spread
+
+
+def test_few_rounds_are_told_from_lowest_to_highest():
+    assert spread([3.0, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0, 3)
+    assert spread([5.0]) == Spread(5.0, 5.0, 5.0, 1)
+    assert spread([]) is None
+
+
+def test_from_nine_rounds_on_the_outermost_are_left_out():
+    """Source: a binomial table; of 9, 12 and 25 rounds the range leaves out 1, 2 and 7 on each side."""
+    for rounds, left_out in ((8, 0), (9, 1), (12, 2), (25, 7)):
+        found = spread([float(number) for number in range(rounds)])
+        assert (found.low, found.high) == (left_out, rounds - 1 - left_out)
+
+
+def test_a_ratio_is_of_the_same_round():
+    """A machine that was half as fast in one round changes both figures and not their ratio."""
+    assert ratios([10.0, 20.0, 11.0], [5.0, 10.0, 5.5]) == Spread(2.0, 2.0, 2.0, 3)
+    assert ratios([10.0, 20.0], [5.0]) == Spread(2.0, 2.0, 2.0, 1)
+    assert ratios([], [5.0]) is None
