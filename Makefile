@@ -85,9 +85,9 @@ screenshot: ## draw the README's picture of the chat page (needs Chromium and a 
 tools: ## get promtool, kube-score, actionlint and a Redis with TLS, which some tests want
 	@python3 -m ops.local.tools
 
-bench: ## measure stock Rasa and Kefu in rounds into results/ (SHORT=1: two minutes)
+bench: ## measure stock Rasa and Kefu in rounds into results/ (SHORT=1; AGAINST=commit: this build and that one)
 	@$(SETUP)
-	@$(SERVICES) -m ops.bench $(if $(SHORT),--short)
+	@$(SERVICES) -m ops.bench $(if $(SHORT),--short) $(if $(AGAINST),--against $(AGAINST))
 
 chaos: ## kill 1,000 times under load and count (KILLS=, SEED=, MINUTES= for a slice; results/chaos.json)
 	@$(SETUP)

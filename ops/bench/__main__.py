@@ -1,7 +1,8 @@
 """`make bench`: stock Rasa and Kefu in rounds side by side; writes `bench.json`, `bench.md` and `bench.png`.
 
 `--short`: two minutes, fewer and shorter conversations, stock trained for four epochs. `--only stock`
-or `--only kefu`: while tuning; the other's figures are then missing.
+or `--only kefu`: while tuning; the other's figures are then missing. `--against COMMIT`: this build
+and that of a commit side by side instead; writes `against.json` and `against.md`.
 """
 
 import argparse
@@ -14,7 +15,8 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List
 
-from ops.bench import measure, report
+from ops.bench import against, measure, report
+from ops.bench.checkout import BuildError
 from ops.bench.comparison import compare
 from ops.bench.figures import figures
 from ops.bench.plan import FULL, SHORT
@@ -27,7 +29,8 @@ SYSTEMS = ("stock", "kefu")
 def main(arguments: List[str]) -> int:
     """Measure, print the table, write the files.
 
-    Returns 0; 130 after Ctrl-C. A system that breaks ends it with its reason.
+    Returns 0; 1 after saying in a sentence why a commit can't be compared with; 130 after Ctrl-C. A
+    system that breaks ends it with its reason.
     """
     options = _parser().parse_args(arguments)
     out = options.out.resolve()
@@ -37,7 +40,13 @@ def main(arguments: List[str]) -> int:
     found: Dict[str, Any] = {"short": options.short, "machine": measure.machine()}
     try:
         with tempfile.TemporaryDirectory(prefix="kefu-bench-") as folder:
-            _measure(options, Path(folder), out, found)
+            if options.against is not None:
+                against.measure(options.against, options.short, Path(folder), out, found)
+            else:
+                _measure(options, Path(folder), out, found)
+    except BuildError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nbench: stopped; nothing was written", file=sys.stderr)
         return 130
@@ -48,7 +57,9 @@ def main(arguments: List[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ops.bench", description=__doc__)
     parser.add_argument("--short", action="store_true")
-    parser.add_argument("--only", nargs="+", choices=SYSTEMS, default=SYSTEMS)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--only", nargs="+", choices=SYSTEMS, default=SYSTEMS)
+    what.add_argument("--against", metavar="COMMIT")
     parser.add_argument("--out", type=Path, default=ROOT / "results")
     return parser
 

@@ -120,3 +120,16 @@ SHORT = Plan(
     accepting=_accepting(32, 3, rounds=1),
     nlu={"kefu": 1},
 )
+
+
+def duel(names: Tuple[str, str], rounds: int) -> Tuple[Step, ...]:
+    """Return the steps by which two builds of Kefu are compared: the same messages to both, by the gateway.
+
+    HTTP is the way in that outlives every change inside. 9 rounds are the fewest of which the range may leave the
+    lowest and the highest out.
+    """
+    sizes = {TALK: 300, ORDERS: 100}
+    return tuple(
+        Step(script, 5, dict.fromkeys(names, Way("gateway", 32, conversations)), 60, rounds)
+        for script, conversations in sizes.items()
+    )

@@ -5,7 +5,7 @@ from typing import ClassVar
 import pytest
 
 from ops.bench import results, scenarios
-from ops.bench.plan import FULL, SHORT, Step, Way
+from ops.bench.plan import FULL, SHORT, Step, Way, duel
 from ops.bench.rounds import SHARE_OF_PEAK, Rounds
 from ops.bench.scripts import ORDER_NUMBERS, ORDERS, TALK
 
@@ -68,7 +68,7 @@ def test_by_the_clock_the_rate_is_a_share_of_what_was_reached_before(jobs):
     assert [job.rate for _, job in jobs] == [None, SHARE_OF_PEAK * 100, None, SHARE_OF_PEAK * 105]
 
 
-@pytest.mark.parametrize("steps", [FULL.steps, SHORT.steps], ids=["full", "short"])
+@pytest.mark.parametrize("steps", [FULL.steps, SHORT.steps, duel(("stock", "kefu"), 25)], ids=["full", "short", "duel"])
 def test_there_are_enough_customers_with_an_order(steps):
     """By the clock a system may need `most_idle` of them, and as many again at 1,000 turns a second for 10 s."""
     for name in ("stock", "kefu"):

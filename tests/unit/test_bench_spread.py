@@ -1,5 +1,8 @@
-"""What a bench says of its rounds: the median and the range of the true one."""
+"""What a bench says of its rounds: the median, the range of the true one, and whether two builds differ."""
 
+import pytest
+
+from ops.bench.against import ALIKE, verdict
 from ops.bench.spread import Spread, ratios, spread
 
 
@@ -21,3 +24,18 @@ def test_a_ratio_is_of_the_same_round():
     assert ratios([10.0, 20.0, 11.0], [5.0, 10.0, 5.5]) == Spread(2.0, 2.0, 2.0, 3)
     assert ratios([10.0, 20.0], [5.0]) == Spread(2.0, 2.0, 2.0, 1)
     assert ratios([], [5.0]) is None
+
+
+@pytest.mark.parametrize(
+    "ratio, words",
+    [
+        (Spread(0.88, 0.85, 0.9, 9), "12% less"),
+        (Spread(1.25, 1.05, 1.6, 9), "25% more"),
+        (Spread(1.01, 0.96, 1.05, 9), "no difference"),
+        (Spread(1 + ALIKE / 2, 1.001, 1.03, 9), "no difference"),
+        (Spread(0.9, 0.7, 1.1, 9), "too wide to tell"),
+        (None, "not measured"),
+    ],
+)
+def test_the_verdict_is_a_difference_none_or_too_wide_to_tell(ratio, words):
+    assert words in verdict(ratio)
