@@ -8,7 +8,7 @@ from typing import Any, Dict, Mapping, Sequence
 
 from ops.bench.kefu import KefuSystem
 from ops.bench.plan import Plan
-from ops.bench.reference import reference_ms
+from ops.bench.reference import Pace
 from ops.bench.rounds import Rounds
 from ops.bench.stock import QUIET, StockSystem
 from ops.local.servers import ROOT, services_python
@@ -69,11 +69,9 @@ def _nlu(plan: Plan, models: Mapping[str, Path]) -> Dict[str, Any]:
 def _nlu_once(name: str, model: Path) -> Dict[str, Any]:
     """Return CPU ms a message by the size of a poll, measured in a process of its own, and the pace beside it."""
     command = [str(services_python("worker")), "-W", "ignore", "-m", "ops.bench.nlu", name, str(model)]
-    before = reference_ms()
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **QUIET}, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **QUIET}
+    with Pace() as pace:
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:  # the other lines on stderr warn of what is deprecated
         raise RuntimeError(f"NLU can't be measured:\n{done.stderr[-2000:]}")
-    return {
-        "cpu_ms": json.loads(done.stdout.splitlines()[-1]),
-        "reference_ms": (before + reference_ms()) / 2,
-    }
+    return {"cpu_ms": json.loads(done.stdout.splitlines()[-1]), "reference_ms": pace.reference_ms}

@@ -128,7 +128,7 @@ def duel(names: Tuple[str, str], rounds: int) -> Tuple[Step, ...]:
     HTTP is the way in that outlives every change inside. 9 rounds are the fewest of which the range may leave the
     lowest and the highest out.
     """
-    sizes = {TALK: 300, ORDERS: 100}
+    sizes = {TALK: 200, ORDERS: 60}
     return tuple(
         Step(script, 5, dict.fromkeys(names, Way("gateway", 32, conversations)), 60, rounds)
         for script, conversations in sizes.items()

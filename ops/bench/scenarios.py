@@ -9,7 +9,7 @@ from typing import Any, Dict, Protocol
 
 from ops.bench import measure
 from ops.bench.customers import Job
-from ops.bench.reference import reference_ms
+from ops.bench.reference import Pace
 from ops.bench.scripts import ORDER_NUMBERS, ORDERS, TALK
 from ops.local.servers import ROOT
 
@@ -74,21 +74,20 @@ def _measured(system: System, job: Job, generator: "subprocess.Popen[str]") -> D
     _hear(generator)
     pids = {**system.pids(), "load generator": generator.pid}
     calls, worker = measure.metrics(system.actions_metrics), _worker_metrics(system)
-    reference = reference_ms()
     before = measure.sample(pids)
-    _tell(generator, "go")
-    found = json.loads(_hear(generator))
+    with Pace() as pace:
+        _tell(generator, "go")
+        found = json.loads(_hear(generator))
     time.sleep(SETTLE_S)
     used = measure.sample(pids).since(before)
     called = measure.metrics(system.actions_metrics)
-    reference = (reference + reference_ms()) / 2
     turns = max(1, found["turns"])
     return {
         "system": system.name,
         "job": {name: value for name, value in asdict(job).items() if name not in ("url", "brokers", "token_secret")},
         **found,
         **used,
-        "reference_ms": reference,
+        "reference_ms": pace.reference_ms,
         "cpu_ms_a_turn": {name: seconds * 1000 / turns for name, seconds in used["cpu_s"].items()},
         "action_calls_a_turn": (_calls(called) - _calls(calls)) / turns,
         "failed_action_calls": (_calls(called) - _calls(calls)) - (_calls(called, "200") - _calls(calls, "200")),

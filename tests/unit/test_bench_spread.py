@@ -1,8 +1,11 @@
 """What a bench says of its rounds: the median, the range of the true one, and whether two builds differ."""
 
+import threading
+
 import pytest
 
 from ops.bench.against import ALIKE, verdict
+from ops.bench.reference import Pace
 from ops.bench.spread import Spread, ratios, spread
 
 
@@ -39,3 +42,10 @@ def test_a_ratio_is_of_the_same_round():
 )
 def test_the_verdict_is_a_difference_none_or_too_wide_to_tell(ratio, words):
     assert words in verdict(ratio)
+
+
+def test_the_pace_is_measured_beside_the_work():
+    with Pace() as pace:
+        pass
+    assert 0 < pace.reference_ms < 10_000
+    assert not [thread for thread in threading.enumerate() if thread.name == "pace"]
