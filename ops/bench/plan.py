@@ -106,8 +106,8 @@ FULL = Plan(
 )
 SHORT = Plan(
     steps=(
-        _alone(TALK, 5, stock=12, kefu=160, seconds=20, rounds=3, users=8),
-        _alone(ORDERS, 5, stock=8, kefu=40, seconds=20, rounds=3, users=8),
+        _alone(TALK, 5, stock=8, kefu=160, seconds=20, rounds=3, users=8),
+        _alone(ORDERS, 5, stock=6, kefu=40, seconds=20, rounds=3, users=8),
         _alone(TALK, 50, stock=0, kefu=16, seconds=20, rounds=3, users=8),
         _whole(TALK, 32, 1000, seconds=3, rounds=1),
         _whole(ORDERS, 32, 1000, seconds=3, rounds=1),
