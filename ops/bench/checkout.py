@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Iterator, List, Tuple
 
+from ops.local import setup
 from ops.local.servers import LOCAL, ROOT
 
 STAMPS = Path(".local") / "stamps"
@@ -20,7 +21,7 @@ LENT: Tuple[Tuple[str, str, Tuple[str, ...]], ...] = (
     ("services", "environment-services", ("ops/requirements/dev.txt",)),
     ("worker", "environment-worker", ("ops/requirements/worker-dev.txt",)),
     ("kafka", "kafka-jars", ("ops/local/kafka/pom.xml", "ops/local/kafka/jars.sha256")),
-    ("uv", "", ("ops/requirements/uv.txt",)),
+    ("uv", "", ("ops/requirements/uv.txt",)),  # set-up goes by whether it runs
 )
 MODEL, MODEL_STAMP = Path("models") / "kefu.tar.gz", STAMPS / "model"
 
@@ -73,13 +74,18 @@ def _refuse_changes(root: Path, commit: str) -> None:
 def _lend(root: Path, commit: str) -> None:
     (root / STAMPS).mkdir(parents=True)
     for name, stamp, files in LENT:
-        if (LOCAL / name).exists() and all(_same(root, file) for file in files):
+        if (LOCAL / name).exists() and all(_same(root, file) for file in files) and _fresh(stamp, files):
             (root / ".local" / name).symlink_to(LOCAL / name)
             if stamp:
                 _copy(ROOT / STAMPS / stamp, root / STAMPS / stamp)
     kept = _kept(commit)
     for path in (MODEL, MODEL_STAMP):
         _copy((kept if kept.is_dir() else ROOT) / path, root / path)
+
+
+def _fresh(stamp: str, files: Tuple[str, ...]) -> bool:
+    """Return whether ours is up to date: the commit's set-up would change one that is not, through the link."""
+    return not stamp or setup.Stamp(stamp, [ROOT / file for file in files]).fresh()
 
 
 def _set_up(root: Path, commit: str) -> None:

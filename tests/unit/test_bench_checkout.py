@@ -9,6 +9,8 @@ import pytest
 from ops.bench import build, checkout
 from ops.bench.build import Build
 from ops.bench.checkout import BuildError, checked_out, commit_of
+from ops.local import setup
+from ops.local.setup import Stamp
 
 SETUP = """\
 import sys
@@ -46,7 +48,7 @@ class Repository:
         self.git("init", "-q")
         self.commit(**{"ops/local/setup.py": SETUP, "config.yml": "pipeline", "ops/requirements/dev.txt": "one"})
         self.write(".local/services/marker", "environment")
-        self.write(".local/stamps/environment-services", "stamp")
+        Stamp("environment-services", [root / "ops" / "requirements" / "dev.txt"]).write()
         self.write(".local/stamps/model", "pipeline")
         self.write("models/kefu.tar.gz", "model")
 
@@ -71,8 +73,9 @@ class Repository:
 def repository(tmp_path, monkeypatch):
     root = tmp_path / "repository"
     root.mkdir()
-    monkeypatch.setattr(checkout, "ROOT", root)
-    monkeypatch.setattr(checkout, "LOCAL", root / ".local")
+    for module in (checkout, setup):
+        monkeypatch.setattr(module, "ROOT", root)
+        monkeypatch.setattr(module, "LOCAL", root / ".local")
     return Repository(root)
 
 
@@ -107,6 +110,13 @@ def test_other_lock_files_and_sources_get_their_own(repository, folder):
         assert not (root / ".local" / "services").exists()
         assert (root / "models" / "kefu.tar.gz").read_text() == "trained"
     assert (repository.root / "models" / "kefu.tar.gz").read_text() == "model"
+
+
+def test_an_environment_that_is_not_up_to_date_is_not_lent(repository, folder):
+    """The commit's set-up would bring it up to date through the link, and with it what runs here."""
+    repository.write(".local/stamps/environment-services", "of another lock file")
+    with checked_out(commit_of("HEAD"), folder) as root:
+        assert not (root / ".local" / "services").exists()
 
 
 def test_a_model_that_a_commit_had_to_train_is_kept_for_the_next_time(repository, folder):
