@@ -13,11 +13,12 @@ from ops.bench.checkout import BuildError
 from ops.bench.kefu import NO_LIMITS
 from ops.bench.shop import add_customers
 from ops.local.servers import LOCAL, ROOT
+from ops.local.stack import PATIENCE
 
 HOST_PROGRAM = ROOT / "ops" / "bench" / "build_stack.py"
 STOP_S = 120.0  # its processes have up to 30 s each
 # The order of sets and dictionaries of hashes is a chance of each process, and costs one build a few percent more.
-SETTINGS = {**NO_LIMITS, "PYTHONHASHSEED": "0"}
+SETTINGS = {**NO_LIMITS, **PATIENCE, "PYTHONHASHSEED": "0"}
 
 
 class Build:
