@@ -5,6 +5,7 @@ SERVICES := .local/services/bin/python
 WORKER := .local/worker/bin/python
 OPS := .local/ops/bin/python
 LINT_IMPORTS := .local/services/bin/lint-imports
+MYPY := $(SERVICES) -m mypy
 QUIET := RASA_TELEMETRY_ENABLED=false TF_CPP_MIN_LOG_LEVEL=3 PYTHONWARNINGS=ignore
 LOCK := uv pip compile -q --generate-hashes --no-emit-index-url --no-header
 
@@ -55,6 +56,8 @@ check:
 	@$(SERVICES) -m ruff check .
 	@$(SERVICES) -m ruff format --check .
 	@$(LINT_IMPORTS) --no-cache
+	@$(MYPY) kefu/*.py kefu/gateway kefu/tools kefu/settings actions
+	@$(MYPY) --python-executable $(WORKER) kefu/worker
 
 train: ## train the model if anything that it is made of has changed, and tell what that did
 	@$(SETUP)
@@ -102,7 +105,7 @@ load: ## put load on everything here and compare with the last accepted run (SCE
 	@$(SETUP) --load
 	@$(SERVICES) -m ops.load run $(or $(SCENARIO),steps) --scale $(or $(SCALE),0.02)
 
-lint: ## check the code's style
+lint: ## check the code's style, imports and types
 	@$(SETUP) --no-train
 	@$(MAKE) --no-print-directory check
 
@@ -114,4 +117,4 @@ lock: ## resolve the requirements anew (needs uv, Python 3.10 and 3.12)
 	cd ops/requirements && $(LOCK) --python 3.12 go.in -o go.txt
 
 clean: ## remove what the commands made, environments included
-	rm -rf .local models .rasa results .pytest_cache .ruff_cache
+	rm -rf .local models .rasa results .mypy_cache .pytest_cache .ruff_cache

@@ -9,7 +9,7 @@ import re
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Union
+from typing import Any, Dict, List, Optional, Union, final
 
 VERSION = 1
 USER_QUERY = "user.query"
@@ -60,6 +60,7 @@ def conversation_key(tenant: str, user: str) -> str:
     return f"{tenant}:{user}"
 
 
+@final
 @dataclass(frozen=True)
 class UserSaid:
     """A customer's message, as accepted. Exactly one of `text` and `payload` is set.
@@ -107,6 +108,7 @@ class _OwnCause:
         return self.id  # type: ignore[attr-defined]
 
 
+@final
 @dataclass(frozen=True)
 class ReminderDue(_OwnCause):
     """A reminder that an action has scheduled is due. `due` is its time, `ts` when this was seen; both in ms.
@@ -129,6 +131,7 @@ class ReminderDue(_OwnCause):
             object.__setattr__(self, "id", derived_id("ReminderDue", self.tenant, self.user, self.name, self.due))
 
 
+@final
 @dataclass(frozen=True)
 class SessionIdled(_OwnCause):
     """A customer has been silent until `due`. `ts` is when this was seen; both in ms."""
@@ -147,6 +150,7 @@ class SessionIdled(_OwnCause):
             object.__setattr__(self, "id", derived_id("SessionIdled", self.tenant, self.user, self.due))
 
 
+@final
 @dataclass(frozen=True)
 class HandoffStarted(_OwnCause):
     """A conversation waits for a person. The worker that paused the assistant records it; `id` names the hand-over.
@@ -166,6 +170,7 @@ class HandoffStarted(_OwnCause):
     type: str = "HandoffStarted"
 
 
+@final
 @dataclass(frozen=True)
 class HandoffTaken(_OwnCause):
     """A person at the desk, `agent`, wants to have the hand-over `handoff`. The first one gets it.
@@ -184,6 +189,7 @@ class HandoffTaken(_OwnCause):
     type: str = "HandoffTaken"
 
 
+@final
 @dataclass(frozen=True)
 class AgentSaid(_OwnCause):
     """What the person who has the hand-over says to the customer, masked. `name` is how the person is called there."""
@@ -201,6 +207,7 @@ class AgentSaid(_OwnCause):
     type: str = "AgentSaid"
 
 
+@final
 @dataclass(frozen=True)
 class HandoffEnded(_OwnCause):
     """The person gives the conversation back to the assistant."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import importlib
-from typing import List
+from typing import Any, Dict, List
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -18,8 +18,9 @@ REDIS_CLIENTS = {"gateway": "kefu.gateway.answer.redis_client", "worker": "kefu.
 def kafka_problem(kafka: KafkaSettings, within_s: float) -> str:
     """Return why no broker lets us in, in a sentence that names the setting; empty when one does. Blocks."""
     errors: List[KafkaError] = []
+    config: Dict[str, Any] = {**kafka.client_config(), "error_cb": errors.append, "log_level": 0}
     try:
-        client = AdminClient({**kafka.client_config(), "error_cb": errors.append, "log_level": 0})
+        client = AdminClient(config)
         client.list_topics(timeout=within_s)
     except KafkaException as error:
         errors.append(error.args[0])

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Tuple
 
 from rasa.core.agent import Agent
 from rasa.core.channels.channel import UserMessage
@@ -78,7 +78,7 @@ class TurnAgent(Agent):
                 raise UnsafeStart(
                     f"{name} is {type(part).__name__}, not {kind.__name__}: check endpoints.yml for kefu's classes"
                 )
-        replies = (ACTION_FAILED_REPLY, HOLDING_REPLY)
+        replies: Tuple[str, ...] = (ACTION_FAILED_REPLY, HOLDING_REPLY)
         if HAND_OVER in self.domain.action_names_or_texts:
             replies += HANDOFF_REPLIES
         missing = [name for name in replies if name not in self.domain.responses]

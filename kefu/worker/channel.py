@@ -44,7 +44,7 @@ class KafkaInput(InputChannel):
         """Return the channel's hooks into the server; it has no routes."""
         blueprint = Blueprint("kefu_kafka")
 
-        @blueprint.listener("after_server_start")
+        @blueprint.listener("after_server_start")  # type: ignore[untyped-decorator]  # this Sanic returns an untyped one
         async def take_over(app: Sanic, _: Any) -> None:
             # An exception here ends the process with 1; before this point Rasa has no agent yet.
             if getattr(app.ctx, "agent", None) is None or app.ctx.agent.processor is None:
@@ -52,7 +52,7 @@ class KafkaInput(InputChannel):
             app.ctx.agent = await self._worker.start(app.ctx.agent)
             app.register_middleware(self._guard, "request")
 
-        @blueprint.listener("before_server_stop")
+        @blueprint.listener("before_server_stop")  # type: ignore[untyped-decorator]  # this Sanic returns an untyped one
         async def drain(_: Sanic, __: Any) -> None:
             await self._worker.stop()
 

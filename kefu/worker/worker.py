@@ -64,29 +64,44 @@ class Worker:
         self._endpoint = ActionEndpoint(
             self._settings.action_url, self._settings.action_timeout_s, self._settings.tls_directory
         )
-        self.agent = TurnAgent.around(_loaded(rasa_agent), rasa_agent, self._endpoint)
-        self._assemble()
+        self.agent = agent = TurnAgent.around(_loaded(rasa_agent), rasa_agent, self._endpoint)
+        self._assemble(agent)
         await self._warm_up()
         collector.settle()
         await self._look()
         await self._begin()
         self._watch = asyncio.ensure_future(self._watch_store())
-        logger.info("worker started", extra={"fields": {"model": self.agent.model_id}})
+        logger.info("worker started", extra={"fields": {"model": agent.model_id}})
+        return agent
+
+    @property
+    def _serving(self) -> TurnAgent:
+        """The agent that serves, once there is one."""
+        assert self.agent is not None  # set before anything that asks for it is put together
         return self.agent
 
-    def _assemble(self) -> None:
+    @property
+    def _assigned(self) -> List[int]:
+        """The partitions that are this worker's now."""
+        return self._intake.assigned if self._intake is not None else []
+
+    def _assemble(self, agent: TurnAgent) -> None:
         """Put the parts together, each made of those before it; nothing is taken yet."""
         self._conversations = Conversations(self._redis)
-        self.agent.tracker_store.domain = self.agent.domain
-        self.agent.tracker_store.serve_worker(self._conversations)  # type: ignore[attr-defined]
+        agent.tracker_store.domain = agent.domain
+        agent.tracker_store.serve_worker(self._conversations)
         self._producer = EventProducer(self._kafka)
         tracks = tracks_of(self._settings, self._conversations.servers, self._redis.key_prefix)
-        self._following = tracks and Following(tracks, lambda: self.agent, self._connected, self._change)
+        self._following: Optional[Following] = None
+        candidate: Optional[Candidate] = None
+        if tracks is not None:
+            self._following = Following(tracks, lambda: self._serving, self._connected, self._change)
+            candidate = self._candidate(tracks)
         self._live = LiveConversations(self._settings.live_trackers, self._settings.live_turns)
         self._mender = Mender(
             self._conversations,
             PublishedTail(self._kafka, self._settings.mend_window_s),
-            lambda: self._intake.assigned if self._intake else [],
+            lambda: self._assigned,
             self._rearm,
         )
         self._inbox = Inbox(
@@ -97,7 +112,7 @@ class Worker:
             self._settings.attempts,
             self._settings.turns_at_once,
             self._mender,
-            tracks and self._candidate(tracks),
+            candidate,
         )
         self._reception = Reception(self._inbox, self._understanding, self._die)
 
@@ -143,13 +158,14 @@ class Worker:
         intake = Intake(self._kafka, self._settings, self._reception.receive, self._hold, self._dropped, inbox)
         self._due_scan = DueScan(DueIndex(self._conversations.servers), self._producer, intake, self._hold)
         self._intake = intake
-        self._intake.start()
+        intake.start()
         if inbox == USER_QUERY:  # timers go there, and only who reads it knows whose they are
             self._due_scan.start()
 
     async def _change(self, inbox: str) -> None:
         """Finish and commit what was taken, give the partitions back, then read the other inbox."""
         async with self._swapping:
+            assert self._intake is not None  # what follows a release begins after the first inbox is open
             await self._due_scan.stop()
             await self._intake.stop()
             self._open(inbox)
@@ -161,7 +177,7 @@ class Worker:
         Nobody waits for it: what has been taken is finished by the model that it was taken for.
         """
         async with self._swapping:
-            agent = await load_beside(path, self.agent, self._endpoint, self._settings.rehearsal_s)
+            agent = await load_beside(path, self._serving, self._endpoint, self._settings.rehearsal_s)
             self._take(agent)
             logger.info("model swapped", extra={"fields": {"model": agent.model_id}})
             return agent
@@ -169,7 +185,7 @@ class Worker:
     def _take(self, agent: TurnAgent) -> None:
         agent.tracker_store.domain = agent.domain
         self.agent = agent
-        self._live.drop(set(self._intake.assigned))  # they are of the old model, and would keep parts of it
+        self._live.drop(set(self._assigned))  # they are of the old model, and would keep parts of it
         self._understanding.forget()
         self._housekeeping.soon()
         self._inbox.runner = self._runner()
@@ -202,7 +218,7 @@ class Worker:
 
     def _runner(self) -> TurnRunner:
         settings = self._settings
-        return self.agent.runner(settings.turn_deadline_s, settings.idle_s, settings.handoff_wait_s)
+        return self._serving.runner(settings.turn_deadline_s, settings.idle_s, settings.handoff_wait_s)
 
     def _hold(self) -> bool:
         return self._inbox.store_away or self._understanding.full
@@ -213,7 +229,7 @@ class Worker:
             await self._look()
             if self.stuck():
                 self._die(", ".join(self.stuck()))
-            if self._housekeeping.due(busy=self._intake.inflight > 0):
+            if self._housekeeping.due(busy=self._intake is not None and self._intake.inflight > 0):
                 collector.tidy()
             await asyncio.sleep(0.5)
 

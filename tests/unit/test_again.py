@@ -134,7 +134,7 @@ def make_test(tmp_path):
             (tmp_path / "tests" / group / f"test_{group}.py").write_text(text)
         (tmp_path / "tests" / "chart" / "test_running.py").write_text(PASSES)
         pythons = [f"{name}={sys.executable}" for name in ("SERVICES", "WORKER", "OPS")]
-        return ended(["make", "test", "SETUP=true", "LINT_IMPORTS=true", *pythons], tmp_path)
+        return ended(["make", "test", "SETUP=true", "LINT_IMPORTS=true", "MYPY=true", *pythons], tmp_path)
 
     return run
 

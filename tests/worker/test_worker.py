@@ -75,7 +75,8 @@ async def test_a_swap_waits_for_no_turn_and_what_was_taken_before_is_finished_by
     asked = []
     monkeypatch.setattr(module, "load_beside", loaded)
     monkeypatch.setattr(worker._understanding, "ask", lambda model, texts: asked.append(model) or [None for _ in texts])
-    worker._endpoint, worker._live, worker._inbox.runner = None, LiveConversations(1), old
+    worker.agent, worker._endpoint = SimpleNamespace(), None
+    worker._live, worker._inbox.runner = LiveConversations(1), old
     said = UserSaid("demo", "alice", "m1", text="hello", identified=True)
     taken = Taken(Record("user.query", 0, 0, b"demo:alice", encode(said), []), Partition(0), None)
     worker._reception.receive([taken])

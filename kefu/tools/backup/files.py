@@ -8,7 +8,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Iterable, Iterator, List, Optional, Tuple
 
 import orjson
 
@@ -73,11 +73,11 @@ def read(path: Path) -> Iterator[Kept]:
         raise BrokenBackup(f"{path.name} can't be read ({error.__class__.__name__})") from error
 
 
-def _put(file: Any, piece: Optional[bytes]) -> None:
+def _put(file: gzip.GzipFile, piece: Optional[bytes]) -> None:
     file.write(_LENGTH.pack(_NONE if piece is None else len(piece)) + (piece or b""))
 
 
-def _get(file: BinaryIO) -> Any:
+def _get(file: gzip.GzipFile) -> Any:
     """Return bytes, None, or _END."""
     length = _LENGTH.unpack(file.read(_LENGTH.size))[0]
     if length in (_NONE, _END):

@@ -8,7 +8,7 @@ long as the worker remembers the id, see `resend_refused`.
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import Any, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from kefu.codec import encode
 from kefu.events import (
@@ -101,7 +101,11 @@ class Handler:
         def entry(task: Task) -> Tuple[Any, ...]:
             letter = task.letter
             action = "dead_letter.replay" if outcome == REPLAYED else "dead_letter.drop"
-            details = {"position": str(letter.position), "error_class": letter.error_class, "note": self._note}
+            details: Dict[str, Any] = {
+                "position": str(letter.position),
+                "error_class": letter.error_class,
+                "note": self._note,
+            }
             if outcome == REPLAYED:
                 details.update(attempt=task.attempt, message_id=task.message_id)
             entry_id = derived_id("AuditEntry", action, letter.id, task.attempt, self._actor)

@@ -14,8 +14,9 @@ from kefu.errors import PoisonMessage
 from kefu.events import DEAD_LETTERS, DeadLetterHandled
 from kefu.headers import ERROR_CLASS, HANDLES
 from kefu.settings import KafkaSettings
+from kefu.tools.clients import TIMEOUT_S
 from kefu.tools.dlq.letters import REPLAYED, REPLAYING, Letter, Position, State, Wanted, read_said
-from kefu.tools.topic_reader import TIMEOUT_S, TopicReader
+from kefu.tools.topic_reader import TopicReader
 
 
 class Letters:

@@ -1,11 +1,11 @@
 """Rasa's events as the dicts that are stored and published, and back."""
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Type
 
 from rasa.shared.core.events import Event, ReminderCancelled
 from rasa.shared.utils.common import all_subclasses
 
-_KINDS: Dict[str, type] = {}
+_KINDS: Dict[str, Type[Event]] = {}
 for _kind in all_subclasses(Event):
     _KINDS.setdefault(_kind.type_name, _kind)  # the first of a name, as Rasa finds it
 
@@ -14,7 +14,7 @@ def read_events(dicts: List[Dict[str, Any]]) -> List[Event]:
     """Return the events of these dicts. Raises ValueError for a name that no event has."""
     events = []
     for each in dicts:
-        kind = _KINDS.get(each.get("event"))
+        kind = _KINDS.get(each.get("event", ""))
         event = kind._from_parameters(each) if kind is not None else Event.from_parameters(each)
         if event is not None:
             events.append(event)

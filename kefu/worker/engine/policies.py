@@ -230,7 +230,7 @@ def _length(key: str) -> int:
 
 def _as(kind: type, policy: Any) -> Any:
     """Return what a trained policy has learned, as one of another class."""
-    quick = object.__new__(kind)
+    quick: Any = object.__new__(kind)
     quick.__dict__.update(policy.__dict__)
     return quick
 

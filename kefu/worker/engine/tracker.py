@@ -8,7 +8,7 @@ import dataclasses
 from collections import deque
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Dict, List, Optional
+from typing import Any, Deque, Dict, List, Optional
 
 from rasa.shared.core.domain import Domain, State
 from rasa.shared.core.events import Event
@@ -27,6 +27,8 @@ def _stamps(model_id: Optional[str], assistant_id: Optional[str]) -> Dict[str, A
 
 class LiveTracker(DialogueStateTracker):
     """A conversation's tracker with its history kept up to date."""
+
+    events: Deque[Event]
 
     def __init__(self, conversation: str, view: DomainView) -> None:
         """Return the tracker of a conversation without events.

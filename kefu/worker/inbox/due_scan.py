@@ -30,9 +30,17 @@ MOST = 64
 class Load(Protocol):
     """What the look-out asks of the intake."""
 
-    assigned: List[int]
-    inflight: int
-    served: int
+    @property
+    def assigned(self) -> List[int]:
+        """The partitions that are this worker's."""
+
+    @property
+    def inflight(self) -> int:
+        """How many messages have been taken and are not done with."""
+
+    @property
+    def served(self) -> int:
+        """How many messages have been done with, since the start."""
 
 
 class DueScan:
@@ -66,8 +74,10 @@ class DueScan:
     @property
     def failure(self) -> Optional[str]:
         """The class of the error that ended the look-out, None while it looks."""
-        ended = self._task is not None and self._task.done() and not self._task.cancelled()
-        return type(self._task.exception()).__name__ if ended else None
+        task = self._task
+        if task is None or not task.done() or task.cancelled():
+            return None
+        return type(task.exception()).__name__
 
     def start(self) -> None:
         """Begin to look, in a task."""

@@ -90,7 +90,6 @@ class Inbox:
         if type(message.event) is HandoffStarted:  # a worker's own record, for others to read
             return
         histories = self.mender and self.mender.histories
-        message.runner = message.runner or self.runner
         steps = Steps(self, message)
         done = await steps.stored()
         if done is None:  # a timer of a conversation that is gone, what the desk asked of it, or a message given back
@@ -118,6 +117,7 @@ class Steps:
 
     def __init__(self, inbox: Inbox, message: Inbound) -> None:
         self._inbox, self._message = inbox, message
+        self._runner = message.runner or inbox.runner
         self.patience = Patience(message.mine, inbox.waits)
         self._store = self.patience(inbox.conversations)
 
@@ -214,7 +214,7 @@ class Steps:
             begun = time.monotonic()
             spent_s = waited_s + message.lent_s + message.spent_s
             try:
-                outcome = await message.runner.run(live, event, message.parsed, begun - spent_s)
+                outcome = await self._runner.run(live, event, message.parsed, begun - spent_s)
             finally:
                 message.spent_s += time.monotonic() - begun
         if len(outcome.write.encoded_events) > MAX_EVENTS_BYTES:
@@ -225,7 +225,7 @@ class Steps:
 
     async def _take(self) -> LiveConversation:
         """Row 3: return the live tracker, or one read from Redis."""
-        message, runner = self._message, self._message.runner
+        message, runner = self._message, self._runner
         event = message.event
         live = self._inbox.live.check_out(event.conversation)
         if live is not None and live.model_id == runner.model_id and not _idle(live, event):
@@ -310,7 +310,7 @@ class Steps:
                 await self.patience(mender).settle(message.record.partition)
             version, seq = await self._store.position(event.conversation)
             live = LiveConversation(event.conversation, None, version, seq)  # type: ignore[arg-type]
-            write = message.runner.refusal(live, event, INTERNAL_ERROR).write
+            write = self._runner.refusal(live, event, INTERNAL_ERROR).write
             try:
                 await self._store.write(event.conversation, write)
                 break

@@ -9,7 +9,7 @@ from typing import Any, Callable, List
 
 from kefu.errors import PoisonMessage
 from kefu.events import UserSaid
-from kefu.worker.engine.understanding import Understanding
+from kefu.worker.engine.understanding import Said, Understanding
 from kefu.worker.inbox.message import Inbound
 from kefu.worker.inbox.patience import NotMine
 from kefu.worker.inbox.protocol import Inbox
@@ -37,7 +37,8 @@ class Reception:
 
     def receive(self, batch: List[Taken]) -> None:
         """Put a poll into the lanes, and its texts to NLU. Doesn't block."""
-        runner, readable, texts = self._inbox.runner, [], []
+        runner, readable = self._inbox.runner, []
+        texts: List[Said] = []
         for taken in batch:
             try:
                 event = read(taken.record)
@@ -51,7 +52,9 @@ class Reception:
                 self._lanes.put(event.conversation, (taken, Inbound(taken.record, event, taken.mine, None)))
                 continue
             readable.append((taken, event))
-            texts.append((neutral(event.text) if event.text is not None else event.payload, event.ts / 1000))
+            words = neutral(event.text) if event.text is not None else event.payload
+            assert words is not None  # `read` refuses a message without both
+            texts.append((words, event.ts / 1000))
         understood = self._understanding.ask(runner.processor, texts)
         for (taken, said), parsed in zip(readable, understood, strict=True):
             self._lanes.put(said.conversation, (taken, Inbound(taken.record, said, taken.mine, parsed, runner)))

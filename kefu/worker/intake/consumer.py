@@ -156,10 +156,12 @@ class Intake:
     def _deliver(self, messages: List[Message]) -> None:
         batch = []
         for message in messages:
-            if message.error() is not None:
-                logger.warning("poll failed", extra={"fields": {"kafka_error": message.error().name()}})
+            error, number = message.error(), message.partition()
+            if error is not None:
+                logger.warning("poll failed", extra={"fields": {"kafka_error": error.name()}})
                 continue
-            partition = self._partitions.get(message.partition())
+            assert number is not None  # it came from a partition
+            partition = self._partitions.get(number)
             if partition is not None:
                 batch.append(Taken(Record.of(message), partition, self))
         if not batch:
@@ -188,13 +190,14 @@ class Intake:
         if not offsets:
             return
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=not wait)
+            # Typed for a literal `asynchronous` only.
+            self._consumer.commit(offsets=offsets, asynchronous=not wait)  # type: ignore[call-overload]
         except KafkaException as error:
             self._on_commit(error.args[0], offsets)
 
     def _on_commit(self, error: Optional[KafkaError], offsets: List[TopicPartition]) -> None:
         """Note what Kafka did not take, to commit it again. Until then messages that come again find their markers."""
-        failed = {offset.partition: error or offset.error for offset in offsets if error or offset.error}
+        failed = {offset.partition: cause for offset in offsets if (cause := error or offset.error)}
         self._partitions.commit_failed(failed)
         if failed and not self._commit_fails:  # once: in a rebalance all commits fail until it is over
             names = sorted({cause.name() for cause in failed.values()})

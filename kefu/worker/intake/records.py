@@ -1,7 +1,7 @@
 """Records as Kafka delivered them, and the event that each of them holds."""
 
 from dataclasses import dataclass, replace
-from typing import List, Tuple
+from typing import Any, List, Tuple
 
 from confluent_kafka import Message
 
@@ -25,13 +25,16 @@ class Record:
     @classmethod
     def of(cls, message: Message) -> "Record":
         """Return the record in a message of the Kafka client; a missing key or value becomes empty."""
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        assert topic is not None and partition is not None and offset is not None  # it came from a partition
+        headers: Any = message.headers() or []  # a list of pairs; a dict is for messages that are sent
         return cls(
-            topic=message.topic(),
-            partition=message.partition(),
-            offset=message.offset(),
+            topic=topic,
+            partition=partition,
+            offset=offset,
             key=message.key() or b"",
             value=message.value() or b"",
-            headers=message.headers() or [],
+            headers=headers,
         )
 
 

@@ -201,7 +201,10 @@ def pairs(found: List[bytes]) -> Dict[bytes, bytes]:
 def _turns() -> Dict[str, int]:
     """Return how many messages this process is done with, and how many of these failed."""
     done = {
-        each.labels["outcome"]: each.value for each in metrics.TURNS.collect()[0].samples if "outcome" in each.labels
+        each.labels["outcome"]: each.value
+        for metric in metrics.TURNS.collect()
+        for each in metric.samples
+        if "outcome" in each.labels
     }
     counted = {name: value for name, value in done.items() if name != "repeated"}
     return {"turns": int(sum(counted.values())), "failed": int(sum(counted.values()) - counted.get("answered", 0))}

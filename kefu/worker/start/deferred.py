@@ -133,8 +133,10 @@ class Deferral(MetaPathFinder, Loader):
         with contextlib.suppress(ValueError):  # it never began
             sys.meta_path.remove(self)
         for name in self.stood_for:
-            if type(sys.modules.get(name)) is DeferredModule:
-                self._replaced[name] = sys.modules.pop(name)
+            module = sys.modules.get(name)
+            if type(module) is DeferredModule:
+                self._replaced[name] = module
+                del sys.modules[name]
         self.over = True
 
     def _replace_stand_ins(self, module: ModuleType) -> None:

@@ -98,8 +98,9 @@ def _components(archive: Path) -> Set[str]:
     """Return the module paths of the classes in the model's graphs, training's too: Rasa imports both."""
     with tarfile.open(archive, "r|gz") as files:
         for member in files:
-            if member.name.lstrip("./") == "metadata.json":
-                metadata = json.load(files.extractfile(member))
+            file = files.extractfile(member) if member.name.lstrip("./") == "metadata.json" else None
+            if file is not None:
+                metadata = json.load(file)
                 graphs = (metadata["train_schema"], metadata["predict_schema"])
                 return {node["uses"] for graph in graphs for node in graph["nodes"].values()}
     raise KeyError("metadata.json")

@@ -54,8 +54,10 @@ class PublishedTail:
                 continue
             conversation = conversation_key(answer.tenant, answer.user)
             before = found.get(conversation)
+            partition = message.partition()
+            assert partition is not None  # it came from one
             if before is None or before.version < answer.tracker_version:
-                found[conversation] = Newest(answer.tracker_version, message.partition())
+                found[conversation] = Newest(answer.tracker_version, partition)
         return found
 
     def turns(self, partitions: Sequence[int], after: Dict[str, int]) -> Dict[str, List[TurnWrite]]:
@@ -68,7 +70,7 @@ class PublishedTail:
         for message, conversation in self._of(ANSWERS, partitions, after):
             answer = _decoded(message, AnswerGenerated)
             if answer is not None and answer.tracker_version > after[conversation]:
-                answers.setdefault((conversation, answer.tracker_version), []).append(message.value())
+                answers.setdefault((conversation, answer.tracker_version), []).append(message.value() or b"")
         events: Dict[Place, List[Events]] = {}
         for message, conversation in self._of(DIALOGUE_EVENTS, partitions, after):
             turn = _decoded(message, TurnEvents)
@@ -84,7 +86,7 @@ class PublishedTail:
     def _of(self, topic: str, partitions: Sequence[int], wanted: Iterable[str]) -> Iterator[Tuple[Message, str]]:
         names = {conversation.encode(): conversation for conversation in wanted}
         for message in self._tail(topic, partitions):
-            conversation = names.get(message.key())
+            conversation = names.get(message.key() or b"")
             if conversation is not None:
                 yield message, conversation
 

@@ -40,7 +40,8 @@ class Batches:
             wait_replicas: how many replicas must have a group that has to be sure; 0 asks for none.
         """
         self._timeout_s = timeout_s
-        self._wait: bytes = pack_command(("WAIT", wait_replicas, int(timeout_s * 1000 / 2)))
+        wait: Command = ("WAIT", wait_replicas, int(timeout_s * 1000 / 2))
+        self._wait: bytes = pack_command(wait)
         self._wait_replicas = wait_replicas
         self._waiting: Dict[Redis, List[_Group]] = {}
         self._under_way: Dict[Redis, int] = {}
@@ -69,7 +70,8 @@ class Batches:
         waiting = self._waiting.pop(redis, None)
         if not waiting:
             return
-        batch, size = [], 0
+        batch: List[_Group] = []
+        size = 0
         while len(batch) < len(waiting) and size < MAX_COMMANDS:
             size += len(waiting[len(batch)].commands)
             batch.append(waiting[len(batch)])

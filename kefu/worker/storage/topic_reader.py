@@ -74,7 +74,7 @@ class TopicReader:
             if first is None:
                 raise QueueUnavailable(f"{name}: no answer within {SILENCE_S:.0f} s")
             for message in (first, *self._consumer.consume(BATCH, 0)):  # which alone would wait to fill its number
-                if message.error() is None and message.offset() < left.get(message.partition(), 0):
+                if message.error() is None and _within(message, left):
                     yield message
                 _pass(message, left)
 
@@ -93,13 +93,26 @@ def _asked(call: Callable[..., Any], *arguments: Any) -> Any:
         raise QueueUnavailable(f"what was published can't be read: {error.args[0].name()}") from error
 
 
+def _place(message: Message) -> Tuple[int, int]:
+    """Return the partition and the offset of a record, or of the end of a partition."""
+    number, offset = message.partition(), message.offset()
+    assert number is not None and offset is not None  # only a broker's error has none
+    return number, offset
+
+
+def _within(message: Message, left: Dict[int, int]) -> bool:
+    number, offset = _place(message)
+    return offset < left.get(number, 0)
+
+
 def _pass(message: Message, left: Dict[int, int]) -> None:
     """Take out of `left` a partition that has been read to its end."""
     error = message.error()
     if error is None:
-        if message.offset() >= left.get(message.partition(), 0) - 1:
-            left.pop(message.partition(), None)
+        number, offset = _place(message)
+        if offset >= left.get(number, 0) - 1:
+            left.pop(number, None)
     elif error.code() == KafkaError._PARTITION_EOF:
-        left.pop(message.partition(), None)
+        left.pop(_place(message)[0], None)
     elif not error.retriable() and error.code() != KafkaError._TRANSPORT:
         raise QueueUnavailable(f"what was published can't be read: {error.name()}")

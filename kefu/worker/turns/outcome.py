@@ -97,9 +97,8 @@ def _answer(
 
 def turn_events(event: InboxEvent, version: int, encoded: bytes) -> bytes:
     """Return the record of a turn's events, which are JSON already."""
-    return encode(
-        TurnEvents(event.tenant, event.user, event.id, version, Fragment(encoded), traceparent=event.traceparent)
-    )
+    events: Any = Fragment(encoded)  # is written as the list that it is
+    return encode(TurnEvents(event.tenant, event.user, event.id, version, events, traceparent=event.traceparent))
 
 
 def reply_of(uttered: Event, seq: int, message_id: str, ts: int) -> Dict[str, Any]:

@@ -10,7 +10,17 @@ from typing import Any, Dict, List, Optional
 from rasa.core.nlg import NaturalLanguageGenerator
 
 from kefu import metrics
-from kefu.events import DESK_KINDS, DeskEvent, HandoffTaken, InboxEvent, ReminderDue, TimerDue, UserSaid, now_ms
+from kefu.events import (
+    DESK_KINDS,
+    DeskEvent,
+    HandoffStarted,
+    HandoffTaken,
+    InboxEvent,
+    ReminderDue,
+    TimerDue,
+    UserSaid,
+    now_ms,
+)
 from kefu.worker.conversation import handoffs
 from kefu.worker.conversation.stored import Arm
 from kefu.worker.engine.processor import TurnProcessor
@@ -71,13 +81,15 @@ class TurnRunner:
             parsed: what NLU makes of a customer's message; None for any other event, which has no words.
             begun: of the monotonic clock, in s; the deadline counts from here.
         """
-        kind, deadline = type(event), begun + self._budget_s
-        if kind is UserSaid:
+        deadline = begun + self._budget_s
+        if type(event) is UserSaid:
+            assert parsed is not None  # NLU is asked about every message of a customer
             return await self._message(live, event, parsed, deadline)
-        if kind in DESK_KINDS:
+        if isinstance(event, DESK_KINDS):
             return await self._desk(live, event, deadline)
-        if kind is ReminderDue and event.name == handoffs.TIMER:
+        if type(event) is ReminderDue and event.name == handoffs.TIMER:
             return await self._unanswered(live, event, deadline)
+        assert type(event) is not HandoffStarted  # `Inbox.process` ends before its turn
         return await self._timer(live, event, deadline)
 
     async def _message(

@@ -105,7 +105,7 @@ def utterance_of(live: LiveConversation, timer: TimerDue, verdict: Verdict) -> U
     """
     last = last_said(live.tracker.events)
     known = (last.metadata or {}) if last else {}
-    of_silence = type(timer) is SessionIdled
+    fired = {reminders.FIRED_IDLE: True} if type(timer) is SessionIdled else {reminders.FIRED_REMINDER: timer.name}
     metadata = {
         "tenant": timer.tenant,
         "user": timer.user,
@@ -113,9 +113,9 @@ def utterance_of(live: LiveConversation, timer: TimerDue, verdict: Verdict) -> U
         "message_id": timer.message_id,
         "client": known.get("client") or {},
         IS_EXTERNAL: True,
-        **({reminders.FIRED_IDLE: True} if of_silence else {reminders.FIRED_REMINDER: timer.name}),
+        **fired,
     }
-    return Utterance(_words(verdict), metadata, must_reply=False, tells_failure=not of_silence)
+    return Utterance(_words(verdict), metadata, must_reply=False, tells_failure=type(timer) is not SessionIdled)
 
 
 def parsed(verdict: Verdict) -> "asyncio.Future[Dict[str, Any]]":

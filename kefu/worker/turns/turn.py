@@ -247,6 +247,8 @@ def utterance_of(said: UserSaid, heard_at: int) -> Utterance:
         said: the message; it has a text or a payload.
         heard_at: when its turn began, in ms.
     """
+    words = said.payload if said.text is None else said.text
+    assert words is not None  # `decode_inbox` refuses a message without both
     metadata = {
         "tenant": said.tenant,
         "user": said.user,
@@ -255,4 +257,4 @@ def utterance_of(said: UserSaid, heard_at: int) -> Utterance:
         HEARD_AT: heard_at,
         "client": said.metadata,
     }
-    return Utterance(said.text or said.payload, metadata)
+    return Utterance(words, metadata)
