@@ -1,7 +1,7 @@
-"""Looks for timers that are due, in the partitions that this worker owns, and puts them into the inbox.
+"""Looks for due timers in the partitions that this worker owns, and sends them to the inbox.
 
-In: the index of due times. Out: `ReminderDue` and `SessionIdled` on `user.query`, acknowledged before
-their entries are removed; who dies in between leaves them to be sent again, under the same ids.
+In: the index of due times. Out: `ReminderDue` and `SessionIdled` on `user.query`. An entry is removed only after
+Kafka has acknowledged its event. If the worker dies in between, the next owner sends the event again under the same id.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from kefu.worker.storage.due_index import Due, DueIndex
 logger = logging.getLogger(__name__)
 
 EVERY_S = 1.0
-AGAIN_S = 0.1  # while more is due than one look takes
-# Timers of one look, all partitions together: what customers' messages may find before them.
-BATCH = 16  # at least, while fewer messages than that are under way
-TRICKLE = 4  # at least, while more are
-SHARE = 4  # or one for so many messages that were served since the last look
-MOST = 64
+AGAIN_S = 0.1  # the interval while more timers are due than one look sends
+# How many timers one look sends, over all partitions. Customers' messages queue behind them, so the number is bounded.
+BATCH = 16  # at least this many while fewer than BATCH messages are in flight
+TRICKLE = 4  # at least this many while more messages are in flight
+SHARE = 4  # one timer for each SHARE messages served since the last look, if that is more than the minimum
+MOST = 64  # never more than this many; the rest stays in the index for the next look
 
 
 class Load(Protocol):
-    """What the look-out asks of the intake."""
+    """The part of the intake that `DueScan` reads."""
 
     @property
     def assigned(self) -> List[int]:
@@ -44,7 +44,7 @@ class Load(Protocol):
 
 
 class DueScan:
-    """The worker's look-out for due timers. `start` and `stop` belong to the event loop's thread."""
+    """The worker's periodic search for due timers. `start` and `stop` belong to the event loop's thread."""
 
     def __init__(
         self,
@@ -54,13 +54,13 @@ class DueScan:
         away: Callable[[], bool],
         clock: Callable[[], int] = now_ms,
     ) -> None:
-        """Prepare; looks from `start` on.
+        """Prepare; the search begins with `start`.
 
         Args:
             index: where the due times are.
             producer: of `user.query`.
-            intake: says which partitions are this worker's, and how busy it is.
-            away: whether Redis is away, or something else keeps the worker from taking messages.
+            intake: knows which partitions are this worker's, and how busy it is.
+            away: whether the worker takes no messages now, because Redis is away or for another reason.
             clock: the time in ms that due times are compared with.
         """
         self._index = index
@@ -73,18 +73,18 @@ class DueScan:
 
     @property
     def failure(self) -> Optional[str]:
-        """The class of the error that ended the look-out, None while it looks."""
+        """The class of the error that ended the search, None while it runs."""
         task = self._task
         if task is None or not task.done() or task.cancelled():
             return None
         return type(task.exception()).__name__
 
     def start(self) -> None:
-        """Begin to look, in a task."""
+        """Start the search in a task."""
         self._task = asyncio.ensure_future(self._run())
 
     async def stop(self) -> None:
-        """Look no more; what is on its way to Kafka may arrive, and is removed by the next owner."""
+        """Stop the search. Timers on their way to Kafka may still arrive; the next owner removes their entries."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -92,7 +92,7 @@ class DueScan:
     async def _run(self) -> None:
         more = False
         while True:
-            # With jitter, so that the workers don't ask the store in step.
+            # Jitter keeps the workers from asking Redis all at the same moment.
             await asyncio.sleep(AGAIN_S if more else EVERY_S * (0.75 + random.random() / 2))  # noqa: S311
             try:
                 more = await self.once()
@@ -101,35 +101,35 @@ class DueScan:
                 logger.warning("due timers wait", extra={"fields": {"error": str(error)}})
 
     async def once(self) -> bool:
-        """Look once; return whether there may be more.
+        """Look once; return whether more timers may be due.
 
         Raises:
-            StoreUnavailable, QueueUnavailable: what is due stays so, and is found by the next look.
+            StoreUnavailable, QueueUnavailable: the due timers stay in the index, and the next look finds them.
         """
         if self._away():
             return False
         partitions, room = self._intake.assigned, self._room()
         if not partitions:
             return False
-        found = sorted(await self._index.due(partitions, self._clock(), room), key=lambda each: each.due)
-        mine = set(self._intake.assigned)  # some may have left meanwhile
-        await self._send([due for due in found if due.partition in mine][:room])
-        return len(found) >= room
+        timers = sorted(await self._index.due(partitions, self._clock(), room), key=lambda timer: timer.due)
+        mine = set(self._intake.assigned)  # a partition may have been revoked during the await above
+        await self._send([timer for timer in timers if timer.partition in mine][:room])
+        return len(timers) >= room
 
     def _room(self) -> int:
-        """Return how many timers may go now: a share of what is served, so that they keep up with any load."""
+        """Return how many timers may be sent now: a share of the served messages, so that they keep up with load."""
         served = self._intake.served - self._served
         self._served += served
         least = BATCH if self._intake.inflight < BATCH else TRICKLE
         return min(MOST, max(least, served // SHARE))
 
-    async def _send(self, taken: List[Due]) -> None:
-        """Put timers into the inbox; the entries of those that Kafka has are removed."""
-        sent = await asyncio.gather(*(self._acknowledged(due) for due in taken), return_exceptions=True)
-        done = [due for due, outcome in zip(taken, sent, strict=True) if outcome is None]
-        if done:
-            await self._index.remove(done)
-        for outcome in sent:
+    async def _send(self, timers: List[Due]) -> None:
+        """Send timers to the inbox, and remove the entries of those that Kafka has acknowledged."""
+        outcomes = await asyncio.gather(*(self._acknowledged(due) for due in timers), return_exceptions=True)
+        acknowledged = [due for due, outcome in zip(timers, outcomes, strict=True) if outcome is None]
+        if acknowledged:
+            await self._index.remove(acknowledged)
+        for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
 

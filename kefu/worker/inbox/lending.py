@@ -1,8 +1,8 @@
-"""Lends messages to a release's candidate, and takes back what it doesn't answer.
+"""Lends messages to a release's candidate, and takes back those that the candidate doesn't answer.
 
-In: a message of `user.query` whose conversation is the candidate's. Out: the message on `user.query.candidate`, in the
-partition of the same number, and, once its marker is there, the word that it is done. The lender keeps the message in
-its lane, so that the conversation's order is the inbox's; whoever does it, the marker lets it happen once.
+In: a message of `user.query` whose conversation the candidate answers. Out: the message on `user.query.candidate`, in
+the partition of the same number; and whether its marker has appeared. The lender keeps the message in its lane, so that
+the conversation keeps the inbox's order. The marker makes sure that only one of the two workers does the message.
 """
 
 import asyncio
@@ -22,16 +22,18 @@ from kefu.worker.storage.conversations import Conversations
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 0.02
-LEND_S = 3.0  # at most, and no more than LEND_SHARE of a turn's deadline: the rest is for the lender's own turn
+LOOK_S = 0.02  # between two looks for the marker
+# The wait for a candidate's answer: at most LEND_S, and at most LEND_SHARE of a turn's deadline. The rest of the
+# deadline is for the lender's own turn.
+LEND_S = 3.0
 LEND_SHARE = 0.3
-GONE_S = 1.0  # for what a candidate had begun when it stopped to read, or the canary ended
-REST_S = 60.0  # after a message that came back: a bad candidate costs few customers their time
-DECLINED_S = 60
+GONE_S = 1.0  # the wait for turns that the candidate had begun when it stopped reading, or when the canary ended
+REST_S = 60.0  # nothing is lent for this long after an unanswered message, so that a bad candidate delays few customers
+DECLINED_S = 60  # lifetime of the key by which a candidate declines a message
 
 
 class Candidate:
-    """The other track, as a worker that reads the inbox sees it."""
+    """The candidate track, as seen by a worker that reads the inbox."""
 
     def __init__(
         self,
@@ -45,11 +47,12 @@ class Candidate:
         """Prepare.
 
         Args:
-            tracks: says whether there is a candidate, and whose conversations are its.
-            conversations: where the markers are.
-            producer: of `user.query.candidate`.
-            deadline_s: of a turn; a part of it is waited for an answer.
-            most: how many to have lent at once: a slow candidate must not hold all that is in flight.
+            tracks: knows whether there is a candidate, and which conversations it answers.
+            conversations: the store of the markers.
+            producer: sends to `user.query.candidate`.
+            deadline_s: a turn's deadline; the wait for the candidate's answer is a part of it.
+            most: how many messages may be lent at once; beyond it the lender does them itself, so that a slow
+                candidate does not hold up everything in flight.
             clock: monotonic, in s.
         """
         self._tracks, self._conversations, self._producer = tracks, conversations, producer
@@ -58,17 +61,17 @@ class Candidate:
         self._rests_until = clock()
 
     def gets(self, record: Record, conversation: str) -> bool:
-        """Return whether this message is to be lent: what was lent itself never is."""
+        """Return whether to lend this message. A message that was lent to this worker is never lent on."""
         if lent(record) or self._clock() < self._rests_until:
             return False
         return self._tracks.lends(conversation)
 
     async def does(self, message: Inbound, patience: Patience) -> bool:
-        """Lend a message that is the candidate's, once; return whether its outcome is stored.
+        """Lend a message once, if the candidate is to answer it; return whether the candidate has stored its outcome.
 
         Args:
-            message: told by `kept` that it was lent, and by `lent_s` how much of its turn's deadline that took.
-            patience: the message's, for while Redis is away.
+            message: gets `kept` set when it is considered, and `lent_s` to the time that lending took of its deadline.
+            patience: of the message, for while Redis is away.
         """
         event = message.event
         if message.kept or not self.gets(message.record, event.conversation):
@@ -77,7 +80,7 @@ class Candidate:
         if self._out >= self._most:
             metrics.LENT.labels("full").inc()
             return False
-        if type(event) is not UserSaid:  # of a conversation that is gone there will be no marker
+        if type(event) is not UserSaid:  # a timer or desk event of a conversation that is gone leaves no marker
             version, _ = await patience(self._conversations).position(event.conversation)
             if not version:
                 return False
@@ -93,18 +96,18 @@ class Candidate:
         until = self._clock() + self._limit_s
         try:
             sent = self._producer.send(CANDIDATE_QUERY, record.key, record.value, None, record.partition)
-            # Should it arrive after all, one of the two finds the other's marker.
+            # If the record arrives after the time-out, one of the two workers finds the other's marker.
             await asyncio.wait_for(asyncio.shield(sent), self._limit_s)
         except (QueueUnavailable, RecordRefused, asyncio.TimeoutError) as error:
             return self._back("unsent", str(error))
-        found = await self._outcome(event, mine, until)
-        if found == "answered":
-            metrics.LENT.labels(found).inc()
+        outcome = await self._outcome(event, mine, until)
+        if outcome == "answered":
+            metrics.LENT.labels(outcome).inc()
             return True
-        return bool(found) and self._back(found, "")
+        return bool(outcome) and self._back(outcome, "")
 
     async def _outcome(self, event: InboxEvent, mine: Callable[[], bool], until: float) -> str:
-        """Wait for what becomes of a lent message; empty when the partition is another's by then."""
+        """Wait for the outcome of a lent message: answered, declined, late or gone; empty if the partition was lost."""
         keys = self._conversations.keys(event.conversation)
         marker, declined = keys.marker(event.message_id), keys.declined(event.message_id)
         while mine() and self._clock() < until:
@@ -124,7 +127,7 @@ class Candidate:
         return "late" if self._tracks.lends(event.conversation) else "gone"
 
     async def decline(self, event: InboxEvent) -> None:
-        """Tell the lender at once that this worker, the candidate, can't do the message; raises StoreUnavailable."""
+        """Tell the lender that this worker, the candidate, can't do the message. Raises StoreUnavailable."""
         key = self._conversations.keys(event.conversation).declined(event.message_id)
         await self._conversations.servers.on(key, ("SET", key, "1", "EX", DECLINED_S))
 
@@ -138,5 +141,5 @@ class Candidate:
 
 
 def lent(record: Record) -> bool:
-    """Return whether a record was lent to this worker: another one answers for it."""
+    """Return whether a record was lent to this worker; its lender stays responsible for it."""
     return record.topic.endswith(CANDIDATE_QUERY)

@@ -1,4 +1,4 @@
-"""A message as it was taken from Kafka, on its way through its lane, and what it came to."""
+"""A message taken from Kafka on its way through its lane, and its stored outcome."""
 
 import asyncio
 import time
@@ -12,13 +12,17 @@ from kefu.worker.turns.runner import TurnRunner
 
 @dataclass
 class Inbound:
-    """A message taken from Kafka and not yet done with.
+    """A message taken from Kafka and not finished yet.
 
     Attributes:
-        mine: whether this worker still owns the partition; a turn is not begun or repeated otherwise.
-        parsed: NLU's result, which is made for the whole poll; None for a timer.
-        runner: of the model that makes it, None where there are no words: then of the model when its turn comes. A
-            message sees one model only, whatever is swapped meanwhile.
+        mine: whether this worker still owns the partition; otherwise no turn is begun or repeated.
+        parsed: NLU's result, computed for the whole poll; None for a timer and a desk event.
+        runner: the runner of the model that computes `parsed`. None if there is no text: then the message gets the
+            runner that serves when its turn begins. A message sees one model only, even if the model is swapped.
+        kept: whether lending was considered already; a message is lent at most once.
+        lent_s: the part of the turn's deadline that lending took.
+        spent_s: the part of the turn's deadline that failed attempts took.
+        taken: when the message was taken, by the monotonic clock in s.
     """
 
     record: Record
@@ -27,14 +31,20 @@ class Inbound:
     parsed: "Optional[asyncio.Future[Dict[str, Any]]]"
     runner: Optional[TurnRunner] = None
     attempts: int = 0
-    kept: bool = False  # it was lent to a release's candidate, once
-    lent_s: float = 0.0  # which is part of its turn's deadline
-    spent_s: float = 0.0  # of it, by attempts
+    kept: bool = False
+    lent_s: float = 0.0
+    spent_s: float = 0.0
     taken: float = field(default_factory=time.monotonic)
 
 
 class Done(NamedTuple):
-    """What a message came to, stored: the encoded AnswerGenerated, its version, the encoded events (empty for none)."""
+    """A message's stored outcome.
+
+    Attributes:
+        answer: the encoded AnswerGenerated.
+        version: of the conversation after the turn.
+        events: of the turn, encoded; empty for none.
+    """
 
     answer: bytes
     version: int

@@ -1,6 +1,6 @@
-"""Patience while Redis or Kafka is away: a message's call is repeated until its server is back.
+"""Repeats a message's call to Redis or Kafka until the server is back.
 
-The wait ends early where the message's partition goes to another worker, which then does the message.
+The wait ends early if the message's partition goes to another worker, which then does the message.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ Backoff = Callable[[int], float]
 
 
 class NotMine(Exception):
-    """The partition went to another worker: it will do this message."""
+    """The partition went to another worker, which will do this message."""
 
 
 def backoff_s(attempt: int) -> float:
-    """Return how long to wait: doubling, with jitter, so that many don't come back at once."""
+    """Return the wait before an attempt, in s. It doubles, with jitter so that the calls don't all return at once."""
     limit = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** min(attempt, 10))
     return limit * (0.5 + random.random() / 2)  # noqa: S311 - spreads load, guards nothing
 
 
 class Waits:
-    """How many calls of an inbox wait for Redis, and how long each waits between two attempts."""
+    """The number of an inbox's calls that wait for Redis, and the wait between two attempts of a call."""
 
     def __init__(self, backoff: Backoff) -> None:
         self.backoff_s = backoff
@@ -40,7 +40,8 @@ class Waits:
 class Patience:
     """One message's calls to Redis and Kafka.
 
-    `patience(server)` stands for a server: a coroutine method called on it ends when the server has answered.
+    `patience(server)` returns a stand-in for a server. A coroutine method of the stand-in returns once the server has
+    answered.
     """
 
     def __init__(self, mine: Callable[[], bool], waits: Waits) -> None:
@@ -48,16 +49,16 @@ class Patience:
 
         Args:
             mine: whether this worker still owns the message's partition.
-            waits: of the inbox, shared by its messages.
+            waits: the inbox's, shared by all of its messages.
         """
         self._mine, self._waits = mine, waits
 
     def __call__(self, server: Server) -> Server:
-        """Return a stand-in for a server; its calls raise NotMine when the partition is another's."""
+        """Return a stand-in for a server; its calls raise NotMine if the partition goes to another worker."""
         return cast(Server, _StandIn(server, self.repeat))
 
     async def repeat(self, call: Callable[..., Awaitable[Any]], *arguments: Any) -> Any:
-        """Repeat a call until its server is back; raises NotMine when the partition is another's."""
+        """Repeat a call until its server answers. Raises NotMine if the partition goes to another worker."""
         try:
             return await call(*arguments)
         except (StoreUnavailable, QueueUnavailable) as error:
@@ -82,7 +83,7 @@ class Patience:
 
 
 class _StandIn:
-    """A server whose coroutine methods are called with patience."""
+    """A stand-in for a server: each coroutine method is repeated until the server answers."""
 
     def __init__(self, server: Any, repeat: Callable[..., Awaitable[Any]]) -> None:
         self._server, self._repeat = server, repeat

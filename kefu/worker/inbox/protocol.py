@@ -1,7 +1,7 @@
-"""One message seen through, from top to bottom as the table of ops/decisions/0003-the-atomic-turn.md numbers it.
+"""Processes one message, in the order of the rows in the table of ops/decisions/0003-the-atomic-turn.md.
 
-In: an `Inbound` in its lane, which is row 1. Out: rows 2 to 5, the message is stored and published, or belongs to
-somebody else by now. The caller commits its offset afterwards, never before, which is row 6.
+In: an `Inbound` in its lane, which is row 1. Out: after rows 2 to 5 the message is stored and published, or its
+partition belongs to another worker. The caller commits the offset afterwards, never before, which is row 6.
 """
 
 import asyncio
@@ -30,18 +30,21 @@ from kefu.worker.turns.runner import TurnRunner
 logger = logging.getLogger(__name__)
 
 INTERNAL_ERROR = "internal_error"
-MAX_EVENTS_BYTES = MAX_RECORD_BYTES - 100_000  # a turn's events are published with who, when and which before them
+# Limits a turn's encoded events, so that they fit into one Kafka record: 100 kB are left for the record's other fields.
+# A larger turn fails with TurnTooLarge.
+MAX_EVENTS_BYTES = MAX_RECORD_BYTES - 100_000
 _TOTAL_S, _STORE_S = (metrics.TURN_SECONDS.labels(stage) for stage in ("total", "store"))
 _STAGES_S = {stage: metrics.TURN_SECONDS.labels(stage) for stage in ("nlu", "dialogue", "action")}
-LIVE_IDLE_S = 30 * 60  # a live tracker older than this is read again: the store's own expiry may have come
+# A live tracker whose last message is older than this is read from Redis again, where it may have expired.
+LIVE_IDLE_S = 30 * 60
 
 
 class TurnTooLarge(Exception):
-    """A turn's events are more than Kafka takes as a record; nobody could mend or read them."""
+    """A turn's events don't fit into a Kafka record, so they could be neither published nor mended from Kafka."""
 
 
 class Inbox:
-    """Sees messages through. `runner` is that of the messages to come: of another model after a swap."""
+    """Processes messages. `runner` serves the messages to come; a swap of the model replaces it."""
 
     def __init__(
         self,
@@ -61,11 +64,11 @@ class Inbox:
             runner: of the model that serves.
             conversations: the store.
             live: the conversations in memory.
-            producer: of what is published.
-            attempts: how often a turn that fails is run, before the message is put aside.
+            producer: sends the turns' records and the dead letters.
+            attempts: how often a failing turn is run before its message is put aside.
             turns_at_once: how many turns run side by side.
-            mender: of what a Redis lost; None to mend nothing.
-            candidate: of a release; None without one.
+            mender: brings back writes that Redis lost; None to mend nothing.
+            candidate: the candidate of a release; None without a release.
             backoff: how long to wait in s before the n-th further attempt.
         """
         self.runner = runner
@@ -73,37 +76,37 @@ class Inbox:
         self.mender, self.candidate = mender, candidate
         self.publisher = Publisher(producer)
         self.attempts, self.places = attempts, asyncio.Semaphore(turns_at_once)
-        self.store_lost = False  # as the worker's own watch finds it
+        self.store_lost = False  # set by the worker's watch, which asks Redis twice a second
         self.waits = Waits(backoff)
 
     @property
     def store_away(self) -> bool:
-        """Whether Redis doesn't answer, or answers a ping and yet takes no write."""
+        """Whether Redis is away: it doesn't answer the watch, or it does and yet a message's call waits for it."""
         return self.store_lost or self.waits.for_store > 0
 
     async def process(self, message: Inbound) -> None:
-        """Rows 2 to 5: store and publish what comes of the message. Ends only when that is sure.
+        """Rows 2 to 5: store and publish the message's outcome. Returns only when both are acknowledged.
 
         Raises:
-            NotMine: the partition was taken away; nothing more is to be done here.
+            NotMine: the partition went to another worker, which does the message.
         """
-        if type(message.event) is HandoffStarted:  # a worker's own record, for others to read
+        if type(message.event) is HandoffStarted:  # a worker sent this record, for other readers of the topic
             return
         histories = self.mender and self.mender.histories
         steps = Steps(self, message)
         done = await steps.stored()
-        if done is None:  # a timer of a conversation that is gone, what the desk asked of it, or a message given back
+        if done is None:  # a timer or desk event of a conversation that is gone, or a lent message that was declined
             return
         await self.publisher.publish(steps.patience, message.event, done)  # row 5
         if self.mender is not None and self.mender.histories != histories:
-            # A failover came in between, and what was mended may have been read before this was published.
+            # Redis failed over meanwhile. The mender may have read Kafka before this turn was published.
             self.mender.doubt(message.record.partition)
         _TOTAL_S.observe(time.monotonic() - message.taken)
-        if type(message.event) is UserSaid:  # a timer is late by its own metric
+        if type(message.event) is UserSaid:  # a timer's delay has a metric of its own
             metrics.ANSWER_SECONDS.observe(max(0, now_ms() - message.event.ts) / 1000)
 
     async def reject(self, record: Record, mine: Callable[[], bool], error: PoisonMessage) -> None:
-        """Dead-letter a record that can't be read, so that nobody can be told."""
+        """Dead-letter a record that can't be read. Its sender is unknown, so no reply is sent."""
         fields = {"error_class": error.error_class, "partition": record.partition, "offset": record.offset}
         logger.error("record refused", extra={"fields": fields})
         if lent(record):
@@ -113,7 +116,7 @@ class Inbox:
 
 
 class Steps:
-    """Rows 2 to 4 of one message; `patience` is the message's while Redis or Kafka is away."""
+    """Rows 2 to 4 of one message. `patience` repeats the message's calls while Redis or Kafka is away."""
 
     def __init__(self, inbox: Inbox, message: Inbound) -> None:
         self._inbox, self._message = inbox, message
@@ -122,21 +125,21 @@ class Steps:
         self._store = self.patience(inbox.conversations)
 
     async def stored(self) -> Optional[Done]:
-        """Rows 2 to 4, or the dead letter: return what was stored; None where nothing is to be published."""
+        """Rows 2 to 4, or the dead letter: return the stored outcome; None if nothing is to be published."""
         try:
             return await self._outcome()
-        except Exception as error:  # whatever it is, the message must not block its lane for ever
+        except Exception as error:  # no error may block the message's lane for ever
             if isinstance(error, NotMine):
                 raise
             candidate = self._inbox.candidate
-            if candidate is not None and lent(self._message.record):  # its lender does it, and answers for it
+            if candidate is not None and lent(self._message.record):  # the lender does a declined message itself
                 await self.patience(candidate).decline(self._message.event)
                 metrics.TURNS.labels("declined").inc()
                 return None
             return await self._dead_letter(error)
 
     async def _outcome(self) -> Optional[Done]:
-        """Rows 2 to 4, again and again: return what was stored, by this turn or by one before it."""
+        """Rows 2 to 4, repeated until one succeeds: return the outcome stored by this turn or by an earlier one."""
         message = self._message
         while True:
             if not message.mine():
@@ -151,7 +154,7 @@ class Steps:
                 metrics.CONFLICTS.labels("above" if conflict.found > conflict.expected else "below").inc()
             except NotMine:
                 raise
-            except Exception as error:  # bounded: after the last attempt it is dead-lettered
+            except Exception as error:  # after the last attempt the message is dead-lettered
                 message.attempts += 1
                 fields = {"attempt": message.attempts, "message_id": message.event.message_id}
                 logger.exception("turn failed", extra={"fields": fields})
@@ -187,16 +190,16 @@ class Steps:
             raise AlreadyProcessed(b"")
 
     async def _mend(self) -> None:
-        """Before row 3: bring back what Redis lost of a partition that has just come, or is in doubt.
+        """Before row 3: bring back what Redis lost of a partition that was just assigned or is in doubt.
 
-        The message has no place yet: a partition that has just come must not hold up the others.
+        The message waits without a place, so that a new partition does not hold up the turns of the others.
         """
         mender, partition = self._inbox.mender, self._message.record.partition
         if mender is not None and mender.in_doubt(partition):
             await self.patience(mender).settle(partition)
 
     async def _run(self) -> Optional[Outcome]:
-        """Row 3: run the turn in memory; None for a timer or the desk where the conversation is gone."""
+        """Row 3: run the turn in memory. None for a timer or desk event whose conversation is gone."""
         message, event = self._message, self._message.event
         asked = time.monotonic()
         async with Place(self._inbox.places) as place:
@@ -236,7 +239,7 @@ class Steps:
         return live
 
     async def _load(self) -> Stored:
-        """Row 3: return what is stored, once that is sure to be all that was."""
+        """Row 3: return the stored state, once it is certain that Redis lost none of it."""
         message, mender = self._message, self._inbox.mender
         while message.mine():
             stored = await self._store.load(message.event.conversation)
@@ -245,7 +248,7 @@ class Steps:
         raise NotMine
 
     async def _write(self, outcome: Outcome) -> Done:
-        """Row 4: write the turn; what a failed-over Redis lost is written first."""
+        """Row 4: write the turn. If Redis failed over and lost earlier writes, write those first."""
         started = time.monotonic()
         live, write, message = outcome.live, outcome.write, self._message
         conversation = message.event.conversation
@@ -254,7 +257,7 @@ class Steps:
         except AlreadyProcessed as found:
             if found.marker != write.marker:
                 raise
-            # Sent again after a time-out, the write has found itself: it had happened.
+            # The marker is this write's own: the write had succeeded before a time-out, and was sent again.
         except VersionConflict as conflict:
             if conflict.found > conflict.expected:
                 raise
@@ -263,7 +266,8 @@ class Steps:
         if outcome.snapshot is not None:
             live.trim(outcome.snapshot, len(outcome.events))
         live.written(write)
-        # Else another worker goes on, and this tracker would be stale when it comes back; or it is of an old model.
+        # Keep the tracker only while this worker owns the partition (another worker's turns would make it stale) and
+        # serves the tracker's model.
         if message.mine() and live.model_id == self._inbox.runner.model_id:
             self._inbox.live.put_back(live)
         _STORE_S.observe(time.monotonic() - started)
@@ -271,7 +275,7 @@ class Steps:
         return Done(write.marker, outcome.answer.tracker_version, write.encoded_events if write.events else b"")
 
     async def _write_again(self, live: LiveConversation, conflict: VersionConflict) -> None:
-        """Row 4: bring a store that lost writes back to where this worker's memory is."""
+        """Row 4: repeat the writes that the store lost and this worker's memory still has."""
         lost = live.lost_since(conflict.found)
         fields = {"found": conflict.found, "expected": conflict.expected, "mendable": lost is not None}
         logger.error("the store lost writes of a conversation", extra={"fields": fields})
@@ -284,11 +288,11 @@ class Steps:
                 await self._store.write(live.conversation, write)
                 metrics.MENDED_TURNS.labels("memory").inc()
             except AlreadyProcessed as found:
-                if found.marker != write.marker:  # marker without version: not a state that a lost write leaves
+                if found.marker != write.marker:  # a lost write can't leave another turn's marker without its version
                     raise conflict from None
 
     async def _again(self) -> Optional[Done]:
-        """Rows 2 and 4 found a marker: return what it gave, for row 5; None if a failover has just lost it."""
+        """After row 2 or 4 found a marker: return its outcome, for row 5; None if a failover has just lost it."""
         event = self._message.event
         turn = await self._store.turn(event.conversation, event.message_id)
         if turn is None:
@@ -297,12 +301,12 @@ class Steps:
         metrics.TURNS.labels("repeated").inc()
         answer = decode(marker, AnswerGenerated)
         if answer.reason == INTERNAL_ERROR:
-            # The worker that marked it may have died before the dead letter was out.
+            # The worker that wrote the marker may have died before it sent the dead letter.
             await self._put_aside(INTERNAL_ERROR)
         return Done(marker, answer.tracker_version, encode_events(events) if events else b"")
 
     async def _dead_letter(self, error: Exception) -> Done:
-        """Instead of rows 3 and 4: mark the message as failed, then put it aside as it came."""
+        """Instead of rows 3 and 4: mark the message as failed, then put it aside unchanged."""
         message, event, mender = self._message, self._message.event, self._inbox.mender
         error_class = getattr(error, "error_class", error.__class__.__name__)
         while True:

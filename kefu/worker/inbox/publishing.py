@@ -1,4 +1,4 @@
-"""What leaves for Kafka: a stored turn, the record that a hand-over has begun, and dead letters."""
+"""Sends to Kafka: a stored turn's records, the record that a hand-over has begun, and dead letters."""
 
 import logging
 import time
@@ -20,24 +20,24 @@ from kefu.worker.turns.outcome import turn_events
 
 logger = logging.getLogger(__name__)
 
-CUT_BYTES = 64 * 1024  # as much as a gateway lets in
-_PAUSE = b'"event":"pause"'  # as orjson writes it; within a text its quotes would be escaped
+CUT_BYTES = 64 * 1024  # a dead letter that Kafka refuses is cut to this size, the largest that a gateway accepts
+_PAUSE = b'"event":"pause"'  # as orjson writes it; in a text the quotes would be escaped, so this finds events only
 _PUBLISH_S = metrics.TURN_SECONDS.labels("publish")
 
 
 class Publisher:
-    """Sends what the inbox's messages came to. Each call ends when Kafka has acknowledged all of it."""
+    """Sends the outcomes of the inbox's messages. Each call returns when Kafka has acknowledged all of its records."""
 
     def __init__(self, producer: EventProducer) -> None:
         self._producer = producer
 
     async def publish(self, patience: Patience, event: InboxEvent, done: Done) -> None:
-        """Publish a stored turn until Kafka has all of it, under ids that stay the same.
+        """Publish a stored turn. Repeats until Kafka has all records; their ids stay the same.
 
         Args:
             patience: of the message.
             event: the cause of the turn.
-            done: the turn.
+            done: the stored turn.
         """
         records = [(ANSWERS, done.answer)]
         if done.events:
@@ -50,14 +50,14 @@ class Publisher:
     async def put_aside(
         self, patience: Patience, record: Record, error_class: str, attempts: int, trace: str = ""
     ) -> None:
-        """Put a record aside into `user.query.dlq`, as it came, with headers that tell why.
+        """Put a record aside into `user.query.dlq`, unchanged, with headers that tell why.
 
         Args:
             patience: of the message.
             record: the message as Kafka delivered it.
-            error_class: why it could not be processed.
-            attempts: how often that was tried.
-            trace: its traceparent, which is added where the record has none.
+            error_class: why the record could not be processed.
+            attempts: how often processing was tried.
+            trace: the event's traceparent, added if the record has no such header.
         """
         why = [
             (ERROR_CLASS, error_class.encode()),
@@ -80,15 +80,15 @@ class Publisher:
     async def _send_letter(self, record: Record, traced: List[Tuple[str, bytes]], why: List[Tuple[str, bytes]]) -> None:
         try:
             await self._producer.send(DEAD_LETTERS, record.key, record.value, [*record.headers, *traced, *why])
-        except RecordRefused:  # with the headers it is larger than Kafka takes: nothing that a gateway has let in
+        except RecordRefused:  # with the headers the record is too large for Kafka, so it didn't come from a gateway
             cut = (CUT_FROM, str(len(record.value)).encode())
             await self._producer.send(DEAD_LETTERS, record.key, record.value[:CUT_BYTES], [*why, cut])
 
 
 def handed_over(event: InboxEvent, events: bytes) -> Iterator[bytes]:
-    """Yield the encoded HandoffStarted of a turn that handed the conversation over.
+    """Yield the encoded HandoffStarted of a turn that handed the conversation over; nothing for other turns.
 
-    It is made of the turn's stored events, so that it can be made again.
+    The record is built from the turn's stored events, so that a repeated publish builds the same one.
 
     Args:
         event: the cause of the turn.

@@ -1,6 +1,6 @@
-"""Row 1 of record 3's table: a poll goes into lanes and its texts to NLU; each lane serves one message at a time.
+"""Row 1 of record 3's table: puts a poll into lanes and its texts to NLU. A lane serves one message at a time.
 
-In: polls of the intake. Out: messages seen through by the inbox, and the word to the intake that they are done with.
+In: polls of the intake. Out: messages processed by the inbox, and for each one `done` or `abandoned` to the intake.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ class Reception:
         """Prepare.
 
         Args:
-            inbox: sees the messages through.
+            inbox: processes the messages.
             understanding: NLU, asked once for all texts of a poll.
-            give_up: ends the process, for a reason.
+            give_up: ends the process; its argument is the reason.
         """
         self._inbox, self._understanding, self._give_up = inbox, understanding, give_up
         self._lanes: Lanes[Any] = Lanes(self._serve)
@@ -42,13 +42,13 @@ class Reception:
         for taken in batch:
             try:
                 event = read(taken.record)
-            except Exception as error:  # noqa: BLE001 - whatever is in it must not stop the others of its poll
+            except Exception as error:  # noqa: BLE001 - an unreadable record must not stop the others of its poll
                 poison = (
                     error if isinstance(error, PoisonMessage) else PoisonMessage("unreadable", type(error).__name__)
                 )
                 self._lanes.put(f"?{taken.record.partition}", (taken, poison))
                 continue
-            if type(event) is not UserSaid:  # it has no words: NLU isn't asked
+            if type(event) is not UserSaid:  # the event has no text for NLU
                 self._lanes.put(event.conversation, (taken, Inbound(taken.record, event, taken.mine, None)))
                 continue
             readable.append((taken, event))
@@ -60,11 +60,11 @@ class Reception:
             self._lanes.put(said.conversation, (taken, Inbound(taken.record, said, taken.mine, parsed, runner)))
 
     async def cancel(self) -> None:
-        """Stop all lanes where they are."""
+        """Stop all lanes at once, even in the middle of a turn."""
         await self._lanes.cancel()
 
     async def _serve(self, item: Any) -> None:
-        """See a message of a lane through, then have its offset committed, which is row 6."""
+        """Process one message of a lane, then mark its offset for commit, which is row 6."""
         taken, message = item
         try:
             if isinstance(message, PoisonMessage):
@@ -76,9 +76,9 @@ class Reception:
         except asyncio.CancelledError:
             taken.intake.abandoned(taken)
             raise
-        except BaseException:  # the offset must not be committed, the lane can't go on
+        except BaseException:  # the offset must not be committed, and the lane can't go on
             logger.exception("worker broken")
-            # Its lane must not go on with the next message, and the drain must not wait for this one.
+            # Giving the partition up keeps the lane from its next message and the drain from waiting for this one.
             taken.partition.mine = False
             taken.intake.abandoned(taken)
             self._give_up("a message could be neither processed nor put aside")
