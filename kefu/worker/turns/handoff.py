@@ -1,7 +1,7 @@
-"""DECIDE, while a person has the conversation: how that begins, what the desk may do, and how it ends.
+"""DECIDE, while a person has the conversation: how a hand-over begins, what the desk may do, how a hand-over ends.
 
-In: turns that left the assistant paused, what the desk sends, and the timer of a customer who waits. Out: new events
-on the turn's tracker; of what the desk can't have, why it is refused. See ops/decisions/0015.
+In: turns that left the assistant paused, the desk's events, and the timer of a waiting customer. Out: new events on the
+turn's tracker; for a desk event that is refused, the reason. See ops/decisions/0015.
 """
 
 from datetime import datetime, timezone
@@ -35,11 +35,11 @@ TAKEN_REPLY = "utter_handoff_taken"
 ENDED_REPLY = "utter_handoff_ended"
 UNANSWERED_REPLY = "utter_handoff_unanswered"
 REPLIES = (STARTED_REPLY, TAKEN_REPLY, ENDED_REPLY, UNANSWERED_REPLY)
-TIMER_INTENT = "handoff_unanswered"  # of no domain: the runner takes the timer before any rule
+TIMER_INTENT = "handoff_unanswered"  # in no domain, because the runner handles this timer without Rasa's rules
 
 
 def refusal(handoff: Optional[Handoff], event: DeskEvent) -> str:
-    """Return why the desk can't have what it asks, empty when it can."""
+    """Return why a desk event is refused; empty if it is allowed."""
     if handoff is None or handoff.id != event.handoff:
         return handoffs.ENDED
     if type(event) is HandoffTaken:
@@ -48,10 +48,10 @@ def refusal(handoff: Optional[Handoff], event: DeskEvent) -> str:
 
 
 async def settle(turn: Turn, wait_ms: int) -> None:
-    """See what a turn that left the assistant paused means: a hand-over that begins, or a customer who waits.
+    """Complete a turn that left the assistant paused: begin a hand-over, or start the timer of a waiting customer.
 
     Args:
-        turn: as Rasa has run it.
+        turn: as Rasa left it.
         wait_ms: how long a customer waits for a person's next word.
     """
     tracker = turn.live.tracker
@@ -64,7 +64,7 @@ async def settle(turn: Turn, wait_ms: int) -> None:
 
 
 async def _begin(turn: Turn, wait_ms: int) -> None:
-    """Hand over: end the form, tell the customer, note for the desk what there is to know."""
+    """Begin a hand-over: end the form, tell the customer, write the summary for the desk."""
     tracker, made = turn.live.tracker, turn.new_events()
     task = next((event.name for event in reversed(made) if type(event) is ActiveLoop and event.name), None)
     if tracker.active_loop_name:
@@ -73,15 +73,15 @@ async def _begin(turn: Turn, wait_ms: int) -> None:
         await turn.say(STARTED_REPLY)
     elif tracker.latest_action_name != "action_listen":
         turn.put(ActionExecuted("action_listen"))
-    told = summary(tracker, task or turn.loop_before, turn.channel.name())
-    handoff = Handoff(derived_id("HandoffStarted", turn.event.id), turn.heard_at, asked_by(made), told)
+    overview = summary(tracker, task or turn.loop_before, turn.channel.name())
+    handoff = Handoff(derived_id("HandoffStarted", turn.event.id), turn.heard_at, asked_by(made), overview)
     turn.put(handoff.event(), _timer(wait_ms))
     if not REHEARSED.get():
         metrics.HANDOFFS.labels("started").inc()
 
 
 def _told(made: List[Event]) -> bool:
-    """Return whether the action that paused the assistant has said anything itself."""
+    """Return whether the action that paused the assistant has itself told the customer anything."""
     for event in reversed(made):
         if type(event) is BotUttered:
             return True
@@ -91,15 +91,15 @@ def _told(made: List[Event]) -> bool:
 
 
 def _timer(wait_ms: int) -> ReminderScheduled:
-    """Return the timer of a customer who waits from now on; it replaces one that stands."""
+    """Return the timer of a customer who waits from now on. It replaces an earlier timer of the same name."""
     due = datetime.fromtimestamp((now_ms() + wait_ms) / 1000, timezone.utc)
     return ReminderScheduled(TIMER_INTENT, due, name=handoffs.TIMER, kill_on_user_message=False)
 
 
 async def act(turn: Turn, handoff: Handoff, event: DeskEvent, wait_ms: int) -> None:
-    """Do what the desk asks: let a person have the conversation, give the customer the person's words, or end it."""
+    """Apply a desk event: give the conversation to an agent, pass on the agent's words, or end the hand-over."""
     if type(event) is HandoffTaken:
-        # The customer waits for the person's first word from now on.
+        # The wait for the agent's first message starts now.
         turn.put(handoff.taken(event.agent, turn.heard_at).event(), _timer(wait_ms))
         await turn.say(TAKEN_REPLY)
         metrics.HANDOFFS.labels("taken").inc()
@@ -110,18 +110,18 @@ async def act(turn: Turn, handoff: Handoff, event: DeskEvent, wait_ms: int) -> N
 
 
 def _speak(turn: Turn, words: AgentSaid) -> None:
-    """Give the customer a person's words; a customer who has been answered no longer waits."""
+    """Give the customer an agent's words, and cancel the timer: the customer no longer waits."""
     spoken = AgentUttered(words.text, {"custom": {"agent": {"name": words.name}}}, metadata={"agent": words.agent})
     turn.put(spoken, ReminderCancelled(handoffs.TIMER))
 
 
 async def take_back(turn: Turn, handoff: Handoff) -> None:
-    """Take the conversation back from a person who doesn't answer."""
+    """Give the conversation back to the assistant, because the agent doesn't answer."""
     await _end(turn, handoff, "unanswered", UNANSWERED_REPLY)
 
 
 async def _end(turn: Turn, handoff: Handoff, why: str, reply: str) -> None:
-    """Let the assistant have the conversation again."""
+    """End the hand-over: the assistant has the conversation again."""
     ended: Dict[str, Any] = {"id": handoff.id, "why": why, "agent": handoff.agent}
     turn.put(ConversationResumed(metadata={METADATA: ended}), ReminderCancelled(handoffs.TIMER))
     await turn.say(reply)

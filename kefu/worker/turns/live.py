@@ -1,8 +1,8 @@
-"""Conversations held in memory from turn to turn by the worker that owns their partition.
+"""Conversations cached in memory from turn to turn by the worker that owns their partition.
 
-In: what Redis holds. Out: a Rasa tracker, and what of it the next write must carry. A live
-conversation is checked out for a turn and comes back only when its write succeeded, so that a
-failed write leaves nothing half-true in memory.
+In: a conversation as Redis holds it. Out: a Rasa tracker, and the snapshot that the next write must carry. A live
+conversation is checked out for a turn and put back only after its write succeeded, so that a failed write leaves no
+state in memory that differs from the store.
 """
 
 from collections import OrderedDict, deque
@@ -21,9 +21,9 @@ from kefu.worker.conversation.stored import KeptWrite, Stored, TurnWrite
 from kefu.worker.engine.domain_view import DomainView
 from kefu.worker.engine.tracker import LiveTracker
 
-TURNS_KEPT = 100  # of a conversation in Redis and in memory. Source: DESIGN.md, Redis
-TURNS_BEFORE_TRIM = 150  # trimming costs a replay, so it is done for fifty turns at once
-WRITES_REMEMBERED = 8  # to write again what a failed-over Redis lost
+TURNS_KEPT = 100  # turns kept of a conversation in Redis and memory; older ones are trimmed. Source: DESIGN.md, Redis
+TURNS_BEFORE_TRIM = 150  # trimming costs a replay of the conversation, so it waits until 50 turns can go at once
+WRITES_REMEMBERED = 8  # a conversation's last writes, kept to repeat those that a failed-over Redis lost
 
 
 def build_tracker(conversation: str, view: DomainView, events: List[Event]) -> LiveTracker:
@@ -37,13 +37,13 @@ def build_tracker(conversation: str, view: DomainView, events: List[Event]) -> L
 def snapshot_of(tracker: LiveTracker) -> List[Event]:
     """Return the events that bring an empty tracker to this one's slots, loop, pause and reminders.
 
-    In the order of a real conversation: policies trip over a loop that no action opened, and over
-    a message that the assistant did not listen for.
+    The events have the order of a real conversation. Policies fail on a loop that no action opened, and on a message
+    that no `action_listen` precedes.
     """
     loop = tracker.active_loop_name
     opened: List[Event] = [ActionExecuted(loop), ActiveLoop(loop)] if loop else []
     changed = [SlotSet(slot.name, slot.value) for slot in tracker.slots.values() if slot.value != slot.initial_value]
-    pause = last_pause(tracker)  # which holds what stands of a hand-over
+    pause = last_pause(tracker)  # its metadata holds the current hand-over
     paused = [pause] if pause else []
     standing = reminders(tracker.events).standing.values()
     return [*opened, *changed, *paused, *standing, ActionExecuted("action_listen")]
@@ -51,14 +51,15 @@ def snapshot_of(tracker: LiveTracker) -> List[Event]:
 
 @dataclass
 class LiveConversation:
-    """A tracker, with where it stands in the store.
+    """A tracker with its position in the store.
 
     Attributes:
-        version: of the store when the tracker was last equal to it.
-        turn_sizes: how many of the tracker's events each kept turn made; the snapshot's come first.
-        writes: the last ones that succeeded, oldest first.
-        model_id: of the model whose domain the tracker has; another model reads it again.
-        partition: that the conversation belongs to.
+        version: the stored version that the tracker equals.
+        seq: the sequence number of the last reply.
+        turn_sizes: how many of the tracker's events each kept turn made. The snapshot's events precede them.
+        writes: the last successful writes, oldest first.
+        model_id: the model whose domain the tracker uses; another model reads the conversation from the store again.
+        partition: the inbox partition of the conversation.
     """
 
     conversation: str
@@ -72,7 +73,7 @@ class LiveConversation:
 
     @classmethod
     def restore(cls, conversation: str, view: DomainView, stored: Stored) -> "LiveConversation":
-        """Return the conversation as the store holds it; in a form that this model hasn't, it is in none."""
+        """Return the conversation as the store holds it. An active form that this model doesn't have is ended."""
         events = read_events(stored.snapshot)
         sizes: Deque[int] = deque()
         for turn in stored.turns:
@@ -83,7 +84,7 @@ class LiveConversation:
         if tracker.active_loop_name not in (
             None,
             *view.domain.form_names,
-        ):  # another model's, before a release went back
+        ):  # another model's form, from before a release was rolled back
             tracker.update(ActiveLoop(None))
             if sizes:
                 sizes[-1] += 1
@@ -91,34 +92,39 @@ class LiveConversation:
 
     @property
     def last_message_s(self) -> Optional[float]:
-        """When the customer last wrote, in seconds since the epoch; None for never."""
+        """When the customer last wrote, in seconds since the epoch; None if never."""
         last = last_said(self.tracker.events)
         return last.timestamp if last else None
 
     def snapshot_if_due(self, view: DomainView, new_events: int) -> Optional[List[Event]]:
-        """Return what stands for all but the last TURNS_KEPT turns, None while there is room.
+        """Return the snapshot of all but the last TURNS_KEPT turns; None below TURNS_BEFORE_TRIM turns.
 
         Args:
-            view: of the domain that the conversation is replayed with.
+            view: the domain that the conversation is replayed with.
             new_events: how many of the tracker's events belong to the turn under way.
         """
         if len(self.turn_sizes) < TURNS_BEFORE_TRIM:
             return None
         kept = sum(list(self.turn_sizes)[-TURNS_KEPT:]) + new_events
         past = LiveTracker(self.conversation, view)
-        past.history = None  # nothing is predicted from it
+        past.history = None  # no policy predicts from this tracker
         for event in islice(self.tracker.events, len(self.tracker.events) - kept):
             past.update(event)
         return snapshot_of(past)
 
     def trim(self, snapshot: List[Event], new_events: int) -> None:
-        """Forget in memory what the store has just trimmed; `new_events` belong to the turn under way."""
+        """Drop from memory the turns that the store has just trimmed.
+
+        Args:
+            snapshot: the events that stand for these turns.
+            new_events: how many of the tracker's events belong to the turn under way.
+        """
         while len(self.turn_sizes) > TURNS_KEPT:
             self.turn_sizes.popleft()
         self.tracker.begin_with(snapshot, sum(self.turn_sizes) + new_events)
 
     def written(self, write: TurnWrite) -> None:
-        """Note that the store took this write."""
+        """Note that the store accepted this write."""
         self.version = write.version + 1
         self.seq = write.seq
         self.writes.append(write.kept())
@@ -126,16 +132,16 @@ class LiveConversation:
             self.turn_sizes.append(len(write.events))
 
     def lost_since(self, found: int) -> Optional[List[KeptWrite]]:
-        """Return the writes that bring a store at version `found` here, None if one is forgotten."""
+        """Return the writes that bring a store from version `found` to this version; None if one is not remembered."""
         missing = [write for write in self.writes if write.version >= found]
         complete = bool(missing) and missing[0].version == found and missing[-1].version + 1 == self.version
         return missing if complete else None
 
 
 class LiveConversations:
-    """A bounded memory of live conversations, least recently used out first.
+    """A cache of live conversations, bounded by their number and by their turns; the least recently used goes first.
 
-    Bounded by turns as well, for a long conversation takes as much memory as many short ones.
+    The bound on turns is needed because one long conversation takes as much memory as many short ones.
     """
 
     def __init__(self, limit: int, turns_limit: int = 10_000) -> None:
@@ -145,14 +151,14 @@ class LiveConversations:
         self._held: OrderedDict[str, LiveConversation] = OrderedDict()
 
     def check_out(self, conversation: str) -> Optional[LiveConversation]:
-        """Take a conversation out; whoever takes it puts it back only as the store has it."""
+        """Remove a conversation and return it; None if it isn't cached. Put it back only after its write succeeded."""
         live = self._held.pop(conversation, None)
         if live is not None:
             self._turns -= len(live.turn_sizes)
         return live
 
     def put_back(self, live: LiveConversation) -> None:
-        """Hold a conversation that equals the store; nobody may change it while it is held."""
+        """Cache a conversation whose write succeeded. The caller must not change it any more."""
         self.check_out(live.conversation)
         self._held[live.conversation] = live
         self._turns += len(live.turn_sizes)
@@ -161,7 +167,7 @@ class LiveConversations:
         self._measure()
 
     def drop(self, partitions: Set[int]) -> None:
-        """Forget the conversations of these partitions."""
+        """Remove the conversations of these partitions."""
         for conversation in [name for name, live in self._held.items() if live.partition in partitions]:
             self.check_out(conversation)
         self._measure()

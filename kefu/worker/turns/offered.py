@@ -1,4 +1,4 @@
-"""What a customer may choose: buttons that a reply offered, and words that are no command to Rasa."""
+"""Guards a customer's input: only buttons that a reply offered count, and a text is never a command to Rasa."""
 
 from typing import Iterable, List
 
@@ -10,10 +10,10 @@ YES_OR_NO = frozenset({"/affirm", "/deny"})
 
 
 def neutral(text: str) -> str:
-    """Return `text` so that Rasa sees no command in it: a leading `/` becomes a full-width one.
+    """Return `text` with a leading `/` made full-width, so that Rasa sees no command in it.
 
-    The length stays the same, so the positions of entities hold. Rasa looks for `/` after white
-    space, so that is where it is looked for here.
+    The length stays the same, so the positions of entities stay valid. Rasa skips leading white space before it looks
+    for `/`, so this function does too.
     """
     start = len(text) - len(text.lstrip())
     return text[:start] + "／" + text[start + 1 :] if text[start : start + 1] == "/" else text
@@ -22,8 +22,7 @@ def neutral(text: str) -> str:
 def was_offered(live: LiveConversation, payload: str) -> bool:
     """Return whether a reply of this conversation had a button with this payload.
 
-    A yes or no answers the question that it stood under: only the last replies offer it, for by now
-    an older button would answer another question.
+    A yes or no counts only if the last replies offered it. An older yes or no button belongs to an earlier question.
     """
     replies = _last_replies(live) if payload in YES_OR_NO else _replies_of(live.tracker.events)
     return any(
@@ -38,11 +37,11 @@ def _replies_of(events: Iterable[Event]) -> List[BotUttered]:
 
 
 def _last_replies(live: LiveConversation) -> List[BotUttered]:
-    """Return what was said since the latest message that was answered."""
-    found: List[BotUttered] = []
+    """Return the replies to the latest message that got any."""
+    replies: List[BotUttered] = []
     for event in reversed(live.tracker.events):
         if type(event) is BotUttered:
-            found.append(event)
-        elif type(event) is UserUttered and found:
+            replies.append(event)
+        elif type(event) is UserUttered and replies:
             break
-    return found
+    return replies

@@ -1,4 +1,4 @@
-"""What a turn comes to: the write that stores it, and the records that are published of it."""
+"""A turn's outcome: the write that stores it, and the records that publish it."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, List, Optional, Sequence
@@ -13,12 +13,12 @@ from kefu.worker.conversation.stored import Arm, TurnWrite
 from kefu.worker.turns.live import TURNS_KEPT, LiveConversation
 from kefu.worker.turns.turn import Turn
 
-_REPLIES = (BotUttered, AgentUttered)  # what the customer gets
+_REPLIES = (BotUttered, AgentUttered)  # the events whose text the customer receives
 
 
 @dataclass
 class Outcome:
-    """A turn that has been run and not yet stored."""
+    """A turn that has run and is not stored yet."""
 
     live: LiveConversation
     write: TurnWrite
@@ -31,9 +31,9 @@ def of_turn(turn: Turn, events: List[Event], arms: Sequence[Arm]) -> Outcome:
     """Return the outcome of a turn.
 
     Args:
-        turn: as it ended.
-        events: that it added to the tracker.
-        arms: the timers that it leaves.
+        turn: the finished turn.
+        events: the events that it added to the tracker.
+        arms: the timers that it armed.
     """
     live, event, processor, ts = turn.live, turn.event, turn.processor, now_ms()
     uttered = [each for each in events if type(each) in _REPLIES]
@@ -70,7 +70,7 @@ def marked(
         event: of the inbox.
         model_id: of the model that serves.
         arms: the timers to look at again.
-        **fields: of AnswerGenerated; it says answered where they say nothing else.
+        **fields: of AnswerGenerated; without a `status` it is `answered`.
     """
     answer = _answer(live, event, model_id, **fields)
     return Outcome(
@@ -96,7 +96,7 @@ def _answer(
 
 
 def turn_events(event: InboxEvent, version: int, encoded: bytes) -> bytes:
-    """Return the record of a turn's events, which are JSON already."""
+    """Return the encoded TurnEvents record of a turn, whose events are JSON already."""
     events: Any = Fragment(encoded)  # is written as the list that it is
     return encode(TurnEvents(event.tenant, event.user, event.id, version, events, traceparent=event.traceparent))
 

@@ -1,7 +1,7 @@
-"""Turns in memory before the first customer's, so that it costs what the thousandth does.
+"""Runs turns in memory before the first customer's, so that the first turn is as fast as the thousandth.
 
-In: what runs turns on a model just loaded. Out: the model's intents run once in each language,
-through NLU, policies, actions up to their call, and encoding. Nothing is stored, sent or called.
+In: the runner of a model just loaded. Out: each intent of the model has run once in each language, through NLU,
+policies, actions up to their call, and encoding. Nothing is stored or sent, and no server is called.
 """
 
 import asyncio
@@ -27,26 +27,26 @@ _SAID = UserSaid("kefu", "rehearsal", "", text="")
 
 
 class Unrehearsed(Exception):
-    """No turn of the model succeeds: nobody would be answered."""
+    """No rehearsed turn of the model succeeded, so no customer would be answered."""
 
 
 async def rehearse(runner: TurnRunner, budget_s: float, nlu: Optional[Executor] = None) -> int:
-    """Run turns of conversations that nobody has; returns how many succeeded.
+    """Run turns of made-up conversations; return how many succeeded.
 
     Args:
-        runner: of the model.
-        budget_s: about how long it may take; 0 for no rehearsal.
-        nlu: where NLU runs; None for the loop's own threads.
+        runner: the model's runner.
+        budget_s: about how long the rehearsal may take; 0 for no rehearsal.
+        nlu: the executor that NLU runs in; None for the loop's own threads.
 
     Raises:
-        Unrehearsed: of those that there was time for none succeeded. One that fails is only logged.
-        Exception: NLU's, when it can't understand anything.
+        Unrehearsed: none of the turns that there was time for succeeded. A single failed turn is only logged.
+        Exception: raised by NLU for the rehearsal's texts.
     """
     if not budget_s:
         return 0
     loop = asyncio.get_running_loop()
     parsed = await loop.run_in_executor(nlu, runner.processor.parse_batch, "rehearsal", list(TEXTS))
-    # A task of its own, for turns leave their marks in the context that they run in.
+    # A separate task, because turns set context variables.
     tried, good = await asyncio.ensure_future(_turns(runner, parsed, budget_s))
     if tried and not good:
         raise Unrehearsed(f"none of {tried} rehearsed turns succeeded")
@@ -54,7 +54,7 @@ async def rehearse(runner: TurnRunner, budget_s: float, nlu: Optional[Executor] 
 
 
 async def _turns(runner: TurnRunner, parsed: List[Dict[str, Any]], budget_s: float) -> Tuple[int, int]:
-    """Return how many turns were tried, and how many succeeded."""
+    """Run the turns; return how many were tried, and how many succeeded."""
     REHEARSED.set(True)
     end = time.monotonic() + budget_s
     tried = good = 0
@@ -81,4 +81,4 @@ async def _turn(runner: TurnRunner, live: LiveConversation, said: UserSaid, unde
     outcome = await runner.run(live, said, parsed, time.monotonic())
     turn_events(said, outcome.answer.tracker_version, outcome.write.encoded_events)
     live.written(outcome.write)
-    await asyncio.sleep(0)  # nothing above waits for anything: customers of the model that serves would
+    await asyncio.sleep(0)  # nothing above yields to the loop, where turns of the serving model may wait

@@ -1,7 +1,7 @@
 """UNDERSTAND AND DECIDE: runs the turn of any event of the inbox on one model, in memory.
 
-In: a live conversation and an event: a customer's message, a timer that is due, what the desk asks. Out: the outcome
-that the inbox stores; for a timer that no longer stands and a refused event, a marker and nothing else.
+In: a live conversation and an event: a customer's message, a due timer or an event of the desk. Out: the outcome that
+the inbox stores. For a timer that no longer stands and for a refused event, the outcome is only a marker.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from kefu.worker.turns.timers import Verdict
 from kefu.worker.turns.turn import Turn, utterance_of
 
 PAYLOAD_NOT_OFFERED = "payload_not_offered"
-RESERVED_S = 0.5  # of the deadline, kept for storing and answering after Rasa had its time
+RESERVED_S = 0.5  # the part of the deadline that Rasa may not use: it is kept for storing and publishing the turn
 
 
 class TurnRunner:
@@ -46,14 +46,14 @@ class TurnRunner:
         idle_s: float = 0,
         handoff_wait_s: float = 600,
     ) -> None:
-        """Take the model to run on.
+        """Prepare.
 
         Args:
-            processor: Rasa, on the model.
-            nlg: makes its responses.
-            deadline_s: of a turn.
-            idle_s: how long a silence may last, 0 for as long as it likes.
-            handoff_wait_s: how long a customer waits for a person's next word.
+            processor: Rasa with the model loaded.
+            nlg: makes the model's responses.
+            deadline_s: the time for a turn.
+            idle_s: how long a customer may be silent before the assistant speaks; 0 for no limit.
+            handoff_wait_s: how long a customer waits for a person's next message.
         """
         self.processor = processor
         self._nlg = nlg
@@ -73,13 +73,13 @@ class TurnRunner:
         parsed: "Optional[asyncio.Future[Dict[str, Any]]]",
         begun: float,
     ) -> Outcome:
-        """Run the turn of an event. Mutates `live`, which is good for nothing if this raises.
+        """Run the turn of an event. Changes `live`; if this raises, discard `live`.
 
         Args:
             live: the conversation, as the store has it.
             event: of the inbox.
-            parsed: what NLU makes of a customer's message; None for any other event, which has no words.
-            begun: of the monotonic clock, in s; the deadline counts from here.
+            parsed: NLU's result for a customer's message; None for any other event, which has no text.
+            begun: the start of the deadline, by the monotonic clock in s.
         """
         deadline = begun + self._budget_s
         if type(event) is UserSaid:
@@ -111,26 +111,27 @@ class TurnRunner:
         await turn.run(timers.utterance_of(live, timer, verdict), timers.parsed(verdict))
         await handoff.settle(turn, self._wait_ms)
         events = turn.new_events()
-        result = outcome.of_turn(turn, events, timers.reminder_arms(live, events))  # the silence has had its turn
+        # No new timer for the customer's silence: a timer's turn doesn't end the silence.
+        result = outcome.of_turn(turn, events, timers.reminder_arms(live, events))
         metrics.TIMERS_FIRED.labels(timer.type).inc()
         metrics.TIMER_LATE_SECONDS.labels(timer.type).observe(max(0, now_ms() - timer.due) / 1000)
         return result
 
     async def _desk(self, live: LiveConversation, event: DeskEvent, deadline: float) -> Outcome:
-        """Do what the desk asks, if the conversation is the person's to have."""
+        """Apply a desk event, if the hand-over stands and the event is the agent's to send."""
         standing = handoffs.standing(live.tracker)
         why = handoff.refusal(standing, event)
         if why or standing is None:
             metrics.HANDOFFS.labels("refused").inc()
             return outcome.marked(live, event, self.model_id, status="refused", reason=why)
-        if type(event) is HandoffTaken and standing.agent == event.agent:  # asked again under another id
+        if type(event) is HandoffTaken and standing.agent == event.agent:  # the same request again, under a new id
             return outcome.marked(live, event, self.model_id)
         turn = self._turn(live, event, _channel(live), deadline)
         await handoff.act(turn, standing, event, self._wait_ms)
         return self._outcome(turn)
 
     async def _unanswered(self, live: LiveConversation, due: ReminderDue, deadline: float) -> Outcome:
-        """Take the conversation back from a person who doesn't answer, if the customer still waits."""
+        """Give the conversation back to the assistant, if the customer still waits for the agent's answer."""
         reminder, standing = timers.due_reminder(live, due), handoffs.standing(live.tracker)
         if isinstance(reminder, Verdict):
             return self._dropped(live, due, reminder)
@@ -141,18 +142,18 @@ class TurnRunner:
         return self._outcome(turn)
 
     def refusal(self, live: LiveConversation, event: InboxEvent, reason: str) -> Outcome:
-        """Return the outcome of an event that failed: a marker that says so, no events, no replies."""
+        """Return the outcome of a failed event: a marker with status `failed`, without events and replies."""
         return outcome.marked(live, event, self.model_id, status="failed", reason=reason)
 
     def timers(self, live: LiveConversation) -> List[Arm]:
-        """Return where to find all timers that stand of a conversation, and when."""
+        """Return the index entries of all standing timers of a conversation."""
         return timers.standing_arms(live, self.processor.domain, self._idle_ms)
 
     def _turn(self, live: LiveConversation, event: InboxEvent, channel: str, deadline: float) -> Turn:
         return Turn(self.processor, self._nlg, live, event, channel, deadline)
 
     def _outcome(self, turn: Turn) -> Outcome:
-        """Return the outcome of a turn after which the customer's silence counts."""
+        """Return the outcome of a turn; it arms the reminders and the timer of the customer's silence."""
         events = turn.new_events()
         arms = timers.reminder_arms(turn.live, events)
         if self._idle_ms:
@@ -160,11 +161,11 @@ class TurnRunner:
         return outcome.of_turn(turn, events, arms)
 
     def _dropped(self, live: LiveConversation, timer: TimerDue, verdict: Verdict) -> Outcome:
-        """Return a marker that says answered; a timer that was moved is found again."""
+        """Return a marker with status `answered`. A timer that was moved is put back into the index."""
         metrics.TIMERS_DROPPED.labels(timer.type, verdict.why).inc()
         return outcome.marked(live, timer, self.model_id, timers.moved_arms(live, timer, verdict))
 
 
 def _channel(live: LiveConversation) -> str:
-    """Return the channel that the customer wrote by last."""
+    """Return the channel of the customer's last message."""
     return live.tracker.get_latest_input_channel() or "rest"

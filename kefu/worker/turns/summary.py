@@ -1,4 +1,4 @@
-"""What a person should know who takes a conversation over: who asks, what for, what is known, what was said last.
+"""The summary for an agent who takes a conversation over: the customer, the request, the slots, the last turns.
 
 In: a tracker, whose texts are masked. Out: the `summary` of HandoffStarted, masked once more and bounded.
 """
@@ -15,9 +15,9 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from kefu.privacy import mask, mask_all
 from kefu.worker.conversation.messages import is_external, last_said
 
-TURNS, TEXT_CHARS = 8, 300
-SLOTS, SLOT_BYTES = 20, 200
-LOOKED_AT = 400  # events, for the last things said
+TURNS, TEXT_CHARS = 8, 300  # the last messages in a summary; a longer text is cut
+SLOTS, SLOT_BYTES = 20, 200  # slots in a summary; a larger value is left out
+LOOKED_AT = 400  # how many of the last events are searched for messages
 _SPEAKERS = {UserUttered: "customer", BotUttered: "assistant", AgentUttered: "agent"}
 
 
@@ -44,13 +44,16 @@ def summary(tracker: DialogueStateTracker, task: Optional[str], channel: str) ->
 
 
 def asked_by(events: List[Event]) -> str:
-    """Return the last action of a turn that did something: the one that asked for a person."""
+    """Return the turn's last action that isn't `action_listen`: the action that asked for a person."""
     made = (event.action_name for event in reversed(events) if type(event) is ActionExecuted)
     return next((name for name in made if name and name != "action_listen"), "")
 
 
 def _asked(tracker: DialogueStateTracker) -> Optional[UserUttered]:
-    """Return the customer's last message that tells what it is about: not the one that only asks for a person."""
+    """Return the customer's last message with another intent than the very last, which may only ask for a person.
+
+    Without such a message, and when NLU did not understand the very last one, return the very last one.
+    """
     heard = [event for event in islice(reversed(tracker.events), LOOKED_AT) if type(event) is UserUttered]
     said = [event for event in heard if not is_external(event)]
     if not said or said[0].intent.get("name") == DEFAULT_NLU_FALLBACK_INTENT_NAME:
@@ -59,13 +62,13 @@ def _asked(tracker: DialogueStateTracker) -> Optional[UserUttered]:
 
 
 def _slots(tracker: DialogueStateTracker) -> Dict[str, Any]:
-    """Return what was learned, by slot; Rasa's own slots tell a person nothing, nor do values that are too long."""
-    found = {
+    """Return the slots that were set, without Rasa's own ones and without values above SLOT_BYTES."""
+    filled = {
         name: mask_all(slot.value)
         for name, slot in tracker.slots.items()
         if name not in DEFAULT_SLOT_NAMES and slot.value is not None and slot.value != slot.initial_value
     }
-    short = ((name, value) for name, value in found.items() if len(orjson.dumps(value, default=str)) <= SLOT_BYTES)
+    short = ((name, value) for name, value in filled.items() if len(orjson.dumps(value, default=str)) <= SLOT_BYTES)
     return dict(islice(short, SLOTS))
 
 
@@ -74,7 +77,7 @@ def _last_turns(tracker: DialogueStateTracker) -> List[Dict[str, Any]]:
 
 
 def _said(tracker: DialogueStateTracker) -> Iterator[Dict[str, Any]]:
-    """Yield what was said, newest first."""
+    """Yield the messages of customer, assistant and agent, newest first."""
     for event in islice(reversed(tracker.events), LOOKED_AT):
         speaker = _SPEAKERS.get(type(event))
         if speaker and event.text and not (speaker == "customer" and is_external(event)):

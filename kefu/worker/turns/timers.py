@@ -1,7 +1,7 @@
-"""UNDERSTAND AND DECIDE, for timers: what a turn arms, and what to do with a timer that is due.
+"""UNDERSTAND AND DECIDE, for timers: which timers a turn arms, and what to do with a due timer.
 
-In: `ReminderDue` and `SessionIdled` in their conversation's lane. Out: a verdict: the message that triggers the
-assistant, or why the timer no longer stands. ops/decisions/0004 says why a timer fires once.
+In: `ReminderDue` and `SessionIdled` in their conversation's lane. Out: a verdict: the intent that triggers the
+assistant, or why the timer no longer stands. ops/decisions/0004 explains why a timer fires once.
 """
 
 import asyncio
@@ -25,19 +25,21 @@ from kefu.worker.turns.turn import Utterance
 
 logger = logging.getLogger(__name__)
 
-MAX_REMINDERS = 20  # of one conversation: an action that schedules without end must not fill the index
-LATE_MS = 60_000  # a silence that waited longer in Kafka may have been broken by a message behind it
-PUT_OFF_MS = 5 * 60_000  # a reminder that is due while a person has the conversation is due again after so long
+# Standing reminders of one conversation. Further ones are refused, so that an action that schedules without end can't
+# fill the index.
+MAX_REMINDERS = 20
+LATE_MS = 60_000  # a silence timer older than this is put off: a customer's message may wait behind it in Kafka
+PUT_OFF_MS = 5 * 60_000  # how long a due reminder is put off while a person has the conversation
 
 
 class Verdict(NamedTuple):
-    """What to do with a timer that is due.
+    """What to do with a due timer.
 
     Attributes:
-        intent: to trigger; None when the timer no longer stands.
-        entities: of the message that triggers it.
-        why: it doesn't, a word for the metric.
-        again: when to look again, in ms; None for never.
+        intent: the intent to trigger; None if nothing is triggered now.
+        entities: of the message that triggers the intent.
+        why: the reason why nothing is triggered, as the metric's label.
+        again: when to look at the timer again, in ms; None for never.
     """
 
     intent: Optional[str] = None
@@ -47,13 +49,13 @@ class Verdict(NamedTuple):
 
 
 def judge(live: LiveConversation, timer: TimerDue, processor: TurnProcessor, idle_ms: int) -> Verdict:
-    """Return what to do with a timer that is due.
+    """Return what to do with a due timer.
 
     Args:
-        live: its conversation.
+        live: the timer's conversation.
         timer: a reminder or a silence.
         processor: knows the intents, and when a session is over.
-        idle_ms: how long a silence may last; 0 for as long as it likes.
+        idle_ms: how long a customer may be silent; 0 for no limit.
     """
     if type(timer) is SessionIdled:
         return _judge_silence(live, timer, processor, idle_ms)
@@ -68,11 +70,11 @@ def judge(live: LiveConversation, timer: TimerDue, processor: TurnProcessor, idl
 
 
 def due_reminder(live: LiveConversation, timer: ReminderDue) -> Union[ReminderScheduled, Verdict]:
-    """Return the reminder that is due, or why it isn't."""
-    found = reminders.reminders(live.tracker.events)
-    reminder = found.standing.get(timer.name)
+    """Return the due reminder; a verdict if it no longer stands or was moved."""
+    scheduled = reminders.reminders(live.tracker.events)
+    reminder = scheduled.standing.get(timer.name)
     if reminder is None:
-        return Verdict(why=found.ended.get(timer.name, "unknown"))
+        return Verdict(why=scheduled.ended.get(timer.name, "unknown"))
     if reminders.due_ms(reminder) > timer.due:
         return Verdict(why="moved", again=reminders.due_ms(reminder))
     return reminder
@@ -99,9 +101,10 @@ def _judge_silence(live: LiveConversation, timer: SessionIdled, processor: TurnP
 def utterance_of(live: LiveConversation, timer: TimerDue, verdict: Verdict) -> Utterance:
     """Return the external message of a timer, as `trigger_external_user_uttered` makes one.
 
-    Actions go by the customer's last message, and the rules tell timers by the last words of the metadata. Its turn
-    may end without a reply. A reminder's failure is told, for somebody counts on it; a silence's is not, for nobody
-    asked about it.
+    Actions read the tenant, the user and the client from the metadata, so these are copied from the customer's last
+    message. The metadata's last key marks the message as a reminder's or a silence's, see `conversation.reminders`.
+    The turn may end without a reply. The customer is told of a reminder's failure, because the customer counts on the
+    reminder, but not of a silence's.
     """
     last = last_said(live.tracker.events)
     known = (last.metadata or {}) if last else {}
@@ -119,7 +122,7 @@ def utterance_of(live: LiveConversation, timer: TimerDue, verdict: Verdict) -> U
 
 
 def parsed(verdict: Verdict) -> "asyncio.Future[Dict[str, Any]]":
-    """Return what NLU would have made of a message with the timer's intent and entities."""
+    """Return a completed NLU result with the timer's intent and entities."""
     done = asyncio.get_running_loop().create_future()
     intent = {"name": verdict.intent, "confidence": 1.0}
     done.set_result({"text": _words(verdict), "intent": intent, "entities": list(verdict.entities)})
@@ -131,7 +134,7 @@ def _words(verdict: Verdict) -> str:
 
 
 def moved_arms(live: LiveConversation, timer: TimerDue, verdict: Verdict) -> List[Arm]:
-    """Return where a timer that was moved is found again; empty for one that isn't looked at again."""
+    """Return the index entry of a timer that was moved or put off; empty if nobody looks at it again."""
     if verdict.again is None:
         return []
     name = None if type(timer) is SessionIdled else timer.name
@@ -139,13 +142,13 @@ def moved_arms(live: LiveConversation, timer: TimerDue, verdict: Verdict) -> Lis
 
 
 def standing_arms(live: LiveConversation, domain: Domain, idle_ms: int) -> List[Arm]:
-    """Return where to find all timers that stand of a conversation, and when."""
+    """Return the index entries of all standing timers of a conversation."""
     arms = _reminders(live, list(reminders.reminders(live.tracker.events).standing))
     return arms + (silence_arms(live, domain, idle_ms) if idle_ms else [])
 
 
 def reminder_arms(live: LiveConversation, events: List[Event]) -> List[Arm]:
-    """Return where to find the reminders that a turn's events schedule, and when."""
+    """Return the index entries of the reminders that a turn's events schedule."""
     names = [event.name for event in events if type(event) is ReminderScheduled]
     return _reminders(live, names) if names else []
 
@@ -164,7 +167,7 @@ def _reminders(live: LiveConversation, names: List[str]) -> List[Arm]:
 
 
 def silence_arms(live: LiveConversation, domain: Domain, idle_ms: int) -> List[Arm]:
-    """Return when the customer will have been silent for too long; empty where the domain wants to know of none."""
+    """Return the index entry of the customer's silence; empty if paused, or if the domain lists no intent for it."""
     if live.tracker.is_paused() or reminders.idle_intent(live.tracker, domain) is None:
         return []
     begun = reminders.silence(live.tracker.events)

@@ -1,7 +1,7 @@
-"""UNDERSTAND AND DECIDE: one message through Rasa, in memory, within its deadline.
+"""UNDERSTAND AND DECIDE: runs one message through Rasa, in memory, within its deadline.
 
-In: a live conversation and a parsed message. Out: new events on its tracker. Whatever fails, the
-turn ends with a reply that is true: that of the action that failed, or a holding one.
+In: a live conversation and a parsed message. Out: new events on its tracker. If anything fails, the turn ends with the
+reply for a failed action or with the holding reply.
 """
 
 import asyncio
@@ -27,15 +27,16 @@ logger = logging.getLogger(__name__)
 
 ACTION_FAILED_REPLY = "utter_action_failed"
 HOLDING_REPLY = "utter_holding"
-# For the session start, at least, out of `runner.RESERVED_S`: the message must get on the tracker, however late it is.
+# The least time for a session start, even past the deadline: the message must get on the tracker. The time comes out of
+# `runner.RESERVED_S`.
 HEARING_S = 0.4
 
 
 class ReplyChannel(CollectingOutputChannel):
-    """The channel that responses may depend on: a name. The turn itself carries the replies.
+    """The customer's channel, by name, since responses may depend on it. The replies are read from the turn's events.
 
     Attributes:
-        checkpoint: how many of the tracker's events stand, should the action under way fail.
+        checkpoint: how many of the tracker's events are kept if the action under way fails.
     """
 
     def __init__(self, name: str, checkpoint: int) -> None:
@@ -49,13 +50,13 @@ class ReplyChannel(CollectingOutputChannel):
 
 
 class Utterance(NamedTuple):
-    """The message that a turn puts on the tracker: the customer's words, or the trigger of a timer.
+    """The message that a turn puts on the tracker: the customer's text, or the trigger of a timer.
 
     Attributes:
         text: as Rasa sees it.
-        metadata: what actions go by.
-        must_reply: whether the turn may not end without a reply.
-        tells_failure: whether the customer hears that something failed.
+        metadata: of the message, for actions to read.
+        must_reply: whether a turn that would end without a reply gets the reply for a failed action.
+        tells_failure: whether the customer is told of a failure.
     """
 
     text: str
@@ -79,12 +80,12 @@ class Turn:
         """Prepare.
 
         Args:
-            processor: Rasa, on the model that serves.
-            nlg: makes the responses of the platform itself.
+            processor: Rasa with the serving model loaded.
+            nlg: makes the platform's own responses.
             live: the conversation, as the store has it.
             event: the cause of the turn.
-            channel: by which the customer writes.
-            deadline: of the monotonic clock, in s.
+            channel: the customer's channel.
+            deadline: by the monotonic clock, in s.
         """
         self.processor = processor
         self.live = live
@@ -100,7 +101,7 @@ class Turn:
         self._before = len(live.tracker.events)
 
     def new_events(self) -> List[Event]:
-        """Return what this turn added to the tracker."""
+        """Return the events that this turn added to the tracker."""
         events = self.live.tracker.events
         return list(islice(reversed(events), len(events) - self._before))[::-1]
 
@@ -110,11 +111,11 @@ class Turn:
             self.live.tracker.update(event, self.processor.domain)
 
     async def run(self, utterance: Utterance, parsed: "asyncio.Future[Dict[str, Any]]") -> None:
-        """Have Rasa answer: with a reply of its own, that of the action that failed, or the holding one.
+        """Let Rasa answer. If Rasa fails, say the reply for a failed action or the holding reply.
 
         Args:
-            utterance: what the tracker hears.
-            parsed: what NLU makes of it.
+            utterance: the message for the tracker.
+            parsed: NLU's result for the message.
         """
         CALLS.set(self._calls)
         MESSAGE_TIME.set(self.event.ts / 1000)
@@ -141,17 +142,17 @@ class Turn:
         return timeout(max(at_least_s, self._deadline - time.monotonic()))
 
     async def _understand(self, utterance: Utterance, parsed: "asyncio.Future[Dict[str, Any]]") -> bool:
-        """Wait for NLU; False when it failed or is late, then the customer gets the holding reply."""
+        """Wait for NLU. Return False if it failed or is late; then the customer gets the holding reply."""
         started = time.monotonic()
         try:
             if not parsed.done():
                 async with self._deadline_left():
-                    # The poll's future is shared: a deadline of this turn must not cancel it.
+                    # Other messages may wait for the same future, so this turn's deadline must not cancel it.
                     await asyncio.shield(parsed)
-            found = parsed.result()
-            # Another customer may have said the same: what Rasa changes is this turn's own.
-            own = {"text": utterance.text, "entities": [dict(each) for each in found["entities"]]}
-            self.parse_data = {**found, **own, "intent": dict(found["intent"])}
+            result = parsed.result()
+            # The same text of another customer shares the result, so copy the parts that Rasa changes.
+            own = {"text": utterance.text, "entities": [dict(each) for each in result["entities"]]}
+            self.parse_data = {**result, **own, "intent": dict(result["intent"])}
             return True
         except asyncio.TimeoutError:
             logger.warning("NLU is late", extra={"fields": {"message_id": self.event.message_id}})
@@ -170,7 +171,7 @@ class Turn:
             try:
                 async with self._deadline_left(HEARING_S):
                     await processor.start_session(tracker, self.channel)
-            except (asyncio.TimeoutError, ActionFailed) as error:  # an assistant's own action; what was said stands
+            except (asyncio.TimeoutError, ActionFailed) as error:  # raised below, when the message is on the tracker
                 self._undo()
                 tracker, failed = self.live.tracker, error
         tracker.model_id = processor.model_metadata.model_id
@@ -197,11 +198,11 @@ class Turn:
             await self.processor.decide(self.live.tracker, self.channel)
         finally:
             self.stages_ms["dialogue"] = (time.monotonic() - started) * 1000
-            if self._calls.made:  # part of it
+            if self._calls.made:  # the time of the action calls is a part of the dialogue's
                 self.stages_ms["action"] = self._calls.waited_s * 1000
 
     async def _instead(self, utterance: Utterance, reply: str) -> None:
-        """Undo what the unfinished action left on the tracker, and say `reply`."""
+        """Remove the unfinished action's events from the tracker, and say `reply`."""
         self._undo()
         if not utterance.tells_failure:
             self._listen()
@@ -213,7 +214,7 @@ class Turn:
         self.live.tracker = build_tracker(self.live.conversation, self.processor.view, done)
 
     async def say(self, reply: str) -> None:
-        """Say a response of the platform's own, and listen."""
+        """Say one of the platform's own responses, and listen."""
         message = await self._nlg.generate(reply, self.live.tracker, self.channel.name())
         self.put(ActionExecuted(reply))
         if message:
@@ -222,7 +223,10 @@ class Turn:
         self._listen()
 
     async def _never_silent(self, utterance: Utterance) -> None:
-        """Answer for a model that stopped without listening or without a word."""
+        """Say the reply for a failed action if the model ended without a reply or without listening.
+
+        A timer's turn may end without a reply: it only listens.
+        """
         tracker = self.live.tracker
         listens = tracker.latest_action_name == "action_listen"
         if tracker.is_paused():
@@ -241,10 +245,12 @@ class Turn:
 
 
 def utterance_of(said: UserSaid, heard_at: int) -> Utterance:
-    """Return a customer's message for the tracker; actions go by the token's user, never by what the customer sent.
+    """Return a customer's message for the tracker.
+
+    Its tenant and user are those of the token, never those that the customer sent: `client` holds the latter.
 
     Args:
-        said: the message; it has a text or a payload.
+        said: the message, with a text or a payload.
         heard_at: when its turn began, in ms.
     """
     words = said.payload if said.text is None else said.text
