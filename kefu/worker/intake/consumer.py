@@ -1,7 +1,7 @@
-"""Takes polls of messages from Kafka and commits what is done, up to the lowest unfinished one.
+"""Polls messages from Kafka, and commits offsets up to the lowest unfinished message of each partition.
 
-A thread polls, so that the event loop never waits for Kafka; batches and rebalances are handed to
-the loop. Offsets are committed only after `done`, which is called after storing and publishing.
+A thread polls, so that the event loop never waits for Kafka. It hands batches and rebalances to the loop. An offset is
+committed only after `done`, which is called after the message was stored and published.
 """
 
 import asyncio
@@ -25,15 +25,15 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 0.05
 # From this many messages in flight on, wait GATHER_S for more before taking a batch: NLU, the write and the thread
-# switch then cost less for each. See ops/decisions/0011
+# switch then cost less per message. See ops/decisions/0011
 BUSY_FROM = 8
 GATHER_S = 0.005
 LAG_EVERY_S = 1.0
 COMMIT_EVERY_POLLS = 4
-REVOKE_S = 2.0  # what runs then waits for the action server
+REVOKE_S = 2.0  # how long a rebalance waits for turns under way; a turn that takes longer waits for the action server
 SESSION_TIMEOUT_MS = 10_000  # a worker killed with -9 gives its partitions back after this
-# Of records as they lie in Kafka, compressed to a tenth: a backlog is fetched in pieces that memory doesn't notice.
-# A partition gives a whole batch at least, however large.
+# Limits a fetch and librdkafka's queue, so that a backlog takes little memory. The size is that of the compressed
+# records, a tenth of their own. A partition gives at least one whole batch, however large.
 MAX_FETCH_BYTES = 1024 * 1024
 
 
@@ -59,13 +59,13 @@ class Intake:
 
         Args:
             kafka: where to connect, and the topics' prefix.
-            worker: how much to take at a time and to have in flight.
+            worker: how many messages to take in a poll and to have in flight.
             receive: called in the loop with each poll; must not block.
-            hold: whether to take nothing for now (the store is away).
-            dropped: called in the loop with partitions that are no longer this worker's.
+            hold: whether to take nothing for now, for example because Redis is away.
+            dropped: called in the loop with partitions that this worker no longer owns.
             inbox: `user.query`, or `user.query.candidate`, which has a group of its own.
             clock: monotonic, in s.
-            sleep: waits so many seconds; only the intake's thread calls it.
+            sleep: blocks for a number of seconds; only the intake's thread calls it.
         """
         self.inbox = inbox
         self._topic = kafka.topic_prefix + inbox
@@ -85,21 +85,21 @@ class Intake:
 
     @property
     def assigned(self) -> List[int]:
-        """The partitions that are this worker's."""
+        """The numbers of the partitions that this worker owns, sorted."""
         return self._partitions.numbers()
 
     @property
     def inflight(self) -> int:
-        """How many messages have been taken and are not done with."""
+        """How many messages were taken and are not finished."""
         return self._partitions.inflight
 
     @property
     def served(self) -> int:
-        """How many messages have been done with, since the start."""
+        """How many messages were finished since the start."""
         return self._partitions.served
 
     def start(self) -> None:
-        """Join the group and begin to poll, in a thread."""
+        """Join the consumer group and start to poll, in a thread."""
         self._loop = asyncio.get_running_loop()
         self._consumer.subscribe(
             [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
@@ -108,18 +108,18 @@ class Intake:
         self._thread.start()
 
     async def stop(self) -> None:
-        """Finish what is under way within the drain time, commit, leave the group."""
+        """Finish the turns under way within the drain time, commit, leave the group."""
         self._stopping.set()
         if self._thread is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._thread.join, self._drain_s + 10)
 
     def done(self, taken: Taken) -> None:
-        """Note that a message has been stored and published. In the loop's thread."""
+        """Note that a message was stored and published. Call it in the loop's thread."""
         self._partitions.done(taken)
         metrics.INFLIGHT.set(self.inflight)
 
     def abandoned(self, taken: Taken) -> None:
-        """Note that a message is somebody else's now; its offset stays uncommitted. In the loop's thread."""
+        """Note that another worker does a message; its offset stays uncommitted. Call it in the loop's thread."""
         self._partitions.abandoned(taken)
         metrics.INFLIGHT.set(self.inflight)
 
@@ -135,16 +135,16 @@ class Intake:
                 if self._clock() - measured > LAG_EVERY_S:
                     self._measure_lag()
                     measured = self._clock()
-            # close() revokes all partitions: what is under way is finished, and committed.
+            # close() revokes all partitions, so `_on_revoke` waits for the turns under way and commits.
             self._consumer.close()
-        except BaseException as error:  # the thread's end must be seen, see `failure`
+        except BaseException as error:  # the health check reads `failure`; else the thread would end unnoticed
             logger.exception("intake failed")
             self.failure = error.__class__.__name__
 
     def _poll(self) -> List[Message]:
-        """Return what is there as soon as anything is, a busy worker a little later, when there is more.
+        """Wait up to POLL_S for a message; return it with those that are there. A busy worker first waits GATHER_S.
 
-        `consume` alone would wait to fill its number.
+        `consume` alone would wait until it has its full number of messages.
         """
         first = self._consumer.poll(POLL_S)
         if first is None:
@@ -180,7 +180,7 @@ class Intake:
         self._pressure.paused = wanted
 
     def _measure_lag(self) -> None:
-        """Tell how many messages wait: those that were not taken, and those in flight."""
+        """Set the lag metric: the messages not taken yet, and those in flight."""
         waiting = lag.waiting(self._consumer, self._topic, self.assigned, self._pressure.paused)
         metrics.INBOX_LAG.set(self.inflight + waiting)
 
@@ -196,10 +196,13 @@ class Intake:
             self._on_commit(error.args[0], offsets)
 
     def _on_commit(self, error: Optional[KafkaError], offsets: List[TopicPartition]) -> None:
-        """Note what Kafka did not take, to commit it again. Until then messages that come again find their markers."""
+        """Note the offsets that Kafka did not accept, to commit them again.
+
+        Messages that are delivered again before that find their markers.
+        """
         failed = {offset.partition: cause for offset in offsets if (cause := error or offset.error)}
         self._partitions.commit_failed(failed)
-        if failed and not self._commit_fails:  # once: in a rebalance all commits fail until it is over
+        if failed and not self._commit_fails:  # log once: during a rebalance all commits fail
             names = sorted({cause.name() for cause in failed.values()})
             logger.warning("commit failed, tried again", extra={"fields": {"kafka_error": ", ".join(names)}})
         self._commit_fails = bool(failed)
@@ -207,7 +210,7 @@ class Intake:
     def _on_assign(self, consumer: Consumer, partitions: List[TopicPartition]) -> None:
         self._partitions.add(partition.partition for partition in partitions)
         consumer.incremental_assign(partitions)
-        consumer.resume(partitions)  # one that went away paused is paused still: the client keeps that
+        consumer.resume(partitions)  # the client still pauses a partition that was revoked while paused
         self.connected = True
         logger.info("partitions assigned", extra={"fields": {"partitions": [p.partition for p in partitions]}})
 
@@ -222,7 +225,8 @@ class Intake:
 
     def _on_lost(self, consumer: Consumer, partitions: List[TopicPartition]) -> None:
         numbers = {partition.partition for partition in partitions}
-        self.connected = False  # until it is given some again: also when no broker has answered for a session's time
+        # True again at the next assignment. Partitions are also lost when no broker answers for SESSION_TIMEOUT_MS.
+        self.connected = False
         self._forget(numbers)
         consumer.incremental_unassign(partitions)
         logger.warning("partitions lost", extra={"fields": {"partitions": sorted(numbers)}})
@@ -233,10 +237,10 @@ class Intake:
         self._loop.call_soon_threadsafe(self._dropped, numbers)
 
     def _wait_until_done(self, numbers: Set[int]) -> None:
-        """Wait for the turns under way. What has not begun is abandoned.
+        """Wait for the turns under way in these partitions. Messages that have not begun are abandoned.
 
-        Nothing is polled meanwhile, so a rebalance waits a moment only: a turn that takes longer goes on, and the new
-        owner's marker and version tell which of the two was first. Who leaves for good takes the drain time.
+        A rebalance waits REVOKE_S, because nothing is polled meanwhile. A turn that takes longer goes on; the marker
+        and the version then decide between it and the new owner's turn. A worker that stops waits the drain time.
         """
         deadline = self._clock() + (self._drain_s if self._stopping.is_set() else REVOKE_S)
         while self._clock() < deadline and self._partitions.running(numbers):

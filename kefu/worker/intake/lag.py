@@ -1,50 +1,50 @@
-"""How many messages wait in a consumer's partitions. Belongs to the thread that polls.
+"""Counts the messages that wait in a consumer's partitions. Belongs to the thread that polls.
 
-In: the consumer, its partitions and those that are paused. Out: what Kafka had at the last fetch; of paused partitions
-nothing is fetched, so for them Kafka is asked: of all at once, and not waited for long.
+In: the consumer, its partitions, and the paused ones. Out: the number of messages, by the partition ends of the last
+fetch. Paused partitions are not fetched, so their ends are asked of Kafka: in one request, with a short time-out.
 """
 
 from typing import Dict, Iterable, List, Set
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
-ASKED_S = 0.2
+ASKED_S = 0.2  # time-out of a request to Kafka; after it the earlier figures are used
 
 
 def waiting(consumer: Consumer, topic: str, numbers: Iterable[int], paused: Set[int]) -> int:
-    """Return how many messages have not been taken. Asks nobody while nothing is paused."""
+    """Return how many messages have not been taken. Sends no request while nothing is paused."""
     places = [TopicPartition(topic, number) for number in numbers]
     ends = _ends(consumer, [place for place in places if place.partition in paused])
-    found = 0
+    count = 0
     for place in _positions(consumer, places, bool(ends)):
         _, high = consumer.get_watermark_offsets(place, cached=True)
-        if place.offset >= 0:  # else nothing has come from it yet
-            found += max(0, ends.get(place.partition, high) - place.offset)
-    return found
+        if place.offset >= 0:  # a negative offset means that nothing was read from the partition yet
+            count += max(0, ends.get(place.partition, high) - place.offset)
+    return count
 
 
 def _ends(consumer: Consumer, places: List[TopicPartition]) -> Dict[int, int]:
-    """Return the offsets at which these partitions end; of those that Kafka doesn't tell of in time, none."""
+    """Return the end offsets of these partitions, without those for which Kafka does not answer in time."""
     if not places:
         return {}
     wanted = [TopicPartition(place.topic, place.partition, OFFSET_END) for place in places]
     try:
-        found = consumer.offsets_for_times(wanted, ASKED_S)
-    except KafkaException:  # what was known stays
+        offsets = consumer.offsets_for_times(wanted, ASKED_S)
+    except KafkaException:  # the ends of the last fetch are used
         return {}
-    return {each.partition: each.offset for each in found if each.error is None and each.offset >= 0}
+    return {each.partition: each.offset for each in offsets if each.error is None and each.offset >= 0}
 
 
 def _positions(consumer: Consumer, places: List[TopicPartition], ask: bool) -> List[TopicPartition]:
-    """Return where the partitions are read; `ask` Kafka for what was committed of those not yet read from."""
-    found = consumer.position(places)
-    unread = [TopicPartition(place.topic, place.partition) for place in found if place.offset < 0]
+    """Return the positions of the partitions; with `ask`, those not read yet get their committed offset from Kafka."""
+    positions = consumer.position(places)
+    unread = [TopicPartition(place.topic, place.partition) for place in positions if place.offset < 0]
     if not ask or not unread:
-        return found
+        return positions
     try:
         committed = consumer.committed(unread, ASKED_S)
     except KafkaException:
-        return found
-    # Without a commit it is read from its beginning, which is 0 until the first day's segments are deleted.
+        return positions
+    # A partition without a commit is read from its beginning, which is 0 until Kafka deletes its first segment.
     begun = {each.partition: max(0, each.offset) for each in committed if each.error is None}
-    return [TopicPartition(p.topic, p.partition, begun.get(p.partition, p.offset)) for p in found]
+    return [TopicPartition(p.topic, p.partition, begun.get(p.partition, p.offset)) for p in positions]

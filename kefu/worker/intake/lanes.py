@@ -1,4 +1,4 @@
-"""Each conversation in order, one message at a time; different conversations side by side."""
+"""Lanes: serve the messages of one conversation in order, one at a time, and different conversations side by side."""
 
 import asyncio
 import logging
@@ -10,9 +10,9 @@ Item = TypeVar("Item")
 
 
 class Lanes(Generic[Item]):
-    """Queues by conversation, each served by one task while it holds anything.
+    """One queue per conversation, each served by one task until it is empty.
 
-    Bounded by whoever fills it: the intake takes no more from Kafka than its limit.
+    The queues have no bound of their own: the intake bounds how many messages are taken from Kafka.
     """
 
     def __init__(self, serve: Callable[[Item], Awaitable[None]]) -> None:
@@ -40,7 +40,7 @@ class Lanes(Generic[Item]):
             del self._tasks[conversation]
 
     async def cancel(self) -> None:
-        """Stop all lanes where they are."""
+        """Stop all lanes at once, even in the middle of an item."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()

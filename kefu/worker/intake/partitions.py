@@ -1,4 +1,4 @@
-"""The partitions of a consumer: what was taken from each, what is done, and up to where to commit."""
+"""The partitions of a consumer: the messages taken and finished in each, and the offset to commit."""
 
 import threading
 from collections import deque
@@ -22,15 +22,15 @@ class Partition:
 
     @property
     def load(self) -> int:
-        """How many messages are taken and neither done with nor abandoned."""
+        """How many messages were taken and are neither finished nor abandoned."""
         return len(self.unfinished) - len(self.finished) - self.abandoned
 
     def take(self, offset: int) -> None:
-        """Note a message taken."""
+        """Note that a message was taken."""
         self.unfinished.append(offset)
 
     def done(self, offset: int) -> None:
-        """Note a message done with; the offset to commit moves up to the lowest unfinished one."""
+        """Note that a message is finished. The offset to commit moves up to the lowest unfinished message."""
         self.finished.add(offset)
         while self.unfinished and self.unfinished[0] in self.finished:
             first = self.unfinished.popleft()
@@ -39,18 +39,18 @@ class Partition:
 
 
 class Taker(Protocol):
-    """The consumer of an inbox, as far as a message that was taken needs it."""
+    """The part of the intake that a message reports to."""
 
     def done(self, taken: "Taken") -> None:
-        """Note that a message has been stored and published."""
+        """Note that a message was stored and published."""
 
     def abandoned(self, taken: "Taken") -> None:
-        """Note that a message is somebody else's now."""
+        """Note that another worker does a message."""
 
 
 @dataclass
 class Taken:
-    """A record with its partition and its consumer: the worker may read another inbox before the message is done."""
+    """A record with its partition and its consumer, which the worker may replace before the message is finished."""
 
     record: Record
     partition: Partition
@@ -67,8 +67,8 @@ class Partitions:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._partitions: Dict[int, Partition] = {}
-        self.inflight = 0  # messages taken and not done with, those of partitions that have gone included
-        self.served = 0  # messages done with, since the start
+        self.inflight = 0  # messages taken and not finished, including those of revoked partitions
+        self.served = 0  # messages finished since the start
 
     def numbers(self) -> List[int]:
         """Return the numbers of the partitions, sorted."""
@@ -85,13 +85,13 @@ class Partitions:
             return {number: partition.load for number, partition in self._partitions.items()}
 
     def add(self, numbers: Iterable[int]) -> None:
-        """Begin anew with partitions that have come."""
+        """Add assigned partitions, each with nothing taken."""
         with self._lock:
             for number in numbers:
                 self._partitions[number] = Partition(number)
 
     def leave(self, numbers: Iterable[int]) -> None:
-        """Begin no more messages of partitions that are about to go."""
+        """Mark partitions as no longer this worker's, so that none of their messages begins."""
         with self._lock:
             for number in self._partitions.keys() & set(numbers):
                 self._partitions[number].mine = False
@@ -102,7 +102,7 @@ class Partitions:
         return any(loads.get(number, 0) > 0 for number in numbers)
 
     def remove(self, numbers: Iterable[int]) -> None:
-        """Forget partitions that have gone; turns of theirs that are under way may end."""
+        """Remove revoked partitions. Their turns under way may still end."""
         with self._lock:
             for number in numbers:
                 partition = self._partitions.pop(number, None)
@@ -110,29 +110,32 @@ class Partitions:
                     partition.mine = False
 
     def take(self, batch: Collection[Taken]) -> None:
-        """Note messages taken."""
+        """Note that messages were taken."""
         with self._lock:
             for taken in batch:
                 taken.partition.take(taken.record.offset)
             self.inflight += len(batch)
 
     def done(self, taken: Taken) -> None:
-        """Note a message done with."""
+        """Note that a message is finished."""
         with self._lock:
             self.inflight -= 1
             self.served += 1
             taken.partition.done(taken.record.offset)
 
     def abandoned(self, taken: Taken) -> None:
-        """Note a message that is somebody else's now; its offset stays uncommitted."""
+        """Note that another worker does a message; its offset stays uncommitted."""
         with self._lock:
             self.inflight -= 1
             taken.partition.abandoned += 1
 
     def commit(self, only: Optional[Set[int]]) -> Dict[int, int]:
-        """Return the offsets that have moved since the last call, of all partitions or of some.
+        """Return the offsets to commit that have moved since the last call.
 
-        They count as committed unless `commit_failed` says otherwise.
+        The offsets count as committed until `commit_failed` is called.
+
+        Args:
+            only: the partitions to look at; None for all.
         """
         with self._lock:
             due = [
@@ -146,7 +149,7 @@ class Partitions:
             return {partition.number: partition.committable for partition in due}  # type: ignore[misc]
 
     def commit_failed(self, numbers: Iterable[int]) -> None:
-        """Have the offsets of these partitions committed again; an idle partition would else lag for ever."""
+        """Let `commit` return the offsets of these partitions again. Otherwise an idle partition would lag for ever."""
         with self._lock:
             for number in numbers:
                 if number in self._partitions:

@@ -1,4 +1,4 @@
-"""Records as Kafka delivered them, and the event that each of them holds."""
+"""Records as Kafka delivered them, and the event in each record."""
 
 from dataclasses import dataclass, replace
 from typing import Any, List, Tuple
@@ -39,10 +39,10 @@ class Record:
 
 
 def read(record: Record) -> InboxEvent:
-    """Return the event in a record, with people's words masked: its sender may not have done so.
+    """Return the event in a record. People's words are masked again, since its sender may not have masked them.
 
     Raises:
-        PoisonMessage: the record can't be one of ours, or its key names another conversation.
+        PoisonMessage: the record holds no valid event, or its key names another conversation.
     """
     event = decode_inbox(record.value)
     if record.key != event.conversation.encode():
