@@ -1,1 +1,5 @@
-"""Redis as the one store of conversations, and what brings a Redis back that lost writes. Imports no Rasa."""
+"""Stores conversations in Redis, and repairs a Redis that lost writes.
+
+May import `conversation/stored.py` and the shared modules `kefu/*.py`, and no Rasa: tests/worker/test_rooms.py checks
+that.
+"""

@@ -1,7 +1,7 @@
-"""The state of conversations in Redis: read with the message's marker, written in one script.
+"""Reads and writes the state of conversations in Redis.
 
-In: a message's conversation. Out: `Stored`, and after the turn one atomic write of new events,
-marker, replies and the hint that wakes the gateway. See ops/decisions/0003 for the protocol.
+In: a message's conversation. Out: `Stored`; after the turn, one atomic write of new events, marker, replies and the
+hint that wakes the gateway. See ops/decisions/0003 for the protocol.
 """
 
 import logging
@@ -20,14 +20,14 @@ from kefu.worker.storage.servers import Servers
 
 logger = logging.getLogger(__name__)
 
-_HANDOFF = 10  # of the script's arguments
+_HANDOFF = 10  # the hand-over's index in the arguments of `WRITE`
 
 
 class Conversations:
-    """Redis as the one store of conversations. Every method raises StoreUnavailable when it is away."""
+    """Redis as the one store of conversations. Every method raises StoreUnavailable if Redis is away."""
 
     def __init__(self, settings: RedisSettings) -> None:
-        """Prepare; `servers` is where the conversations lie, for what else is kept there."""
+        """Prepare. `servers` is public for other data that is kept on the same servers."""
         self._settings = settings
         self.servers = Servers(settings)
 
@@ -38,19 +38,19 @@ class Conversations:
     async def marker(self, conversation: str, message_id: str) -> Optional[bytes]:
         """Return the outcome of a message, None if it has not been processed."""
         key = self.keys(conversation).marker(message_id)
-        (found,) = await self.servers.on(key, ("GET", key))
-        if found is not None and self._settings.wait_replicas:
+        (marker,) = await self.servers.on(key, ("GET", key))
+        if marker is not None and self._settings.wait_replicas:  # a write, so that WAIT waits for the replicas
             await self.servers.on(key, ("EXPIRE", key, MARKER_LIFETIME_S), sure=True)
-        return found
+        return marker
 
     async def position(self, conversation: str) -> Tuple[int, int]:
-        """Return version and last sequence number, whatever else the state holds."""
+        """Return the version and the last sequence number. Reads nothing else, so a broken state does no harm."""
         state = self.keys(conversation).state
         ((version, seq),) = await self.servers.on(state, ("HMGET", state, "version", "seq"))
         return int(version or 0), int(seq or 0)
 
     async def load(self, conversation: str) -> Stored:
-        """Return the whole state as it was at one moment, from the master."""
+        """Return the whole state, read from the master in one step."""
         keys = self.keys(conversation)
         version, seq, snapshot, turns, raw = await self.servers.run(READ, (keys.state, keys.turns))
         history = raw.decode()
@@ -64,14 +64,14 @@ class Conversations:
         return await self.servers.histories()
 
     async def skip(self, conversation: str, version: int, seq: int) -> None:
-        """Let a conversation go on from a version above the stored one: what is between is lost."""
+        """Raise the stored version and sequence number of a conversation; the turns in between are lost."""
         state = self.keys(conversation).state
         await self.servers.run(SKIP, (state,), (version, seq, CONVERSATION_LIFETIME_S), sure=True)
 
     async def turn(self, conversation: str, message_id: str) -> Optional[Tuple[bytes, List[Dict[str, Any]]]]:
-        """Return a message's marker and its turn's events, as they were at one moment; None without a marker.
+        """Return a message's marker and its turn's events, read in one step; None if there is no marker.
 
-        There are no events where the turn left none, or was trimmed.
+        The events are empty if the turn stored none or was trimmed.
         """
         keys = self.keys(conversation)
         marker, turns = await self.servers.run(READ_TURN, (keys.marker(message_id), keys.turns))
@@ -80,28 +80,28 @@ class Conversations:
         return marker, _events_of(turns, orjson.loads(marker)["tracker_version"])
 
     async def write(self, conversation: str, turn: Union[TurnWrite, KeptWrite]) -> None:
-        """Store a turn, all of it or nothing.
+        """Store a turn completely or not at all.
 
-        After StoreUnavailable the write may have happened: send the same one again.
+        After StoreUnavailable the write may have succeeded: send the same write again.
 
         Raises:
-            AlreadyProcessed: the message has its marker.
+            AlreadyProcessed: the message already has a marker.
             VersionConflict: the stored version is not the one that the turn was computed from.
         """
         keys = self.keys(conversation)
         names = (keys.state, keys.turns, keys.replies, keys.marker(turn.message_id), keys.hint)
         arguments = turn.arguments
         before = [*await self._arm(names[0], turn.arms), *await self._list(conversation, turn)]
-        kind, found = await self.servers.run(WRITE, names, arguments, sure=True, before=before)
+        kind, answer = await self.servers.run(WRITE, names, arguments, sure=True, before=before)
         if kind == 2:
-            raise AlreadyProcessed(found)
+            raise AlreadyProcessed(answer)
         if kind == 1:
-            raise VersionConflict(turn.version, int(found))
+            raise VersionConflict(turn.version, int(answer))
         if arguments[_HANDOFF] == b"-":
             await self._unlist(conversation)
 
     async def replace(self, conversation: str, events: List[Dict[str, Any]]) -> None:
-        """Put `events` in the place of all that is stored. For designers' commands alone."""
+        """Replace all stored turns by `events`. Only designers' commands use it."""
         keys = self.keys(conversation)
         record = orjson.dumps({"v": 0, "events": events})
         await self.servers.on(
@@ -121,7 +121,7 @@ class Conversations:
         await self.servers.close()
 
     async def arm(self, conversation: str, arms: Sequence[Arm]) -> None:
-        """Put timers into their index without a turn."""
+        """Put timers into their index, without storing a turn."""
         if arms:
             state = self.keys(conversation).state
             armed = await self._arm(state, arms)
@@ -129,7 +129,7 @@ class Conversations:
                 await self.servers.on(state, *armed, sure=True)
 
     async def _arm(self, state: str, arms: Sequence[Arm]) -> Sequence[Command]:
-        """Return the command that arms the timers ahead of the write; where another server holds them, run it."""
+        """Return the command that arms timers, to send ahead of the write; run it if another server has the index."""
         if not arms:
             return ()
         key = due_index(self._settings.key_prefix, arms[0].partition)
@@ -140,8 +140,11 @@ class Conversations:
         return ()
 
     async def _list(self, conversation: str, turn: Union[TurnWrite, KeptWrite]) -> Sequence[Command]:
-        """Return the commands that show a hand-over to the desk, as `_arm` does; none for another turn."""
-        if not turn.listed and len(turn.arguments[_HANDOFF]) <= 1:  # a turn from Kafka tells by its events alone
+        """Return the commands that put a hand-over into the desk's index, or run them as `_arm` does.
+
+        A turn without a hand-over needs none.
+        """
+        if not turn.listed and len(turn.arguments[_HANDOFF]) <= 1:  # `listed` is not set on a turn read from Kafka
             return ()
         key, commands = desk_index.entering(self._settings.key_prefix, conversation)
         if await self.servers.held_together(key, self.keys(conversation).state):
@@ -150,7 +153,7 @@ class Conversations:
         return ()
 
     async def _unlist(self, conversation: str) -> None:
-        """Show a hand-over that is over to the desk no more; what stays listed is seen to be over."""
+        """Remove an ended hand-over from the desk's index. If that fails, readers see its end in the state."""
         key, commands = desk_index.leaving(self._settings.key_prefix, conversation)
         try:
             await self.servers.on(key, *commands)
@@ -159,7 +162,7 @@ class Conversations:
 
 
 def _events_of(turns: Sequence[bytes], version: int) -> List[Dict[str, Any]]:
-    """Return the events of one turn among many; what can't be read is another one."""
+    """Return the events of the turn with this version. A record that can't be read is skipped."""
     for raw in reversed(turns):
         try:
             record = orjson.loads(raw)

@@ -1,9 +1,9 @@
-"""Brings a Redis that lost acknowledged writes back to what was published. See ops/decisions/0003.
+"""Repeats acknowledged writes that Redis has lost, from what was published to Kafka. See ops/decisions/0003.
 
-In: the partitions of this worker, and the history of the Redis server that a tracker was read from. A
-server that takes over after a failover, or starts again, has a history of its own; so a history not
-seen before, or a partition just taken over, is in doubt until the ends of `answer.generated` and
-`dialogue.events` have been compared with what is stored.
+In: the partitions of this worker, and the history (replication id) of the Redis server that a tracker was read from.
+A server that takes over after a failover, or restarts, has a new history. A partition is in doubt if it was just
+assigned, or if a server's history is new. The doubt ends when the ends of `answer.generated` and `dialogue.events` have
+been compared with the store.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from kefu.worker.storage.published import Newest, PublishedTail
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 256  # conversations whose versions are asked for together
+AT_ONCE = 256  # conversations whose stored versions are read in one go; more are read one group after the other
 Histories = FrozenSet[str]
 Rearm = Callable[[str, int], Awaitable[None]]
 
 
 class Mender:
-    """Knows which partitions are in doubt, and mends them. Lives on the worker's event loop."""
+    """Knows which partitions are in doubt, and mends them. Belongs to the worker's event loop."""
 
     def __init__(
         self, conversations: Conversations, tail: PublishedTail, assigned: Callable[[], List[int]], rearm: Rearm
@@ -33,22 +33,22 @@ class Mender:
 
         Args:
             conversations: the store.
-            tail: what was published last.
-            assigned: the partitions that are this worker's now.
-            rearm: puts the timers of a mended conversation, of a partition, back into their index.
+            tail: reads the records that were published last.
+            assigned: returns the partitions that this worker owns now.
+            rearm: puts a mended conversation's timers back into the index of its partition.
         """
         self._conversations = conversations
         self._tail = tail
         self._assigned = assigned
         self._rearm = rearm
         self._mended: Dict[int, Histories] = {}
-        self._doubted: Set[int] = set()  # since the mending under way began
+        self._doubted: Set[int] = set()  # partitions doubted since the current mending began
         self._mending = asyncio.Lock()
         self._background: Optional[asyncio.Task[None]] = None
-        self.histories: Histories = frozenset()  # of all masters, as seen last
+        self.histories: Histories = frozenset()  # of all masters, as of the last look
 
     async def look(self) -> None:
-        """See which servers there are, and begin to mend what they put in doubt though nobody asks for it yet.
+        """Read the servers' histories, and start to mend the partitions in doubt before a message needs it.
 
         Raises:
             StoreUnavailable: Redis does not answer.
@@ -59,19 +59,19 @@ class Mender:
             self._background = asyncio.ensure_future(self._mend_unasked(self.histories))
 
     async def stop(self) -> None:
-        """Leave what is in doubt to whoever comes next."""
+        """Stop mending. The next owner mends the partitions that are still in doubt."""
         if self._background is not None:
             self._background.cancel()
             await asyncio.gather(self._background, return_exceptions=True)
 
     async def ensure(self, partition: int, history: str) -> bool:
-        """Mend before a tracker that was read from the server of this history is used.
+        """Mend, if necessary, before a tracker that was read from the server with this history is used.
 
         Returns:
-            Whether there was a doubt: then what was read may be older than what is stored by now.
+            Whether the partition was in doubt. Then the tracker may be older than the store is now: read it again.
 
         Raises:
-            StoreUnavailable, QueueUnavailable: Redis or Kafka does not answer; ask again.
+            StoreUnavailable, QueueUnavailable: Redis or Kafka does not answer; call again.
         """
         if history in self._mended.get(partition, ()):
             return False
@@ -82,21 +82,24 @@ class Mender:
         return True
 
     def in_doubt(self, partition: int) -> bool:
-        """Return whether a partition is known to want mending."""
+        """Return whether a partition is in doubt by the last look at the servers."""
         return partition not in self._mended or not self.histories <= self._mended[partition]
 
     async def settle(self, partition: int) -> None:
-        """Mend before a conversation is written to that was not read; raises as `ensure` does."""
+        """Mend, if necessary, before a conversation is written that was not read. Raises as `ensure` does."""
         for history in await self._conversations.histories():
             await self.ensure(partition, history)
 
     def doubt(self, partition: int) -> None:
-        """Mend this partition once more before the next tracker is read, whatever a mending under way has read."""
+        """Put a partition in doubt, so that it is mended before the next tracker is read.
+
+        A mending under way does not end this doubt, because it may have read Kafka before.
+        """
         self._doubted.add(partition)
         self._mended.pop(partition, None)
 
     def forget(self, partitions: Iterable[int]) -> None:
-        """Another worker writes there now: when they come back they are in doubt."""
+        """Put partitions in doubt for the case that they come back: another worker writes there now."""
         for partition in partitions:
             self.doubt(partition)
 
@@ -111,15 +114,15 @@ class Mender:
             logger.warning("mending put off", extra={"fields": {"error": str(error)}})
 
     async def _mend(self, histories: Histories) -> None:
-        """Write again what is published and not stored. `histories` were there before it is read."""
+        """Write the published turns that are not stored. `histories` must have been read before the call."""
         self._doubted.clear()
         partitions = self._in_doubt(histories)
         published = await _in_thread(self._tail.newest, partitions)
         behind = await self._behind(published)
         if behind:
-            found = await _in_thread(self._tail.turns, partitions, behind)
+            turns = await _in_thread(self._tail.turns, partitions, behind)
             for conversation, version in behind.items():
-                await self._bring_up(conversation, version, found.get(conversation, []), published[conversation])
+                await self._bring_up(conversation, version, turns.get(conversation, []), published[conversation])
             fields = {"conversations": len(behind), "partitions": partitions}
             logger.error("the store lost writes; written again from Kafka", extra={"fields": fields})
         for partition in partitions:
@@ -127,7 +130,7 @@ class Mender:
                 self._mended[partition] = histories
 
     async def _behind(self, published: Dict[str, Newest]) -> Dict[str, int]:
-        """Return the stored versions of those conversations whose published version is above it."""
+        """Return the stored versions of the conversations whose published version is higher."""
         names = list(published)
         behind = {}
         for start in range(0, len(names), AT_ONCE):
@@ -139,7 +142,7 @@ class Mender:
         return behind
 
     async def _bring_up(self, conversation: str, version: int, turns: Sequence[TurnWrite], newest: Newest) -> None:
-        """Bring one conversation up to date. One that can't be must not stop the others."""
+        """Bring one conversation up to date. An error of one conversation does not stop the others."""
         try:
             for turn in turns:
                 await self._write(conversation, version, turn)
@@ -147,7 +150,7 @@ class Mender:
             await self._rearm(conversation, newest.partition)
         except (StoreUnavailable, QueueUnavailable):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever its state makes of it
+        except Exception as error:  # noqa: BLE001 - a broken state may raise anything
             fields = {"error": error.__class__.__name__, "version": version, "published": newest.version}
             logger.error("a conversation can't be mended", extra={"fields": fields})
 

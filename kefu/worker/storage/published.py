@@ -1,7 +1,7 @@
-"""Reads back what was published last, to mend a Redis that lost it.
+"""Reads the turns that were published last, to mend a Redis that lost them.
 
-In: partitions of the inbox. Out: the turns at the end of `answer.generated` and `dialogue.events`
-as the writes that stored them. Blocks: call it in a thread.
+In: partitions of the inbox. Out: the turns at the end of `answer.generated` and `dialogue.events`, as the writes that
+stored them. Blocks: call it in a thread.
 """
 
 from contextlib import closing
@@ -16,9 +16,9 @@ from kefu.settings import CONVERSATION_LIFETIME_S, KafkaSettings
 from kefu.worker.conversation.stored import TurnWrite
 from kefu.worker.storage.topic_reader import TopicReader
 
-# At least so many records a partition, also from before the window: a worker's clock may have been wrong.
+# At least this many records are read per partition, even from before the window, since a worker's clock may be wrong.
 MIN_RECORDS = 500
-MAX_RECORDS = 100_000
+MAX_RECORDS = 100_000  # at most this many records are read per partition; earlier ones are not mended
 
 
 Place = Tuple[str, int]  # conversation and version
@@ -26,17 +26,17 @@ Events = List[Dict[str, Any]]
 
 
 class Newest(NamedTuple):
-    """The last version of a conversation that was published, and the partition that it lies in."""
+    """The last published version of a conversation, and its partition."""
 
     version: int
     partition: int
 
 
 class PublishedTail:
-    """The ends of the two topics. Every method raises QueueUnavailable when Kafka doesn't answer."""
+    """The ends of the two topics. Every method raises QueueUnavailable if Kafka doesn't answer."""
 
     def __init__(self, settings: KafkaSettings, window_s: float) -> None:
-        """Prepare; connects when asked.
+        """Prepare; each call connects anew.
 
         Args:
             settings: where Kafka is.
@@ -61,10 +61,14 @@ class PublishedTail:
         return found
 
     def turns(self, partitions: Sequence[int], after: Dict[str, int]) -> Dict[str, List[TurnWrite]]:
-        """Return the turns of these conversations that are above a version, oldest first.
+        """Return the published turns of these conversations, oldest first.
 
-        A turn whose events are not there is left out: whoever published it died in between, so that
-        its message comes again.
+        A turn whose events were not published is left out: its worker died in between, so that its message is
+        delivered again.
+
+        Args:
+            partitions: of the inbox.
+            after: by conversation, the version above which turns are returned.
         """
         answers: Dict[Place, List[bytes]] = {}
         for message, conversation in self._of(ANSWERS, partitions, after):
@@ -91,7 +95,7 @@ class PublishedTail:
                 yield message, conversation
 
     def _tail(self, topic: str, partitions: Sequence[int]) -> Iterator[Message]:
-        """Yield the last records of these partitions of the inbox in another topic."""
+        """Yield the last records of a topic, from the partitions with the keys of these inbox partitions."""
         name = self._settings.topic_prefix + topic
         with closing(TopicReader(self._settings)) as reader:
             bounds = reader.bounds(name, self._same(reader, name, partitions))
@@ -99,12 +103,12 @@ class PublishedTail:
             yield from reader.records(name, self._starts(reader, name, bounds), ends)
 
     def _same(self, reader: TopicReader, name: str, partitions: Sequence[int]) -> List[int]:
-        """Return the partitions that hold the same keys, or all where the topics' numbers differ."""
+        """Return the partitions that hold the same keys; all of them if the topics have different partition counts."""
         counts = [reader.partitions(topic) for topic in (self._settings.topic_prefix + USER_QUERY, name)]
         return list(partitions) if counts[0] == counts[1] else list(range(counts[1]))
 
     def _starts(self, reader: TopicReader, name: str, bounds: Dict[int, Tuple[int, int]]) -> Dict[int, int]:
-        """Return where to begin in each partition: at the window's start, within the numbers of records."""
+        """Return the offset to start at in each partition: the window's start, within MIN_RECORDS and MAX_RECORDS."""
         newest = reader.newest_ms(name, list(bounds))
         times = {number: max(0, newest_ms - self._window_ms) for number, newest_ms in newest.items()}
         starts = {}
@@ -117,18 +121,18 @@ class PublishedTail:
 
 def _decoded(message: Message, kind: Any) -> Any:
     try:
-        found = decode(message.value() or b"", kind)
+        event = decode(message.value() or b"", kind)
     except PoisonMessage:
-        return None  # not of this version, or not ours: nothing to mend by
-    # Redis has forgotten a conversation of that time on purpose; Kafka, which deletes by segments, may still have it.
-    return found if found.ts > now_ms() - CONVERSATION_LIFETIME_S * 1000 else None
+        return None  # of another version or another program: it can't be used to mend
+    # An older conversation has expired in Redis on purpose. Kafka deletes by segments, so it may still have the record.
+    return event if event.ts > now_ms() - CONVERSATION_LIFETIME_S * 1000 else None
 
 
-def _write(markers: List[bytes], told: List[Events]) -> Optional[TurnWrite]:
-    """Return the last answer that has its events; two owners may both have published a turn."""
+def _write(markers: List[bytes], candidates: List[Events]) -> Optional[TurnWrite]:
+    """Return the write of the last answer whose events were published. Two owners may both have published a turn."""
     for marker in reversed(markers):
         answer = decode(marker, AnswerGenerated)
-        for events in reversed([*told, []]):
+        for events in reversed([*candidates, []]):
             if len(events) == answer.events:
                 version = answer.tracker_version - 1
                 return TurnWrite(answer.message_id, version, answer.seq, events, marker, answer.replies)

@@ -1,8 +1,8 @@
-"""The commands of many conversations, sent to Redis together.
+"""Sends the commands of many conversations to Redis in batches.
 
-In: groups of commands, each for one caller. Out: their answers. What is asked for while a batch is
-on its way leaves with the next one, so that batches grow with the load: one round trip, one system
-call and, where the settings ask for it, one WAIT for all of a poll.
+In: groups of commands, each of one caller. Out: their answers. Commands that arrive while a batch is on its way leave
+with the next batch, so that batches grow with the load. A whole poll then costs one round trip, one system call and, if
+the settings ask for it, one WAIT.
 """
 
 import asyncio
@@ -16,12 +16,18 @@ from kefu.errors import StoreUnavailable
 
 Command = Tuple[Any, ...]
 
-MAX_COMMANDS = 512  # a batch; a reader of long conversations should not hold up too many others
-MAX_UNDER_WAY = 2  # batches to one server
+MAX_COMMANDS = 512  # in a batch; the rest waits for the next one, so that long reads don't hold up too many callers
+MAX_UNDER_WAY = 2  # batches under way to one server; further commands wait
 
 
 class _Group(NamedTuple):
-    """What one caller asks for, packed by it: what can't be is its error alone. `sure`: the replicas' word too."""
+    """The commands of one caller.
+
+    Attributes:
+        commands: packed in the caller's `send`, so that a command that can't be packed is an error of this caller only.
+        sure: whether to wait for replicas.
+        answers: gets the answers, or an error.
+    """
 
     commands: Sequence[bytes]
     sure: bool
@@ -29,15 +35,15 @@ class _Group(NamedTuple):
 
 
 class Batches:
-    """Sends what callers ask for. Lives on one event loop."""
+    """Sends callers' commands in batches. Belongs to one event loop."""
 
     def __init__(self, timeout_s: float, wait_replicas: int) -> None:
         """Prepare.
 
         Args:
-            timeout_s: of a batch; beyond it each of its callers gets an error and must not know
-                whether its commands ran.
-            wait_replicas: how many replicas must have a group that has to be sure; 0 asks for none.
+            timeout_s: limits a batch. After it each of the callers gets an error, and its commands may or may not
+                have run.
+            wait_replicas: how many replicas must have the commands of a `sure` group; 0 for none.
         """
         self._timeout_s = timeout_s
         wait: Command = ("WAIT", wait_replicas, int(timeout_s * 1000 / 2))
@@ -48,12 +54,12 @@ class Batches:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def send(self, redis: Redis, *commands: Command, sure: bool = False) -> List[Any]:
-        """Return the answers, in order; one that Redis refused is a ResponseError among them.
+        """Return the answers in order. The answer to a command that Redis refused is a ResponseError.
 
         Raises:
             RedisError, TimeoutError, OSError: the commands may have run.
-            StoreUnavailable: they ran, and too few replicas have them.
-            TypeError: a command can't be sent; nothing ran.
+            StoreUnavailable: the commands ran, but too few replicas have them.
+            TypeError: a command can't be packed; nothing ran.
         """
         packed = [pack_command(command) for command in commands]
         answers: asyncio.Future[List[Any]] = asyncio.get_running_loop().create_future()
@@ -66,7 +72,7 @@ class Batches:
         return await answers
 
     def _leave(self, redis: Redis) -> None:
-        """Send all that waits, up to a batch."""
+        """Send the waiting groups, up to MAX_COMMANDS."""
         waiting = self._waiting.pop(redis, None)
         if not waiting:
             return
@@ -88,7 +94,7 @@ class Batches:
             commands.append(self._wait)
         try:
             answers = await asyncio.wait_for(_exchange(redis, commands), self._timeout_s)
-        except Exception as error:  # noqa: BLE001 - whatever it is, each caller must learn of it
+        except Exception as error:  # noqa: BLE001 - each caller must get the error, whatever it is
             for group in batch:
                 _fail(group, error)
         except BaseException:
@@ -103,7 +109,7 @@ class Batches:
     def _arrive(self, redis: Redis) -> None:
         self._under_way[redis] -= 1
         if not self._under_way[redis]:
-            del self._under_way[redis]  # a client that is never used again is let go
+            del self._under_way[redis]  # keeps no reference to a client that is never used again
         if redis in self._waiting:
             self._leave(redis)
 
@@ -122,7 +128,7 @@ class Batches:
                 _fail(group, StoreUnavailable(f"{have} replicas have the write, {self._wait_replicas} needed"))
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel the batches under way."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -134,7 +140,7 @@ def _fail(group: _Group, error: Exception) -> None:
 
 
 async def _exchange(redis: Redis, commands: List[bytes]) -> List[Any]:
-    """Send commands on one connection and return their answers; a connection that fails is closed."""
+    """Send commands on one connection and return their answers. A failed connection is closed."""
     pool = redis.connection_pool
     connection = await pool.get_connection("")
     try:
@@ -146,7 +152,7 @@ async def _exchange(redis: Redis, commands: List[bytes]) -> List[Any]:
             except ResponseError as error:
                 answers.append(error)
         return answers
-    except BaseException:  # cancelled too: answers still to come would be taken for others'
+    except BaseException:  # also when cancelled: outstanding answers would be read as those of the next commands
         await connection.disconnect(nowait=True)
         raise
     finally:

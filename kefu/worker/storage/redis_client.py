@@ -1,7 +1,7 @@
 """The worker's connections to Redis (redis-py 4.6): one server, a master behind Sentinels, or a cluster.
 
-Never retries by itself: a call that failed may have happened, and what to do then is for
-`kefu.worker.storage.servers` to say.
+Never retries by itself: a failed call may have succeeded on the server, and `kefu.worker.storage.servers` decides what
+to do then.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from kefu.redis_cluster import mended
 from kefu.redis_url import Address, RedisUrl
 from kefu.settings import RedisSettings
 
-MAX_CONNECTIONS = 64  # to one server; callers keep below it, for beyond it redis-py raises instead of waiting
+MAX_CONNECTIONS = 64  # to one server. Beyond it redis-py raises instead of waiting, so callers must stay below it
 
 
 class Single(redis_cluster.One[Redis]):
@@ -28,7 +28,7 @@ class Single(redis_cluster.One[Redis]):
 
 
 class BehindSentinels(redis_cluster.One[Redis]):
-    """The master of a service; whoever connects asks the Sentinels which server that is."""
+    """The master of a Sentinel service. Each new connection asks the Sentinels for the master's address."""
 
     def __init__(self, url: RedisUrl, limits: Dict[str, Any]) -> None:
         timeout_s = limits["socket_connect_timeout"]
@@ -40,7 +40,7 @@ class BehindSentinels(redis_cluster.One[Redis]):
         super().__init__(mended(self._sentinel.master_for(url.service, **options), ConnectionError))
 
     async def close(self) -> None:
-        """Close the connections, those to the Sentinels too."""
+        """Close the connections, including those to the Sentinels."""
         clients = [self._client, *self._sentinel.sentinels]
         await asyncio.gather(*(client.close(close_connection_pool=True) for client in clients))
 
@@ -57,7 +57,7 @@ class Nodes(redis_cluster.Cluster[Redis]):
         return _client(self._options, host=address[0], port=address[1])
 
     async def close_client(self, client: Redis) -> None:
-        """Close a node's connections, those in use too: what waits on them is sent again elsewhere."""
+        """Close a node's connections, including those in use: their commands are sent again to another node."""
         await client.close(close_connection_pool=True)
 
 
@@ -65,8 +65,8 @@ Masters = Union[Single, BehindSentinels, Nodes]
 
 
 def connect(settings: RedisSettings) -> Masters:
-    """Return the servers that the URL names; nothing is connected before its first use."""
-    # No time limit on each answer: `redis_batch` has one on all answers of a batch, which costs less.
+    """Return the servers that the URL names. A connection is opened at its first use."""
+    # No time limit per answer: `redis_batch` limits all answers of a batch together, which costs less.
     limits = {
         "socket_connect_timeout": settings.timeout_s,
         "health_check_interval": 15,

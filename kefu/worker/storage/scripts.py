@@ -11,9 +11,9 @@ class Script:
         self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-# KEYS: state, turns, replies, marker, hint. ARGV: version expected, turn's record ("" for none),
+# KEYS: state, turns, replies, marker, hint. ARGV: expected version, turn's record ("" for none),
 # marker, message id, last seq, snapshot ("" for none), turns to keep, lifetime of the conversation
-# and of the marker in s, replies kept, hand-over ("" for as it was, "-" for none), then each reply's seq and JSON.
+# and of the marker in s, replies to keep, hand-over ("" for unchanged, "-" for none), then each reply's seq and JSON.
 WRITE = Script(
     """
 local marker = redis.call('GET', KEYS[4])
@@ -43,7 +43,7 @@ redis.call('SPUBLISH', KEYS[5], ARGV[4])
 return {0, found + 1}
 """
 )
-# KEYS: state, turns. In one piece, so that no write comes between version, turns and history.
+# KEYS: state, turns. One script, so that no write comes between the reads of version, turns and history.
 READ = Script(
     """
 local state = redis.call('HMGET', KEYS[1], 'version', 'seq', 'snapshot')
@@ -51,9 +51,9 @@ local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(
 return {state[1], state[2], state[3], redis.call('LRANGE', KEYS[2], 0, -1), history}
 """
 )
-# KEYS: marker, turns. In one piece: a failover between the two would leave a marker without its turn.
+# KEYS: marker, turns. One script, because a failover between the two reads could return a marker without its turn.
 READ_TURN = Script("return {redis.call('GET', KEYS[1]), redis.call('LRANGE', KEYS[2], -128, -1)}")
-# KEYS: state. ARGV: version and seq to go on from, lifetime in s. Only ever forward.
+# KEYS: state. ARGV: new version and seq, lifetime in s. Never lowers either.
 SKIP = Script(
     """
 local state = redis.call('HMGET', KEYS[1], 'version', 'seq')

@@ -1,7 +1,7 @@
-"""The Redis servers of the store: runs commands and scripts on the master of a key, and tells when it is away.
+"""Runs commands and scripts on the Redis master that holds a key, and reports when that server is away.
 
-In: commands, named by a key. Out: their answers, or StoreUnavailable for whatever passes: a server that is down,
-failing over, or moving a slot.
+In: commands and a key. Out: their answers; StoreUnavailable for a temporary error: a server that is down, failing over,
+or moving a slot.
 """
 
 import asyncio
@@ -27,20 +27,20 @@ from kefu.worker.storage.scripts import Script
 
 logger = logging.getLogger(__name__)
 
-# A server that is there but can't serve now, or no more: redis-py has a class for some of these answers,
-# and leaves the prefix to the others. ASK and TRYAGAIN: the slot is being moved, which takes a moment.
+# Answers of a server that can't serve for now, or is no longer the master. redis-py has an exception class for some of
+# them; the others keep their prefix in the text. ASK and TRYAGAIN mean that the slot is being moved.
 # Source: Redis, error prefixes; redis-py 4.6, EXCEPTION_CLASSES.
 _PASSING_KINDS = (OutOfMemoryError, ReadOnlyError, NoPermissionError)
 _CLUSTER_PREFIXES = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")
-_DEMOTED = "WAIT cannot be used with replica"  # it was the master when the batch left
+_DEMOTED = "WAIT cannot be used with replica"  # the server was the master when the batch was sent
 _PASSING_PREFIXES = ("MISCONF", "NOREPLICAS", "BUSY", "MASTERDOWN", "EXECABORT", _DEMOTED, *_CLUSTER_PREFIXES)
 
 _CONNECTED = re.compile(rb"connected_slaves:(\d+)")
-_HISTORY = re.compile(rb"master_replid:([0-9a-f]+)")  # another one after a failover or a restart
+_HISTORY = re.compile(rb"master_replid:([0-9a-f]+)")  # changes with a failover or a restart
 
 
 class Servers:
-    """The masters that the URL of the settings names. Every method raises StoreUnavailable when one is away."""
+    """The masters that the URL of the settings names. Every method raises StoreUnavailable if its server is away."""
 
     def __init__(self, settings: RedisSettings) -> None:
         """Prepare; connects at the first call."""
@@ -50,20 +50,20 @@ class Servers:
         self._batches = Batches(settings.timeout_s * 2, settings.wait_replicas)
 
     async def on(self, key: str, *commands: Command, sure: bool = False) -> List[Any]:
-        """Run commands on the master that holds a key; returns their answers.
+        """Run commands on the master that holds a key; return their answers.
 
         Args:
-            key: names the server.
-            commands: leave together, in this order.
-            sure: waits for replicas where the settings ask for it.
+            key: selects the server.
+            commands: sent together, in this order.
+            sure: whether to wait for as many replicas as the settings ask for.
         """
         return await self._passing(self._answers(key, commands, sure))
 
     async def on_indexes(self, commands: Dict[int, Callable[[str], Command]]) -> Dict[int, Any]:
-        """Run a command on the index of each partition: one round trip for all that one server holds.
+        """Run a command on the index of each partition, in one round trip per server.
 
         Args:
-            commands: by partition; each gets the index's key.
+            commands: by partition, a function from the index's key to the command.
         """
 
         async def run(partition: int, command: Callable[[str], Command]) -> Any:
@@ -82,20 +82,20 @@ class Servers:
         sure: bool = False,
         before: Sequence[Command] = (),
     ) -> Any:
-        """Run a script on the server of its keys, by its digest; `before` is sent ahead of it."""
-        given = (len(keys), *keys, *arguments)
+        """Run a script by its digest on the server of its keys; return its answer. `before` is sent ahead of it."""
+        operands = (len(keys), *keys, *arguments)
         try:
-            answers = await self.on(keys[0], *before, ("EVALSHA", script.digest, *given), sure=sure)
-        except NoScriptError:  # a server that has just been started
-            answers = await self.on(keys[0], *before, ("EVAL", script.text, *given), sure=sure)
+            answers = await self.on(keys[0], *before, ("EVALSHA", script.digest, *operands), sure=sure)
+        except NoScriptError:  # the server has just started and doesn't know the script
+            answers = await self.on(keys[0], *before, ("EVAL", script.text, *operands), sure=sure)
         return answers[-1]
 
     def held_together(self, one: str, other: str) -> Awaitable[bool]:
-        """Return whether one server holds both keys, to be awaited."""
+        """Return an awaitable of whether one server holds both keys."""
         return self._passing(self._held_together(one, other))
 
     async def histories(self) -> FrozenSet[str]:
-        """Return the history of each master; the answer shows that each is there, too."""
+        """Return the history (replication id) of each master. Succeeds only if every master answers."""
         answers = await self._passing(self._info())
         found = [match for match in map(_HISTORY.search, answers) if match is not None]
         if len(found) < len(answers):
@@ -103,7 +103,7 @@ class Servers:
         if self._wait_replicas and not self._replicas_counted:
             self._replicas_counted = True
             self._count_replicas(answers)
-        return frozenset(each[1].decode() for each in found)
+        return frozenset(match[1].decode() for match in matches)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -129,20 +129,20 @@ class Servers:
         return answers
 
     def _count_replicas(self, answers: Sequence[bytes]) -> None:
-        """Warn where fewer replicas are waited for than there are.
+        """Warn if the settings wait for fewer replicas than a server has.
 
-        A replica that nobody waited for may become master without the write; and an old master that comes back from
-        an isolation may find one that still follows it, and go on as if it were the master.
+        A replica that nobody waited for may become the master without the write. And an old master that was isolated
+        may come back, find a replica that still follows it, and go on as if it were the master.
         """
         for answer in answers:
-            found = _CONNECTED.search(answer)
-            replicas = int(found[1]) if found else -1  # -1: the server does not say
+            match = _CONNECTED.search(answer)
+            replicas = int(match[1]) if match else -1  # -1: the server does not say
             fields = {"replicas": replicas, "waited_for": self._wait_replicas}
             if not 0 <= replicas <= self._wait_replicas:
                 logger.warning("a failover may lose writes: wait for all replicas", extra={"fields": fields})
 
     async def _passing(self, call: Awaitable[Any]) -> Any:
-        """Await a call; an error of a server that is away or failing over becomes StoreUnavailable."""
+        """Await a call. A temporary error, of a server that is away or failing over, becomes StoreUnavailable."""
         try:
             return await call
         except ResponseError as error:

@@ -1,8 +1,8 @@
-"""Reads partitions of a topic from a place to where they end now, by the worker's client, confluent-kafka.
+"""Reads partitions of a topic from given offsets to their present ends, with the worker's client, confluent-kafka.
 
 `kefu.tools.topic_reader` is its counterpart on kafka-python (record 12). This one reads several partitions at once, and
-asks each question once, for its caller asks again. Every method blocks, and raises QueueUnavailable when Kafka refuses
-or doesn't answer.
+never repeats a request, because its caller does. Every method blocks, and raises QueueUnavailable if Kafka refuses or
+doesn't answer.
 """
 
 from typing import Any, Callable, Dict, Iterator, Sequence, Tuple
@@ -14,21 +14,21 @@ from kefu.errors import QueueUnavailable
 from kefu.kafka import damped_errors
 from kefu.settings import KafkaSettings
 
-REQUEST_S = 10.0
-SILENCE_S = 30.0
-BATCH = 500
-BUFFER_KBYTES = 16 * 1024
+REQUEST_S = 10.0  # time-out of a request; beyond it QueueUnavailable is raised
+SILENCE_S = 30.0  # the longest wait for the next record; beyond it QueueUnavailable is raised
+BATCH = 500  # records taken from the client at a time
+BUFFER_KBYTES = 16 * 1024  # the client's buffer of fetched records
 
 
 class TopicReader:
-    """Commits nothing."""
+    """Reads partitions of topics. Never commits an offset."""
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._admin = AdminClient({**kafka.client_config(), **damped_errors()})
         self._consumer = Consumer(
             {
                 **kafka.client_config(),
-                "group.id": kafka.group,  # nothing is committed under it
+                "group.id": kafka.group,  # the client requires a group, but nothing is committed
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "enable.partition.eof": True,
@@ -47,24 +47,29 @@ class TopicReader:
         return len(_asked(self._consumer.list_topics, name, REQUEST_S).topics[name].partitions)
 
     def bounds(self, name: str, numbers: Sequence[int]) -> Dict[int, Tuple[int, int]]:
-        """Return the first offset that each partition still has, and the one after its last; of those with records."""
+        """Return the first offset of each partition and the one after its last. Empty partitions are left out."""
         ends = self._listed(name, numbers, OffsetSpec.latest())
         lows = self._listed(name, numbers, OffsetSpec.earliest())
         return {n: (lows[n].offset, ends[n].offset) for n in numbers if lows[n].offset < ends[n].offset}
 
     def newest_ms(self, name: str, numbers: Sequence[int]) -> Dict[int, int]:
-        """Return the latest time of a record in each partition, ms since the epoch; of those with records."""
-        found = self._listed(name, numbers, OffsetSpec.max_timestamp())
-        return {number: newest.timestamp for number, newest in found.items() if newest.offset >= 0}
+        """Return the time of each partition's latest record, in ms since the epoch. Empty partitions are left out."""
+        offsets = self._listed(name, numbers, OffsetSpec.max_timestamp())
+        return {number: newest.timestamp for number, newest in offsets.items() if newest.offset >= 0}
 
     def offsets_at(self, name: str, times: Dict[int, int]) -> Dict[int, int]:
-        """Return the first offset of this time, ms since the epoch, or later, by partition; -1 where there is none."""
+        """Return, by partition, the offset of the first record at or after a time; -1 if there is none.
+
+        Args:
+            name: of the topic.
+            times: by partition, in ms since the epoch.
+        """
         places = [TopicPartition(name, number, since_ms) for number, since_ms in times.items()]
-        found = _asked(self._consumer.offsets_for_times, places, REQUEST_S) if places else []
-        return {place.partition: max(-1, place.offset) for place in found}
+        offsets = _asked(self._consumer.offsets_for_times, places, REQUEST_S) if places else []
+        return {place.partition: max(-1, place.offset) for place in offsets}
 
     def records(self, name: str, starts: Dict[int, int], ends: Dict[int, int]) -> Iterator[Message]:
-        """Yield the records of partitions from where each starts to before where it ends."""
+        """Yield the records of the partitions of `starts`, each from its start up to, but not including, its end."""
         left = {number: ends[number] for number in starts}
         if not left:
             return
@@ -73,14 +78,15 @@ class TopicReader:
             first = self._consumer.poll(SILENCE_S)
             if first is None:
                 raise QueueUnavailable(f"{name}: no answer within {SILENCE_S:.0f} s")
-            for message in (first, *self._consumer.consume(BATCH, 0)):  # which alone would wait to fill its number
+            # `consume` alone would wait until it has BATCH records, so `poll` waits for the first one.
+            for message in (first, *self._consumer.consume(BATCH, 0)):
                 if message.error() is None and _within(message, left):
                     yield message
                 _pass(message, left)
 
     def _listed(self, name: str, numbers: Sequence[int], what: OffsetSpec) -> Dict[int, Any]:
         if not numbers:
-            return {}  # librdkafka refuses to be asked for nothing
+            return {}  # librdkafka refuses an empty request
         wanted = {TopicPartition(name, number): what for number in numbers}
         futures = self._admin.list_offsets(wanted, request_timeout=REQUEST_S)
         return {place.partition: _asked(future.result) for place, future in futures.items()}
@@ -106,7 +112,7 @@ def _within(message: Message, left: Dict[int, int]) -> bool:
 
 
 def _pass(message: Message, left: Dict[int, int]) -> None:
-    """Take out of `left` a partition that has been read to its end."""
+    """Remove from `left` the partition of `message`, if it has been read to its end."""
     error = message.error()
     if error is None:
         number, offset = _place(message)
