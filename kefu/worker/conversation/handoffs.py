@@ -1,7 +1,7 @@
-"""Whether a person has the conversation, and who: told from its own events, with no clock and no store.
+"""Reads from a conversation's events whether an agent has it, and which one. Has no clock and no store.
 
-In: the events of a tracker. Out: the `Handoff` that stands. It lies in the metadata of the last
-`ConversationPaused`, so that it is stored, trimmed, published and mended as any event is.
+In: the events of a tracker. Out: the current `Handoff`. It is kept in the metadata of the last `ConversationPaused`,
+so that it is stored, trimmed, published and mended like any event.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -12,25 +12,25 @@ from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu.worker.conversation.stored import METADATA, TAKEN, WAITING
 
-# Why the desk is refused; stable, for the marker tells it.
-ENDED = "handoff_ended"  # nobody gave this conversation, or it is the assistant's again
+# The reasons for refusing a desk event. They are stored in markers, so their values must not change.
+ENDED = "handoff_ended"  # no such hand-over: it never began, or the assistant has the conversation again
 TAKEN_BY_OTHER = "handoff_taken"
-NOT_TAKEN = "handoff_not_taken"  # by whoever asks
-TIMER = "kefu.handoff"  # the reminder that stands while the customer waits for the person
+NOT_TAKEN = "handoff_not_taken"  # the agent who sends the event has not taken the conversation
+TIMER = "kefu.handoff"  # the reminder that stands while the customer waits for the agent
 
 
 @dataclass(frozen=True)
 class Handoff:
-    """A conversation that a person has or shall have.
+    """The hand-over of a conversation to a person.
 
     Attributes:
-        id: of its HandoffStarted.
+        id: the id of its HandoffStarted event.
         since: when it began, in ms.
         by: the action that asked for a person.
-        summary: as HandoffStarted has it.
+        summary: the summary in HandoffStarted.
         status: `waiting` or `taken`.
-        agent: who has it; None while it waits.
-        taken_at: in ms; None while it waits.
+        agent: the agent who has the conversation; None while waiting.
+        taken_at: when the agent took it, in ms; None while waiting.
     """
 
     id: str
@@ -42,19 +42,19 @@ class Handoff:
     taken_at: Optional[int] = None
 
     def taken(self, agent: str, at: int) -> "Handoff":
-        """Return it as `agent` has it."""
+        """Return the hand-over as taken by `agent` at the time `at`, in ms."""
         return replace(self, status=TAKEN, agent=agent, taken_at=at)
 
     def event(self) -> ConversationPaused:
-        """Return the event that makes this the conversation's state."""
+        """Return the event that makes this hand-over the conversation's current one."""
         return ConversationPaused(metadata={METADATA: asdict(self)})
 
 
 def standing(tracker: DialogueStateTracker) -> Optional[Handoff]:
-    """Return the hand-over that stands; None where the assistant has the conversation, or one must begin."""
+    """Return the current hand-over; None if the assistant has the conversation, or was paused without a hand-over."""
     pause = last_pause(tracker)
-    found = (pause.metadata or {}).get(METADATA) if pause else None
-    return Handoff(**found) if found else None
+    fields = (pause.metadata or {}).get(METADATA) if pause else None
+    return Handoff(**fields) if fields else None
 
 
 def last_pause(tracker: DialogueStateTracker) -> Optional[ConversationPaused]:

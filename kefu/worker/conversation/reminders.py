@@ -1,7 +1,7 @@
-"""Which timers of a conversation stand: told from its own events, with no clock and no store.
+"""Reads from a conversation's events which timers stand. Has no clock and no store.
 
-In: the events of a tracker, oldest first. Out: the reminders that stand and the customer's silence.
-The events are the truth; what lies in the index of due times is only a hint of when to look.
+In: the events of a tracker, oldest first. Out: the standing reminders and the customer's silence. The events are the
+truth; an entry in the index of due times is only a hint of when to look.
 """
 
 from typing import Any, Dict, Iterable, NamedTuple, Optional, Sequence
@@ -12,33 +12,33 @@ from rasa.shared.core.trackers import DialogueStateTracker
 
 from kefu.worker.conversation.messages import HEARD_AT, is_external
 
-# Intents of silence: which of them the domain lists decides what is scheduled at all.
+# Intents that a silence triggers. A silence is scheduled only if the domain lists one of them.
 FORM_IDLED = "form_idled"  # while a form waits for an answer
 SESSION_IDLED = "session_idled"  # at any time
-# In the metadata of an external message on the tracker.
-FIRED_REMINDER = "reminder"  # the reminder's name
-FIRED_IDLE = "idle"  # true for a silence
+# Keys in the metadata of an external message on the tracker.
+FIRED_REMINDER = "reminder"  # value: the reminder's name
+FIRED_IDLE = "idle"  # value: true for a silence
 
 
 class Reminders(NamedTuple):
-    """The reminders of a conversation by name: those that stand, and why the others don't."""
+    """The standing reminders of a conversation by name, and the reasons why the others ended."""
 
     standing: Dict[str, ReminderScheduled]
     ended: Dict[str, str]
 
 
 class Silence(NamedTuple):
-    """Since when the customer has said nothing, in ms, and whether that has had its turn already."""
+    """The customer's silence: since when, in ms, and whether the assistant was already triggered for it."""
 
     since: int
     told: bool
 
 
 def reminders(events: Iterable[Event]) -> Reminders:
-    """Return the reminders that were ever scheduled in `events`, and what became of them.
+    """Return the reminders that were ever scheduled in `events`: the standing ones and those that ended.
 
-    As in Rasa, one scheduled again under its name replaces the first, and a restart ends all. Other
-    than in Rasa a new session ends none, for every reminder of more than half an hour would be lost.
+    As in Rasa, a reminder replaces an earlier one of its name, and a restart ends all. Unlike in Rasa, a new session
+    ends none: otherwise every reminder of more than half an hour would be lost.
     """
     found = Reminders({}, {})
     for event in events:
@@ -69,7 +69,7 @@ def _end(found: Reminders, why: str, ended: Iterable[ReminderScheduled]) -> None
 
 
 def _cancels(cancelled: ReminderCancelled, reminder: ReminderScheduled) -> bool:
-    """Return whether it is meant, by the rule of `ReminderCancelled.cancels_job_with_name`."""
+    """Return whether `cancelled` cancels the reminder, by the rule of `ReminderCancelled.cancels_job_with_name`."""
     return (
         (not cancelled.name or cancelled.name == reminder.name)
         and (not cancelled.intent or cancelled.intent == reminder.intent)
@@ -78,21 +78,23 @@ def _cancels(cancelled: ReminderCancelled, reminder: ReminderScheduled) -> bool:
 
 
 def due_ms(reminder: ReminderScheduled) -> int:
-    """Return when a reminder is due, in ms; a time without zone is local, as Rasa's scheduler takes it."""
+    """Return when a reminder is due, in ms. A time without a zone is local time, as in Rasa's scheduler."""
     return int(reminder.trigger_date_time.timestamp() * 1000)
 
 
 def entities_of(reminder: ReminderScheduled) -> "list[Dict[str, Any]]":
-    """Return the entities in Rasa's form; actions may give them as a dict of names and values."""
-    given: Any = reminder.entities or []
-    return [{"entity": name, "value": value} for name, value in given.items()] if isinstance(given, dict) else given
+    """Return a reminder's entities in Rasa's form. Actions may also give a dict of names and values."""
+    entities: Any = reminder.entities or []
+    if not isinstance(entities, dict):
+        return entities
+    return [{"entity": name, "value": value} for name, value in entities.items()]
 
 
 def silence(events: Sequence[Event]) -> Optional[Silence]:
     """Return the customer's silence, None if the customer never wrote.
 
-    It begins when the message was taken up, not when it was sent: while a message waits in a
-    backlog, it is the assistant that is silent.
+    The silence begins when the turn of the customer's last message began, not when the message was sent. While a
+    message waits in a backlog, the assistant is silent, not the customer.
     """
     told = False
     for event in reversed(events):
@@ -106,7 +108,7 @@ def silence(events: Sequence[Event]) -> Optional[Silence]:
 
 
 def idle_intent(tracker: DialogueStateTracker, domain: Domain) -> Optional[str]:
-    """Return the intent that stands for silence now, None where the domain lists none for it."""
+    """Return the intent that a silence triggers now, None if the domain lists none."""
     intents = domain.intent_properties
     if tracker.active_loop_name and FORM_IDLED in intents:
         return FORM_IDLED

@@ -1,4 +1,4 @@
-"""What a conversation is in Redis: what is read of it, and the one write that a turn becomes.
+"""The form of a conversation in Redis: the state that is read, and the one write that stores a turn.
 
 Events are plain dicts here, so that a command that reads the store imports no Rasa.
 """
@@ -13,21 +13,21 @@ from kefu.keys import REPLIES_KEPT
 from kefu.settings import CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS  # Rasa's events hold numpy's floats
-METADATA = "handoff"  # in the metadata of a pause or resume: the hand-over, see `conversation.handoffs`
+METADATA = "handoff"  # key of the hand-over in the metadata of a pause or resume, see `conversation.handoffs`
 WAITING, TAKEN = "waiting", "taken"  # status of a hand-over
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What Redis holds of a conversation; all empty for one never seen.
+    """A conversation's state in Redis; empty for a new conversation.
 
     Attributes:
-        version: one more with each write.
+        version: grows by one with each write.
         seq: sequence number of the last reply.
-        snapshot: events (Rasa's dicts) that stand for the turns trimmed away.
-        turns: the events of each turn kept, oldest first.
-        history: of the server that was asked, another one after a failover or a restart. Source: Redis, INFO,
-            master_replid.
+        snapshot: events (Rasa's dicts) that stand for the trimmed turns.
+        turns: the events of each kept turn, oldest first.
+        history: the replication id of the server that was read; it changes with a failover or a restart. Source:
+            Redis, INFO, master_replid.
     """
 
     version: int = 0
@@ -38,7 +38,7 @@ class Stored:
 
 
 class Arm(NamedTuple):
-    """A timer that a turn leaves behind: its entry in the index of the conversation's partition, due in ms."""
+    """A timer that a turn arms, as an entry in the index of the conversation's partition; `due` is in ms."""
 
     partition: int
     member: str
@@ -47,16 +47,16 @@ class Arm(NamedTuple):
 
 @dataclass(frozen=True)
 class TurnWrite:
-    """One atomic write, prepared: kept until it is sure, sent again as it is.
+    """One prepared atomic write. It is kept until it has surely succeeded, and sent again unchanged.
 
     Attributes:
-        version: that the turn was computed from.
-        events: the turn's new events; an empty list stores no turn (a dead letter's marker).
+        version: the stored version that the turn was computed from.
+        events: the turn's new events; an empty list stores no turn, only the marker (a dead letter's, for example).
         marker: the encoded AnswerGenerated.
         replies: with their sequence numbers, ascending.
-        snapshot: stands for all but the last `keep` turns before this one; None trims nothing.
-        arms: timers, all of one partition; they reach the index before the turn is stored.
-        listed: whether a person has the conversation or shall have it; it reaches the desk's index before, too.
+        snapshot: events that replace all but the last `keep` turns before this one; None trims nothing.
+        arms: timers, all of one partition; they are put into the index before the turn is stored.
+        listed: whether a hand-over stands after the turn; it is put into the desk's index before the turn is stored.
     """
 
     message_id: str
@@ -72,12 +72,12 @@ class TurnWrite:
 
     @cached_property
     def encoded_events(self) -> bytes:
-        """The events as JSON: they are stored, and published, as they are here."""
+        """The events as JSON, in the form that is both stored and published."""
         return encode_events(self.events)
 
     @cached_property
     def arguments(self) -> List[Any]:
-        """The script's ARGV."""
+        """The ARGV of the script `WRITE`."""
         record = b'{"v":%d,"events":%b}' % (self.version + 1, self.encoded_events) if self.events else b""
         snapshot = b"" if self.snapshot is None else orjson.dumps(self.snapshot, option=_JSON)
         fixed = [self.version, record, self.marker, self.message_id, self.seq, snapshot, self.keep]
@@ -86,14 +86,14 @@ class TurnWrite:
         return fixed + limits + replies
 
     def kept(self) -> "KeptWrite":
-        """Return what it takes to send this write again, in a tenth of the memory."""
-        # orjson leaves up to 16 kB of room behind what it returns; a copy has none.
+        """Return the parts needed to send this write again, in a tenth of the memory."""
+        # orjson's results have up to 16 kB of unused room behind them; a copy has none.
         exact = [bytes(memoryview(part)) if type(part) is bytes else part for part in self.arguments]
         return KeptWrite(self.message_id, self.version, exact, self.arms, self.listed)
 
 
 class KeptWrite(NamedTuple):
-    """A write that succeeded, for a store that loses it; the names are TurnWrite's."""
+    """A successful write, kept in case the store loses it. The attributes are those of TurnWrite."""
 
     message_id: str
     version: int
@@ -108,14 +108,14 @@ class KeptWrite(NamedTuple):
 
 
 def encode_events(events: List[Dict[str, Any]]) -> bytes:
-    """Return events, as Rasa's dicts, in JSON."""
+    """Return events (Rasa's dicts) as JSON."""
     return orjson.dumps(events, option=_JSON)
 
 
 def left_by(events: List[Dict[str, Any]]) -> bytes:
-    """Return what a turn leaves for the desk to read: JSON, `-` for nothing any more, empty for as it was.
+    """Return a turn's change of the hand-over that the desk reads: its JSON, `-` if it ended, empty if unchanged.
 
-    The store takes it from the events, so that a turn that is written again (see `mending`) tells the same.
+    The change is read from the events, so that a turn that is written again (see `mending`) makes the same change.
 
     Args:
         events: of the turn, as stored.
@@ -123,8 +123,8 @@ def left_by(events: List[Dict[str, Any]]) -> bytes:
     for event in reversed(events):
         kind = event.get("event")
         if kind == "pause":
-            found = (event.get("metadata") or {}).get(METADATA)
-            return orjson.dumps(found) if found else b""
+            handoff = (event.get("metadata") or {}).get(METADATA)
+            return orjson.dumps(handoff) if handoff else b""
         if kind in ("resume", "restart"):
             return b"-"
     return b""
