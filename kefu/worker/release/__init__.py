@@ -1,6 +1,6 @@
-"""Releases: two tracks of workers, one that reads the inbox and a candidate that reads what it is lent.
+"""Releases: one track of workers reads the inbox, and the candidate track reads the messages that it is lent.
 
-`plan` is what the chart says, `tracks` who is there and which inbox this worker reads, `following` keeps to
-that and changes the inbox, `relied` tells what conversations need of a model, `command` asks and checks.
-Why so: ops/decisions/0021.
+`plan` reads the chart's plan. `tracks` knows the living workers and which inbox this worker reads; `following` changes
+the inbox accordingly. `relied` lists the parts of a model that conversations need. `command` is the operators' command.
+The reasons are in ops/decisions/0021. May import `storage` and the shared modules `kefu/*.py`.
 """

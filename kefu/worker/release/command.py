@@ -26,19 +26,19 @@ from kefu.worker.release.tracks import ALIVE_S, BEAT_S, Entry, Track, pairs
 from kefu.worker.storage.conversations import Conversations
 
 DONE, REFUSED = 0, 1
-TENANT = "release-check"  # where no other is named: nobody's, so that the shop has nothing of its customers
+TENANT = "release-check"  # the default of --tenant; no shop has it, so the shop holds no data of its customers
 CONVERSATIONS = 4
 SAID = ("你好", "我的订单到哪了", "20260001", "where is my order 20260001", "thank you")
-MOST_BEATS = int(ALIVE_S / BEAT_S)  # in which a beat that goes on is seen to
-ANSWER_S = 30.0
-LOOK_S = 0.05
+MOST_BEATS = int(ALIVE_S / BEAT_S)  # the number of looks after which a worker whose beat stood still counts as dead
+ANSWER_S = 30.0  # the longest wait for the answer to a test message
+LOOK_S = 0.05  # between two looks for the answer
 APOLOGIES = {"utter_action_failed", "utter_holding"}
-FEWEST_TURNS = 20  # before failures are compared
-MORE_FAILURES = 0.02  # of turns, than the active track has
+FEWEST_TURNS = 20  # a track with fewer turns is not judged by its failures
+MORE_FAILURES = 0.02  # how much higher a track's share of failed turns may be than the active track's
 
 
 def main(arguments: List[str]) -> int:
-    """Do the command; returns 0, or 1 when something speaks against a switch. Raises StoreUnavailable."""
+    """Run the command. Return 0, or 1 if something speaks against a switch. Raises StoreUnavailable."""
     parser = argparse.ArgumentParser(prog="python -m kefu release", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("status", help="the workers of both tracks that live, as JSON")
@@ -69,9 +69,9 @@ async def _status() -> Dict[str, List[Entry]]:
 
 
 async def alive(conversations: Conversations, prefix: str) -> Dict[str, List[Entry]]:
-    """Return the entries of the workers whose beat goes on, by track.
+    """Return the entries of the living workers, by track: those whose beat goes on.
 
-    Takes as long as it takes to see that of each, two seconds or so, and `ALIVE_S` where one stands still.
+    Takes about two seconds until each beat has gone on, and `ALIVE_S` if one stands still.
     """
     tracks = {name: Track() for name in TRACKS}
     for look in range(MOST_BEATS + 1):
@@ -81,7 +81,7 @@ async def alive(conversations: Conversations, prefix: str) -> Dict[str, List[Ent
             (found,) = await conversations.servers.on(
                 track_workers(prefix, name), ("HGETALL", track_workers(prefix, name))
             )
-            track.read(pairs(found), look)  # not by the clock: it may be this process that is late
+            track.read(pairs(found), look)  # time is counted in looks, because this process itself may be slow
         living = {name: track.alive(look, MOST_BEATS + 1, surely=True) for name, track in tracks.items()}
         if all(len(living[name]) == len(track.entries) for name, track in tracks.items()):
             break
@@ -104,7 +104,7 @@ async def _check(track: str, fewer: bool, tenant: str) -> List[str]:
 
 
 def about_workers(track: str, own: List[Entry], others: List[Entry], fewer: bool = False) -> List[str]:
-    """Return what speaks against a track by its workers: none, not yet reading, of two models, too few."""
+    """Return the objections to a track's workers: there are none, some read nothing, models differ, or too few."""
     if not own:
         return [f"no worker of {track} lives"]
     idle = sum(each["inbox"] not in (USER_QUERY, CANDIDATE_QUERY) for each in own)
@@ -117,7 +117,7 @@ def about_workers(track: str, own: List[Entry], others: List[Entry], fewer: bool
 
 
 def about_turns(own: List[Entry], others: List[Entry]) -> List[str]:
-    """Return what speaks against a track by its turns until now; nothing where there are too few to compare."""
+    """Return the objections to a track's turns until now; none if there are too few turns to compare."""
     turns, failed = (sum(each[name] for each in own) for name in ("turns", "failed"))
     if turns < FEWEST_TURNS:
         return []
@@ -130,7 +130,7 @@ def about_turns(own: List[Entry], others: List[Entry]) -> List[str]:
 
 async def _about_domains(conversations: Conversations, prefix: str, track: str, other: str) -> List[str]:
     own, others = [await _domain(conversations, track_domain(prefix, name)) for name in (track, other)]
-    if own is None or others is None:  # nobody relies on what isn't there
+    if own is None or others is None:  # without both domains there is nothing to compare
         return []
     return [f"conversations under way rely on it: {problem}" for problem in missing(others, own)]
 
@@ -141,7 +141,7 @@ async def _domain(conversations: Conversations, key: str) -> Any:
 
 
 async def _about_answers(conversations: Conversations, tenant: str, models: "set[str]") -> List[str]:
-    """Say something to the candidate, as a customer whom nobody knows; return what was wrong with the answers."""
+    """Send test messages to the candidate, as an unknown guest; return the objections to the answers."""
     producer = EventProducer(KafkaSettings.from_env())
     try:
         talks = [_talk(conversations, producer, tenant, number) for number in range(CONVERSATIONS)]
@@ -159,14 +159,14 @@ async def _about_answers(conversations: Conversations, tenant: str, models: "set
 
 
 def failed(answer: AnswerGenerated) -> bool:
-    """Return whether a message failed, or was answered by no more than that something did."""
+    """Return whether a message failed, or its answer contains an apology."""
     return answer.status != "answered" or bool(APOLOGIES & set(answer.actions))
 
 
 async def _talk(
     conversations: Conversations, producer: EventProducer, tenant: str, number: int
 ) -> List[AnswerGenerated]:
-    """Return the answers that came; after one that didn't, nothing more is said."""
+    """Send the test messages of one conversation; return the answers. Stop at the first message without an answer."""
     user, answers = f"{GUEST_PREFIX}{uuid.uuid4().hex[:12]}", []
     for place, text in enumerate(SAID):
         said = UserSaid(tenant, user, f"check-{number}-{place}", text=text)

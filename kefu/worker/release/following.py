@@ -1,6 +1,6 @@
-"""Follows a release: tells of this worker each second, and says which inbox it reads.
+"""Follows a release: reports this worker each second, and changes the inbox that it reads.
 
-In: what the tracks tell. Out: a call to change the inbox, when another one is this worker's to read.
+In: the state of the tracks. Out: a call to change the inbox, if this worker is to read another one.
 """
 
 import asyncio
@@ -22,17 +22,17 @@ logger = logging.getLogger(__name__)
 
 
 class Serving(Protocol):
-    """The model that serves."""
+    """The serving model, as far as a release needs it."""
 
     model_id: str
     domain: "Domain"
 
 
 def tracks_of(settings: WorkerSettings, servers: Servers, prefix: str) -> Optional[Tracks]:
-    """Return this worker's place in a release, None without one; blocks once.
+    """Return this worker's place in a release, None without a release. Blocks while it reads the plan.
 
     Raises:
-        SettingsError: there is no such track, or no plan.
+        SettingsError: the track's name is wrong, or the plan can't be read.
     """
     if not settings.track:
         return None
@@ -50,14 +50,14 @@ class Following:
         change: Callable[[str], Awaitable[None]],
         every_s: float = BEAT_S,
     ) -> None:
-        """Prepare; follows from `start` on.
+        """Prepare; the beats begin with `start`.
 
         Args:
             tracks: this worker's place in the release.
-            serving: returns the model that serves, for the others to know.
+            serving: returns the serving model, which is reported to the other track.
             connected: whether the inbox is being read.
-            change: finishes what was taken, and reads another inbox.
-            every_s: between two beats.
+            change: finishes the messages taken, and reads another inbox.
+            every_s: the time between two beats.
         """
         self._tracks, self._serving, self._connected, self._change = tracks, serving, connected, change
         self._every_s, self._inbox = every_s, ""
@@ -65,25 +65,25 @@ class Following:
 
     @property
     def ended(self) -> bool:
-        """Whether an error ended it."""
+        """Whether an error ended the task."""
         return self._task is not None and self._task.done()
 
     async def first_inbox(self) -> str:
-        """Tell of this worker, look at the others, and return the inbox to read first."""
+        """Report this worker, read the others' reports, and return the inbox to read first."""
         await self._beat()
         self._inbox = self._tracks.inbox(CANDIDATE_QUERY)
         return self._inbox
 
     def start(self) -> None:
-        """Begin to follow, in a task."""
+        """Start the beats in a task."""
         self._task = asyncio.ensure_future(self._follow())
 
     async def leave(self) -> None:
-        """Follow no more, and take this worker's entry away."""
+        """Stop the beats, and remove this worker's entry."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        with contextlib.suppress(StoreUnavailable):  # then it is seen to be dead
+        with contextlib.suppress(StoreUnavailable):  # then the others see the beat stand still
             await self._tracks.leave()
 
     async def _follow(self) -> None:
@@ -96,9 +96,9 @@ class Following:
                 self._inbox = wanted
 
     async def _beat(self) -> None:
-        """Tell of this worker: which inbox it reads, none while it is not connected, and its model."""
+        """Report this worker: its model and the inbox that it reads, none while it is not connected."""
         inbox, model = self._inbox if self._connected() else "", self._serving()
         try:
             await self._tracks.beat(inbox, model.model_id, lambda: relied(model.domain))
-        except StoreUnavailable as error:  # what was known of the other track stays
+        except StoreUnavailable as error:  # the last known state of the other track stays in use
             logger.warning("the release waits", extra={"fields": {"error": str(error)}})

@@ -1,4 +1,4 @@
-"""What the chart says of a release: which track is active, and which conversations the candidate answers."""
+"""The chart's plan of a release: which track is active, and which conversations the candidate answers."""
 
 import json
 import zlib
@@ -14,12 +14,12 @@ KEY = "KEFU_RELEASE_PLAN"
 
 @dataclass(frozen=True)
 class Plan:
-    """The content of the file that KEFU_RELEASE_PLAN names; it changes while the worker runs.
+    """The content of the file that KEFU_RELEASE_PLAN names. The file may change while the worker runs.
 
     Attributes:
         active: the track that reads the inbox.
-        tenants: whose conversations the other track answers, all of them.
-        percent: how many of a hundred conversations of the other tenants it answers.
+        tenants: tenants whose conversations the candidate answers, all of them.
+        percent: the share of the other tenants' conversations that the candidate answers.
     """
 
     active: str
@@ -28,10 +28,10 @@ class Plan:
 
     @classmethod
     def read(cls, path: str) -> "Plan":
-        """Return what the file says; blocks. Raises SettingsError for one that can't be read or means nothing."""
+        """Return the plan in a file; blocks. Raises SettingsError if the file can't be read or holds no valid plan."""
         try:
-            told = json.loads(Path(path).read_text(encoding="utf-8"))
-            plan = cls(told["active"], frozenset(told["canary"]["tenants"]), float(told["canary"]["percent"]))
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            plan = cls(content["active"], frozenset(content["canary"]["tenants"]), float(content["canary"]["percent"]))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise SettingsError(KEY, f"names a file that can't be used ({error.__class__.__name__})") from error
         if plan.active not in TRACKS or not 0 <= plan.percent <= 100:
@@ -39,8 +39,8 @@ class Plan:
         return plan
 
     def lends(self, conversation: str) -> bool:
-        """Return whether the candidate answers this conversation: the same at each message, on each worker."""
+        """Return whether the candidate answers this conversation. The answer is the same on every worker."""
         if conversation.partition(":")[0] in self.tenants:
             return True
-        # Another digest than the partitioner's, so that the share is the same in every partition.
+        # The digest differs from the partitioner's, so that the share is the same in every partition.
         return zlib.crc32(conversation.encode()) % 10_000 < self.percent * 100

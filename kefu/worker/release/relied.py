@@ -1,15 +1,15 @@
-"""What conversations under way rely on in a model's domain, and whether another model has it."""
+"""Lists the parts of a model's domain that conversations under way rely on, and compares two such lists."""
 
 from typing import TYPE_CHECKING, Any, Dict, List
 
-if TYPE_CHECKING:  # a command compares what it finds stored, and starts sooner without Rasa
+if TYPE_CHECKING:  # `command` compares stored lists, and starts sooner without Rasa
     from rasa.shared.core.domain import Domain
 
 Relied = Dict[str, Any]
 
 
 def relied(domain: "Domain") -> Relied:
-    """Return slots with their types, forms, and intents: what stored events and offered buttons name."""
+    """Return the domain's slots with their types, forms and intents: stored events and offered buttons name these."""
     return {
         "slots": {slot.name: slot.type_name for slot in domain.slots},
         "forms": sorted(domain.form_names),
@@ -18,7 +18,7 @@ def relied(domain: "Domain") -> Relied:
 
 
 def missing(needed: Relied, had: Relied) -> List[str]:
-    """Return, as sentences, what `needed` has and `had` has not: a conversation that has it can't go on whole."""
+    """Return, as sentences, the parts of `needed` that `had` lacks. A conversation that uses one would lose it."""
     found = [
         f"slot {name} is {had['slots'].get(name, 'missing')}, not {kind}"
         for name, kind in needed["slots"].items()

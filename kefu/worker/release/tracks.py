@@ -1,7 +1,7 @@
-"""Who is there: each worker tells in Redis, once a second, that it lives and which inbox it reads.
+"""Knows the living workers: each worker writes to Redis once a second a beat and the inbox that it reads.
 
-In: the plan and what the other track's workers tell. Out: which inbox this worker reads, and whether there is a
-candidate to lend to. No clock is compared: a worker lives while its beat goes on.
+In: the plan and the entries of the other track's workers. Out: which inbox this worker reads, and whether there is a
+candidate to lend to. No clocks are compared: a worker is alive while its beat, a counter, goes on.
 """
 
 import asyncio
@@ -22,30 +22,35 @@ from kefu.worker.storage.servers import Servers
 
 logger = logging.getLogger(__name__)
 
-BEAT_S = 1.0
-ALIVE_S = 10.0  # without a beat: as long as Kafka waits for a worker that says nothing
-LENDING_ALIVE_S = 3.0
-UNSEEN_S = 3.0  # between two reads of the others: after more, nothing is known of what was in between
-TIDY_BEATS = 30
-FORGOTTEN_S = 3600
+BEAT_S = 1.0  # between two beats
+ALIVE_S = 10.0  # a worker without a beat for this long counts as dead; Kafka's session time-out is as long
+LENDING_ALIVE_S = 3.0  # nothing is lent to a candidate without a beat for this long
+UNSEEN_S = 3.0  # the longest gap between two reads of the entries; after a longer one, watching starts anew
+TIDY_BEATS = 30  # between two removals of dead workers' entries
+FORGOTTEN_S = 3600  # lifetime of the keys when nobody writes them
 Entry = Dict[str, Any]
 
 
 class _Seen(NamedTuple):
     beat: int
     at: float  # when the beat last went on, by this process's monotonic clock
-    moved: bool  # whether it went on since it was first seen: what is left of a dead worker doesn't
+    moved: bool  # whether the beat went on since it was first seen; a dead worker's left-over entry never does
 
 
 class Track:
-    """The workers of one track, as their entries tell."""
+    """The workers of one track, by their entries in Redis."""
 
     def __init__(self) -> None:
         self._seen: Dict[str, _Seen] = {}
         self.entries: Dict[str, Entry] = {}
 
     def read(self, found: Dict[bytes, bytes], now: float) -> None:
-        """Take what is in Redis now."""
+        """Take over the entries that are in Redis now.
+
+        Args:
+            found: the encoded entries by worker.
+            now: the time of the read, by this process's monotonic clock.
+        """
         self.entries = {name.decode(): orjson.loads(entry) for name, entry in found.items()}
         before, self._seen = self._seen, {}
         for name, entry in self.entries.items():
@@ -56,7 +61,7 @@ class Track:
                 self._seen[name] = last if last.beat == entry["beat"] else _Seen(entry["beat"], now, True)
 
     def alive(self, now: float, within_s: float = ALIVE_S, surely: bool = False) -> List[Entry]:
-        """Return the entries of those who live; `surely` leaves out who was seen once only."""
+        """Return the entries of the living workers. `surely` leaves out those whose beat was not yet seen to go on."""
         return [
             self.entries[name]
             for name, seen in self._seen.items()
@@ -75,17 +80,17 @@ class Tracks:
         path: str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Read the plan; blocks once.
+        """Read the plan; blocks.
 
         Args:
-            servers: where the entries lie.
+            servers: hold the entries.
             prefix: first part of every key.
             own: this worker's track.
-            path: of the plan.
+            path: the plan's file.
             clock: monotonic, in s.
 
         Raises:
-            SettingsError: there is no such track, or no plan.
+            SettingsError: the track's name is wrong, or the plan can't be read.
         """
         if own not in TRACKS:
             raise SettingsError("KEFU_TRACK", "must be blue or green")
@@ -103,15 +108,16 @@ class Tracks:
 
     @property
     def other(self) -> str:
-        """The track that isn't this worker's."""
+        """The other track's name."""
         return TRACKS[1 - TRACKS.index(self._own)]
 
     def inbox(self, current: str) -> str:
-        """Return the inbox to read, given the one that is read.
+        """Return the inbox to read, given the one that is being read.
 
-        The active track's workers read `user.query`. The others leave it when all of those are seen to read it: until
-        then both do, which is what a rolling update does. Where nobody of the active track lives, they take it over:
-        where that was seen, that is, for a store that doesn't answer says nothing of who lives.
+        The active track's workers read `user.query`. The other track leaves it once all living workers of the active
+        track read it; until then both tracks read it, as in a rolling update. If no worker of the active track lives,
+        the other track takes `user.query` over, but only after it has read the entries for long enough: while Redis
+        doesn't answer, nothing is known of the living workers.
         """
         if self.plan.active == self._own:
             return USER_QUERY
@@ -121,29 +127,29 @@ class Tracks:
         return USER_QUERY if self._has_looked() else current
 
     def lends(self, conversation: str) -> bool:
-        """Return whether a candidate is there and this conversation is its."""
+        """Return whether a candidate lives and is to answer this conversation."""
         if not self.plan.lends(conversation):
             return False
         alive = self._others.alive(self._clock(), LENDING_ALIVE_S, surely=True)
         return any(each["inbox"] == CANDIDATE_QUERY for each in alive)
 
     async def beat(self, inbox: str, model_id: str, domain: Callable[[], Entry]) -> None:
-        """Tell of this worker, look at the others and at the plan.
+        """Write this worker's entry, read the others' entries and the plan.
 
         Args:
-            inbox: that is read; empty while none is.
-            model_id: of the model that serves.
-            domain: what conversations under way rely on, see `kefu.worker.release.relied`.
+            inbox: the inbox that is read; empty while none is.
+            model_id: of the serving model.
+            domain: returns what conversations under way rely on, see `kefu.worker.release.relied`.
 
         Raises:
-            StoreUnavailable: what was known stays.
+            StoreUnavailable: the last known state stays in use.
         """
         await self._read_plan()
         key, beat = self._keys[self._own], self._beat
         self._beat += 1
         entry = {"beat": beat, "inbox": inbox, "model": model_id, **_turns()}
-        told = [("HSET", key, self._name, orjson.dumps(entry)), ("EXPIRE", key, FORGOTTEN_S)]
-        await self._servers.on(key, *told)
+        commands = [("HSET", key, self._name, orjson.dumps(entry)), ("EXPIRE", key, FORGOTTEN_S)]
+        await self._servers.on(key, *commands)
         if beat % TIDY_BEATS == 0:
             await self._servers.on(
                 self._domain_key, ("SET", self._domain_key, orjson.dumps(domain()), "EX", FORGOTTEN_S)
@@ -154,7 +160,7 @@ class Tracks:
         self._others.read(found, self._read_at)
 
     async def leave(self) -> None:
-        """Take this worker's entry away; raises StoreUnavailable, and then it is seen to be dead."""
+        """Remove this worker's entry. Raises StoreUnavailable; then the others see the beat stand still."""
         key = self._keys[self._own]
         await self._servers.on(key, ("HDEL", key, self._name))
 
@@ -165,14 +171,14 @@ class Tracks:
         self._read_at = now
 
     def _has_looked(self) -> bool:
-        """Return whether the others were read again and again for as long as one may be silent, up to now."""
+        """Return whether the entries were read for ALIVE_S up to now, without a gap of more than UNSEEN_S."""
         now = self._clock()
         return now - self._read_at <= UNSEEN_S and now - self._sees_since >= ALIVE_S
 
     async def _read_plan(self) -> None:
         try:
             plan = await asyncio.get_running_loop().run_in_executor(None, Plan.read, self._path)
-        except SettingsError as error:  # being replaced, or wrong: what was read before holds
+        except SettingsError as error:  # the file is being replaced, or is wrong: the plan read before stays in use
             logger.warning("the release's plan can't be read", extra={"fields": {"error": str(error)}})
             return
         if plan != self.plan:
@@ -181,7 +187,7 @@ class Tracks:
         self.plan = plan
 
     async def _tidy(self, key: str) -> None:
-        """Remove the entries of this track whose beat stood still since the last time."""
+        """Remove the entries of this track whose beat stood still since the last call."""
         found = {name: orjson.loads(entry)["beat"] for name, entry in (await self._workers(key)).items()}
         dead = [name for name, beat in found.items() if self._tidied.get(name) == beat]
         if dead:
@@ -194,12 +200,12 @@ class Tracks:
 
 
 def pairs(found: List[bytes]) -> Dict[bytes, bytes]:
-    """Return what HGETALL gave, a flat list, as a dict."""
+    """Return the flat list of an HGETALL as a dict."""
     return dict(zip(found[::2], found[1::2], strict=True))
 
 
 def _turns() -> Dict[str, int]:
-    """Return how many messages this process is done with, and how many of these failed."""
+    """Return how many messages this process has finished, and how many of these failed."""
     done = {
         each.labels["outcome"]: each.value
         for metric in metrics.TURNS.collect()
