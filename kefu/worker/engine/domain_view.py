@@ -1,4 +1,4 @@
-"""The parts that a state is made of, looked up in a domain once; equal states are one object."""
+"""Looks up the parts of states in a domain once. Equal states are one object."""
 
 import json
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional
@@ -19,18 +19,18 @@ from rasa.shared.core.slots import Slot
 from rasa.shared.core.trackers import is_prev_action_listen_in_state
 from rasa.shared.nlu.constants import ACTION_NAME, ENTITIES, INTENT, TEXT
 
-MAX_INTERNED = 20_000  # states of all conversations; beyond it the table begins anew
+MAX_INTERNED = 20_000  # limits the table of states of all conversations; beyond it the table is emptied
 
 
 class Snapshot:
-    """A state that equals no other object: the same state of any conversation is the same snapshot.
+    """A state as a unique object: equal states of any conversations are the same snapshot.
 
-    So that policies can remember what they decided by the identity of the last few.
+    So policies can remember their decisions by the identity of the last few states.
 
     Attributes:
-        key: its part of the key that Rasa's memory has for a few states.
-        last_key: the same as the last of them: what a message that was listened for says counts by
-            its intent alone. Source: rasa 3.6.21, `MemoizationPolicy._create_feature_key`,
+        key: this state's part of the key that Rasa's memoization forms of a few states.
+        last_key: the same part if this state is the last one. Then a message after `action_listen` counts by its
+            intent, without its text. Source: rasa 3.6.21, `MemoizationPolicy._create_feature_key`,
             `TrackerFeaturizer._choose_last_user_input`.
     """
 
@@ -46,7 +46,7 @@ class Snapshot:
         self.is_unlikely_intent = state.get(PREVIOUS_ACTION, {}).get(ACTION_NAME) == ACTION_UNLIKELY_INTENT_NAME
 
     def copy(self) -> State:
-        """Return the state as one that a policy may change."""
+        """Return a copy of the state that a policy may change."""
         return {name: dict(part) for name, part in self.state.items()}
 
 
@@ -55,10 +55,10 @@ def _key(state: State) -> str:
 
 
 class DomainView:
-    """What states are made of, looked up in a domain once.
+    """The parts of states, looked up in a domain once.
 
     Attributes:
-        slots: each slot at its initial value; never changed, a tracker replaces those that it sets.
+        slots: each slot at its initial value. They are never changed: a tracker replaces the slots that it sets.
         features: the sub-state of the slots at their initial values.
     """
 
@@ -76,7 +76,7 @@ class DomainView:
         self._user_parts: Dict[Any, Dict[str, Any]] = {}  # never changed
 
     def set_feature(self, features: Dict[str, Any], name: str, value: Any) -> Dict[str, Any]:
-        """Return `features` after a slot was set; the same object where nothing changed."""
+        """Return `features` after a slot was set; the same object if nothing changed."""
         if name not in self._featurized:
             return features
         changed = {key: feature for key, feature in features.items() if key != name}
@@ -84,24 +84,24 @@ class DomainView:
         return changed
 
     def user_part(self, message: Optional[UserUttered]) -> Dict[str, Any]:
-        """Return the sub-state of a message, without its text where there is an intent.
+        """Return the sub-state of a message, without its text if it has an intent.
 
-        Every policy that goes by intents drops the text itself, later and for each state.
+        Policies that use intents would otherwise drop the text later, for each state.
         """
         key = message and (
             message.intent_name,
             message.use_text_for_featurization,
             tuple((each.get("entity"), each.get("role"), each.get("group")) for each in message.entities),
         )
-        found = self._user_parts.get(key)
-        if found is None:
-            found = self.domain._get_user_sub_state(_HasMessage(message))
-            if INTENT in found:  # else it goes by the text
-                found.pop(TEXT, None)
+        part = self._user_parts.get(key)
+        if part is None:
+            part = self.domain._get_user_sub_state(_HasMessage(message))
+            if INTENT in part:  # without an intent the text counts, so the part is not shared
+                part.pop(TEXT, None)
                 if len(self._user_parts) >= MAX_INTERNED:
                     self._user_parts.clear()
-                self._user_parts[key] = found
-        return found
+                self._user_parts[key] = part
+        return part
 
     def snapshot(self, state: State) -> Snapshot:
         """Return the one snapshot of this state."""
@@ -113,22 +113,22 @@ class DomainView:
             action and tuple(action.items()),
             loop and loop[LOOP_NAME],
         )
-        found = self._interned.get(key)
-        if found is None:
+        snapshot = self._interned.get(key)
+        if snapshot is None:
             if len(self._interned) >= MAX_INTERNED:
                 self._interned.clear()
-            found = self._interned[key] = Snapshot(state)
-        return found
+            snapshot = self._interned[key] = Snapshot(state)
+        return snapshot
 
 
 class _HasSlots(NamedTuple):
-    """As much of a tracker as Rasa's featurization of slots looks at."""
+    """The part of a tracker that Rasa's featurization of slots reads."""
 
     slots: Dict[str, Slot]
 
 
 class _HasMessage(NamedTuple):
-    """As much of a tracker as Rasa's featurization of a message looks at."""
+    """The part of a tracker that Rasa's featurization of a message reads."""
 
     latest_message: Optional[UserUttered]
 

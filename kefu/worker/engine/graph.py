@@ -1,4 +1,4 @@
-"""A model's graph, its nodes called in their order: resolved once, not for each message."""
+"""Runs a model's graph: the order of its nodes is resolved once, not for each message."""
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -9,7 +9,7 @@ from rasa.engine.storage.storage import ModelStorage
 
 
 class _Step(NamedTuple):
-    """One node: what it is called with (parameter, name of the value), and where its value goes."""
+    """One node of the graph: its function and component, and the arguments as (parameter, name of the value)."""
 
     name: str
     function: Callable[..., Any]
@@ -21,7 +21,7 @@ class DirectGraphRunner(GraphRunner):
     """Runs a loaded model's graph without a scheduler. Source: rasa 3.6.21, `DaskGraphRunner`."""
 
     def __init__(self, loaded: DaskGraphRunner) -> None:
-        """Take over the components that Rasa has loaded."""
+        """Use the components that Rasa has loaded."""
         self._schema: GraphSchema = loaded._graph_schema
         self._nodes = loaded._instantiated_nodes
         self._components = {name: node._component for name, node in self._nodes.items()}
@@ -44,7 +44,7 @@ class DirectGraphRunner(GraphRunner):
         return dict(self._components)
 
     def replace(self, node: str, component: Any) -> None:
-        """Let another component do what a node's does, by the same method."""
+        """Replace a node's component by another one with the same method."""
         self._components[node] = component
         self._plans.clear()
 
@@ -61,7 +61,7 @@ class DirectGraphRunner(GraphRunner):
         return {target: values[target] for target in wanted}
 
     def _plan(self, targets: Tuple[str, ...], inputs: Dict[str, Any]) -> List[_Step]:
-        """Return the nodes that the targets need, each after those whose values it takes."""
+        """Return the nodes that the targets need, each after the nodes whose values it takes."""
         plan: Dict[str, _Step] = {}
 
         def visit(name: str) -> None:

@@ -1,4 +1,4 @@
-"""A trained model in memory, made quick: loaded once, and shared by all that serve it."""
+"""A trained model in memory, with the fast graph and policies. It is loaded once and shared."""
 
 from typing import NamedTuple
 
@@ -20,13 +20,13 @@ class LoadedModel(NamedTuple):
 
     @classmethod
     def from_path(cls, path: str) -> "LoadedModel":
-        """Load a model. Blocks for seconds: call it in a thread. Raises what Rasa raises."""
+        """Load a model. Blocks for seconds, so call it in a thread. Raises Rasa's own errors."""
         lean.make_fit(path)
         return cls.of(*MessageProcessor._load_model(path))
 
     @classmethod
     def of(cls, filename: str, metadata: ModelMetadata, loaded: DaskGraphRunner) -> "LoadedModel":
-        """Return a model that Rasa has loaded, its graph called directly and its policies quick."""
+        """Return a model that Rasa has loaded, with the fast graph and policies in place of Rasa's."""
         runner = DirectGraphRunner(loaded)
         make_quick(runner)
         return cls(filename, metadata, runner)

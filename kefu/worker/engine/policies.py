@@ -1,8 +1,8 @@
 """DECIDE: Rasa's rule and memoization policies, looked up instead of searched.
 
-They stand in for the trained ones when a model is loaded, and decide the same at every step
-(tests/worker/test_policies.py). What they found for the last few states of a conversation they
-remember for every conversation that comes to the same.
+They replace the trained policies when a model is loaded, and make the same decision at every step
+(tests/worker/test_policies.py). A decision for the last few states of one conversation is remembered, and reused for
+every conversation with the same last states.
 """
 
 import base64
@@ -31,7 +31,7 @@ from kefu.worker.engine.graph import DirectGraphRunner
 from kefu.worker.engine.states import History
 from kefu.worker.engine.tracker import LiveTracker
 
-MAX_REMEMBERED = 20_000  # decisions a policy; beyond it its memory begins anew
+MAX_REMEMBERED = 20_000  # decisions that a policy remembers; beyond it the memory is emptied
 Found = Tuple[Optional[str], Optional[str], bool]
 
 
@@ -40,7 +40,7 @@ class QuickRulePolicy(RulePolicy):
 
     @classmethod
     def of(cls, policy: RulePolicy) -> "QuickRulePolicy":
-        """Return the stand-in of a trained policy."""
+        """Return the fast policy for a trained one."""
         quick = _as(cls, policy)
         hidden = frozenset(policy.lookup.get(RULES_NOT_IN_STORIES, ()))
         lookup = quick.lookup = {**policy.lookup, RULES_NOT_IN_STORIES: hidden}
@@ -62,7 +62,8 @@ class QuickRulePolicy(RulePolicy):
     ) -> PolicyPrediction:
         """Return the prediction for the tracker's last states."""
         history = tracker.history if isinstance(tracker, LiveTracker) else None
-        # A short conversation may come to a state of which no rule knows: see `_find_action_from_rules`.
+        # In a short conversation the source may depend on all states, not only on the key: see
+        # `_find_action_from_rules`.
         if history is None or history.count <= self._longest_hidden or self.config["use_nlu_confidence_as_score"]:
             return super().predict_action_probabilities(tracker, domain, rule_only_data, **kwargs)
         key = (
@@ -90,7 +91,7 @@ class QuickRulePolicy(RulePolicy):
             return None, None, False
         window = history.states(self._window)
         said = _text_of(tracker) if use_text_for_last_user_input else None
-        # What exactly was said matters only to rules that name a text.
+        # The exact text matters only if a rule names a text.
         text = said if self._names_text or said is None else ""
         key = (*window, tracker.active_loop_name, text)
         found = self._found.get(key)
@@ -107,7 +108,7 @@ class QuickRulePolicy(RulePolicy):
         return action, source, returning
 
     def _decide(self, states: List[State], loop: Optional[str]) -> Found:
-        """Return what the rules say of these states; a source only where a rule was found."""
+        """Return the rules' decision for these states; its source is None if no rule matches."""
         newest_first = states[::-1]
         action, rule = None, ""
         matching = list(self._rules.matching(newest_first))
@@ -130,11 +131,11 @@ class QuickRulePolicy(RulePolicy):
 
 
 class QuickMemoizationPolicy(MemoizationPolicy):
-    """A trained MemoizationPolicy whose keys are put together from those of the states, uncompressed."""
+    """A trained MemoizationPolicy whose keys are joined from the keys of the states, without compression."""
 
     @classmethod
     def of(cls, policy: MemoizationPolicy) -> "QuickMemoizationPolicy":
-        """Return the stand-in of a trained policy."""
+        """Return the fast policy for a trained one."""
         quick = _as(cls, policy)
         quick._window = policy.featurizer.max_history
         compressed = policy.config["enable_feature_string_compression"]
@@ -162,16 +163,16 @@ class QuickMemoizationPolicy(MemoizationPolicy):
         return prediction
 
     def _last_states(self, history: History) -> List[Snapshot]:
-        """Return the last states that this policy was trained on: not those of an unlikely intent."""
-        found = history.learned_states(self._window)
-        if any(snapshot.is_unlikely_intent for snapshot in found):
+        """Return the last states, without those of an unlikely intent: the policy was not trained on them."""
+        states = history.learned_states(self._window)
+        if any(snapshot.is_unlikely_intent for snapshot in states):
             likely = [snapshot for snapshot in history.learned_states() if not snapshot.is_unlikely_intent]
             return likely[-self._window :] if self._window else likely
-        return found
+        return states
 
 
 class _Index:
-    """Rules by the last action and the intent of their last state; their other states are compared."""
+    """Rules, indexed by the action and the intent of their last state. The other states are compared one by one."""
 
     def __init__(self, lookup: Dict[str, str]) -> None:
         self.names_text = False
@@ -194,9 +195,9 @@ class _Index:
 
 
 def _matches(rule: State, state: State) -> bool:
-    """Return whether a state of a conversation is as the rule has it. Source: RulePolicy._is_rule_applicable."""
+    """Return whether a conversation's state matches a rule's state. Source: RulePolicy._is_rule_applicable."""
     if PREVIOUS_ACTION not in rule or PREVIOUS_ACTION not in state:
-        # The beginning of a conversation equals only the beginning of one.
+        # A state without an action is the beginning of a conversation, and matches only another beginning.
         return PREVIOUS_ACTION not in rule and PREVIOUS_ACTION not in state
     return RulePolicy._does_rule_match_state(rule, state)
 
@@ -207,29 +208,29 @@ def _action_of(state: State) -> Optional[str]:
 
 
 def _text_of(tracker: DialogueStateTracker) -> str:
-    """Return the text that a policy may go by, empty once the message is known to go by its intent."""
+    """Return the message's text for policies; empty once Rasa has decided that the intent counts instead."""
     message = tracker.latest_message
     return "" if message.use_text_for_featurization is False else message.text or ""
 
 
 def _key_of(states: List[Snapshot]) -> str:
-    """Return the key of a few states, oldest first, as Rasa's memory has it before it compresses it."""
+    """Return the key of a few states (oldest first) in Rasa's memoization, before its compression."""
     keys = [snapshot.key for snapshot in states[:-1]] + [snapshot.last_key for snapshot in states[-1:]]
     return f"[{', '.join(keys)}]"
 
 
 def _plain(key: str) -> str:
-    """Return a key of Rasa's memory as it was before it was compressed."""
+    """Return a key of Rasa's memoization, decompressed."""
     return zlib.decompress(base64.b64decode(key)).decode()
 
 
 def _length(key: str) -> int:
-    """Return how many states a rule's source names; 0 for one that isn't made of states."""
+    """Return how many states a rule's source names; 0 for a source that is no list of states."""
     return len(json.loads(key)) if key.startswith("[") else 0
 
 
 def _as(kind: type, policy: Any) -> Any:
-    """Return what a trained policy has learned, as one of another class."""
+    """Return a policy of another class with everything that a trained policy has learned."""
     quick: Any = object.__new__(kind)
     quick.__dict__.update(policy.__dict__)
     return quick
@@ -251,7 +252,7 @@ def _remember(memory: Dict[Any, Any], key: Any, found: Any) -> None:
 
 
 def make_quick(runner: DirectGraphRunner) -> None:
-    """Put the quick policies in the place of those that they decide the same as, in a loaded model."""
+    """Replace a loaded model's rule and memoization policies by the fast ones."""
     quick: Dict[type, Any] = {RulePolicy: QuickRulePolicy.of, MemoizationPolicy: QuickMemoizationPolicy.of}
     for node, component in runner.components.items():
         if type(component) in quick:

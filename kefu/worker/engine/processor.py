@@ -1,7 +1,7 @@
-"""Rasa's MessageProcessor, entered for a unit of work: nothing leaves before the turn is stored.
+"""Rasa's MessageProcessor for one turn in memory: nothing is sent or saved before the turn is stored.
 
-Overridden: loading (a model is loaded once, beside), saving, sending, reminders, the swallowing
-of failed actions, and session expiry, which goes by the message's own time. See FIELD.md.
+Overridden are: loading (the model is loaded once, outside), saving, sending, reminders, failed actions (Rasa swallows
+them), and session expiry (by the message's own time). See FIELD.md.
 """
 
 import contextvars
@@ -29,14 +29,14 @@ from kefu.worker.engine.graph import DirectGraphRunner
 from kefu.worker.engine.model import LoadedModel
 from kefu.worker.engine.tracker import LiveTracker
 
-# The time of the message under way, in seconds since the epoch; None for Rasa's own HTTP calls.
+# The time of the current message, in seconds since the epoch; None for Rasa's own HTTP calls.
 MESSAGE_TIME: "contextvars.ContextVar[Optional[float]]" = contextvars.ContextVar("kefu_message_time", default=None)
-# Actions that only look at a tracker, and never refuse: they need no copy of it.
+# Actions that only read the tracker and never reject: they need no copy of it.
 _READERS = (ActionListen, ActionBotResponse)
 
 
 class TurnProcessor(MessageProcessor):
-    """Runs Rasa's steps on a tracker in memory; whoever calls it stores the outcome."""
+    """Runs Rasa's steps on a tracker in memory. The caller stores the outcome."""
 
     def __init__(self, model: LoadedModel, **kwargs: Any) -> None:
         self._model = model
@@ -51,12 +51,12 @@ class TurnProcessor(MessageProcessor):
     def parse_batch(
         self, conversation: str, texts: List[str], times: Optional[List[float]] = None
     ) -> List[Dict[str, Any]]:
-        """Return the parse data of each text, in order. Blocks: runs NLU once over all of them.
+        """Return the parse data of each text, in order. Blocks: runs NLU once over all texts.
 
         Args:
-            conversation: a name for the batch; Rasa wants a sender.
-            texts: a text that starts with `/` is an intent command here: callers neutralise it.
-            times: when each was said, seconds since the epoch, for what "yesterday" means; None for now.
+            conversation: a name for the batch; Rasa requires a sender.
+            texts: the texts. A leading `/` makes a text an intent command, so callers neutralise it.
+            times: when each text was said, in s since the epoch, for words like "yesterday"; None for now.
         """
         said = times or [time.time()] * len(texts)
         messages = [
@@ -76,7 +76,7 @@ class TurnProcessor(MessageProcessor):
         return parse_data
 
     def session_due(self, tracker: LiveTracker) -> bool:
-        """Return whether the conversation is new, or was idle for as long as the domain says."""
+        """Return whether the conversation is new, or its session has expired by the domain's setting."""
         return not tracker.has_begun or self._has_session_expired(tracker)
 
     async def start_session(self, tracker: LiveTracker, channel: OutputChannel) -> None:
@@ -87,17 +87,17 @@ class TurnProcessor(MessageProcessor):
     async def decide(self, tracker: DialogueStateTracker, channel: OutputChannel) -> None:
         """Fill slots from the tracker's latest message, then act until the assistant listens.
 
-        The words of an external message (`EXTERNAL: intent`) are nobody's: no slot is filled from them.
+        The text of an external message (`EXTERNAL: intent`) is not the customer's, so no slot is filled from it.
 
         Raises:
-            ActionFailed: an action failed; the tracker may hold part of what it did.
+            ActionFailed: an action failed; the tracker may hold a part of its events.
         """
         heard = tracker.latest_message
         words = heard.text
         try:
             heard.text = None if is_external(heard) else words
             await self.run_action_extract_slots(channel, tracker)
-        except Exception as error:  # a remote slot validation fails in many ways
+        except Exception as error:  # a remote slot validation may raise anything
             raise ActionFailed("action_extract_slots", error.__class__.__name__) from error
         finally:
             heard.text = words
@@ -112,7 +112,7 @@ class TurnProcessor(MessageProcessor):
         return self._actions[self.domain.action_names_or_texts[prediction.max_confidence_index]], prediction
 
     def is_action_limit_reached(self, tracker: LiveTracker, should_predict_another_action: bool) -> bool:
-        """Return whether this turn has had as many actions as a turn may have."""
+        """Return whether this turn has run the largest number of actions, and another one would follow."""
         made = 0
         for event in reversed(tracker.events):
             if type(event) is ActionExecuted:
@@ -138,12 +138,12 @@ class TurnProcessor(MessageProcessor):
         nlg: NaturalLanguageGenerator,
         prediction: PolicyPrediction,
     ) -> bool:
-        """Run an action and put its events on the tracker; whether another is to be predicted.
+        """Run an action and put its events on the tracker; return whether to predict another action.
 
         Raises:
-            ActionFailed: where stock Rasa logs the failure and goes on as if all were well.
+            ActionFailed: the action failed. Stock Rasa logs the failure and goes on.
         """
-        # Until it has succeeded, nothing of this action counts: see `turn.ReplyChannel.checkpoint`.
+        # The action's events count only after it has succeeded, see `turn.ReplyChannel.checkpoint`.
         output_channel.checkpoint = len(tracker.events)  # type: ignore[attr-defined]
         tried = tracker
         if type(action) not in _READERS:
@@ -176,7 +176,7 @@ class TurnProcessor(MessageProcessor):
         return super()._has_session_expired(tracker) if now is None else self.session_over(tracker, now)
 
     def session_over(self, tracker: DialogueStateTracker, now: float) -> bool:
-        """Return whether at `now` (s since the epoch) the customer has been silent for too long to go on."""
+        """Return whether the session has expired at `now` (s since the epoch), by the customer's last message."""
         last = last_said(tracker.events)
         config = self.domain.session_config
         if last is None or not config.are_sessions_enabled():
@@ -184,13 +184,13 @@ class TurnProcessor(MessageProcessor):
         return now - last.timestamp > config.session_expiration_time * 60
 
     async def save_tracker(self, tracker: DialogueStateTracker) -> None:
-        """Save nothing: `kefu.worker.inbox.protocol` stores a turn as a whole."""
+        """Save nothing, because `kefu.worker.inbox.protocol` stores the whole turn."""
 
     async def execute_side_effects(self, events: List[Event], tracker: Any, output_channel: Any) -> None:
-        """Send nothing and schedule nothing: what a turn gives leaves with its write."""
+        """Send nothing and schedule nothing, because replies and timers are part of the turn's write."""
 
 
 def rule_only(runner: DirectGraphRunner) -> Dict[str, List[str]]:
-    """Return the slots and loops that only rules know, as the model gives them to its policies."""
+    """Return the slots and loops that occur in rules only, as the model gives them to its policies."""
     provider = next((each for each in runner.components.values() if type(each) is RuleOnlyDataProvider), None)
     return provider.provide() if provider is not None else {}

@@ -1,8 +1,8 @@
-"""What policies see of a conversation, kept up to date event by event instead of replayed.
+"""The states of a conversation that policies read, kept up to date event by event instead of replayed.
 
-Rasa's policies look at states: what was known before each action that counts. Stock Rasa replays
-all events for each prediction to find them; here each event moves a `History` one step, and the
-events that take something back (a form run again, a rewind) restore the step that they go back to.
+A state is what was known before an action. Stock Rasa replays all events to find the states, for each prediction. Here
+each event moves a `History` one step. An event that takes something back (a form that runs again, a rewind) restores
+the step that it goes back to.
 
 Source: rasa 3.6.21, `DialogueStateTracker.applied_events`, `Domain.states_for_tracker_history`.
 The states are the same, step by step; tests/worker/test_policies.py compares them on random events.
@@ -42,16 +42,16 @@ from kefu.worker.engine.domain_view import DomainView, Snapshot
 
 _KNOWN = frozenset(
     kind for kind in vars(rasa_events).values() if isinstance(kind, type) and issubclass(kind, Event)
-) - {StoryExported}  # which writes a file when it is applied
+) - {StoryExported}  # this event writes a file when it is applied
 _TAKE_BACK = frozenset({ActionReverted, UserUtteranceReverted})
 _BEGIN_ANEW = frozenset({Restarted, SessionStarted})
 _LOOPS = frozenset({ActiveLoop, LegacyForm})
-_OF_A_MESSAGE = frozenset({DefinePrevUserUtteredFeaturization, EntitiesAdded})  # they change the latest one
+_OF_A_MESSAGE = frozenset({DefinePrevUserUtteredFeaturization, EntitiesAdded})  # they change the latest message
 _OF_A_TURN = frozenset({ActionExecuted, UserUttered, DefinePrevUserUtteredFeaturization})
 
 
 class _Now:
-    """Where the applied events have led, as far as states show it. Takes Rasa's `Event.apply_to`."""
+    """The parts of a tracker that states show, after the applied events. A target for Rasa's `Event.apply_to`."""
 
     __slots__ = (
         "_paused",
@@ -72,7 +72,7 @@ class _Now:
         self.restore((UserUttered.empty(), {}, view.features, None, ACTION_LISTEN_NAME))
 
     def checkpoint(self) -> Tuple[Any, ...]:
-        """Return what `restore` takes; nothing in it changes later."""
+        """Return the argument for `restore`. Nothing in it changes later."""
         return self.latest_message, self.latest_action, self.features, self.loop, self.followup_action
 
     def restore(self, checkpoint: Tuple[Any, ...]) -> None:
@@ -88,7 +88,7 @@ class _Now:
         return None if self.loop == SHOULD_NOT_BE_SET else self.loop
 
     def state(self) -> State:
-        """Return the state now, without empty parts."""
+        """Return the present state, without empty parts."""
         message = self.latest_message
         seen = (message, message.use_text_for_featurization, len(message.entities))
         if seen[0] is not (self._seen and self._seen[0]) or seen[1:] != self._seen[1:]:
@@ -120,20 +120,20 @@ class _Now:
         self.loop = name
 
     def interrupt_loop(self, is_interrupted: bool) -> None:
-        """Do nothing: no state shows it."""
+        """Do nothing, because no state shows an interruption."""
 
     def reject_action(self, action_name: str) -> None:
-        """Do nothing: no state shows it."""
+        """Do nothing, because no state shows a rejection."""
 
 
 class _Fold(NamedTuple):
-    """What the states for learning policies depend on from one action to the next.
+    """The values that carry the states for learning policies from one action to the next.
 
     Attributes:
-        hidden: whether the turn is of rules alone, which those policies never saw.
+        hidden: whether the turn is of rules only, which the learning policies are never trained on.
         action: the last action before it that was not hidden.
-        user: the user's part of the last state that was not hidden; None before there is one.
-        states: how many there were.
+        user: the user's part of the last state that was not hidden; None before the first one.
+        states: the number of states that were not hidden.
     """
 
     hidden: bool = False
@@ -143,7 +143,7 @@ class _Fold(NamedTuple):
 
 
 class _Mark(NamedTuple):
-    """The moment before an action: where in the applied events, and what to go back to."""
+    """The moment before an action: its index in the applied events, and the values to go back to."""
 
     at: int
     now: Tuple[Any, ...]
@@ -167,7 +167,7 @@ class History:
         self._learned: List[Snapshot] = []
 
     def add(self, event: Event) -> bool:
-        """Take one event; False where it can't be followed, and this history is good for nothing."""
+        """Take one event. Return False if the history can't follow it; then discard the history."""
         kind = type(event)
         if kind not in _KNOWN or (kind in _OF_A_MESSAGE and not self._is_heard_last()):
             return False
@@ -181,14 +181,19 @@ class History:
             if kind in _LOOPS and event.name and event.name not in self._loops:
                 self._loops[event.name] = None
                 if self._ran_before(event.name) > 1:
-                    return False  # earlier runs become runs of a loop only now
+                    return False  # earlier runs of this action count as a loop's runs only from now on
             self._apply(event)
         return True
 
     def begun_with(self, events: List[Event], kept: List[Event]) -> "Optional[History]":
-        """Return the history of `events` and `kept`, the last that this one has seen; None as for `add`.
+        """Return the history of `events` and then `kept`; None if it can't be followed, as in `add`.
 
-        It is replayed until it comes to a moment that this one was in: from there on it is this one.
+        The new history is replayed until it comes to a moment that is equal in this one. From there on it takes over
+        this one's states.
+
+        Args:
+            events: replace the events before `kept`.
+            kept: the last events that this history has seen.
         """
         other = History(self._view)
         moments = {id(self.applied[mark.at]): index for index, mark in enumerate(self._marks)}
@@ -202,14 +207,14 @@ class History:
         return other
 
     def _is_as(self, other: "History", index: int) -> bool:
-        """Return whether the last event is the other history's action of this index, and came at the same moment."""
+        """Return whether the last event is the other history's `index`th action, with equal values before it."""
         mine, theirs = self._marks[-1], other._marks[index]
         same_event = self.applied[mine.at] is self.applied[-1] is other.applied[theirs.at]
         same_message = mine.now[0] is theirs.now[0]
         return same_event and same_message and mine.now == theirs.now and mine.fold[:-1] == theirs.fold[:-1]
 
     def _go_on_as(self, other: "History", index: int) -> None:
-        """Take what the other history has from the moment of its `index`th action on."""
+        """Take over the other history from its `index`th action on."""
         mine, theirs = self._marks.pop(), other._marks[index]
         moved, fewer = mine.at - theirs.at, mine.fold.states - theirs.fold.states
         self.applied[mine.at :] = other.applied[theirs.at :]
@@ -223,16 +228,16 @@ class History:
         self._loops = other._loops
 
     def states(self, last: Optional[int] = None) -> List[Snapshot]:
-        """Return the states for rules, oldest first, now's at the end; `last` of them or all."""
+        """Return the states for rules, oldest first, with the present one; only the last ones if `last` is given."""
         return [*_tail(self._states, last), self._view.snapshot(self._now.state())]
 
     @property
     def count(self) -> int:
-        """How many states there are for rules, now's included."""
+        """The number of states for rules, including the present one."""
         return len(self._states) + 1
 
     def learned_states(self, last: Optional[int] = None) -> List[Snapshot]:
-        """Return the states for policies that learn from stories: turns of rules alone are hidden."""
+        """Return the states for policies that learn from stories, without turns of rules only."""
         state, _ = self._step(hide=False)
         return _tail(self._learned, last) if state is None else [*_tail(self._learned, last), state]
 
@@ -247,7 +252,7 @@ class History:
         event.apply_to(self._now)  # type: ignore[arg-type]
 
     def _step(self, hide: bool) -> Tuple[Optional[Snapshot], _Fold]:
-        """Return the learning policies' state now, None if hidden, and what follows for the next."""
+        """Return the learning policies' present state (None if hidden), and the values for the next step."""
         now, (hidden, action, user, states) = self._now, self._fold
         if not hidden:
             action = now.latest_action
@@ -275,12 +280,12 @@ class History:
         return state
 
     def _is_heard_last(self) -> bool:
-        """Return whether no action came after the latest message: then no past state shows it."""
+        """Return whether no action came after the latest message. Then no past state shows the message."""
         turn = (event for event in reversed(self.applied) if type(event) in (UserUttered, ActionExecuted))
         return type(next(turn, None)) is UserUttered or self._now.latest_action_name != ACTION_LISTEN_NAME
 
     def _is_run_again(self, loop: str) -> bool:
-        """Return whether a loop's run continues one before it, whose turn it then takes the place of."""
+        """Return whether a loop's run continues an earlier run. Then it replaces the earlier run's turn."""
         next_action: Optional[str] = None
         for event in reversed(self.applied):
             kind = type(event)
@@ -300,7 +305,7 @@ class History:
         return sum(type(event) is ActionExecuted and event.action_name == action for event in self.applied)
 
     def _back_to_loop(self, loop: str) -> None:
-        """Take back the turn since the loop's last run, but for what it left: slots and the like."""
+        """Take back the turn since the loop's last run, except for the slots and the like that it set."""
         at = next(
             n
             for n in range(len(self.applied) - 1, -1, -1)
@@ -318,7 +323,7 @@ class History:
         self._back_to(at, [])
 
     def _back_to(self, at: int, again: List[Event]) -> None:
-        """Go back to before the applied event `at`, then apply `again`."""
+        """Go back to the moment before the applied event `at`, then apply the events `again`."""
         while self._marks and self._marks[-1].at > at:
             self._marks.pop()
         if not self._marks:
@@ -337,7 +342,7 @@ class History:
 
 
 def _tail(states: List[Snapshot], last: Optional[int]) -> List[Snapshot]:
-    """Return all, or so many that with the state of now there are `last`."""
+    """Return all states, or the last ones so that together with the present state there are `last`."""
     if last is None:
         return states
     return states[-(last - 1) :] if last > 1 else []

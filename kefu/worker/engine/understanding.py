@@ -1,8 +1,8 @@
-"""NLU beside the turns: in a thread, over all texts that wait at once.
+"""Runs NLU in a thread beside the turns, over all waiting texts at once.
 
-In: the texts of a poll. Out: a future each. What comes while NLU works is understood together after
-it, for a text costs half as much among 64 as alone; so the busier a worker is, the cheaper they get.
-What many say ("你好", a button's payload) is understood once.
+In: the texts of a poll. Out: a future for each text. Texts that arrive while NLU works form the next batch. A text in a
+batch of 64 costs half as much as alone, so texts get cheaper the busier a worker is. The results of frequent short
+texts ("你好", a button's payload) are remembered.
 """
 
 import asyncio
@@ -15,39 +15,41 @@ from kefu import metrics
 from kefu.worker.engine.processor import TurnProcessor
 
 BATCH_NAME = "kefu-poll"
-MOST_AT_ONCE = 64  # more are hardly cheaper, and the first of them would wait for the last
-MOST_WAITING = 256  # with a slow model, more would be understood after their turns have ended
-STUCK_S = 60.0
-LONGEST_REMEMBERED = 60  # characters: nobody says the same long sentence again
-SAME_TIME_S = 900.0  # "tomorrow" means another day after midnight, which comes on a quarter hour in every time zone
-BY_THE_MINUTE = "DucklingEntityExtractor"  # its values depend on when exactly something was said
+MOST_AT_ONCE = 64  # texts in a batch; a larger batch is hardly cheaper, and its first text would wait for its last
+MOST_WAITING = 256  # beyond it no more are taken; with a slow model their turns would end before NLU
+STUCK_S = 60.0  # a batch that takes longer makes the worker restart
+LONGEST_REMEMBERED = 60  # characters; longer texts are hardly ever repeated
+# A result is reused for texts of the same quarter hour. "tomorrow" changes its meaning at midnight, and midnight is on
+# a quarter hour in every time zone.
+SAME_TIME_S = 900.0
+BY_THE_MINUTE = "DucklingEntityExtractor"  # its values depend on the exact time, so its results are not remembered
 
 Said = Tuple[str, float]  # a text, and when it was said in s since 1970
 Understood = asyncio.Future[Dict[str, Any]]
 
 
 class SaidBefore:
-    """What one model's NLU made of texts, the last that were asked for."""
+    """The NLU results of one model for the texts used last."""
 
     def __init__(self, most: int) -> None:
-        """Remember `most` texts, 0 for none."""
+        """Prepare to remember up to `most` texts, 0 for none."""
         self._most = most
         self._model: Optional[TurnProcessor] = None
-        self._found: Dict[Tuple[str, int], Dict[str, Any]] = {}  # the longest unused first
+        self._found: Dict[Tuple[str, int], Dict[str, Any]] = {}  # the least recently used first
 
     def get(self, model: TurnProcessor, said: Said) -> Optional[Dict[str, Any]]:
-        """Return what this model made of it, None if that isn't known."""
+        """Return this model's result for a text, None if it isn't remembered."""
         found = self._found.pop(_key(said), None) if model is self._model else None
         if found is not None:
             self._found[_key(said)] = found
         return found
 
     def clear(self) -> None:
-        """Forget everything, and the model."""
+        """Drop all results and the model."""
         self._model, self._found = None, {}
 
     def put(self, model: TurnProcessor, said: Said, found: Dict[str, Any]) -> None:
-        """Remember it, if it is short and means the same a moment later."""
+        """Remember a result, if the text is short and the result doesn't depend on the exact time."""
         if model is not self._model:
             self._model, self._found = model, {}
         exact = any(entity.get("extractor") == BY_THE_MINUTE for entity in found.get("entities", ()))
@@ -63,13 +65,13 @@ def _key(said: Said) -> Tuple[str, int]:
 
 
 class Understanding:
-    """Texts wait here for NLU. All methods belong to the event loop's thread."""
+    """The queue of texts for NLU. All methods belong to the event loop's thread."""
 
     def __init__(self, remembered: int) -> None:
         """Prepare; nothing runs yet.
 
         Args:
-            remembered: of how many texts to remember what they mean.
+            remembered: how many texts' results to remember.
         """
         self._before = SaidBefore(remembered)
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="nlu")
@@ -79,16 +81,16 @@ class Understanding:
 
     @property
     def full(self) -> bool:
-        """Whether no more should be asked for now."""
+        """Whether so many texts wait that no more should be added."""
         return len(self._waiting) >= MOST_WAITING
 
     @property
     def stuck(self) -> bool:
-        """Whether one batch takes so long that only a restart can help."""
+        """Whether a batch takes so long that only a restart can help."""
         return self._began is not None and time.monotonic() - self._began > STUCK_S
 
     def ask(self, processor: TurnProcessor, said: List[Said]) -> List[Understood]:
-        """Return futures of what a model's NLU makes of each text, or of its exception where it breaks."""
+        """Return a future for each text: the NLU result of this model, or NLU's exception."""
         loop = asyncio.get_running_loop()
         futures: List[Understood] = [loop.create_future() for _ in said]
         for each, future in zip(said, futures, strict=True):
@@ -103,11 +105,11 @@ class Understanding:
         return futures
 
     def forget(self) -> None:
-        """Remember nothing of a model that is in use no more: it could not be given back."""
+        """Drop the results of a model that is no longer used, so that its memory can be freed."""
         self._before.clear()
 
     def stop(self) -> None:
-        """Let the thread end once it is done; nothing is asked any more."""
+        """Let the thread end after its current batch. `ask` must not be called any more."""
         self.thread.shutdown(wait=False)
 
     async def _work_off(self) -> None:
@@ -129,19 +131,19 @@ class Understanding:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self.thread, _understood, processor, said)
-        except Exception:  # noqa: BLE001 - which text it was is found out one by one
+        except Exception:  # noqa: BLE001 - the texts are parsed one by one below, to find the bad one
             metrics.RETRIES.labels("nlu").inc()
         found: List[Any] = []
         for each in said:
             try:
                 found += await loop.run_in_executor(self.thread, _understood, processor, [each])
-            except Exception as error:  # noqa: BLE001 - the turn answers for it
+            except Exception as error:  # noqa: BLE001 - the text's turn handles it
                 found.append(error)
         return found
 
 
 def _understood(processor: TurnProcessor, said: List[Said]) -> List[Dict[str, Any]]:
-    """Run NLU and note what it cost. In NLU's thread."""
+    """Run NLU and count its CPU time. Runs in NLU's thread."""
     began = time.thread_time()
     try:
         return processor.parse_batch(BATCH_NAME, [text for text, _ in said], [ts for _, ts in said])
@@ -153,6 +155,6 @@ def _understood(processor: TurnProcessor, said: List[Said]) -> List[Dict[str, An
 def _settle(future: Understood, data: Any) -> None:
     if isinstance(data, Exception):
         future.set_exception(data)
-        future.exception()  # seen: asyncio would else log it, with its text, where no turn asks for it
+        future.exception()  # marks it as retrieved: if no turn reads it, asyncio would log it with the customer's text
     else:
         future.set_result(data)

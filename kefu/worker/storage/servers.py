@@ -97,8 +97,8 @@ class Servers:
     async def histories(self) -> FrozenSet[str]:
         """Return the history (replication id) of each master. Succeeds only if every master answers."""
         answers = await self._passing(self._info())
-        found = [match for match in map(_HISTORY.search, answers) if match is not None]
-        if len(found) < len(answers):
+        matches = [match for match in map(_HISTORY.search, answers) if match is not None]
+        if len(matches) < len(answers):
             raise StoreUnavailable("a server does not tell its history")
         if self._wait_replicas and not self._replicas_counted:
             self._replicas_counted = True
