@@ -1,1 +1,4 @@
-"""What the assistant does and says: actions, calls to the action server, responses."""
+"""Runs the assistant's actions, calls the action server, and chooses the wording of responses.
+
+May import `conversation` and the shared modules `kefu/*.py`.
+"""

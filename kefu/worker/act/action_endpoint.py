@@ -1,8 +1,8 @@
-"""ACT: the way from Rasa's RemoteAction to the action server.
+"""ACT: sends the calls of Rasa's RemoteAction to the action server.
 
-One pooled connection set, a time limit a call, retries within the turn's deadline, and an
-idempotency key (message, action, ordinal) that makes a repeated call harmless. The domain is sent
-once and then named by its digest, as rasa-sdk understands it.
+It has one connection pool, a time limit per call, retries within the turn's deadline, and an idempotency key (message,
+action, ordinal) that makes a repeated call harmless. The domain is sent once and then named by its digest, which
+rasa-sdk understands.
 """
 
 import asyncio
@@ -23,27 +23,27 @@ from kefu.worker.act.calls import CALLS, PLACE, REHEARSED
 
 logger = logging.getLogger(__name__)
 
-# More calls at once make each wait for the company's system until all of them time out; a turn waits for its call
-# within its own deadline.
+# Limits the calls under way; further calls wait within their turns' deadlines. More calls at once would make each wait
+# for the company's system until all of them time out.
 CALLS_AT_ONCE = 64
-CALLS_OF_ONE_ACTION = 32  # whose back end hangs leaves the other half to the others
-MAX_ANSWER_BYTES = 256 * 1024
-MAX_ERROR_BYTES = 64 * 1024  # a proxy's page may never end
+CALLS_OF_ONE_ACTION = 32  # an action whose back end hangs leaves the other half of the calls to other actions
+MAX_ANSWER_BYTES = 256 * 1024  # a longer answer is an error
+MAX_ERROR_BYTES = 64 * 1024  # an error's body is read up to here, because a proxy's error page may never end
 FIRST_BACKOFF_S = 0.1
 LAST_BACKOFF_S = 1.0
-REHEARSED_REPLY = "utter_holding"  # any response that each model has
-DOMAIN_WANTED = 449  # the server doesn't know the digest. Source: rasa-sdk 3.21, endpoint.py
+REHEARSED_REPLY = "utter_holding"  # a response that every model has
+DOMAIN_WANTED = 449  # the server doesn't know the domain's digest. Source: rasa-sdk 3.21, endpoint.py
 _CONNECTING = aiohttp.ClientTimeout(total=2)
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-# The server is there but can't serve now; 500 is an action's own failure and is not repeated.
+# Statuses of a server that can't serve for now. 500 is a failure of the action itself, so it is not retried.
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
 
 
 class ActionEndpoint(EndpointConfig):
-    """Rasa's endpoint with a pool, a budget and idempotency keys.
+    """Rasa's endpoint with a connection pool, a deadline and idempotency keys.
 
-    `request` has EndpointConfig's contract: the decoded JSON, ClientResponseError for a status of
-    400 and more, aiohttp.ClientError when there was no answer.
+    `request` has EndpointConfig's contract: it returns the decoded JSON, raises ClientResponseError for a status of 400
+    and more, and aiohttp.ClientError if there was no answer.
     """
 
     def __init__(self, url: str, timeout_s: float, tls_directory: str = "") -> None:
@@ -51,8 +51,9 @@ class ActionEndpoint(EndpointConfig):
 
         Args:
             url: of the action server.
-            timeout_s: of a call without a turn's deadline.
-            tls_directory: our certificate and the authority of the server's, see `kefu.tls`; empty for neither.
+            timeout_s: limits a call; a turn's deadline may end it earlier.
+            tls_directory: has this worker's certificate and the authority of the server's, see `kefu.tls`; empty for
+                neither.
         """
         super().__init__(url=url)
         self._tls = client_credentials(tls_directory) if tls_directory else None
@@ -60,7 +61,7 @@ class ActionEndpoint(EndpointConfig):
         self._pool: Optional[aiohttp.ClientSession] = None
         self._at_once = asyncio.Semaphore(CALLS_AT_ONCE)
         self._of_one: Dict[str, asyncio.Semaphore] = {}  # by action
-        self._domain: Optional[Dict[str, Any]] = None  # the model's, always the same object
+        self._domain: Optional[Dict[str, Any]] = None  # the domain encoded last; a model's is always the same object
         self._digest = ""
 
     async def request(
@@ -71,7 +72,7 @@ class ActionEndpoint(EndpointConfig):
         compress: bool = False,
         **kwargs: Any,
     ) -> Optional[Any]:
-        """Call the action server; blocks until its answer or until the budget is used up."""
+        """Call the action server. Returns with its answer, or raises when the time is used up."""
         body = kwargs["json"]
         action = body.get("next_action", "")
         calls = CALLS.get()
@@ -85,7 +86,7 @@ class ActionEndpoint(EndpointConfig):
         try:
             of_one = self._of_one.setdefault(action, asyncio.Semaphore(CALLS_OF_ONE_ACTION))
             async with place.lent() if place is not None else contextlib.nullcontext(), of_one, self._at_once:
-                deadline = time.monotonic() + self._timeout_s  # who waited to be called has its whole time
+                deadline = time.monotonic() + self._timeout_s  # counted from here: waiting for a slot takes none of it
                 if calls is not None:
                     deadline = min(deadline, calls.deadline)
                 return await self._answer(body, data, headers, deadline)
@@ -94,7 +95,7 @@ class ActionEndpoint(EndpointConfig):
                 calls.waited_s += time.monotonic() - began
 
     async def _answer(self, body: Dict[str, Any], data: bytes, headers: Dict[str, str], deadline: float) -> Any:
-        """Ask until there is an answer or no time is left."""
+        """Repeat the call until there is an answer or no time is left."""
         backoff_s = FIRST_BACKOFF_S
         while True:
             try:
@@ -108,7 +109,7 @@ class ActionEndpoint(EndpointConfig):
                 status = getattr(error, "status", None)
                 final = status is not None and status not in RETRIED_STATUS
                 if final or time.monotonic() + backoff_s >= deadline:
-                    # RemoteAction knows ClientErrors only; a timeout must not pass for something else.
+                    # RemoteAction handles only ClientErrors, so a time-out is raised as one.
                     raise error if isinstance(error, aiohttp.ClientError) else aiohttp.ServerTimeoutError() from error
             metrics.RETRIES.labels("action").inc()
             await asyncio.sleep(backoff_s)
@@ -128,7 +129,7 @@ class ActionEndpoint(EndpointConfig):
         return orjson.dumps(sent, option=_JSON)
 
     async def connect(self) -> None:
-        """Open a connection that the first call will find; whatever the server answers to it. Never raises."""
+        """Open a connection for the first call, whatever the server answers. If that fails, it is only logged."""
         try:
             async with self._opened().get(self.url, timeout=_CONNECTING, ssl=self._context()):
                 pass
@@ -158,9 +159,9 @@ class ActionEndpoint(EndpointConfig):
             body = await answer.content.read(MAX_ANSWER_BYTES + 1)
             while len(body) <= MAX_ANSWER_BYTES and not answer.content.at_eof():
                 body += await answer.content.read(MAX_ANSWER_BYTES + 1 - len(body))
-            if len(body) > MAX_ANSWER_BYTES:  # Kafka takes no record of more than 1 MB
+            if len(body) > MAX_ANSWER_BYTES:  # its events must fit into a Kafka record, which has at most 1 MB
                 raise aiohttp.ClientPayloadError(f"more than {MAX_ANSWER_BYTES} bytes")
-            return mask_all(orjson.loads(body))  # here the shop's data enters
+            return mask_all(orjson.loads(body))  # the shop's data enters here, so it is masked here
 
     async def close(self) -> None:
         """Close the pool."""

@@ -1,6 +1,6 @@
-"""ACT: Rasa's actions, made once for a model, and without what they look up again at each run.
+"""ACT: Rasa's actions, created once per model, without the look-ups that Rasa repeats at each run.
 
-Source: rasa 3.6.21, `rasa.core.actions`. What each does to a tracker is Rasa's.
+Each action has the same effect on a tracker as Rasa's. Source: rasa 3.6.21, `rasa.core.actions`.
 """
 
 from typing import Any, Dict, List, NamedTuple, Optional, Set
@@ -30,11 +30,11 @@ from rasa.utils.endpoints import EndpointConfig
 from kefu.worker.act.remote_action import QuickRemoteAction
 
 HAND_OVER = "action_hand_over"
-OFFER = "offered"  # the slot in which the designers note that a person was offered
+OFFER = "offered"  # the slot in which the dialogue notes that the assistant has offered a person
 
 
 class BotActions:
-    """The actions of a domain by name. They keep nothing of a conversation."""
+    """The actions of a domain by name. They keep no state of a conversation."""
 
     def __init__(self, domain: Domain, endpoint: Optional[EndpointConfig]) -> None:
         self._domain = domain
@@ -62,9 +62,9 @@ class BotActions:
 
 
 class HandOver(Action):
-    """Ask for a person. It runs here, for a person is wanted most when the action server is away.
+    """Asks for a person. Runs in the worker, because a person is most needed when the action server is away.
 
-    What follows of a pause is done by `kefu.worker.turns.handoff`, the words for the customer too.
+    `kefu.worker.turns.handoff` does the rest once the assistant is paused, including the reply to the customer.
     """
 
     def name(self) -> str:
@@ -72,9 +72,9 @@ class HandOver(Action):
         return HAND_OVER
 
     async def run(self, output_channel: Any, nlg: Any, tracker: Any, domain: Domain) -> List[Event]:
-        """Return the event that pauses the assistant, and take back the assistant's own offer, if that led here."""
-        taken_back = [SlotSet(OFFER, None)] if tracker.get_slot(OFFER) is not None else []
-        return [*taken_back, ConversationPaused()]
+        """Return the event that pauses the assistant; if the assistant had offered a person, also clear that slot."""
+        cleared = [SlotSet(OFFER, None)] if tracker.get_slot(OFFER) is not None else []
+        return [*cleared, ConversationPaused()]
 
 
 class QuickFormAction(FormAction):
@@ -87,7 +87,7 @@ class QuickFormAction(FormAction):
     async def validate_slots(
         self, slot_candidates: Dict[str, Any], tracker: Any, domain: Domain, output_channel: Any, nlg: Any
     ) -> List[Event]:
-        """Return what the form's own action says of the slots; nothing for a form without one."""
+        """Return the events of the form's validation action; nothing if the form has none."""
         name = f"validate_{self.name()}"
         if name not in domain.action_names_or_texts:
             return []
@@ -95,7 +95,7 @@ class QuickFormAction(FormAction):
         return await QuickRemoteAction(name, self.action_endpoint).run(output_channel, nlg, given, domain)
 
     async def activate(self, output_channel: Any, nlg: Any, tracker: Any, domain: Domain) -> List[Event]:
-        """Return what fills the form at its opening: slots of the message that opened it, checked."""
+        """Return the slots of the message that opened the form, validated."""
         extracted = await self._actions[ACTION_EXTRACT_SLOTS].run(output_channel, nlg, tracker, domain)
         tracker.update_with_events(extracted, domain)
         slots = [event for event in extracted if type(event) is SlotSet]
@@ -140,17 +140,17 @@ class _Mapping(NamedTuple):
 
 
 class QuickExtractSlots(ActionExtractSlots):
-    """Fills slots from the mappings that a message can meet; the others aren't looked at."""
+    """Fills slots from the mappings that can apply to a message. Mappings that never apply are left out."""
 
     def __init__(self, domain: Domain, actions: BotActions) -> None:
         super().__init__(actions._endpoint)
         self._actions = actions
         self._slots = [
-            found
+            mappings
             for slot in domain.slots
             if slot.name not in DEFAULT_SLOT_NAMES
-            for found in [_usable_mappings(slot, domain)]
-            if found
+            for mappings in [_usable_mappings(slot, domain)]
+            if mappings
         ]
 
     async def run(self, output_channel: Any, nlg: Any, tracker: Any, domain: Domain) -> List[Event]:
@@ -180,7 +180,7 @@ class QuickExtractSlots(ActionExtractSlots):
     ) -> List[Event]:
         """Return the slots and messages of an action that fills or checks slots.
 
-        Stock Rasa logs its failure and takes the slots that it was to check for checked.
+        A failure is raised. Stock Rasa would log it and treat the slots as checked.
         """
         action = QuickRemoteAction(custom_action, self._action_endpoint)
         events = await action.run(output_channel, nlg, tracker, domain)
@@ -213,29 +213,29 @@ class QuickExtractSlots(ActionExtractSlots):
             return False
         if tracker.get_slot(REQUESTED_SLOT) == slot_name:
             return False
-        form = self._actions[form_name]  # which remembers what is unique
-        if not isinstance(form, FormAction):  # a custom action in the form's name
+        form = self._actions[form_name]  # the one form object, which remembers its unique mappings
+        if not isinstance(form, FormAction):  # a custom action with the form's name
             return super()._fails_unique_entity_mapping_check(slot_name, mapping, tracker, domain)
         return slot_name in form.required_slots(domain) and not form.entity_mapping_is_unique(mapping, domain)
 
 
 def _usable_mappings(slot: Slot, domain: Domain) -> List[_Mapping]:
-    found = []
+    mappings = []
     for spec in slot.mappings:
         kind = SlotMappingType(spec.get(MAPPING_TYPE))
         valid = SlotMapping.check_mapping_validity(slot_name=slot.name, mapping_type=kind, mapping=spec, domain=domain)
         # A custom mapping without an action is filled by other actions, never here.
         if valid and (kind is not SlotMappingType.CUSTOM or spec.get("action")):
-            found.append(_Mapping(slot, kind, spec))
-    return found
+            mappings.append(_Mapping(slot, kind, spec))
+    return mappings
 
 
 def _since_last_message(tracker: DialogueStateTracker) -> List[SlotSet]:
     """Return the slots set since the latest message, oldest first."""
-    found: List[SlotSet] = []
+    slots: List[SlotSet] = []
     for event in reversed(tracker.events):
         if event is tracker.latest_message or type(event) is Restarted:
             break
         if type(event) is SlotSet:
-            found.append(event)
-    return found[::-1]
+            slots.append(event)
+    return slots[::-1]

@@ -1,4 +1,4 @@
-"""ACT: what the turn under way tells its calls: their deadline, its place, whether it is rehearsed."""
+"""ACT: context variables of the current turn for its calls: deadline, place, and whether it is rehearsed."""
 
 import asyncio
 import contextlib
@@ -9,25 +9,33 @@ from typing import AsyncIterator, Dict, Optional
 
 @dataclass
 class ActionCalls:
-    """What the calls of one turn share: their message, their end, and how many there were of each."""
+    """The values that the calls of one turn share.
+
+    Attributes:
+        message_id: of the turn's message.
+        deadline: of the turn, by the monotonic clock in s.
+        made: the number of calls so far, by action.
+        waited_s: how long the turn has waited for calls.
+    """
 
     message_id: str
-    deadline: float  # of the monotonic clock, in s
+    deadline: float
     made: Dict[str, int] = field(default_factory=dict)
     waited_s: float = 0.0
 
     def key(self, action: str) -> str:
-        """Return the idempotency key of the next call; the same again when the turn runs again."""
+        """Return the idempotency key of the next call. A repeated turn gets the same keys."""
         ordinal = self.made.get(action, 0)
         self.made[action] = ordinal + 1
         return f"{self.message_id}:{action}:{ordinal}"
 
 
 class Place:
-    """A turn's place among those at work, an async context manager.
+    """A turn's slot among the turns that run at once, as an async context manager.
 
-    More at once only make each wait longer for the event loop, until calls time out for nothing. A turn that waits for
-    the action server works at nothing: it gives its place to others meanwhile, and a slow action holds up nobody else.
+    The number of places is limited, because more turns at once would only wait longer for the event loop, until their
+    calls time out. A turn that waits for the action server uses no CPU, so it lends its place to others: a slow action
+    delays no other turn.
     """
 
     def __init__(self, places: asyncio.Semaphore) -> None:
@@ -41,16 +49,16 @@ class Place:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Give it back."""
+        """Give the place back."""
         if self._held:
             self._places.release()
             self._held = False
 
     @contextlib.asynccontextmanager
     async def lent(self) -> AsyncIterator[None]:
-        """Give the place to others while something else is waited for.
+        """Lend the place to other turns while this one waits, and take a place again afterwards.
 
-        Who ran out of time goes on without: there is only that to tell, and no time to wait for it.
+        A turn that was cancelled at its deadline goes on without a place: it has only to say so, and no time to wait.
         """
         await self.__aexit__()
         late = False
@@ -64,8 +72,8 @@ class Place:
                 await self.__aenter__()
 
 
-# Whether the turn under way is rehearsed: then nobody is called.
+# Whether the current turn is rehearsed; then no server is called.
 REHEARSED: "contextvars.ContextVar[bool]" = contextvars.ContextVar("kefu_rehearsed", default=False)
-# The place of the turn under way, see `Place`; None where turns have none (`rasa shell`).
+# The place of the current turn, see `Place`; None where turns have no places (`rasa shell`).
 PLACE: "contextvars.ContextVar[Optional[Place]]" = contextvars.ContextVar("kefu_place", default=None)
 CALLS: "contextvars.ContextVar[Optional[ActionCalls]]" = contextvars.ContextVar("kefu_action_calls", default=None)

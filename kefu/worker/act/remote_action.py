@@ -1,7 +1,7 @@
-"""ACT: an action of the action server, its answer checked and read without what Rasa does for each again.
+"""ACT: calls an action of the action server, and checks and reads its answer faster than Rasa.
 
-Stock Rasa makes a JSON Schema validator of 23 alternatives for each answer (15 ms of CPU), and walks
-all event classes for each event in it. Source: rasa 3.6.21, `RemoteAction`.
+For each answer stock Rasa builds a JSON Schema validator with 23 alternatives (15 ms of CPU), and for each event in it
+walks all event classes. Source: rasa 3.6.21, `RemoteAction`.
 """
 
 import json
@@ -19,10 +19,10 @@ from rasa.utils.endpoints import ClientResponseError
 
 from kefu.worker.conversation.events import read_events
 
-# An action server gets this many events, not the conversation since its beginning: about seven
-# turns, more than an action looks back at, so that a call costs the same in a long conversation.
+# A call sends only this many of the last events, so that it costs the same in a long conversation. They are about seven
+# turns, which is more than an action looks back at.
 EVENTS_FOR_ACTIONS = 50
-# Events of which Rasa's schema asks nothing but their name.
+# Events whose name is all that Rasa's schema checks.
 _FREE = frozenset(
     "user_featurization cancel_reminder reminder action_execution_rejected form_validation loop_interrupted "
     "form active_loop reset_slots resume pause followup export restart undo rewind bot session_started agent".split()
@@ -33,19 +33,19 @@ class QuickRemoteAction(RemoteAction):
     """An action that runs in the action server."""
 
     async def run(self, output_channel: Any, nlg: Any, tracker: Any, domain: Domain) -> List[Event]:
-        """Return the events of the action and of what it says.
+        """Return the events of the action, after those of its messages.
 
         Raises:
-            ActionExecutionRejection: the action refused, by status 400.
-            RasaException: it failed, or wasn't reached, or says what isn't a message.
-            ValidationError: its answer isn't one.
+            ActionExecutionRejection: the action rejected its execution, by status 400.
+            RasaException: the action failed, was not reached, or returned an invalid message.
+            ValidationError: the answer does not match Rasa's schema.
         """
         answer = await self._call(tracker, domain)
         self._validate_action_result(answer)
         if not all(map(_is_sayable, _messages(answer))):
             raise RasaException(f"{self.name()} says what can't be said: texts are strings, buttons are objects")
-        said = await self._utter_responses(answer.get("responses", []), output_channel, nlg, tracker)
-        return [*said, *read_events(answer.get("events", []))]
+        replies = await self._utter_responses(answer.get("responses", []), output_channel, nlg, tracker)
+        return [*replies, *read_events(answer.get("events", []))]
 
     def _action_call_format(self, tracker: DialogueStateTracker, domain: Domain) -> Dict[str, Any]:
         call = {
@@ -70,12 +70,12 @@ class QuickRemoteAction(RemoteAction):
             raise RasaException(f"{self.name()} was not reached") from error
 
     def _validate_action_result(self, result: Dict[str, Any]) -> bool:
-        """Return whether the answer is one; Rasa's own validation decides what isn't plain."""
+        """Return whether the answer is valid. Rasa's own validation checks the answers that `_is_plain` rejects."""
         return _is_plain(result) or super()._validate_action_result(result)
 
 
 def _state(tracker: DialogueStateTracker) -> Dict[str, Any]:
-    """Return a tracker as actions get it: as `current_state` has it, with its last events."""
+    """Return a tracker in the form for actions: that of `current_state`, with the last events only."""
     loop = tracker.active_loop
     events = list(islice(reversed(tracker.events), EVENTS_FOR_ACTIONS))[::-1]
     return {
@@ -94,7 +94,7 @@ def _state(tracker: DialogueStateTracker) -> Dict[str, Any]:
 
 
 def _is_plain(result: Any) -> bool:
-    """Return whether an answer is valid at sight."""
+    """Return whether an answer is surely valid. False means that Rasa's validation has to decide."""
     if not isinstance(result, dict):
         return False
     events, responses = result.get("events", []), result.get("responses", [])
@@ -102,7 +102,7 @@ def _is_plain(result: Any) -> bool:
 
 
 def _messages(answer: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
-    """Return what an answer says, of which Rasa's schema asks nothing."""
+    """Yield the messages in an answer. Rasa's schema doesn't check them."""
     yield from answer.get("responses", [])
     for event in answer.get("events", []):
         if event.get("event") == "bot":
@@ -115,8 +115,8 @@ def _is_sayable(message: Dict[str, Any]) -> bool:
     return isinstance(message.get("text") or "", str) and all(map(_are_dicts, buttons))
 
 
-def _are_dicts(found: Any) -> bool:
-    return isinstance(found, list) and all(isinstance(each, dict) for each in found)
+def _are_dicts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, dict) for each in value)
 
 
 def _is_plain_event(event: Dict[str, Any]) -> bool:

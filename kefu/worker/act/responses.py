@@ -1,4 +1,4 @@
-"""ANSWER: the domain's responses, prepared once: which variations fit, and which hold a blank to fill."""
+"""ANSWER: the domain's responses. Which variations fit and which have blanks to fill is prepared or remembered."""
 
 import random
 from itertools import islice
@@ -11,17 +11,17 @@ from rasa.shared.constants import RESPONSE_CONDITION
 from rasa.shared.core.events import BotUttered
 from rasa.shared.core.trackers import DialogueStateTracker
 
-MAX_REMEMBERED = 10_000
-LAST_EVENTS = 60  # looked through for what was said, about eight turns
+MAX_REMEMBERED = 10_000  # remembered look-ups of fitting variations; beyond it the memory is emptied
+LAST_EVENTS = 60  # how many of the last events are searched for earlier wordings, about eight turns
 Responses = Dict[str, List[Dict[str, Any]]]
 
 
 class _Variation:
-    """One wording of a response; `copy` gives one that its receiver may change."""
+    """One wording of a response. `copy` returns a copy that the caller may change."""
 
     def __init__(self, response: Dict[str, Any]) -> None:
         self._encoded = orjson.dumps(response)
-        # Rasa's interpolation goes by braces: where there is none, there is nothing to fill.
+        # Rasa's interpolation looks for braces: a text without braces has no blanks.
         self.has_blanks = b"{" in orjson.dumps(list(_texts(response))) or b"}" in orjson.dumps(list(_texts(response)))
 
     def copy(self) -> Dict[str, Any]:
@@ -41,9 +41,9 @@ def _texts(value: Any) -> Any:
 
 
 class QuickResponses(TemplatedNaturalLanguageGenerator):
-    """Rasa's templated responses: the same variations fit; of these, one that the customer hasn't just heard.
+    """Rasa's templated responses, but of the fitting variations the one that the customer heard longest ago, or never.
 
-    Rasa takes any at random. Who asks again wants to hear it put differently.
+    Rasa picks a fitting variation at random. A customer who asks again should get another wording.
     Source: rasa 3.6.21, `TemplatedNaturalLanguageGenerator`.
     """
 
@@ -57,7 +57,7 @@ class QuickResponses(TemplatedNaturalLanguageGenerator):
     def generate_from_slots(
         self, utter_action: str, filled_slots: Dict[str, Any], output_channel: str, **kwargs: Any
     ) -> Optional[Dict[str, Any]]:
-        """Return a message that fits the slots and the channel, None where none does."""
+        """Return a message that fits the slots and the channel, None if none fits."""
         if utter_action not in self.responses:
             return None
         fitting = self._fit(utter_action, output_channel, filled_slots)
@@ -68,7 +68,7 @@ class QuickResponses(TemplatedNaturalLanguageGenerator):
     async def generate(
         self, utter_action: str, tracker: DialogueStateTracker, output_channel: str, **kwargs: Any
     ) -> Optional[Dict[str, Any]]:
-        """Return the message that was said longest ago, or never, in this conversation; None where none fits."""
+        """Return the fitting message that this conversation heard longest ago, or never; None if none fits."""
         slots = tracker.current_slot_values()
         fitting = self._fit(utter_action, output_channel, slots) if utter_action in self.responses else []
         if len(fitting) < 2:
@@ -85,7 +85,7 @@ class QuickResponses(TemplatedNaturalLanguageGenerator):
         try:
             key: Tuple[Any, ...] = (name, channel, *(slots.get(slot) for slot in self._slots[name]))
             fitting = self._fitting.get(key)
-        except TypeError:  # a slot in a condition holds a list: not a key
+        except TypeError:  # a slot in a condition holds a list, which can't be a part of a key
             return self._found(name, channel, slots)
         if fitting is None:
             if len(self._fitting) >= MAX_REMEMBERED:
@@ -94,12 +94,12 @@ class QuickResponses(TemplatedNaturalLanguageGenerator):
         return fitting
 
     def _found(self, name: str, channel: str, slots: Dict[str, Any]) -> List[_Variation]:
-        found = self._filter.responses_for_utter_action(name, channel, slots)
-        return [self._variations[id(each)] for each in found]
+        fitting = self._filter.responses_for_utter_action(name, channel, slots)
+        return [self._variations[id(each)] for each in fitting]
 
 
 def _heard(tracker: DialogueStateTracker) -> Dict[Optional[str], int]:
-    """Return the texts among the last events that the assistant said, with higher numbers the later it did."""
+    """Return the assistant's texts among the last events, each with a number that is higher the later it was said."""
     last = islice(reversed(tracker.events), LAST_EVENTS)
     heard: Dict[Optional[str], int] = {}
     for ago, event in enumerate(last):
