@@ -1,1 +1,4 @@
-"""What a worker process needs to start lean and to stay small: deferred imports, the garbage collector."""
+"""Lets a worker process start fast and stay small, by deferred imports and a tuned garbage collector.
+
+May import the shared modules `kefu/*.py` and no other room.
+"""

@@ -1,7 +1,7 @@
-"""What a worker gives back: Python's garbage collector does nothing while it starts, and little while it serves.
+"""Tunes Python's garbage collector: it is off while a worker starts, and runs rarely while it serves.
 
-A turn leaves no cycles behind, but Python goes through all that is alive again and again to find that
-out: with 10,000 turns in memory half a second each time, and a third of the CPU of all turns.
+A turn leaves no reference cycles behind, but to find that out Python goes through all live objects again and again.
+With 10,000 turns in memory that took half a second each time, and a third of the CPU of all turns.
 """
 
 import ctypes
@@ -10,58 +10,60 @@ import sys
 import time
 from typing import Callable
 
-# Net new objects before the youngest are gone through; how often the middle ones are; the oldest never
-# are by count but by Housekeeping. So much garbage in cycles, should there ever be any, is a few MB.
+# For `gc.set_threshold`: the youngest generation is collected after 10,000 net new objects. The other two are never
+# collected by count, but by `Housekeeping`. Cyclic garbage of that amount, if there is any, takes a few MB.
 THRESHOLDS = (10_000, 1_000_000, 1_000_000)
-WHEN_IDLE_S = 600.0
-ANYWAY_S = 3600.0
-A_MOMENT_S = 1.0
-SOON_S = 10.0
-# From this size on memory is the system's again at once. By itself glibc goes up to 32 MB and keeps the holes, among
-# them the tens of MB that a model needs while it is loaded. Source: man 3 mallopt, M_MMAP_THRESHOLD
+WHEN_IDLE_S = 600.0  # tidy up after this long, if the worker is idle
+ANYWAY_S = 3600.0  # tidy up after this long, even if it is busy
+A_MOMENT_S = 1.0  # after `soon`: instead of WHEN_IDLE_S
+SOON_S = 10.0  # after `soon`: instead of ANYWAY_S
+# Blocks of this size and more go back to the system as soon as they are freed. By default glibc raises the limit up to
+# 32 MB and keeps the holes, among them the tens of MB that a model needs while it is loaded. Source: man 3 mallopt,
+# M_MMAP_THRESHOLD
 LARGE_BYTES = 4 * 2**20
-KEPT_FREE_BYTES = 16 * 2**20  # at the heap's end; glibc's 128 kB would be asked for again and again
+# Free memory that is kept at the heap's end. With glibc's default, 128 kB, memory would be requested again and again.
+KEPT_FREE_BYTES = 16 * 2**20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def hold() -> None:
-    """Collect nothing until `settle`: almost all that a start makes stays."""
+    """Switch the collector off until `settle`, because almost all objects of a start stay."""
     gc.disable()
-    if _LIBC is not None and hasattr(_LIBC, "mallopt"):  # glibc's alone
+    if _LIBC is not None and hasattr(_LIBC, "mallopt"):  # only glibc has it
         _LIBC.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
         _LIBC.mallopt(_M_TRIM_THRESHOLD, KEPT_FREE_BYTES)
 
 
 def settle() -> None:
-    """Set aside what the start has made, and collect sparingly from now on. Takes a fifth of a second."""
+    """Exclude the start's objects from collection, and collect rarely from now on. Takes a fifth of a second."""
     tidy()
     gc.set_threshold(*THRESHOLDS)
     gc.enable()
 
 
 def tidy() -> None:
-    """Go through everything once and give free memory back to the system. Stops the process meanwhile."""
+    """Collect all objects once, and give free memory back to the system. The process stands still meanwhile."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
-    if _LIBC is not None and hasattr(_LIBC, "malloc_trim"):  # glibc's alone
+    if _LIBC is not None and hasattr(_LIBC, "malloc_trim"):  # only glibc has it
         _LIBC.malloc_trim(0)
 
 
 class Housekeeping:
-    """Knows when to tidy up: in a quiet moment, or after a while without one."""
+    """Knows when to tidy up: after WHEN_IDLE_S if the worker is idle, after ANYWAY_S in any case."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._wait(WHEN_IDLE_S, ANYWAY_S)
 
     def soon(self) -> None:
-        """Note that there is something to give back in a moment, as an old model once nobody holds it."""
+        """Tidy up soon, because memory becomes free: an old model's, for example, once no turn uses it."""
         self._wait(A_MOMENT_S, SOON_S)
 
     def due(self, busy: bool) -> bool:
-        """Return whether to tidy up now. If so, the next time is counted from here."""
+        """Return whether to tidy up now. If so, the next time counts from now."""
         if self._clock() < (self._anyway if busy else self._when_idle):
             return False
         self._wait(WHEN_IDLE_S, ANYWAY_S)

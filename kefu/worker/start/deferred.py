@@ -1,8 +1,8 @@
-"""Modules that are imported when they are first used, and not when something else is imported.
+"""Defers the import of modules until they are first used.
 
-In: names of modules, and of the classes and functions that others import from them. Out: a process
-that has stand-ins in their place. The first real use of any of them imports all of them, and puts
-the real things where the stand-ins were, so that a process is either lean or as if nothing had been.
+In: names of modules, and of the classes and functions that others import from them. Out: a process with stand-ins in
+their place. The first real use of any of them imports all of them, and replaces the stand-ins by the real objects.
+So a process either has none of the modules, or is the same as without deferral.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 class StandIn:
-    """A class or a function of a module that has not been imported.
+    """Stands for a class or a function of a deferred module.
 
-    Nothing can be an instance or a subclass of a class that does not exist yet, so to ask is not to
-    use it. To call it, to derive from it or to read an attribute is.
+    `isinstance` and `issubclass` don't count as a use, because a class that does not exist yet has neither instances
+    nor subclasses. A call, a derived class and the reading of an attribute are uses.
     """
 
     def __init__(self, deferral: "Deferral", module: str, name: str) -> None:
@@ -31,14 +31,14 @@ class StandIn:
         self._name = name
 
     def real(self) -> Any:
-        """Return what this stands for. Blocks for seconds the first time. Raises ImportError."""
+        """Return the real object. Blocks for seconds the first time. Raises ImportError."""
         return getattr(self.deferral.imported(self._module), self._name)
 
     def __repr__(self) -> str:
         return f"<stand-in for {self._module}.{self._name}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the real thing."""
+        """Call the real object."""
         return self.real()(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -55,12 +55,12 @@ class StandIn:
 
 
 class DeferredModule(ModuleType):
-    """A module that has a name and a place, and no content."""
+    """A module with a name and a spec, but without content."""
 
     deferral: "Deferral"
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what Python and its tools ask of any module
+        if name.startswith("__"):  # Python and its tools read such names of any module
             raise AttributeError(f"module {self.__name__!r} is deferred and has no {name!r}")
         if not self.deferral.over and name in self.deferral.stood_for[self.__name__]:
             return StandIn(self.deferral, self.__name__, name)
@@ -68,26 +68,26 @@ class DeferredModule(ModuleType):
 
 
 class Deferral(MetaPathFinder, Loader):
-    """Keeps modules from being imported, until `end` or the first use of one of them."""
+    """Defers the import of modules until `end`, or until the first use of one of them."""
 
     def __init__(self, modules: Mapping[str, Sequence[str]]) -> None:
         """Prepare; takes effect with `begin`.
 
         Args:
-            modules: by name, with the classes and functions that a mere import of them by others
-                must not load. Not for constants or exceptions: nothing can stand for those.
+            modules: by name, the classes and functions that others import. Their import alone does not load the
+                module. Constants and exceptions can't be listed, because a stand-in can't replace those.
         """
         self.stood_for = modules
         self.over = False
-        self._ending = threading.RLock()  # nothing is imported while it is held, so that no import waits for it
+        self._ending = threading.RLock()  # no import happens while it is held, so it can't deadlock with import locks
         self._replaced: Dict[str, DeferredModule] = {}
 
     def begin(self) -> None:
-        """Defer what has not been imported yet. Modules that have been stay as they are."""
+        """Defer the modules that are not imported yet. Imported ones stay as they are."""
         sys.meta_path.insert(0, self)
 
     def find_spec(self, name: str, path: Any = None, target: Optional[ModuleType] = None) -> Optional[ModuleSpec]:
-        """Return the module's own spec with this as its loader; None for modules of no concern."""
+        """Return the module's own spec with this object as its loader; None for a module that isn't deferred."""
         if self.over or name not in self.stood_for:
             return None
         spec = PathFinder.find_spec(name, path, target)
@@ -96,28 +96,28 @@ class Deferral(MetaPathFinder, Loader):
         return spec
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Return the module without content."""
+        """Return the module, without content."""
         module = DeferredModule(spec.name)
         module.__dict__["deferral"] = self
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run nothing: that is the point."""
+        """Run nothing, because the module's code is deferred."""
 
     def imported(self, name: str) -> ModuleType:
-        """Return the real module `name`, which ends the deferral of all. Raises ImportError."""
+        """Return the real module `name`. Ends the deferral of all modules. Raises ImportError."""
         if not self.over:
             logger.warning("a deferred module is used", extra={"fields": {"module": name}})
             self.end()
         return importlib.import_module(name)
 
     def end(self) -> None:
-        """Import what has been deferred, and put it where its stand-ins are. Blocks for seconds.
+        """Import the deferred modules, and replace the stand-ins by the real objects. Blocks for seconds.
 
-        May be called from several threads: Python's own import locks do the waiting.
+        May be called from several threads: they wait for each other by Python's own import locks.
 
         Raises:
-            ImportError: one of the modules is broken; it is tried again at its next use.
+            ImportError: one of the modules is broken; its next use tries again.
         """
         with self._ending:
             if not self.over:
@@ -129,8 +129,11 @@ class Deferral(MetaPathFinder, Loader):
                 self._replace_stand_ins(module)
 
     def _make_way(self) -> None:
-        """Take the empty modules away, once: what lies there later is the real one, which a thread may be importing."""
-        with contextlib.suppress(ValueError):  # it never began
+        """Remove the empty modules from `sys.modules`.
+
+        Must run only once: later entries are the real modules, which another thread may be importing.
+        """
+        with contextlib.suppress(ValueError):  # `begin` was never called
             sys.meta_path.remove(self)
         for name in self.stood_for:
             module = sys.modules.get(name)
@@ -148,7 +151,7 @@ class Deferral(MetaPathFinder, Loader):
 
 
 def _hand_over_submodules(deferred: Optional[ModuleType], real: ModuleType) -> None:
-    """Give a package its submodules that were imported in the meantime: Python does so only once."""
+    """Set the submodules that were imported meanwhile as attributes of the real package. Python does so only once."""
     if isinstance(deferred, DeferredModule):
         for name, value in vars(deferred).items():
             if isinstance(value, ModuleType) and value.__name__ == f"{real.__name__}.{name}":

@@ -1,8 +1,8 @@
-"""What the served model needs of Rasa: a model without TensorFlow is served without importing it.
+"""Serves a model that needs no TensorFlow without importing TensorFlow.
 
-In: the model's archive, before Rasa is imported. Out: a process that defers Rasa's modules of
-components that the model does not name, or one that imports everything, as plain Rasa does. Rasa
-imports TensorFlow for any model: 390 MB and three quarters of the CPU of the start.
+In: the model's archive, before Rasa is imported. Out: a process that defers Rasa's modules with TensorFlow, if the
+model names none of their components; otherwise a process that imports everything, as plain Rasa does. Rasa imports
+TensorFlow for any model, which takes 390 MB and three quarters of the CPU of the start.
 """
 
 import json
@@ -13,8 +13,8 @@ from typing import Optional, Set
 
 from kefu.worker.start.deferred import Deferral
 
-# Rasa's modules that import TensorFlow, scikit-learn or Matplotlib and are themselves imported by
-# what any worker needs; with the names that are imported from them. Source: Rasa 3.6.21.
+# Rasa's modules that import TensorFlow, scikit-learn or Matplotlib, and that modules of every worker import; each with
+# the names that are imported from it. Source: Rasa 3.6.21.
 DEFERRED = {
     "rasa.core.policies.ted_policy": ("TEDPolicy",),
     "rasa.nlu.classifiers.diet_classifier": ("DIETClassifier",),
@@ -24,8 +24,8 @@ DEFERRED = {
     "rasa.utils.tensorflow.model_data_utils": (),
     "rasa.utils.train_utils": (),
 }
-# Packages of channels and stores that Rasa imports for whoever may name them in credentials.yml or
-# endpoints.yml: 21 MB and a sixth of the CPU of the rest of the start. Each is imported when it is used.
+# Packages of channels and stores that Rasa imports in case credentials.yml or endpoints.yml names them. They take 21 MB
+# and a sixth of the CPU of the rest of the start. Each is imported at its first use.
 CONNECTORS = (
     {"questionary": ("Question",), "prompt_toolkit": (), "prompt_toolkit.styles": ("Style",)},
     {"webexteamssdk": ("WebexTeamsAPI", "Webhook")},
@@ -33,7 +33,8 @@ CONNECTORS = (
     {"boto3": (), "boto3.dynamodb": (), "boto3.dynamodb.conditions": ("Key",)},
     {"pymongo": (), "pymongo.collection": ("Collection",)},
 )
-# Components that do without. Whatever is not named here, or in `kefu`, may need anything.
+# Modules of components that need none of the deferred modules. A component that is neither listed here nor in `kefu`
+# may need any of them.
 LIGHT = {
     "rasa.core.policies.ensemble",
     "rasa.core.policies.memoization",
@@ -61,7 +62,11 @@ _deferral: Optional[Deferral] = None
 
 
 def begin(model: str) -> None:
-    """Defer what `model`, an archive or a folder of them, does not need. To be called before Rasa is imported."""
+    """Defer the modules that `model` does not need. Call it before Rasa is imported.
+
+    Args:
+        model: an archive or a folder of archives.
+    """
     global _deferral
     for packages in CONNECTORS:
         Deferral(packages).begin()
@@ -71,31 +76,31 @@ def begin(model: str) -> None:
 
 
 def make_fit(model: str) -> None:
-    """Make this process fit to load `model`: import what was deferred if it may need that. Blocks for seconds.
+    """Import the deferred modules if `model` may need them, so that it can be loaded. Blocks for seconds.
 
     Raises:
-        ImportError: a module is broken; the process is still fit for the model that it serves.
+        ImportError: a module is broken; the model in use can still be served.
     """
     if _deferral is not None and not is_light(model):
         _deferral.end()
 
 
 def is_light(model: str) -> bool:
-    """Return whether all of the model's components are known to need nothing that is deferred."""
+    """Return whether it is known of all of the model's components that they need no deferred module."""
     try:
         modules = {used.rpartition(".")[0] for used in _components(_newest(Path(model)))}
     except (OSError, tarfile.TarError, EOFError, zlib.error, ValueError, KeyError):
-        return False  # Rasa reads it next, and says what is wrong with it
+        return False  # Rasa reads the archive next, and reports the error
     return all(module in LIGHT or module.startswith("kefu.") for module in modules)
 
 
 def _newest(model: Path) -> Path:
-    """Return the archive that Rasa would take. Source: rasa.model.get_latest_model."""
+    """Return the archive that Rasa would load. Source: rasa.model.get_latest_model."""
     return max(model.glob("*.tar.gz"), key=lambda path: path.stat().st_mtime) if model.is_dir() else model
 
 
 def _components(archive: Path) -> Set[str]:
-    """Return the module paths of the classes in the model's graphs, training's too: Rasa imports both."""
+    """Return the class paths in the model's graphs. The training graph is included, because Rasa imports both."""
     with tarfile.open(archive, "r|gz") as files:
         for member in files:
             file = files.extractfile(member) if member.name.lstrip("./") == "metadata.json" else None
