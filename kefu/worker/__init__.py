@@ -1,6 +1,6 @@
 """UNDERSTAND AND DECIDE: what runs inside the Rasa server.
 
-`server` starts Rasa, `channel` wires everything once Rasa has loaded its model, `intake` takes
-messages from Kafka, `lanes` keeps each conversation in order, `inbox` sees one message through,
-`turn` runs Rasa for it, `conversations` stores what came out in one atomic write.
+`server` starts Rasa. `channel` starts the worker once Rasa has loaded its model, and `worker` puts it together. Then
+`intake` takes messages from Kafka and keeps each conversation in order, `inbox` processes one message, `turns` runs
+Rasa for it, and `storage` stores the outcome in one atomic write. The files of this folder may import every room.
 """

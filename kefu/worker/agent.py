@@ -1,4 +1,4 @@
-"""Rasa's Agent around a loaded model, without the wrappers that answer from memory when a store fails."""
+"""Rasa's Agent around a loaded model, without Rasa's wrappers that answer from memory if a store fails."""
 
 import asyncio
 import logging
@@ -23,24 +23,24 @@ from kefu.worker.turns.rehearsal import rehearse
 from kefu.worker.turns.runner import TurnRunner
 from kefu.worker.turns.turn import ACTION_FAILED_REPLY, HOLDING_REPLY
 
-REHEARSED_DEADLINE_S = 10.0  # of a turn; the worker's own is known to the worker
+REHEARSED_DEADLINE_S = 10.0  # deadline of a rehearsed turn; the deadline of customers' turns is a setting of the worker
 
 logger = logging.getLogger(__name__)
 
 
 class ModelUnfit(KefuError):
-    """The model can't serve here; the one in use stays."""
+    """The model can't serve here; the model in use stays."""
 
 
 class TurnAgent(Agent):
-    """What Rasa's HTTP API sees of the worker: reads, parses and predicts, never changes a conversation."""
+    """The worker's agent for Rasa's HTTP API: reads, parses and predicts, but never changes a conversation."""
 
     @staticmethod
     def _create_tracker_store(store: Optional[TrackerStore], domain: Domain) -> TrackerStore:
         """Return the store itself: Rasa's FailSafeTrackerStore would answer from memory."""
         if store is None:
             raise UnsafeStart("no tracker store: Rasa would keep conversations in memory")
-        return store  # its domain changes when this agent is taken, not while it is checked
+        return store  # its domain is set when this agent begins to serve, not while it is checked
 
     @classmethod
     def around(cls, model: LoadedModel, template: Agent, action_endpoint: ActionEndpoint) -> "TurnAgent":
@@ -60,10 +60,10 @@ class TurnAgent(Agent):
         return agent
 
     def check(self) -> None:
-        """Refuse to run on anything but what the promises need.
+        """Check that all parts are those that the promises need.
 
         Raises:
-            UnsafeStart: a part is not of the type that endpoints.yml names.
+            UnsafeStart: a part is not of the type that endpoints.yml must name.
             ModelUnfit: the model lacks a reply that the platform itself gives.
         """
         wanted = (
@@ -86,11 +86,11 @@ class TurnAgent(Agent):
             raise ModelUnfit(f"the domain has no response {', '.join(missing)}")
 
     def runner(self, deadline_s: float, idle_s: float = 0, handoff_wait_s: float = 600) -> TurnRunner:
-        """Return what runs turns on this agent's model; times as KEFU_IDLE_S and KEFU_HANDOFF_WAIT_S."""
+        """Return a runner of turns on this agent's model. The times are as KEFU_IDLE_S and KEFU_HANDOFF_WAIT_S."""
         return TurnRunner(self.processor, self.nlg, deadline_s, idle_s, handoff_wait_s)
 
     async def handle_message(self, message: UserMessage) -> Optional[List[Any]]:
-        """Refuse: in a worker, messages come through the inbox alone."""
+        """Raise UnsafeStart, because in a worker messages come only through the inbox."""
         raise UnsafeStart("a worker takes messages from Kafka only")
 
 
@@ -98,7 +98,7 @@ async def load_beside(path: str, template: Agent, action_endpoint: ActionEndpoin
     """Load a model in a thread, check it and rehearse it, while the old one serves.
 
     Raises:
-        ModelUnfit: it can't be loaded, or can't serve; the error says why.
+        ModelUnfit: the model can't be loaded or can't serve; the error says why.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -107,6 +107,6 @@ async def load_beside(path: str, template: Agent, action_endpoint: ActionEndpoin
         await rehearse(agent.runner(REHEARSED_DEADLINE_S), rehearsal_s)
     except (ModelUnfit, UnsafeStart):
         raise
-    except Exception as error:  # a broken archive fails in any way
+    except Exception as error:  # a broken archive may raise anything
         raise ModelUnfit(f"the model can't be loaded: {error.__class__.__name__}") from error
     return agent

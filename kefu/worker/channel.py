@@ -1,7 +1,7 @@
-"""The Kafka input channel named in credentials.yml: it makes a worker of a Rasa server.
+"""The Kafka input channel named in credentials.yml, which turns a Rasa server into a worker.
 
-In: Rasa's server with its model loaded. Out: a running `Worker`. From then on conversations change
-through the inbox alone, and calls of Rasa's HTTP API that would change one answer 409.
+In: Rasa's server with its model loaded. Out: a running `Worker`. From then on only the inbox changes conversations;
+calls of Rasa's HTTP API that would change one are answered by 409.
 """
 
 import hmac
@@ -36,17 +36,17 @@ class KafkaInput(InputChannel):
 
     @classmethod
     def from_credentials(cls, credentials: Optional[Dict[str, Any]]) -> "KafkaInput":
-        """Return the channel; its addresses come from the environment. Raises SettingsError."""
+        """Return the channel, with settings from the environment. Raises SettingsError."""
         settings = WorkerSettings.from_env()
         return cls(Worker(KafkaSettings.from_env(), RedisSettings.from_env(), settings), settings.api_token)
 
     def blueprint(self, on_new_message: Callable[..., Awaitable[Any]]) -> Blueprint:
-        """Return the channel's hooks into the server; it has no routes."""
+        """Return the channel's server hooks; the channel has no routes."""
         blueprint = Blueprint("kefu_kafka")
 
         @blueprint.listener("after_server_start")  # type: ignore[untyped-decorator]  # this Sanic returns an untyped one
         async def take_over(app: Sanic, _: Any) -> None:
-            # An exception here ends the process with 1; before this point Rasa has no agent yet.
+            # Rasa has an agent only from here on. An exception here ends the process with exit code 1.
             if getattr(app.ctx, "agent", None) is None or app.ctx.agent.processor is None:
                 raise UnsafeStart("no model was loaded: run `make train`")
             app.ctx.agent = await self._worker.start(app.ctx.agent)
@@ -59,7 +59,7 @@ class KafkaInput(InputChannel):
         return blueprint
 
     async def _guard(self, request: Request) -> Optional[HTTPResponse]:
-        """Take over the calls that Rasa would answer unsafely; None lets Rasa answer."""
+        """Answer the calls that Rasa would handle unsafely; return None to let Rasa answer."""
         if request.method in READS:
             return None
         if request.path.startswith(("/conversations/", "/webhooks/")):

@@ -4,8 +4,9 @@ import logging
 import os
 from pathlib import Path
 
-# Before TensorFlow and Rasa are imported: they read these once, and their imports deprecate each other.
-logging.captureWarnings(True)  # and not by a filter: some of them set their own
+# Set before TensorFlow and Rasa are imported, because they read these variables once, and their imports warn about each
+# other's deprecations.
+logging.captureWarnings(True)  # a warnings filter would not do, because some of the packages set their own
 logging.getLogger("py.warnings").setLevel(logging.ERROR)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("RASA_TELEMETRY_ENABLED", "false")
@@ -29,7 +30,7 @@ def main() -> None:
 
 
 def look_here(settings: WorkerSettings) -> None:
-    """Raise SettingsError where a file is missing that the start needs."""
+    """Raise SettingsError if a file is missing that the start needs."""
     for path in (CREDENTIALS, ENDPOINTS):
         if not Path(path).is_file():
             raise SettingsError("working directory", f"has no {path}: start the worker from the project's root")
@@ -38,7 +39,7 @@ def look_here(settings: WorkerSettings) -> None:
 
 
 def _serve(settings: WorkerSettings) -> None:
-    # Not before `lean.begin`: what an import of Rasa brings depends on the model.
+    # Imported after `lean.begin`, which decides by the model what an import of Rasa loads.
     from rasa.core.run import serve_application
     from rasa.core.utils import AvailableEndpoints
 

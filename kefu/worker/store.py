@@ -1,8 +1,8 @@
 """The tracker store named in endpoints.yml.
 
-In the worker it is Redis read-only: turns are written by `kefu.worker.inbox.protocol`. Under a designer's
-command (`rasa shell`, `rasa interactive`, plain `rasa run`) it saves trackers as Rasa asks for it,
-in Redis where REDIS_URL is set, in this process's memory where it is not.
+In the worker it only reads from Redis: `kefu.worker.inbox.protocol` writes the turns. Under a designer's command
+(`rasa shell`, `rasa interactive`, plain `rasa run`) it saves trackers when Rasa asks for it: in Redis if REDIS_URL is
+set, otherwise in this process's memory.
 """
 
 import logging
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class TurnStore(TrackerStore):
-    """Rasa's view of the conversations; see the module for who writes."""
+    """Rasa's access to the conversations; see the module for when it writes."""
 
     def __init__(
         self, domain: Optional[Domain], event_broker: Optional[EventBroker] = None, host: Any = None, **kwargs: Any
@@ -55,14 +55,14 @@ class TurnStore(TrackerStore):
         return LiveConversation.restore(sender_id, DomainView(self.domain), stored).tracker
 
     async def create_tracker(self, sender_id: str, append_action_listen: bool = True) -> DialogueStateTracker:
-        """Return a new tracker; it is saved with its first events, not before."""
+        """Return a new tracker. It is not saved before its first events."""
         tracker = self.init_tracker(sender_id)
         if append_action_listen:
             tracker.update(ActionExecuted("action_listen"))
         return tracker
 
     async def save(self, tracker: DialogueStateTracker) -> None:
-        """Keep all events of the tracker in place of what was kept; a worker's store keeps nothing."""
+        """Replace the stored events by the tracker's. In a worker, save nothing."""
         if self._read_only:
             return
         if self._conversations is None:
@@ -71,5 +71,5 @@ class TurnStore(TrackerStore):
             await self._conversations.replace(tracker.sender_id, as_stored(list(tracker.events)))
 
     async def keys(self) -> Iterable[str]:
-        """Return the conversations in memory; Redis is not scanned for them."""
+        """Return the names of the conversations in memory; Redis is not scanned."""
         return list(self._memory)

@@ -35,11 +35,11 @@ from kefu.worker.turns.runner import TurnRunner
 
 logger = logging.getLogger(__name__)
 
-LENT_PART = 4  # of what may be in flight: one in so many may be lent at once
+LENT_PART = 4  # at most one in LENT_PART of the messages that may be in flight may be lent to the candidate at once
 
 
 class Worker:
-    """The dialogue worker of one process. Lives on the event loop of Rasa's server."""
+    """The dialogue worker of one process. Belongs to the event loop of Rasa's server."""
 
     def __init__(self, kafka: KafkaSettings, redis: RedisSettings, settings: WorkerSettings) -> None:
         self._kafka = kafka
@@ -57,7 +57,7 @@ class Worker:
         """Take over from the agent that Rasa loaded, and begin to take messages.
 
         Raises:
-            UnsafeStart, ModelUnfit, Unrehearsed: this must not serve; the process has to end.
+            UnsafeStart, ModelUnfit, Unrehearsed: the worker must not serve; the process has to end.
         """
         metrics.from_zero()
         self._health.start()
@@ -86,7 +86,7 @@ class Worker:
         return self._intake.assigned if self._intake is not None else []
 
     def _assemble(self, agent: TurnAgent) -> None:
-        """Put the parts together, each made of those before it; nothing is taken yet."""
+        """Create the parts, each from those before it. No message is taken yet."""
         self._conversations = Conversations(self._redis)
         agent.tracker_store.domain = agent.domain
         agent.tracker_store.serve_worker(self._conversations)
@@ -117,7 +117,7 @@ class Worker:
         self._reception = Reception(self._inbox, self._understanding, self._die)
 
     async def stop(self) -> None:
-        """Finish the turns under way, commit, give the partitions back. Bounded by the drain time."""
+        """Finish the turns under way within the drain time, commit, give the partitions back."""
         self._draining = True
         if self._intake is None:
             return
@@ -136,7 +136,7 @@ class Worker:
         logger.info("worker stopped")
 
     async def _warm_up(self) -> None:
-        """Have turns run and connections open before the first customer's; of a server that is away it is only told."""
+        """Rehearse turns and open connections before the first customer; an unreachable server is only logged."""
         if not self._settings.rehearsal_s:
             return
         await rehearse(self._runner(), self._settings.rehearsal_s, self._understanding.thread)
@@ -147,7 +147,7 @@ class Worker:
         return Candidate(tracks, self._conversations, self._producer, deadline_s, most)
 
     async def _begin(self) -> None:
-        """Read the inbox that is this worker's to read, and another one when the release wants so."""
+        """Begin to read this worker's inbox; in a release, follow it to another inbox."""
         if self._following is None:
             self._open(USER_QUERY)
             return
@@ -159,7 +159,7 @@ class Worker:
         self._due_scan = DueScan(DueIndex(self._conversations.servers), self._producer, intake, self._hold)
         self._intake = intake
         intake.start()
-        if inbox == USER_QUERY:  # timers go there, and only who reads it knows whose they are
+        if inbox == USER_QUERY:  # timers are sent to this topic, and only its readers own its partitions' timers
             self._due_scan.start()
 
     async def _change(self, inbox: str) -> None:
@@ -172,9 +172,9 @@ class Worker:
             logger.info("inbox changed", extra={"fields": {"inbox": inbox}})
 
     async def swap(self, path: str) -> TurnAgent:
-        """Serve another model from the next poll on; raises ModelUnfit and keeps the old one.
+        """Serve another model from the next poll on. Raises ModelUnfit and keeps the old model if it can't serve.
 
-        Nobody waits for it: what has been taken is finished by the model that it was taken for.
+        No message waits for the swap: messages already taken are finished by the model that they were taken for.
         """
         async with self._swapping:
             agent = await load_beside(path, self._serving, self._endpoint, self._settings.rehearsal_s)
@@ -185,36 +185,36 @@ class Worker:
     def _take(self, agent: TurnAgent) -> None:
         agent.tracker_store.domain = agent.domain
         self.agent = agent
-        self._live.drop(set(self._assigned))  # they are of the old model, and would keep parts of it
+        self._live.drop(set(self._assigned))  # their trackers hold parts of the old model in memory
         self._understanding.forget()
         self._housekeeping.soon()
         self._inbox.runner = self._runner()
 
     def missing(self) -> List[str]:
-        """Return what keeps the worker from being ready."""
-        found = []
+        """Return the reasons why the worker is not ready; empty if it is."""
+        reasons = []
         if self.agent is None:
-            found.append("model")
+            reasons.append("model")
         if self._draining:
-            found.append("draining")
+            reasons.append("draining")
         if not self._connected():
-            found.append("kafka: not in the group of workers yet")
+            reasons.append("kafka: not in the group of workers yet")
         elif self._inbox.store_away:
-            found.append("redis")
-        return found
+            reasons.append("redis")
+        return reasons
 
     def _connected(self) -> bool:
         return self._intake is not None and self._intake.connected
 
     def stuck(self) -> List[str]:
-        """Return what only a restart can mend."""
+        """Return the failures that only a restart can repair; empty if there are none."""
         if self._intake is None:
             return []
         parts = (("intake", self._intake), ("producer", self._producer), ("timers", self._due_scan))
-        found = [(name, part.failure) for name, part in parts]
+        failures = [(name, part.failure) for name, part in parts]
         if self._following is not None and self._following.ended and not self._draining:
-            found.append(("release", "ended"))
-        return [f"{name}: {failure}" for name, failure in found if failure] + ["nlu"] * self._understanding.stuck
+            failures.append(("release", "ended"))
+        return [f"{name}: {failure}" for name, failure in failures if failure] + ["nlu"] * self._understanding.stuck
 
     def _runner(self) -> TurnRunner:
         settings = self._settings
@@ -224,7 +224,7 @@ class Worker:
         return self._inbox.store_away or self._understanding.full
 
     async def _watch_store(self) -> None:
-        """Notice that Redis has gone, is back, or is another one, while nothing else asks it."""
+        """Twice a second, check whether Redis is away, back or another server; end the process if it is stuck."""
         while True:
             await self._look()
             if self.stuck():
@@ -237,24 +237,24 @@ class Worker:
         try:
             await self._mender.look()
             self._inbox.store_lost = False
-        except Exception as error:  # noqa: BLE001 - any failure to answer means away
+        except Exception as error:  # noqa: BLE001 - without an answer Redis counts as away, whatever the error
             if not self._inbox.store_lost:
                 logger.warning("redis is away", extra={"fields": {"error": error.__class__.__name__}})
             self._inbox.store_lost = True
 
     @staticmethod
     def _die(reason: str) -> None:
-        """End the process: what is not committed is processed by the next one."""
+        """End the process. Another worker processes the messages that are not committed."""
         logger.critical("worker gives up", extra={"fields": {"reason": reason}})
         os.kill(os.getpid(), signal.SIGTERM)
 
     def _dropped(self, partitions: Set[int]) -> None:
-        """Forget conversations that are another worker's now."""
+        """Forget the conversations of partitions that another worker owns now."""
         self._live.drop(partitions)
         self._mender.forget(partitions)
 
     async def _rearm(self, conversation: str, partition: int) -> None:
-        """Put the timers of a conversation back into their index, which lost them with its turns."""
+        """Put a conversation's timers back into their index, which lost them together with its turns."""
         runner = self._inbox.runner
         live = LiveConversation.restore(
             conversation, runner.processor.view, await self._conversations.load(conversation)
@@ -264,7 +264,7 @@ class Worker:
 
 
 def _loaded(agent: Agent) -> LoadedModel:
-    """Return the model that Rasa's server has loaded at its start."""
+    """Return the model that Rasa's server loaded at its start."""
     processor = agent.processor
     if processor is None:
         raise FileNotFoundError("no model: run `make train`")
