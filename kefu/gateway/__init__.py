@@ -1,1 +1,1 @@
-"""RECEIVE and ANSWER: the only process that customers reach, N replicas, accepting needs Kafka only."""
+"""RECEIVE and ANSWER: the only process that customers reach. It runs in N replicas; to accept, it needs Kafka only."""

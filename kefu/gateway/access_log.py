@@ -1,6 +1,7 @@
-"""What is noted of every answer: counted, timed, and a line in the access log without query, token or text.
+"""The access log and the metrics of requests: each response is counted, timed and logged.
 
-Lines are handed to the log's thread many at a time: a record and a wake-up for each cost 40 us a request.
+A line holds no query, token or text. Lines go to the log's thread in batches: a log record and a wake-up for each line
+cost 40 us a request.
 """
 
 import asyncio
@@ -16,22 +17,22 @@ from kefu import metrics
 logger = logging.getLogger("kefu.access")
 
 FLUSH_S = 0.25
-MAX_LINES = 5_000  # within FLUSH_S; what is more is counted and dropped
+MAX_LINES = 5_000  # limits the lines of one FLUSH_S; lines beyond it are dropped and counted
 _QUIET = ("/livez", "/readyz", "/metrics")
 
 
 class AccessLog:
-    """Notes answers. Belongs to the event loop's thread; without `lines` it counts and times only."""
+    """Counts, times and logs responses; without `lines` it logs none. Must be called in the event loop's thread."""
 
     def __init__(self, lines: bool) -> None:
         self._wanted = lines
         self._lines: List[Dict[str, Any]] = []
         self._timer: Optional[asyncio.TimerHandle] = None
-        # By route and status, of which there are few: finding a labelled metric costs more than counting by it.
+        # By route and status. Cached because `labels()` costs more than the count itself; the pairs are few.
         self._metrics: Dict[Tuple[str, int], Tuple[Counter, Histogram]] = {}
 
     def note(self, request: Request, response: HTTPResponse) -> None:
-        """Note that `request` is being answered by `response`; of a stream, that it begins."""
+        """Record the response to `request`; for a stream, its start."""
         route = f"/{request.route.path}" if request.route else "none"
         began = getattr(request.stream, "perft0", None)
         seconds = time.perf_counter() - began if began else 0.0
@@ -42,7 +43,7 @@ class AccessLog:
             self._line(request.method, route, response.status, seconds)
 
     def flush(self) -> None:
-        """Hand over what there is."""
+        """Hand the collected lines to the log."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -60,6 +61,6 @@ class AccessLog:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
 
     def _labelled(self, route: str, status: int) -> Tuple[Counter, Histogram]:
-        found = metrics.HTTP_REQUESTS.labels(route, status), metrics.HTTP_SECONDS.labels(route)
-        self._metrics[route, status] = found
-        return found
+        pair = metrics.HTTP_REQUESTS.labels(route, status), metrics.HTTP_SECONDS.labels(route)
+        self._metrics[route, status] = pair
+        return pair

@@ -22,7 +22,7 @@ from kefu.gateway.service import Gateway
 from kefu.kafka import EventProducer
 from kefu.settings import MAX_BODY_BYTES, GatewaySettings, KafkaSettings, RedisSettings
 
-RESPONSE_MARGIN_S = 30
+RESPONSE_MARGIN_S = 30  # what a response may take beyond its waits for Kafka and for the outcome
 
 
 def create_app(
@@ -35,11 +35,12 @@ def create_app(
     """Return the app; it connects when its server starts.
 
     Args:
-        settings: the door: tenants, limits, times.
-        kafka: where accepted messages go.
-        redis: where replies are read.
-        producer: makes the producer; by default one whose records give up when the sender is told so.
-        name: Sanic wants another one for every app of a process.
+        settings: tenants, limits, times.
+        kafka: the Kafka that accepted messages go to.
+        redis: the Redis that replies are read from.
+        producer: makes the producer. The default one gives a record up after `accept_timeout_s`, when the sender is
+            refused as well.
+        name: the app's name; Sanic wants a different one for each app of a process.
     """
     app = Sanic(name, error_handler=ProblemHandler(), configure_logging=False, env_prefix="KEFU_SANIC_")
     _configure(app, settings)
@@ -53,7 +54,7 @@ def create_app(
         sender = make()
         app.ctx.gateway = Gateway(settings, kafka, redis, sender)
         app.ctx.gateway.start()
-        await sender.connect()  # the first customer would wait for it, and be refused where it takes long
+        await sender.connect()  # at the first message it might take longer than the message's time limit
 
     @app.before_server_stop
     async def drain(app: Sanic[Any, Any], *_: Any) -> None:
@@ -71,7 +72,7 @@ def _configure(app: Sanic[Any, Any], settings: GatewaySettings) -> None:
     app.config.update(
         {
             "REQUEST_MAX_SIZE": MAX_BODY_BYTES,
-            # Counted from the last byte written, so it also ends a stream whose client takes nothing.
+            # Counts from the last byte written, so it also ends a stream whose client reads nothing.
             "RESPONSE_TIMEOUT": longest_s,
             "REQUEST_TIMEOUT": 20,
             "KEEP_ALIVE_TIMEOUT": 75,
@@ -84,7 +85,7 @@ def _configure(app: Sanic[Any, Any], settings: GatewaySettings) -> None:
 
 
 def _finish(request: Request, response: HTTPResponse) -> None:
-    """Note an answer; see that also one of Sanic's own has every header."""
+    """Record a response, and give one that Sanic made itself the security headers too."""
     if not isinstance(response, Answer):
         for header, value in SECURITY.items():
             response.headers.setdefault(header, value)
@@ -92,7 +93,7 @@ def _finish(request: Request, response: HTTPResponse) -> None:
 
 
 async def _freeze(_: Sanic[Any, Any]) -> None:
-    """Spare what is there for good, 60,000 objects, each full collection: 35 ms in which nobody is served."""
+    """Exempt the objects of the start from garbage collection: 60,000, which cost each full collection 35 ms."""
     gc.collect()
     gc.freeze()
 

@@ -1,4 +1,4 @@
-"""Whether Kafka has the inbox: without it the gateway can accept nothing."""
+"""Checks whether Kafka has the inbox topic: without it the gateway can accept nothing."""
 
 import logging
 import threading
@@ -17,7 +17,7 @@ PROBE_TIMEOUT_S = 3.0
 
 
 class KafkaProbe:
-    """Asks for the inbox's metadata from a thread of its own; `available` is the last answer."""
+    """Asks Kafka for the inbox topic, in a thread of its own; `available` is the last answer."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -26,25 +26,25 @@ class KafkaProbe:
         self.available = False
 
     def start(self) -> None:
-        """Ask now, and again every PROBE_EVERY_S."""
+        """Ask now, then every PROBE_EVERY_S, or three times as often while the topic is missing."""
         self._thread = threading.Thread(target=self._run, name="kafka-probe", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Ask no more. Does not wait for the thread: it may sit in a time-out."""
+        """Stop asking. Does not wait for the thread, which may be waiting for Kafka."""
         self._closing.set()
 
     def _run(self) -> None:
-        # The producer's client already tells of a lost broker, as JSON; this one would do so on bare stderr.
+        # No log from this client: the producer's already reports a lost broker as JSON, this one writes plain stderr.
         quiet = {"log_level": 0, "reconnect.backoff.max.ms": 1000}
         admin = AdminClient({**self._settings.client_config(), **quiet})
         topic = self._settings.topic_prefix + USER_QUERY
         while not self._closing.is_set():
-            found = _has_topic(admin, topic)
-            if found != self.available:
-                logger.info("inbox in kafka", extra={"fields": {"available": found}})
-            self.available = found
-            self._closing.wait(PROBE_EVERY_S if found else PROBE_EVERY_S / 3)
+            available = _has_topic(admin, topic)
+            if available != self.available:
+                logger.info("inbox in kafka", extra={"fields": {"available": available}})
+            self.available = available
+            self._closing.wait(PROBE_EVERY_S if available else PROBE_EVERY_S / 3)
 
 
 def _has_topic(admin: AdminClient, topic: str) -> bool:

@@ -1,6 +1,6 @@
-"""How late the event loop is: what every request waits for that this process adds by itself, whoever else is slow.
+"""Measures the event loop's lag: the delay that this process itself adds to every request.
 
-Everything else that the gateway times has a wait for Kafka or Redis in it, which more gateways don't make shorter.
+Every other time that the gateway measures includes a wait for Kafka or Redis, which more gateways don't make shorter.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ EVERY_S = 0.1
 
 
 class LoopWatch:
-    """Looks every EVERY_S how late it was called. Belongs to the thread of this event loop."""
+    """Schedules a call every EVERY_S and measures how late it comes. Must be used in the event loop's thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -20,19 +20,19 @@ class LoopWatch:
         self._due = 0.0
 
     def start(self) -> None:
-        """Look from now on."""
+        """Measure from now on."""
         self._due = self._loop.time() + EVERY_S
         self._timer = self._loop.call_at(self._due, self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop measuring."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _look(self) -> None:
         now = self._loop.time()
-        while self._due <= now:  # each that was missed too: as many requests came meanwhile, and waited
+        while self._due <= now:  # counts every missed call too: a request at that time waited as long
             metrics.LOOP_LATE_SECONDS.observe(now - self._due)
             self._due += EVERY_S
         self._timer = self._loop.call_at(self._due, self._look)

@@ -1,6 +1,6 @@
 """Every error answer of the gateway: its stable type, its status, and the one place that maps errors to HTTP.
 
-Source: RFC 9457. A detail is a constant sentence of ours, never anything that the sender wrote.
+Source: RFC 9457. A detail is a sentence from this code and never repeats the sender's input.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 PREFIX = "urn:kefu:problem:"
 RETRY_AFTER_S = 2
 
-# Kind to status and title. The kind is the end of `type`: clients branch on it, so it never changes.
+# Kind to status and title. The kind is the end of `type`, which clients branch on: it never changes.
 KINDS: Dict[str, Tuple[int, str]] = {
     "malformed": (400, "The request is malformed"),
     "not-json": (400, "The body is not JSON"),
@@ -44,7 +44,7 @@ KINDS: Dict[str, Tuple[int, str]] = {
     "too-many-requests": (429, "Too many requests"),
     "too-many-unanswered": (429, "Too many messages wait for their answers"),
     "too-many-streams": (429, "Too many open streams of one user"),
-    "client-gone": (499, "The client went away before the answer"),  # nobody reads it; metrics and log do
+    "client-gone": (499, "The client went away before the answer"),  # seen in metrics and the access log only
     "desk-failed": (500, "It could not be done"),
     "internal": (500, "Something went wrong on our side"),
     "queue-unavailable": (503, "Messages can't be accepted at the moment"),
@@ -60,7 +60,7 @@ _QUEUE_DETAIL = (
 
 
 class Problem(KefuError):
-    """Answer the sender with this problem. `kind` is a key of KINDS, `headers` go on the answer."""
+    """Answer the sender with this problem. `kind` is a key of KINDS; `headers` are added to the response."""
 
     def __init__(self, kind: str, detail: str = "", headers: Optional[Mapping[str, str]] = None) -> None:
         super().__init__(kind)
@@ -70,7 +70,7 @@ class Problem(KefuError):
 
 
 def too_soon(kind: str, wait_s: float, detail: str) -> Problem:
-    """Return a problem that says after how many seconds to come again."""
+    """Return a problem with a Retry-After header of at least `wait_s`, in whole seconds."""
     return Problem(kind, detail, {"Retry-After": str(max(1, round(wait_s + 0.5)))})
 
 
@@ -84,7 +84,7 @@ def render(problem: Problem) -> HTTPResponse:
 
 
 def problem_of(error: BaseException) -> Problem:
-    """Return the problem that answers `error`; whatever is not expected is a 500 without detail."""
+    """Return the problem that answers `error`; an unexpected error becomes a 500 without detail."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, QueueUnavailable):
@@ -104,7 +104,7 @@ class ProblemHandler(ErrorHandler):
     """Sanic's error handler, with problems instead of pages."""
 
     def default(self, request: Request, exception: Exception) -> HTTPResponse:
-        """Return the answer for any exception; log those that nobody expected."""
+        """Return the answer for any exception; log the unexpected ones."""
         problem = problem_of(exception)
         if problem.kind == "internal":
             logger.error("request failed", exc_info=exception)

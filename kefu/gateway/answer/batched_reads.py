@@ -1,7 +1,7 @@
-"""Reads from Redis of everyone who waits, many in one round trip.
+"""Batches the reads from Redis of all waiting requests: many reads share one round trip.
 
-One batch is on its way to each master; what is asked for meanwhile makes the next. Alone a read costs the process
-40 us, in a batch of 16 it costs 5.
+Each master has at most one batch on its way; reads that come meanwhile form the next batch. A single read costs the
+process 40 us of CPU, a read in a batch of 16 costs 5.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError, RedisError, ResponseError
 from kefu.errors import StoreUnavailable
 from kefu.gateway.answer.redis_client import Servers
 
-BATCH = 256  # reads in one round trip: parsing more would hold the event loop for too long
+BATCH = 256  # limits the reads of one round trip: parsing more would hold up the event loop; the rest waits its turn
 
 
 class _Read(NamedTuple):
@@ -26,29 +26,29 @@ class _Read(NamedTuple):
 
 
 class Reads:
-    """Batches reads. Who asks gets a future, which ends with StoreUnavailable when the read failed.
+    """Batches reads. Every method returns a future; it raises StoreUnavailable when the read failed.
 
-    Bounded by who may ask: connections that wait, and requests under way.
+    The queues need no limit of their own: open requests and waiting connections are limited already.
 
     Args:
-        servers: where the keys lie.
-        timeout_s: of a round trip.
+        servers: the Redis servers with the keys.
+        timeout_s: time limit of one round trip.
     """
 
     def __init__(self, servers: Servers, timeout_s: float) -> None:
         self._servers = servers
         self._timeout_s = timeout_s
-        self._queues: Dict[Redis, List[_Read]] = {}  # of the masters that a batch is on its way to
+        self._queues: Dict[Redis, List[_Read]] = {}  # the next batches, by master; only masters with a batch under way
         self._unplaced: Deque[_Read] = deque()
         self._placing = False
         self._tasks: Set[asyncio.Task[None]] = set()
 
     def get(self, key: str) -> "asyncio.Future[Any]":
-        """Ask for a string; None when there is none."""
+        """Read a string; the result is None when the key is missing."""
         return self.ask(key, "GET", key)
 
     def range(self, stream: str, first: str, count: int) -> "asyncio.Future[Any]":
-        """Ask for up to `count` entries of a stream from the id `first` on: lists of id, and of fields and values."""
+        """Read up to `count` entries of a stream, from the id `first` on; an entry is its id and a list of fields."""
         return self.ask(stream, "XRANGE", stream, first, "+", "COUNT", count)
 
     def ask(self, key: str, *command: Any) -> "asyncio.Future[Any]":
@@ -78,23 +78,29 @@ class Reads:
         task.add_done_callback(self._tasks.discard)
 
     async def _place(self) -> None:
-        """Ask which master holds what; nothing is awaited between the last look and the end."""
+        """Queue the reads whose master is unknown.
+
+        Nothing is awaited between the loop's last check and `_placing = False`, so no read is left behind.
+        """
         while self._unplaced:
             read = self._unplaced.popleft()
             try:
                 self._queue(await self._servers.holding(read.key), read)
-            except Exception as error:  # noqa: BLE001 - raised where the read was asked for
+            except Exception as error:  # noqa: BLE001 - raised by the read's future
                 _end(read, error)
         self._placing = False
 
     async def _carry(self, master: Redis) -> None:
-        """Send batch after batch; nothing is awaited between the last look and the end."""
+        """Send batches to a master until its queue is empty.
+
+        Nothing is awaited between the loop's last check and the removal of the queue, so no read is left behind.
+        """
         while queue := self._queues[master]:
             batch, self._queues[master] = queue[:BATCH], queue[BATCH:]
             commands = [read.command for read in batch]
             try:
                 answers = await self._exchanged(master, commands)
-            except Exception as error:  # noqa: BLE001 - raised where the reads were asked for: nobody is left waiting
+            except Exception as error:  # noqa: BLE001 - raised by the reads' futures, so that none stays pending
                 answers = [error] * len(batch)
             for read, answer in zip(batch, answers, strict=True):
                 _end(read, answer)
@@ -105,13 +111,13 @@ class Reads:
     async def _exchanged(self, master: Redis, commands: List[bytes]) -> List[Any]:
         try:
             return await self._exchange(master, commands)
-        except ConnectionError:  # after a restart of Redis pooled connections are dead
+        except ConnectionError:  # pooled connections are dead after a restart of Redis; the second try opens a new one
             return await self._exchange(master, commands)
 
     async def _exchange(self, master: Redis, commands: List[bytes]) -> List[Any]:
-        """Send commands on one connection and return their answers, an error that Redis gave in its place.
+        """Send commands on one connection and return their answers; an error reply of Redis stands as its own answer.
 
-        Past redis-py's pipeline, which costs three times as much a command.
+        Doesn't use redis-py's pipeline: that costs three times as much CPU a command.
         """
         pool = master.connection_pool
         connection = await pool.get_connection()
@@ -119,7 +125,7 @@ class Reads:
             async with asyncio.timeout(self._timeout_s):
                 await connection.send_packed_command(commands)
                 return [await _answer(connection) for _ in commands]
-        except BaseException:  # cancelled too: answers still to come would be taken for others'
+        except BaseException:  # cancellation included: a later read would take the answers that are still to come
             await connection.disconnect(nowait=True)
             raise
         finally:
@@ -134,7 +140,7 @@ async def _answer(connection: Any) -> Any:
 
 
 def _end(read: _Read, answer: Any) -> None:
-    if read.answer.done():  # cancelled: who asked has gone
+    if read.answer.done():  # cancelled by its reader
         return
     if not isinstance(answer, Exception):
         read.answer.set_result(answer)

@@ -1,7 +1,7 @@
 """Hints from Redis that a conversation has something new: one connection a master, one channel a conversation.
 
-A hint may be lost (Redis restarts, the connection breaks), so whoever watches reads the stored
-state after subscribing, at every wake-up, and every POLL_S anyway.
+A hint may be lost (Redis restarts, the connection breaks). A watcher therefore reads the stored state after
+subscribing, at every wake-up, and every POLL_S anyway.
 """
 
 import asyncio
@@ -20,23 +20,23 @@ from kefu.gateway.answer.redis_client import Nodes, Servers
 from kefu.keys import ConversationKeys
 
 POLL_S = 2.0
-POLL_GRID_S = 0.1  # polls wait for the next of these moments, so that many are read in one round trip
-MAP_S = 2.0  # how often a cluster that doesn't answer is asked for its masters
-MAX_HINTED = 256
-# Who has just been answered will say more: keeping the subscription for a while spares making it again.
+POLL_GRID_S = 0.1  # polls are rounded up to a multiple of this, so that many share one round trip
+MAP_S = 2.0  # a cluster that doesn't answer is asked for its masters this often
+MAX_HINTED = 256  # limits the message ids that one watch keeps; ids beyond it are dropped
+# A subscription is kept this long after its last watcher: a customer who was just answered usually writes again.
 LINGER_S = 60.0
-MAX_LINGERING = 10_000
+MAX_LINGERING = 10_000  # limits the subscriptions without a watcher; beyond it the oldest one is given up
 Heard = Callable[[str, str], None]
 
 
 def until_poll(now: float, limit_s: float = math.inf) -> float:
-    """Return the time in s from `now`, a loop's, to the next poll; at most `limit_s`."""
+    """Return the time in s from `now` (the event loop's clock) to the next poll; at most `limit_s`."""
     at = math.ceil((now + POLL_S) / POLL_GRID_S) * POLL_GRID_S
     return min(at - now, limit_s)
 
 
 class Channel:
-    """The hints of one conversation: who watches, and the connection that brings them, where that is known."""
+    """The hints of one conversation: its watchers, and the connection that brings them (None while unknown)."""
 
     def __init__(self, name: bytes, conversation: str) -> None:
         self.name = name
@@ -50,13 +50,13 @@ class Channel:
         return self.connection is not None and self.name in self.connection.live
 
     def wake(self, message_id: Optional[str] = None) -> None:
-        """Wake all who watch."""
+        """Wake all watchers."""
         for watch in self.watches:
             watch.wake(message_id)
 
 
 class Watch:
-    """One who waits on a conversation. Message ids beyond MAX_HINTED are dropped: they are only hints."""
+    """A watcher of one conversation. Message ids beyond MAX_HINTED are dropped: they are only hints."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -67,11 +67,11 @@ class Watch:
 
     @property
     def live(self) -> bool:
-        """Whether hints arrive. Until they do, only looking finds what is new; the watch is woken when they begin."""
+        """Whether hints arrive. Until then only reading finds new replies; the watch is woken when hints begin."""
         return self._channel.live
 
     def wake(self, message_id: Optional[str] = None) -> None:
-        """Tell that there may be something new, and of which message."""
+        """Wake the watcher: there may be something new, of the message `message_id` where one is given."""
         if message_id is not None and len(self._hinted) < MAX_HINTED:
             self._hinted.add(message_id)
         self._woken = True
@@ -97,12 +97,12 @@ class Watch:
 
 
 class Hub:
-    """Subscribes while somebody watches and LINGER_S longer, wakes the watchers.
+    """Subscribes to a conversation while it is watched and LINGER_S longer; wakes its watchers at each hint.
 
     Args:
-        servers: that must not retry by themselves.
-        prefix: of the keys.
-        heard: called with conversation and message id of every hint, for whoever counts them.
+        servers: the Redis servers; their clients must not retry by themselves.
+        prefix: the prefix of all keys.
+        heard: called with the conversation and the message id of every hint.
     """
 
     def __init__(self, servers: Servers, prefix: str, heard: Heard = lambda *_: None) -> None:
@@ -120,7 +120,7 @@ class Hub:
 
     @property
     def watched(self) -> int:
-        """How many conversations somebody watches."""
+        """The number of watched conversations."""
         return len(self._channels) - len(self._lingering)
 
     @property
@@ -134,11 +134,11 @@ class Hub:
         return {name for connection in self._connections.values() for name in connection.live}
 
     def start(self) -> None:
-        """Connect, now and again, until `close`."""
+        """Connect, and reconnect after each break, until `close`."""
         self._task = asyncio.create_task(self._run(), name="masters")
 
     def release(self) -> None:
-        """Let everyone who waits go: they find `closed` set."""
+        """Set `closed` and wake all watchers."""
         self.closed = True
         for channel in list(self._channels.values()):
             channel.wake()
@@ -153,7 +153,10 @@ class Hub:
 
     @contextmanager
     def watch(self, conversation: str) -> Iterator[Watch]:
-        """Watch a conversation: look once at the beginning, then whenever the watch is woken, and every POLL_S."""
+        """Watch a conversation.
+
+        The caller reads the stored state once at the beginning, then at every wake-up and every POLL_S.
+        """
         name = ConversationKeys(self._prefix, conversation).hint.encode()
         channel = self._channels.get(name)
         if channel is None:
@@ -172,12 +175,12 @@ class Hub:
                     self._forget(next(iter(self._lingering)))
 
     def _forget(self, name: bytes) -> None:
-        """Unsubscribe a channel that nobody watches."""
+        """Unsubscribe from a channel without watchers."""
         del self._lingering[name]
         _drop(self._channels.pop(name))
 
     def _forget_quiet(self, before: float) -> None:
-        """Unsubscribe what nobody has watched since `before`."""
+        """Unsubscribe from the channels without a watcher since `before`."""
         while self._lingering:
             name, since = next(iter(self._lingering.items()))
             if since > before:
@@ -185,7 +188,7 @@ class Hub:
             self._forget(name)
 
     def _place(self, channel: Channel) -> None:
-        """Subscribe a channel where its conversation lies, as far as that is known."""
+        """Subscribe to a channel on the master of its conversation; drop it where that master is unknown."""
         holder = self._servers.holder(channel.name)
         connection = self._connections.get(holder) if holder else None
         if connection is channel.connection:
@@ -196,20 +199,20 @@ class Hub:
             connection.want(channel.name)
 
     async def _run(self) -> None:
-        """Keep a connection to each master; a broken one is the reason to ask who they are."""
+        """Keep a connection to each master; ask for the masters again when a connection breaks, and every MAP_S."""
         while True:
             self._broken.clear()
             try:
-                await self._set_lines(await self._servers.masters())
+                await self._set_connections(await self._servers.masters())
             except (StoreUnavailable, RedisError, OSError):
-                pass  # asked again below; the lines themselves say what they lost
+                pass  # the next round asks again; a broken HintConnection logs its own loss
             try:
                 await asyncio.wait_for(self._broken.wait(), MAP_S)
             except TimeoutError:
                 pass
             self._forget_quiet(asyncio.get_running_loop().time() - LINGER_S)
 
-    async def _set_lines(self, masters: List[Redis]) -> None:
+    async def _set_connections(self, masters: List[Redis]) -> None:
         gone = [self._connections.pop(redis) for redis in list(self._connections) if redis not in masters]
         for redis in masters:
             if redis not in self._connections:
@@ -227,7 +230,7 @@ class Hub:
     def _confirm(self, name: bytes) -> None:
         channel = self._channels.get(name)
         if channel:
-            channel.wake()  # what was written before hints arrived is read now
+            channel.wake()  # makes watchers read what was written before the subscription
 
     def _hint(self, name: bytes, message_id: str) -> None:
         channel = self._channels.get(name)
@@ -236,7 +239,7 @@ class Hub:
             channel.wake(message_id)
 
     def _turned(self, connection: HintConnection, connected: bool) -> None:
-        """Wake who may have missed something; look for other masters when a connection broke."""
+        """Wake the watchers of a new connection, for they may have missed hints; after a break ask for the masters."""
         if connected:
             for name in connection.wanted:
                 self._channels[name].wake()

@@ -1,6 +1,6 @@
 """The gateway's connections to Redis (redis-py 8.1): one server, a master behind Sentinels, or a cluster.
 
-Reads go to masters only: a replica may not know yet what a customer has been told.
+Reads go to masters only: a replica may lack a reply that the customer has already seen.
 """
 
 from typing import Any, Dict, Union
@@ -16,11 +16,11 @@ from kefu.redis_cluster import mended
 from kefu.redis_url import Address, RedisUrl
 from kefu.settings import RedisSettings
 
-MAX_CONNECTIONS = 64  # to one server
+MAX_CONNECTIONS = 64  # limits the connections to one server; a read beyond it waits for a free one
 
 
 class SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
-    """A bounded pool of connections to the master: who finds none free waits."""
+    """A bounded pool of connections to the master; a caller waits while none is free."""
 
 
 class Single(redis_cluster.One[Redis]):
@@ -32,7 +32,7 @@ class Single(redis_cluster.One[Redis]):
 
 
 class BehindSentinels(redis_cluster.One[Redis]):
-    """The master of a service; whoever connects asks the Sentinels which server that is."""
+    """The master of a service; each new connection asks the Sentinels for its address."""
 
     def __init__(self, url: RedisUrl, limits: Dict[str, Any]) -> None:
         times = {name: value for name, value in limits.items() if name.startswith("socket_")}
@@ -44,7 +44,7 @@ class BehindSentinels(redis_cluster.One[Redis]):
         super().__init__(mended(master, ConnectionError))
 
     async def close(self) -> None:
-        """Close the connections, those to the Sentinels too."""
+        """Close the connections to the master and to the Sentinels."""
         await self._client.aclose(close_connection_pool=True)
         await self._sentinel.aclose()
 
@@ -69,11 +69,11 @@ Servers = Union[Single, BehindSentinels, Nodes]
 
 
 def connect(settings: RedisSettings, retries: int = 1, connections: int = MAX_CONNECTIONS) -> Servers:
-    """Return the servers that the URL names; nothing is connected before its first use.
+    """Return the servers that the URL names; each connects at its first use.
 
     Args:
         settings: the URL and the longest time of a call.
-        retries: one by default, for after a restart of Redis pooled connections are dead.
+        retries: attempts after a failed one. One by default: pooled connections are dead after a restart of Redis.
         connections: most connections to one server.
     """
     limits = {

@@ -1,6 +1,6 @@
-"""ANSWER: reads what the worker stored of a conversation, and waits for it.
+"""ANSWER: reads the outcomes and replies that the worker stored, and waits for them.
 
-The stored state is the truth; hints only say when to look (see `hub`).
+The stored state is the truth; hints only say when to read it (see `kefu.gateway.answer.hints`).
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from kefu.gateway.answer.hints import Hub, Watch, until_poll
 from kefu.gateway.answer.redis_client import Servers
 from kefu.keys import ConversationKeys
 
-PAGE = 100  # replies in one read
-FIRST_LOOK_S = 0.1
+PAGE = 100  # limits the replies of one read; the next read gets the rest
+FIRST_LOOK_S = 0.1  # wait for a hint before the first read, see `wait_for_outcome`
 Page = List[Tuple[int, bytes]]  # replies: sequence number and JSON
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a message: `answered` with its replies, or `failed` with the class of the reason."""
+    """The outcome of a message: `answered` with its replies, or `failed` with the class of the reason."""
 
     message_id: str
     status: str
@@ -38,18 +38,18 @@ class Outcome:
 
 
 class ReplyStore:
-    """Outcomes and replies of conversations; every call raises StoreUnavailable when Redis is away."""
+    """Reads outcomes and replies of conversations. Every call raises StoreUnavailable when Redis is unavailable."""
 
     def __init__(self, servers: Servers, prefix: str, timeout_s: float) -> None:
         self._reads = Reads(servers, timeout_s)
         self._prefix = prefix
 
     async def outcome(self, conversation: str, message_id: str) -> Optional[Outcome]:
-        """Return what became of a message, None while it has not been processed."""
+        """Return the outcome of a message, None while it has not been processed."""
         return _outcome(message_id, await self._marker(conversation, message_id))
 
     async def answered(self, conversation: str, message_ids: List[str]) -> List[bool]:
-        """Return of each message whether its outcome is stored, in one round trip."""
+        """Return for each message whether its outcome is stored, in one round trip."""
         markers = await asyncio.gather(*(self._marker(conversation, message_id) for message_id in message_ids))
         return [marker is not None for marker in markers]
 
@@ -58,12 +58,12 @@ class ReplyStore:
         return _page(await self._entries(conversation, seq))
 
     async def news(self, conversation: str, seq: int, message_ids: List[str]) -> Tuple[Page, List[Outcome]]:
-        """Return what `after` does, and what became of those messages, as far as they have been processed.
+        """Return the page that `after` returns, and the outcomes of those of the messages that have one.
 
-        In one round trip.
+        Takes one round trip.
         """
-        asked = [self._marker(conversation, message_id) for message_id in message_ids]
-        entries, *markers = await asyncio.gather(self._entries(conversation, seq), *asked)
+        reads = [self._marker(conversation, message_id) for message_id in message_ids]
+        entries, *markers = await asyncio.gather(self._entries(conversation, seq), *reads)
         outcomes = map(_outcome, message_ids, markers)
         return _page(entries), [outcome for outcome in outcomes if outcome]
 
@@ -78,12 +78,12 @@ class ReplyStore:
 def _outcome(message_id: str, marker: Optional[bytes]) -> Optional[Outcome]:
     if marker is None:
         return None
-    found = orjson.loads(marker)
-    return Outcome(message_id, found["status"], found.get("reason"), found.get("replies") or [])
+    stored = orjson.loads(marker)
+    return Outcome(message_id, stored["status"], stored.get("reason"), stored.get("replies") or [])
 
 
 def _page(entries: List[Tuple[bytes, List[bytes]]]) -> Page:
-    """Return the replies in entries of the stream, whose only field is the reply."""
+    """Return the replies in stream entries; an entry's only field is the reply."""
     return [(int(entry.partition(b"-")[0]), fields[1]) for entry, fields in entries]
 
 
@@ -92,22 +92,23 @@ async def wait_for_outcome(
 ) -> Optional[Outcome]:
     """Return the outcome of `said` as soon as it is stored, None when `wait_s` are over or the hub closes first.
 
-    Redis being away only means that nothing can be told yet: the message is accepted all the same.
+    While Redis is unavailable the wait goes on: the message is accepted all the same.
 
     Args:
-        store: where outcomes are.
-        hub: that `watch` is of.
-        watch: of the message's conversation, opened before the message was sent: most answers are hinted, and looking
-            at once would find nothing. One from before, of a message sent twice, is found after FIRST_LOOK_S.
+        store: the store of outcomes.
+        hub: the hub of `watch`.
+        watch: a watch of the message's conversation, opened before the message was sent. The first read waits for a
+            hint, because reading at once would usually find nothing, but no longer than FIRST_LOOK_S: a message that
+            is sent twice may have its outcome already, and then no hint comes.
         said: the message.
-        wait_s: for how long, from now.
+        wait_s: the longest wait, from now.
     """
     now = asyncio.get_running_loop().time
     try:
         async with asyncio.timeout(wait_s):
             await watch.wait(FIRST_LOOK_S)
             while not hub.closed:
-                outcome = await _looked(store, said)
+                outcome = await _read_outcome(store, said)
                 if outcome:
                     return outcome
                 await watch.wait(until_poll(now()))
@@ -116,7 +117,7 @@ async def wait_for_outcome(
     return None
 
 
-async def _looked(store: ReplyStore, said: InboxEvent) -> Optional[Outcome]:
+async def _read_outcome(store: ReplyStore, said: InboxEvent) -> Optional[Outcome]:
     try:
         return await store.outcome(said.conversation, said.message_id)
     except StoreUnavailable:

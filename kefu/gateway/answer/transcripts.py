@@ -1,6 +1,6 @@
-"""What the desk may see: the hand-overs of a tenant, and what was said in a conversation that is handed over.
+"""The desk's view: the hand-overs of a tenant, and the messages of a conversation that is handed over.
 
-In: what the worker stored. Out: JSON, masked once more. A conversation that nobody handed over is not there.
+In: the state that the worker stored. Out: JSON, masked once more. Conversations without a hand-over are not visible.
 """
 
 import asyncio
@@ -14,42 +14,42 @@ from kefu.gateway.answer.redis_client import Servers
 from kefu.keys import ConversationKeys, desk_index
 from kefu.privacy import mask, mask_all
 
-MAX_LISTED = 500  # entries of the index that one list looks at
+MAX_LISTED = 500  # limits the index entries that one list reads; later hand-overs are not shown
 TURNS_SHOWN = 50
 _SPEAKERS = {"user": "customer", "bot": "assistant", "agent": "agent"}
 
 
 class Transcript(NamedTuple):
-    """What was said above a version, oldest first, and up to which version that goes."""
+    """The messages after a version, oldest first, and the version of the last of them."""
 
     messages: List[Dict[str, Any]]
     version: int
 
 
 class DeskStore:
-    """Hand-overs as the worker stored them. Every call raises StoreUnavailable when Redis is away."""
+    """Hand-overs as the worker stored them. Every call raises StoreUnavailable when Redis is unavailable."""
 
     def __init__(self, servers: Servers, prefix: str, timeout_s: float) -> None:
         self._reads = Reads(servers, timeout_s)
         self._prefix = prefix
 
     async def listed(self, tenant: str) -> List[Dict[str, Any]]:
-        """Return the hand-overs of a tenant, those that began first coming first; at most MAX_LISTED."""
+        """Return the hand-overs of a tenant, the oldest first; at most MAX_LISTED."""
         key = desk_index(self._prefix, tenant)
         users = [raw.decode() for raw in await self._reads.ask(key, "ZRANGE", key, 0, MAX_LISTED - 1)]
-        found = await asyncio.gather(*(self.handoff(tenant, user) for user in users))
-        # The index is a hint: what is over has no state any more.
-        standing = [{"user": user, **each} for user, each in zip(users, found, strict=True) if each]
+        handoffs = await asyncio.gather(*(self.handoff(tenant, user) for user in users))
+        # The index is only a hint: it may still name a hand-over that has ended, whose state is gone.
+        standing = [{"user": user, **each} for user, each in zip(users, handoffs, strict=True) if each]
         return sorted(standing, key=lambda each: (each["since"], each["user"]))
 
     async def handoff(self, tenant: str, user: str) -> Optional[Dict[str, Any]]:
         """Return the hand-over of a conversation, None where the assistant has it."""
         key = self._keys(tenant, user).state
-        found = await self._reads.ask(key, "HGET", key, "handoff")
-        return shown(orjson.loads(found)) if found else None
+        stored = await self._reads.ask(key, "HGET", key, "handoff")
+        return shown(orjson.loads(stored)) if stored else None
 
     async def transcript(self, tenant: str, user: str, after: int) -> Transcript:
-        """Return what was said in the last turns whose version is above `after`."""
+        """Return the messages of the last TURNS_SHOWN turns, those with a version above `after`."""
         key = self._keys(tenant, user).turns
         turns = [orjson.loads(raw) for raw in await self._reads.ask(key, "LRANGE", key, -TURNS_SHOWN, -1)]
         newer = [turn for turn in turns if turn["v"] > after]
@@ -66,7 +66,7 @@ def shown(stored: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def brief(handoff: Dict[str, Any]) -> Dict[str, Any]:
-    """Return a hand-over as a list shows it: not yet what was said, for that is to be read."""
+    """Return a hand-over as a list shows it: without the customer's words, whose reading is audited."""
     summary = {name: value for name, value in handoff["summary"].items() if name != "turns"}
     return {**handoff, "summary": summary}
 
