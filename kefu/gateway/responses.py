@@ -1,4 +1,4 @@
-"""The answers of the gateway: JSON, bytes, and the headers that every one of them has."""
+"""The gateway's responses: JSON or bytes, and the security headers that every response has."""
 
 from typing import Any, Dict, Iterable, Optional, Tuple
 
@@ -6,7 +6,7 @@ import orjson
 from sanic import HTTPResponse
 from sanic.helpers import has_message_body
 
-# What keeps a browser from doing anything with an answer but what it is for. An answer's own header comes first.
+# These headers keep a browser from using a response for another purpose. A response's own header replaces one of them.
 SECURITY: Dict[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -22,13 +22,13 @@ Lines = Iterable[Tuple[bytes, bytes]]
 
 
 class Answer(HTTPResponse):
-    """A response with SECURITY's headers, encoded once for all answers that have none of their own among them."""
+    """A response with the headers of SECURITY. Responses that replace none of them share one encoded block."""
 
     __slots__ = ()
 
     @property
     def processed_headers(self) -> Lines:  # type: ignore[override] # Sanic only goes through it
-        """Return the lines of the header, encoded; no value can start a line of its own."""
+        """Return the encoded header lines. Line breaks are removed from values, so none can add a header."""
         headers = self.headers
         if has_message_body(self.status):
             headers.setdefault("content-type", self.content_type)
@@ -53,7 +53,7 @@ def _without(own: Iterable[str]) -> "list[Tuple[bytes, bytes]]":
 
 
 def _block() -> "list[Tuple[bytes, bytes]]":
-    """Return all of SECURITY as one header: Sanic joins each pair by itself, and eight of them take longer."""
+    """Return all of SECURITY as one name and value: Sanic joins pair by pair, and eight pairs take longer than one."""
     (first, value), *others = SECURITY.items()
     rest = "".join(f"\r\n{name}: {value}" for name, value in others)
     return [(first.encode(), (value + rest).encode())]

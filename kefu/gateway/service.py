@@ -1,4 +1,4 @@
-"""What the handlers of one gateway process share, and its life: start, drain, stop."""
+"""The objects that the handlers of one gateway process share, and their start, drain and stop."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class Gateway:
-    """One process of the gateway. Built inside the event loop; holds no connection before `start`."""
+    """One gateway process. Must be built inside the event loop; opens no connection before `start`."""
 
     def __init__(self, settings: GatewaySettings, kafka: KafkaSettings, redis: RedisSettings, producer: Sender) -> None:
         self.settings = settings
@@ -51,18 +51,18 @@ class Gateway:
         self.waits = 0
 
     def start(self) -> None:
-        """Start what runs beside the requests."""
+        """Start the background work: hints, the Kafka probe, the loop's lag."""
         self.hub.start()
         self.kafka.start()
         self._loop.start()
 
     async def ask(self, said: UserSaid, wait_s: float) -> Optional[Outcome]:
-        """Accept a message and wait for what becomes of it: the way of every channel.
+        """Accept a message of any channel and wait for its outcome.
 
-        Without a free slot nobody waits: it is accepted all the same.
+        Without a free slot the message is accepted all the same, but not waited for.
 
         Args:
-            said: checked and masked.
+            said: the message, checked and masked.
             wait_s: how long to wait once it is accepted, 0 for not at all.
 
         Returns:
@@ -70,7 +70,7 @@ class Gateway:
 
         Raises:
             Problem: 429, too many messages of this conversation wait for their answers.
-            QueueUnavailable: not acknowledged in time; it may still arrive.
+            QueueUnavailable: Kafka did not acknowledge in time; the message may still arrive.
         """
         if not wait_s or self.hub.closed or not self.slots.room(said.conversation):
             await self.acceptance.accept(said)
@@ -80,14 +80,14 @@ class Gateway:
             with self.slots.hold(said.conversation), self.hub.watch(said.conversation) as watch:
                 await self.acceptance.accept(said)
                 outcome = await wait_for_outcome(self.store, self.hub, watch, said, wait_s)
-                if outcome:  # it may have been found without a hint
+                if outcome:  # without a hint the backlog has not heard of it yet
                     self.backlog.answered(said.conversation, said.message_id)
                 return outcome
         finally:
             self.waits -= 1
 
     async def drain(self) -> None:
-        """Let waits finish for at most `drain_s`, then release them and the streams."""
+        """Wait at most `drain_s` for open waits, then release them and the streams."""
         self.draining = True
         deadline = asyncio.get_running_loop().time() + self.settings.drain_s
         while self.waits and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - bounded
@@ -95,7 +95,7 @@ class Gateway:
         self.hub.release()
 
     async def stop(self) -> None:
-        """Flush the producer and the access log, drop every connection."""
+        """Flush the producer and the access log, then close every connection."""
         self._loop.stop()
         self.access.flush()
         await self.hub.close()
@@ -113,5 +113,5 @@ def gateway_of(request: Request) -> Gateway:
 
 
 def caller_of(request: Request) -> Caller:
-    """Return whom the request's token names; raises Problem 401."""
+    """Return the caller that the request's token names; raises Problem 401."""
     return gateway_of(request).tokens.verify(request.headers.get("authorization"))

@@ -1,4 +1,4 @@
-"""QUEUE: the one way by which a message of any channel is accepted: acknowledged by Kafka, within a time."""
+"""QUEUE: accepts messages. Those of every channel pass here; accepted means that Kafka acknowledged in time."""
 
 import asyncio
 import time
@@ -13,16 +13,16 @@ from kefu.gateway.receive.backlog import Backlog
 
 
 class Sender(Protocol):
-    """What the gateway needs of `kefu.kafka.EventProducer`.
+    """The part of `kefu.kafka.EventProducer` that the gateway uses.
 
     Attributes:
-        failure: the fatal error after which nothing is sent any more.
+        failure: the fatal error after which nothing can be sent; None before.
     """
 
     failure: Optional[str]
 
     async def connect(self) -> None:
-        """Connect, or be soon done with trying. Never raises."""
+        """Connect, or give up soon. Never raises."""
         ...
 
     def send(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
@@ -47,7 +47,7 @@ class Acceptance:
 
         Raises:
             Problem: 429, too many messages of this conversation wait for their answers.
-            QueueUnavailable: it was not acknowledged in time; it may still arrive.
+            QueueUnavailable: Kafka did not acknowledge in time; the message may still arrive.
         """
         await self._backlog.admit(said.conversation, said.message_id)
         started = time.monotonic()
@@ -60,7 +60,7 @@ class Acceptance:
         metrics.ACCEPTED.labels(said.channel).inc()
 
     async def put(self, event: DeskEvent) -> None:
-        """Return once Kafka has what the desk asks; raises QueueUnavailable as `accept` does."""
+        """Return once Kafka has the desk's event; raises QueueUnavailable as `accept` does."""
         await self._send(USER_QUERY, event.conversation, encode(event))
 
     async def audit(self, entry: AuditEntry) -> None:
@@ -74,9 +74,9 @@ class Acceptance:
 
 
 class Deadlines:
-    """Ends futures that take longer than `timeout_s`, all by one timer: as all have the same time, they end in order.
+    """Ends futures that take longer than `timeout_s`. One timer serves all: with equal times they end in order.
 
-    `asyncio.wait_for` makes a timer and a scope for each, which costs ten times as much.
+    `asyncio.wait_for` makes a timer and a scope for each future, which costs ten times as much.
     """
 
     def __init__(self, timeout_s: float) -> None:

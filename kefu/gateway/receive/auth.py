@@ -1,7 +1,7 @@
-"""Who is speaking: session tokens, the shop's word for a customer's id, receipts of accepted messages.
+"""Authentication: session tokens, the shop's signature of a customer's id, receipts of accepted messages.
 
-A token is a JWT (HS256) by the tenant's secret, minted here or by the shop's own backend. The user
-is who the token says, nowhere else.
+A token is a JWT (HS256), signed with the tenant's secret here or by the shop's own backend. Only the token names the
+user; no other part of a request does.
 """
 
 import base64
@@ -21,14 +21,14 @@ from kefu.gateway.problems import Problem
 from kefu.settings import MARKER_LIFETIME_S, TOKEN_LIFETIME_S, Tenant
 
 ALGORITHM = "HS256"
-CLOCK_SKEW_S = 10
-MAX_VERIFIED = 20_000  # tokens, about 600 bytes each
+CLOCK_SKEW_S = 10  # tolerated difference of the clocks of the gateway and the shop's backend
+MAX_VERIFIED = 20_000  # limits the cached tokens, about 600 bytes each; beyond it the least recently used one goes
 Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Whom a valid token names, until `expires_at` (s since the epoch)."""
+    """The user that a valid token names, until `expires_at` (s since the epoch)."""
 
     tenant: str
     user: str
@@ -48,9 +48,9 @@ class Caller:
 class Tokens:
     """Mints and verifies session tokens.
 
-    The signature of a token is checked once: the last MAX_VERIFIED tokens are kept by their digest, with the
-    tenant whose secret fitted. Expiry is looked at each time, and a tenant that has been replaced (a new secret)
-    or is gone makes its tokens unknown at once. See ops/decisions/0009.
+    The signature of a token is checked once: the last MAX_VERIFIED tokens are cached by their digest, with the tenant
+    whose secret signed them. Expiry is checked each time. When a tenant is replaced (a new secret) or removed, its
+    tokens become unknown at once. See ops/decisions/0009.
     """
 
     def __init__(self, tenants: Mapping[str, Tenant], clock: Clock = time.time) -> None:
@@ -59,16 +59,16 @@ class Tokens:
         self._verified: OrderedDict[bytes, Tuple[Tenant, Caller]] = OrderedDict()
 
     def mint(self, tenant: str, user: str) -> str:
-        """Return a token for `user` that lives TOKEN_LIFETIME_S."""
+        """Return a token for `user` that is valid for TOKEN_LIFETIME_S."""
         now = int(self._clock())
         claims = {"sub": user, "tenant": tenant, "iat": now, "exp": now + TOKEN_LIFETIME_S}
         return jwt.encode(claims, self._tenants[tenant].token_secret, algorithm=ALGORITHM)
 
     def verify(self, authorization: Optional[str]) -> Caller:
-        """Return whom an `Authorization` header names.
+        """Return the caller that an `Authorization` header names.
 
         Raises:
-            Problem: 401, not telling what is wrong with the token.
+            Problem: 401, without the reason why the token is invalid.
         """
         scheme, _, token = (authorization or "").partition(" ")
         try:
@@ -83,7 +83,7 @@ class Tokens:
         known = self._known(digest)
         if known is not None:
             return known
-        # Unverified, and used for nothing but choosing the key that must then fit.
+        # The unverified claim only chooses the tenant whose secret then verifies the token.
         tenant = self._tenants[unverified(token)["tenant"]]
         caller = self._checked(token, tenant)
         self._verified[digest] = (tenant, caller)
@@ -92,7 +92,7 @@ class Tokens:
         return caller
 
     def _known(self, digest: bytes) -> Optional[Caller]:
-        """Return whom a token verified before names, None for an unknown one or where the tenant is another now."""
+        """Return the caller of a token that was verified before; None if it is not cached or its tenant changed."""
         tenant, caller = self._verified.get(digest, (None, None))
         if tenant is None or caller is None:
             return None
@@ -121,13 +121,13 @@ class Tokens:
 
 
 def unverified(token: str) -> Any:
-    """Return a token's claims, which may be anybody's; raises whatever a malformed one makes of it."""
+    """Return a token's claims without checking its signature; raises various errors for a malformed token."""
     payload = token.split(".")[1]
     return orjson.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
 
 
 def site_admits(tenants: Mapping[str, Tenant], name: str, site_key: str) -> bool:
-    """Return whether `site_key` is that of tenant `name`, in constant time."""
+    """Return whether tenant `name` has this `site_key`; compares in constant time."""
     tenant = tenants.get(name)
     expected = tenant.site_key if tenant else ""
     fits = hmac.compare_digest(expected.encode(), site_key.encode())
@@ -135,20 +135,20 @@ def site_admits(tenants: Mapping[str, Tenant], name: str, site_key: str) -> bool
 
 
 def vouched(tenant: Tenant, user_id: str, user_hash: str) -> bool:
-    """Return whether `user_hash` is the hex HMAC-SHA256 of `user_id` by the shop's secret."""
+    """Return whether `user_hash` is the hex HMAC-SHA256 of `user_id` under the shop's identity secret."""
     expected = hmac.new(tenant.identity_secret.encode(), user_id.encode(), hashlib.sha256).hexdigest()
     return hmac.compare_digest(expected.encode(), user_hash.lower().encode())
 
 
 class Receipts:
-    """Proof that a message was accepted, which any replica can check without having stored anything."""
+    """Signed proofs that a message was accepted: any replica can check one, and none stores anything."""
 
     def __init__(self, secret: str, clock: Clock = time.time) -> None:
         self._secret = secret.encode()
         self._clock = clock
 
     def issue(self, caller: Caller, message_id: str) -> str:
-        """Return a receipt for a message accepted now; it is good for as long as its marker lives."""
+        """Return a receipt for a message accepted now; it is valid for as long as a marker lives."""
         accepted = str(int(self._clock()))
         return f"{accepted}.{self._signature(caller, message_id, accepted)}"
 

@@ -1,8 +1,8 @@
-"""How many messages of one conversation may wait for their answers at once.
+"""Limits the unanswered messages of one conversation.
 
-A worker takes the messages of a conversation one after another, so that a customer who sends faster than he is
-answered holds up whoever shares his partition. What was accepted here and has not been seen answered is counted
-in this process: N replicas allow N times as much. Nothing is written for it, and it never needs Redis.
+A worker takes the messages of a conversation one after another. A customer who sends faster than that delays the other
+customers of the same partition. This process counts the messages that it accepted and has not seen answered, so N
+replicas allow N times the limit. Counting writes nothing and works without Redis.
 """
 
 import time
@@ -13,15 +13,15 @@ from kefu import metrics
 from kefu.errors import StoreUnavailable
 from kefu.gateway.problems import too_soon
 
-MAX_COUNTED = 100_000  # messages, about 200 bytes each; beyond it the conversations longest quiet are forgotten
-COUNTED_S = 600.0  # a message older than this holds nobody up: its marker may be gone with a Redis that was lost
-LOOK_EVERY_S = 0.5
-RETRY_S = 2.0
+MAX_COUNTED = 100_000  # limits the counted messages, about 200 bytes each; beyond it the quietest conversations go
+COUNTED_S = 600.0  # a message counts no longer than this: if Redis lost its marker, it never looks answered
+LOOK_EVERY_S = 0.5  # the outcomes of one conversation are read at most this often
+RETRY_S = 2.0  # the Retry-After of a refusal
 Answered = Callable[[str, List[str]], Awaitable[List[bool]]]
 
 
 class _Waiting:
-    """The messages of one conversation, by id the time of their acceptance, oldest first."""
+    """The unanswered messages of one conversation: id to time of acceptance, oldest first."""
 
     def __init__(self) -> None:
         self.messages: Dict[str, float] = {}
@@ -32,14 +32,14 @@ class _Waiting:
 class Backlog:
     """Counts unanswered messages by conversation.
 
-    Hints tell of answers where somebody listens. Where nobody does, the stored outcomes are looked at once the limit
-    is reached, at most every LOOK_EVERY_S. Accepting needs Kafka alone: while Redis is away, the oldest message is
-    taken for answered at each look.
+    While a conversation is watched, hints report its answers. Otherwise the stored outcomes are read once the limit is
+    reached, at most every LOOK_EVERY_S. Accepting must not need Redis: while Redis is unavailable, each look counts
+    the oldest message as answered.
 
     Args:
-        limit: messages of a conversation, 0 for no limit.
-        answered: tells of each message whether its outcome is stored; raises StoreUnavailable.
-        clock: monotonic, in s.
+        limit: unanswered messages of a conversation, 0 for no limit.
+        answered: returns for each message whether its outcome is stored; raises StoreUnavailable.
+        clock: a monotonic clock, in s.
     """
 
     def __init__(self, limit: int, answered: Answered, clock: Callable[[], float] = time.monotonic) -> None:
@@ -51,10 +51,10 @@ class Backlog:
         metrics.UNANSWERED.set_function(lambda: self._counted)
 
     async def admit(self, conversation: str, message_id: str) -> None:
-        """Count a message that is about to be accepted; one that is counted already passes.
+        """Count a message that is about to be accepted; a message that is counted already is admitted.
 
         Raises:
-            Problem: 429 with Retry-After.
+            Problem: 429 with Retry-After, the conversation is at its limit.
         """
         waiting = self._conversations.get(conversation)
         if waiting is not None and len(waiting.messages) >= self._limit and message_id not in waiting.messages:
@@ -68,7 +68,7 @@ class Backlog:
             self._count(conversation, message_id)
 
     def answered(self, conversation: str, message_id: str) -> None:
-        """Note that a message has been answered, or was not accepted."""
+        """Stop counting a message: it has been answered, or was not accepted."""
         waiting = self._conversations.get(conversation)
         if waiting is not None and waiting.messages.pop(message_id, None) is not None:
             self._counted -= 1

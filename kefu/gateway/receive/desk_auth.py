@@ -1,7 +1,7 @@
-"""Who is at the desk: tokens that the shop's own backend mints, by a secret that no customer's token fits.
+"""Authentication of the desk: tokens that the shop's own backend signs with a secret that customers' tokens never use.
 
-A token is a JWT (HS256) with `sub` (the agent), `tenant`, `role`, `aud` and `exp`, and `name` for what customers
-are told. A tenant without a desk secret has no desk.
+A token is a JWT (HS256) with the claims `sub` (the agent), `tenant`, `role`, `aud` and `exp`, and optionally `name`,
+the agent's name for customers. A tenant without a desk secret has no desk.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ MAX_NAME_CHARS = 64
 
 @dataclass(frozen=True)
 class Person:
-    """Who a valid token of the desk names. `name` is what customers are told, empty for nothing."""
+    """The agent that a valid desk token names. `name` is shown to customers; empty shows no name."""
 
     tenant: str
     agent: str
@@ -32,26 +32,26 @@ class Person:
 
     @cached_property
     def slot(self) -> str:
-        """Under which name this person's open requests are counted; no customer's."""
+        """The key that this person's requests are counted under; a space keeps it apart from conversations' keys."""
         return f"desk {self.tenant}:{self.agent}"
 
     def must_act(self) -> None:
-        """Raise Problem 403 for who may only look."""
+        """Raise Problem 403 unless the role is `agent`."""
         if self.role != AGENT:
             raise Problem("forbidden", f"This needs the role {AGENT}.")
 
 
 class DeskTokens:
-    """Verifies tokens of the desk. Each time: there are few."""
+    """Verifies desk tokens. Caches none: there are few requests."""
 
     def __init__(self, tenants: Mapping[str, Tenant]) -> None:
         self._tenants = tenants
 
     def verify(self, authorization: Optional[str]) -> Person:
-        """Return whom an `Authorization` header names.
+        """Return the person that an `Authorization` header names.
 
         Raises:
-            Problem: 401, not telling what is wrong with the token.
+            Problem: 401, without the reason why the token is invalid.
         """
         scheme, _, token = (authorization or "").partition(" ")
         try:

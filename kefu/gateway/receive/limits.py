@@ -1,6 +1,6 @@
-"""What one sender, and all together, may take: rates by token bucket, open connections by count.
+"""Limits of one sender and of all senders: request rates by token bucket, open connections by count.
 
-Both live in this process: N replicas allow N times as much, which is enough against floods.
+Both count in this process only: N replicas allow N times as much, which is enough against floods.
 """
 
 import time
@@ -11,15 +11,12 @@ from typing import Callable, Iterator, Tuple
 from kefu import metrics
 from kefu.gateway.problems import too_soon
 
-MAX_BUCKETS = 100_000
-STREAM_RETRY_S = 5
+MAX_BUCKETS = 100_000  # limits the keys in memory; beyond it the least recently seen key starts anew
+STREAM_RETRY_S = 5  # the Retry-After of a refused connection
 
 
 class Rate:
-    """A token bucket a key: `per_s` requests a second, twice as many at once, 0 for no limit.
-
-    The least recently seen keys are forgotten beyond MAX_BUCKETS.
-    """
+    """One token bucket for each key: `per_s` requests a second, twice as many at once; 0 for no limit."""
 
     def __init__(self, name: str, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._name = name
@@ -32,7 +29,7 @@ class Rate:
         """Count one request of `key`.
 
         Raises:
-            Problem: 429 with Retry-After.
+            Problem: 429 with Retry-After, the bucket is empty.
         """
         if not self._per_s:
             return
@@ -49,7 +46,7 @@ class Rate:
 
 
 class Slots:
-    """Connections that wait for replies: `total` in this process, `each` of one user."""
+    """Limits the connections that wait for replies: `total` in this process, `each` for one user."""
 
     def __init__(self, total: int, each: int) -> None:
         self._total = total
@@ -59,7 +56,7 @@ class Slots:
         metrics.STREAMS.set_function(lambda: self.open)
 
     def room(self, conversation: str) -> bool:
-        """Return whether one more of this conversation would be within both limits."""
+        """Return whether one more connection of this conversation is within both limits."""
         return self.open < self._total and self._held[conversation] < self._each
 
     @contextmanager
@@ -67,7 +64,7 @@ class Slots:
         """Occupy a slot.
 
         Raises:
-            Problem: 503 when the process is full, 429 when the user has enough; with Retry-After.
+            Problem: with Retry-After; 503 when the process is at its limit, 429 when the user is.
         """
         if not self.room(conversation):
             full = self.open >= self._total

@@ -1,4 +1,4 @@
-"""RECEIVE: from a request to a `UserSaid` that may leave the process: checked, bounded, masked."""
+"""RECEIVE: makes a request into a `UserSaid` that may leave the process: checked, bounded, masked."""
 
 import os
 import re
@@ -27,21 +27,21 @@ def body_of(request: Request) -> Dict[str, Any]:
     """Return the JSON object in the body.
 
     Raises:
-        Problem: 415 for another type, 400 when it is not JSON (lone surrogates included) or no object.
+        Problem: 415 for another content type, 400 for invalid JSON (lone surrogates included) or a JSON non-object.
     """
     if not _JSON_TYPE.fullmatch(request.headers.get("content-type", "")):
         raise Problem("unsupported-media-type", "Send Content-Type: application/json, UTF-8.")
     try:
-        found = orjson.loads(request.body)
+        body = orjson.loads(request.body)
     except orjson.JSONDecodeError:
         raise Problem("not-json", "The body must be one JSON object in valid UTF-8.") from None
-    if not isinstance(found, dict):
+    if not isinstance(body, dict):
         raise Problem("malformed", "The body must be a JSON object.")
-    return found
+    return body
 
 
 def text_field(body: Dict[str, Any], name: str) -> Optional[str]:
-    """Return a string of the body, None where it is absent or null; another type is a 400."""
+    """Return a string field of the body, None where it is absent or null. Raises Problem 400 for another type."""
     value = body.get(name)
     if value is not None and not isinstance(value, str):
         raise Problem("malformed", f"{name} must be a string.")
@@ -52,7 +52,7 @@ def said(request: Request, caller: Caller) -> UserSaid:
     """Return the message in the request, masked.
 
     Raises:
-        Problem: whatever is wrong with it; nothing was accepted then.
+        Problem: the request is invalid; its kind names the fault. Nothing was accepted.
     """
     body = body_of(request)
     text, payload = text_field(body, "text"), text_field(body, "payload")
@@ -76,19 +76,19 @@ def said(request: Request, caller: Caller) -> UserSaid:
 
 
 def wait_s(request: Request, limit_s: float) -> float:
-    """Return for how long the sender prefers to wait, 0 for not at all.
+    """Return how long the sender prefers to wait, at most `limit_s`; 0 for not at all.
 
-    Of several `wait` preferences the first counts; what is malformed is ignored. Source: RFC 7240.
+    The first of several `wait` preferences counts; malformed ones are ignored. Source: RFC 7240.
     """
     for preference in ",".join(request.headers.getall("prefer", [])).split(","):
-        found = _WAIT.fullmatch(preference)
-        if found:
-            return min(float(found[1]), limit_s)
+        match = _WAIT.fullmatch(preference)
+        if match:
+            return min(float(match[1]), limit_s)
     return 0.0
 
 
 def check_text(text: str) -> None:
-    """Raise Problem 422 for a text that can't be said."""
+    """Raise Problem 422 for a text that is empty, too long or holds a NUL character."""
     if not text.strip():
         raise Problem("text-empty", "Say something.")
     if len(text) > MAX_TEXT_CHARS:
@@ -103,10 +103,10 @@ def _check_payload(payload: str) -> None:
 
 
 def message_id(request: Request, body: Dict[str, Any]) -> str:
-    """Return the id that the request has by its body or its Idempotency-Key, a new one where it has none.
+    """Return the message id from the body or the Idempotency-Key header, a new one where both are absent.
 
     Raises:
-        Problem: 400, it has two, or one that is none.
+        Problem: 400, the two differ, or the id is malformed.
     """
     given = (text_field(body, "message_id"), _idempotency_key(request))
     ids = {each for each in given if each is not None}
@@ -114,10 +114,10 @@ def message_id(request: Request, body: Dict[str, Any]) -> str:
         raise Problem("ids-differ", "message_id and Idempotency-Key are the same thing: send one, or both alike.")
     if not ids:
         return os.urandom(16).hex()
-    found = ids.pop()
-    if not MESSAGE_ID.fullmatch(found):
+    only = ids.pop()
+    if not MESSAGE_ID.fullmatch(only):
         raise Problem("malformed", f"message_id must match {MESSAGE_ID.pattern}.")
-    return found
+    return only
 
 
 def _idempotency_key(request: Request) -> Optional[str]:
@@ -130,24 +130,24 @@ def _idempotency_key(request: Request) -> Optional[str]:
 
 
 def _channel(body: Dict[str, Any]) -> str:
-    found = text_field(body, "channel") or CHANNELS[0]
-    if found not in CHANNELS:
+    channel = text_field(body, "channel") or CHANNELS[0]
+    if channel not in CHANNELS:
         raise Problem("malformed", f"channel must be one of {', '.join(CHANNELS)}.")
-    return found
+    return channel
 
 
 def _metadata(body: Dict[str, Any]) -> Dict[str, Any]:
-    found = body.get("metadata")
-    if found is None:
+    metadata = body.get("metadata")
+    if metadata is None:
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(metadata, dict):
         raise Problem("malformed", "metadata must be an object.")
-    if _depth(found) > MAX_METADATA_DEPTH or len(orjson.dumps(found)) > MAX_METADATA_BYTES:
+    if _depth(metadata) > MAX_METADATA_DEPTH or len(orjson.dumps(metadata)) > MAX_METADATA_BYTES:
         limits = f"{MAX_METADATA_BYTES} bytes and {MAX_METADATA_DEPTH} levels"
         raise Problem("metadata-invalid", f"metadata may have at most {limits}.")
-    if not _plain_keys(found):
+    if not _plain_keys(metadata):
         raise Problem("metadata-invalid", "Keys of metadata may not hold personal data.")
-    return mask_all(found)
+    return mask_all(metadata)
 
 
 def _depth(value: Any) -> int:
@@ -157,7 +157,7 @@ def _depth(value: Any) -> int:
 
 
 def _plain_keys(value: Any) -> bool:
-    """Return whether no key would be masked: masking keys could make two of them one."""
+    """Return whether no key holds personal data. Keys are not masked, for two masked keys could become equal."""
     if isinstance(value, dict):
         return all(mask(key) == key and _plain_keys(item) for key, item in value.items())
     return all(map(_plain_keys, value)) if isinstance(value, list) else True
@@ -165,12 +165,12 @@ def _plain_keys(value: Any) -> bool:
 
 def traceparent(request: Request) -> str:
     """Return the request's W3C trace context, empty where it has none."""
-    found = request.headers.get("traceparent", "")
-    return found if _TRACEPARENT.fullmatch(found) else ""
+    header = request.headers.get("traceparent", "")
+    return header if _TRACEPARENT.fullmatch(header) else ""
 
 
 def seq_of(raw: Optional[str]) -> int:
-    """Return the number in a parameter, 0 where there is none. Raises Problem 400."""
+    """Return the sequence number in a parameter, 0 where it is absent. Raises Problem 400 for anything else."""
     if raw is None or raw == "":
         return 0
     if not _SEQ.fullmatch(raw):

@@ -1,7 +1,7 @@
-"""`/v1/desk/`: see who waits for a person, take a conversation, read it, answer, give it back.
+"""`/v1/desk/`: list the hand-overs, take a conversation, read it, answer, give it back.
 
-What changes a conversation goes to the worker through `user.query`, as a customer's message does; its outcome is
-waited for. All of it may be sent again under the same id. Whoever asks must hold a token of the desk.
+A request that changes a conversation goes to the worker through `user.query`, as a customer's message does, and waits
+for its outcome. Every such request may be sent again under the same id. All calls need a desk token.
 """
 
 import asyncio
@@ -32,9 +32,9 @@ from kefu.gateway.responses import json_answer
 from kefu.gateway.service import Gateway, gateway_of
 from kefu.privacy import mask
 
-OUTCOME_S = 10.0  # to wait for what a turn gave; who is told `queued` asks again
-MAX_SHOWN = 100  # hand-overs in one list
-# Which hand-overs a list shows: by status, or those of who asks.
+OUTCOME_S = 10.0  # longest wait for the outcome of a turn; after it the reply is `queued`, and the client asks again
+MAX_SHOWN = 100  # limits the hand-overs of one list; `more` says that there are others
+# The lists: hand-overs by status, or those that the caller has taken.
 STATUSES = ("waiting", "taken", "mine")
 AUDITED = {HandoffTaken: "handoff.take", AgentSaid: "handoff.say", HandoffEnded: "handoff.end"}
 READ = "handoff.read"
@@ -45,26 +45,26 @@ desk = Blueprint("desk", url_prefix="/v1/desk")
 
 @desk.get("/openapi.json")
 async def describe(_: Request) -> HTTPResponse:
-    """The desk's API, described."""
+    """The OpenAPI description of the desk's API."""
     return json_answer(OPENAPI)
 
 
 @desk.get("/conversations")
 async def listing(request: Request) -> HTTPResponse:
-    """The hand-overs of the tenant with their summaries, those that began first coming first."""
-    gateway, person = _who(request)
+    """The hand-overs of the tenant with their summaries, the oldest first."""
+    gateway, person = _authenticated(request)
     status = request.args.get("status", STATUSES[0])
     if status not in STATUSES:
         raise Problem("malformed", f"status is one of {', '.join(STATUSES)}.")
-    found = [each for each in await gateway.desk.listed(person.tenant) if _wanted(each, status, person)]
-    body = {"conversations": list(map(brief, found[:MAX_SHOWN])), "more": len(found) > MAX_SHOWN}
+    handoffs = [each for each in await gateway.desk.listed(person.tenant) if _wanted(each, status, person)]
+    body = {"conversations": list(map(brief, handoffs[:MAX_SHOWN])), "more": len(handoffs) > MAX_SHOWN}
     return json_answer(body)
 
 
 @desk.get("/conversations/<user:str>", unquote=True)
 async def read(request: Request, user: str) -> HTTPResponse:
-    """A conversation that is handed over, as far as it is after a version; with `Prefer: wait` once there is more."""
-    gateway, person = _who(request)
+    """A handed-over conversation, from a version on; with `Prefer: wait` it waits for new messages."""
+    gateway, person = _authenticated(request)
     after, wait_s = seq_of(request.args.get("after")), requests.wait_s(request, gateway.settings.wait_limit_s)
     handoff, transcript = await _read_within(gateway, person, _user(user), after, wait_s)
     if transcript.messages:
@@ -75,13 +75,13 @@ async def read(request: Request, user: str) -> HTTPResponse:
 
 @desk.post("/conversations/<user:str>/take", unquote=True)
 async def take(request: Request, user: str) -> HTTPResponse:
-    """Have the conversation; 409 where somebody else has it, or nobody gave it."""
+    """Take the conversation; 409 if another agent has it, or if it was not handed over."""
     return await _ask(_asked(request, user), HandoffTaken)
 
 
 @desk.post("/conversations/<user:str>/messages", unquote=True)
 async def say(request: Request, user: str) -> HTTPResponse:
-    """Say something to the customer; 409 for who doesn't have the conversation."""
+    """Send a message to the customer; 409 if the caller doesn't have the conversation."""
     asked = _asked(request, user)
     text = requests.text_field(asked.body, "text")
     if text is None:
@@ -92,12 +92,12 @@ async def say(request: Request, user: str) -> HTTPResponse:
 
 @desk.post("/conversations/<user:str>/return", unquote=True)
 async def give_back(request: Request, user: str) -> HTTPResponse:
-    """Let the assistant go on; 409 for who doesn't have the conversation."""
+    """Give the conversation back to the assistant; 409 if the caller doesn't have it."""
     return await _ask(_asked(request, user), HandoffEnded)
 
 
 class _Asked(NamedTuple):
-    """A request for a change, by somebody who may make it."""
+    """A request for a change, by a person with the role `agent`."""
 
     gateway: Gateway
     person: Person
@@ -108,15 +108,15 @@ class _Asked(NamedTuple):
     traceparent: str
 
     def event(self, kind: Type[DeskEvent], **fields: Any) -> DeskEvent:
-        """Return it as the worker takes it: the same again has the same id."""
+        """Return the event for the worker; a repeated request gives the same event id."""
         tenant, agent = self.person.tenant, self.person.agent
-        made = derived_id(kind.__name__, tenant, self.user, agent, self.message_id)
-        return kind(tenant, self.user, made, self.handoff, agent, traceparent=self.traceparent, **fields)
+        event_id = derived_id(kind.__name__, tenant, self.user, agent, self.message_id)
+        return kind(tenant, self.user, event_id, self.handoff, agent, traceparent=self.traceparent, **fields)
 
 
 def _asked(request: Request, user: str) -> _Asked:
-    """Return what is asked. Raises Problem for who may not, and for what is wrong with it."""
-    gateway, person = _who(request)
+    """Return the checked request. Raises Problem for a missing role or a malformed request."""
+    gateway, person = _authenticated(request)
     person.must_act()
     body = requests.body_of(request)
     handoff = requests.text_field(body, "handoff")
@@ -126,7 +126,7 @@ def _asked(request: Request, user: str) -> _Asked:
     return _Asked(gateway, person, _user(user), body, handoff, message_id, requests.traceparent(request))
 
 
-def _who(request: Request) -> Tuple[Gateway, Person]:
+def _authenticated(request: Request) -> Tuple[Gateway, Person]:
     gateway = gateway_of(request)
     person = gateway.desk_tokens.verify(request.headers.get("authorization"))
     gateway.desk_rate.take(person.slot)
@@ -146,7 +146,7 @@ def _wanted(handoff: Dict[str, Any], status: str, person: Person) -> bool:
 async def _read_within(
     gateway: Gateway, person: Person, user: str, after: int, wait_s: float
 ) -> Tuple[Dict[str, Any], Transcript]:
-    """Return the hand-over and what is new, as soon as there is something or `wait_s` are over."""
+    """Return the hand-over and its new messages, as soon as there are any or `wait_s` are over."""
     if not wait_s or gateway.hub.closed:
         return await _read(gateway, person, user, after)
     now = asyncio.get_running_loop().time
@@ -167,17 +167,17 @@ async def _read(gateway: Gateway, person: Person, user: str, after: int) -> Tupl
 
 
 async def _ask(asked: _Asked, kind: Type[DeskEvent], **fields: str) -> HTTPResponse:
-    """Ask the worker for a change, and tell what it made of it."""
+    """Ask the worker for a change, and answer with its outcome."""
     event = asked.event(kind, **fields)
     outcome = await _known(asked.gateway, event) or await _sent(asked.gateway, asked.person, event)
-    return _told(outcome, asked.message_id)
+    return _response(outcome, asked.message_id)
 
 
 async def _known(gateway: Gateway, event: DeskEvent) -> Optional[Outcome]:
-    """Return what became of this request when it was made before.
+    """Return the outcome of this request if it was sent before, None for a new request.
 
     Raises:
-        Problem: 409, it is new, and the hand-over that it means doesn't stand: no worker would have to judge that.
+        Problem: 409, the request is new and names a hand-over that has ended, so no worker needs to decide.
     """
     outcome = await gateway.store.outcome(event.conversation, event.message_id)
     if outcome:
@@ -189,8 +189,8 @@ async def _known(gateway: Gateway, event: DeskEvent) -> Optional[Outcome]:
 
 
 async def _sent(gateway: Gateway, person: Person, event: DeskEvent) -> Optional[Outcome]:
-    """Note who asks, then ask, and wait for the outcome; None when it did not come in time."""
-    details = {"event": event.id}  # whose AnswerGenerated tells what became of it
+    """Write the audit entry, then send the event and wait for its outcome; None when it did not come in time."""
+    details = {"event": event.id}  # the `cause` of the AnswerGenerated that has the outcome
     entry_id = derived_id("AuditEntry", event.id)
     entry = AuditEntry(
         event.tenant, event.user, person.agent, AUDITED[type(event)], event.handoff, details, entry_id, event.ts
@@ -201,7 +201,7 @@ async def _sent(gateway: Gateway, person: Person, event: DeskEvent) -> Optional[
         return await wait_for_outcome(gateway.store, gateway.hub, watch, event, OUTCOME_S)
 
 
-def _told(outcome: Optional[Outcome], message_id: str) -> HTTPResponse:
+def _response(outcome: Optional[Outcome], message_id: str) -> HTTPResponse:
     if outcome is None:
         return json_answer({"message_id": message_id, "status": "queued"}, 202)
     if outcome.status == "refused":

@@ -1,4 +1,4 @@
-"""`POST /v1/messages` and `GET /v1/messages/{id}`: accept into Kafka, then tell what became of it."""
+"""`POST /v1/messages` and `GET /v1/messages/{id}`: accept a message into Kafka, and return its outcome."""
 
 from typing import Dict
 from urllib.parse import quote
@@ -31,7 +31,7 @@ async def accept(request: Request) -> HTTPResponse:
 
 @messages.get("/v1/messages/<message_id:str>", unquote=True)
 async def look_up(request: Request, message_id: str) -> HTTPResponse:
-    """The outcome; `queued` for who holds a receipt; 404 for anything that was never accepted."""
+    """The outcome; `queued` for a message without one but with a valid receipt; else 404."""
     gateway, caller = gateway_of(request), caller_of(request)
     if not MESSAGE_ID.fullmatch(message_id):
         raise Problem("malformed", f"message_id must match {MESSAGE_ID.pattern}.")

@@ -1,4 +1,4 @@
-"""The chat page and its files, read once at the start: no disk is touched while serving."""
+"""The chat page and its files. They are read once at the start: serving never reads the disk."""
 
 import hashlib
 import html
@@ -52,7 +52,7 @@ def _asset(body: bytes, content_type: str) -> Asset:
 
 
 def _config(settings: GatewaySettings) -> str:
-    """What the page must know; the site key is public."""
+    """Return the page's configuration as JSON. It holds no secret: the site key is public."""
     tenant = settings.tenants[settings.page_tenant or next(iter(settings.tenants))]
     demo = settings.demo_login and tenant.name == DEMO_TENANT
     config = {
@@ -72,7 +72,7 @@ async def page(request: Request) -> HTTPResponse:
 
 @pages.get("/static/<name:str>")
 async def static(request: Request, name: str) -> HTTPResponse:
-    """A file of the page; kept for ever under the version that the page names."""
+    """A file of the page; browsers may cache it for ever under the version that the page names."""
     asset = request.app.ctx.assets.get(name)
     current = asset is not None and request.args.get("v") == asset.version
     return _serve(request, name, _FOREVER if current else "no-cache")

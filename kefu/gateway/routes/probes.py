@@ -10,19 +10,19 @@ probes = Blueprint("probes")
 
 @probes.get("/livez")
 async def livez(request: Request) -> HTTPResponse:
-    """200 while the event loop answers and nothing is broken that only a restart can mend."""
+    """200 while the event loop answers and the producer has no fatal error, which only a restart can mend."""
     return _answer("/livez", stuck=lambda: _stuck(request))
 
 
 @probes.get("/metrics")
 async def show_metrics(_: Request) -> HTTPResponse:
-    """Prometheus' text."""
+    """The metrics in Prometheus' text format."""
     return _answer("/metrics")
 
 
 @probes.get("/readyz")
 async def readyz(request: Request) -> HTTPResponse:
-    """200 when messages can be accepted; `degraded` names what is away all the same."""
+    """200 when messages can be accepted; `degraded` names servers that are unavailable but not needed for that."""
     gateway = request.app.ctx.gateway
     missing = _stuck(request) + ([] if gateway.kafka.available else ["kafka"])
     if gateway.draining:

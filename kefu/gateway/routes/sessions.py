@@ -22,7 +22,7 @@ sessions = Blueprint("sessions")
 
 @sessions.post("/v1/sessions")
 async def open_session(request: Request) -> HTTPResponse:
-    """201 with a token; 403 without telling which of the keys does not fit."""
+    """201 with a token; 403 for wrong keys, without saying which key is wrong."""
     gateway = gateway_of(request)
     gateway.session_rate.take(request.client_ip)
     body = body_of(request)
@@ -43,7 +43,7 @@ async def open_session(request: Request) -> HTTPResponse:
 
 @sessions.post("/v1/demo-sessions")
 async def open_demo_session(request: Request) -> HTTPResponse:
-    """A demo customer's token without any secret; there only where KEFU_DEMO_LOGIN is 1."""
+    """201 with a demo customer's token, which needs no secret; 404 unless KEFU_DEMO_LOGIN is 1."""
     gateway = gateway_of(request)
     if not gateway.settings.demo_login or DEMO_TENANT not in gateway.settings.tenants:
         raise Problem("not-found")

@@ -47,7 +47,7 @@ async def stream(request: Request) -> None:
 
 
 class _Stream:
-    """One connection. Reads a page when the client has taken the one before: nothing piles up here."""
+    """One connection. Reads a page only after the client has taken the one before, so that none pile up here."""
 
     def __init__(
         self, gateway: Gateway, caller: Caller, watch: Watch, send: Callable[[bytes], Awaitable[None]], after: int
@@ -62,22 +62,22 @@ class _Stream:
         self._beat_at = self._now() + gateway.settings.heartbeat_s
 
     async def run(self) -> None:
-        """Send what there is and what comes."""
+        """Send the stored replies, then new ones as they come."""
         while not self._gateway.hub.closed and time.time() < self._caller.expires_at:
             try:
                 if await self._send_page():
                     continue
             except StoreUnavailable:
-                pass  # the client keeps its connection; nothing is lost, we read on from `after`
+                pass  # the client keeps its connection, and the next read goes on from `_after`: no reply is lost
             await self._beat()
             now = self._now()
             hinted = await self._watch.wait(until_poll(now, max(0.01, self._beat_at - now)))
             self._unlooked.update(list(hinted)[: MAX_HINTED - len(self._unlooked)])
 
     async def _send_page(self) -> bool:
-        """Send a page, after the last one the failures hinted; return whether there may be more at once.
+        """Send a page, and with the last page the hinted failures; return whether another page may be stored.
 
-        A failure has no `id`: it has no place in the sequence.
+        A failure is sent without `id`, because it has no sequence number.
         """
         page, outcomes = await self._gateway.store.news(self._caller.conversation, self._after, list(self._unlooked))
         if page:
