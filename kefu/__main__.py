@@ -8,13 +8,13 @@ from typing import List
 
 from kefu.errors import KefuError, SettingsError
 
-# Module, environment, what it does.
+# Name to module, environment and purpose.
 PROCESSES = {
     "gateway": ("kefu.gateway.app", "services", "receive customers over HTTP"),
     "worker": ("kefu.worker.server", "worker", "run the dialogue from Kafka"),
     "actions": ("actions.server", "services", "run the actions that Rasa calls"),
 }
-# Commands with words of their own: their `main` takes these and returns the exit code.
+# Commands that take arguments: their `main` gets the arguments and returns the exit code.
 TOOLS = {
     "topics": (
         "kefu.tools.topics",
@@ -32,13 +32,13 @@ TOOLS = {
     "dlq": ("kefu.tools.dlq.command", "services", "list, show, replay and drop dead letters"),
 }
 COMMANDS = {**PROCESSES, **TOOLS}
-# A package by which an environment is known: the other one and a bare Python lack it.
+# The package that identifies an environment: the other environment and a bare Python lack it.
 MARKS = {"services": "kafka", "worker": "rasa"}
 DONE, FAILED, WRONG = 0, 1, 2
 
 
 def run(arguments: List[str]) -> int:
-    """Run a process until it ends; returns its exit code, 2 for a wrong word, setting or interpreter."""
+    """Run a process or a tool until it ends; returns its exit code, 2 for a wrong argument, setting or interpreter."""
     name, words = (arguments[0], arguments[1:]) if arguments else ("", [])
     if name in ("-h", "--help"):
         print(usage())
@@ -64,7 +64,7 @@ def run(arguments: List[str]) -> int:
 
 
 def usage() -> str:
-    """Return what may be run."""
+    """Return the usage: all processes and tools, each with its purpose."""
     lines = [f"  {name:10} {what} ({where} environment)" for name, (_, where, what) in COMMANDS.items()]
     return "\n".join(["usage: python -m kefu PROCESS [--help | --check], python -m kefu TOOL --help", *lines])
 
@@ -82,7 +82,7 @@ def _elsewhere(environment: str) -> str:
 
 
 def _help(name: str) -> int:
-    check = importlib.import_module("kefu.check")  # only here: it loads Kafka's client, which a process may do later
+    check = importlib.import_module("kefu.check")  # imported late: it loads Kafka's client
     _, environment, what = PROCESSES[name]
     print(f"python -m kefu {name}: {what} ({environment} environment). --check tries its settings and servers.\n")
     print("\n".join(["Environment variables, described in ops/settings.md:", *check.settings_of(name)]))

@@ -1,6 +1,6 @@
-"""What a process needs: `python -m kefu PROCESS --help` lists its settings, `--check` tries them.
+"""The settings of a process: `python -m kefu PROCESS --help` lists them, `--check` tries them.
 
-In: the environment. Out: the names of all variables that the process reads, or what is wrong with them, in sentences.
+In: the environment. Out: all variables that the process reads, or a sentence for each fault.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from kefu.reach import kafka_problem, redis_problem
 from kefu.settings import ActionSettings, GatewaySettings, KafkaSettings, RedisSettings, WorkerSettings
 from kefu.settings import declaring as declared
 
-WITHIN_S = 3.0  # for Kafka and Redis, which are asked at once; with the start of Python it stays below 5
+WITHIN_S = 3.0  # time limit of Kafka and Redis, asked in parallel; with Python's start a check takes less than 5 s
 SECTIONS: Dict[str, List[Any]] = {
     "gateway": [GatewaySettings, KafkaSettings, RedisSettings],
     "worker": [WorkerSettings, KafkaSettings, RedisSettings],
@@ -23,7 +23,7 @@ SECTIONS: Dict[str, List[Any]] = {
 
 
 def settings_of(process: str) -> List[str]:
-    """Return a line for each variable that a process reads, in the order of their sections."""
+    """Return one line for each variable that a process reads, section by section."""
     return [_line(each) for section in SECTIONS[process] for each in declared.settings_of(section).values()]
 
 
@@ -34,7 +34,7 @@ def _line(each: declared.Setting) -> str:
 
 
 def problems(process: str) -> List[str]:
-    """Return what is wrong with a process's settings and servers, each in a sentence that names a variable. Blocks."""
+    """Return the faults of a process's settings and servers, each a sentence that names a variable. Blocks."""
     sections, found = [], []
     for section in SECTIONS[process]:
         try:
@@ -48,7 +48,7 @@ def problems(process: str) -> List[str]:
 
 
 def _look_here(section: Any) -> None:
-    """Raise SettingsError where a setting names a file that a process would miss at its start."""
+    """Raise SettingsError if a setting names a file that the process needs at its start and can't read."""
     if isinstance(section, WorkerSettings):
         importlib.import_module("kefu.worker.server").look_here(section)
     if getattr(section, "tls_directory", ""):

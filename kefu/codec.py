@@ -1,4 +1,4 @@
-"""Events as JSON and back, checked: `encode`, `decode`, `decode_inbox`."""
+"""Converts events to JSON, and JSON back to checked events: `encode`, `decode`, `decode_inbox`."""
 
 import re
 from dataclasses import fields
@@ -31,46 +31,46 @@ _INBOX_LIMITS: Tuple[Tuple[str, "re.Pattern[str]"], ...] = (
 
 def encode(event: Any) -> bytes:
     """Return the event as JSON, UTF-8."""
-    return orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY)  # confidences may be numpy's
+    return orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY)  # a confidence may be a numpy float
 
 
 def decode(value: bytes, kind: Type[Event]) -> Event:
     """Return the event in `value`.
 
-    Fields that this version doesn't know are ignored, so that a newer sender may add some.
+    Unknown fields are ignored, so that a newer sender may add fields.
 
     Raises:
-        PoisonMessage: not JSON, another type or version, a field missing or of the wrong type.
+        PoisonMessage: the value is not JSON, has another type or version, or a field is missing or of the wrong type.
     """
     return _build(_object(value), kind)
 
 
 def decode_inbox(value: bytes) -> InboxEvent:
     """Return the event in a record of `user.query`. Raises PoisonMessage as `decode` does."""
-    found = _object(value)
-    kind = _INBOX.get(str(found.get("type")))
+    document = _object(value)
+    kind = _INBOX.get(str(document.get("type")))
     if kind is None:
         raise PoisonMessage("unknown_type", "type is none that the inbox handles")
-    return _build(found, kind)
+    return _build(document, kind)
 
 
 def _object(value: bytes) -> Dict[str, Any]:
     try:
-        found = orjson.loads(value)
+        document = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         raise PoisonMessage("not_json", "value is not JSON") from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise PoisonMessage("malformed", "value is not a JSON object")
-    return found
+    return document
 
 
-def _build(found: Dict[str, Any], kind: Type[Event]) -> Event:
-    if found.get("type") != kind.__name__:
+def _build(document: Dict[str, Any], kind: Type[Event]) -> Event:
+    if document.get("type") != kind.__name__:
         raise PoisonMessage("unknown_type", f"type is not {kind.__name__}")
-    if found.get("v") != VERSION:
+    if document.get("v") != VERSION:
         raise PoisonMessage("unknown_version", f"version is not {VERSION}")
     try:
-        event = kind(**{name: found[name] for name in found.keys() & _FIELDS[kind]})
+        event = kind(**{name: document[name] for name in document.keys() & _FIELDS[kind]})
     except TypeError as error:
         raise PoisonMessage("malformed", f"{kind.__name__} lacks a field") from error
     if kind.__name__ in _INBOX:
@@ -80,7 +80,7 @@ def _build(found: Dict[str, Any], kind: Type[Event]) -> Event:
 
 
 def _check_inbox(event: Any) -> None:
-    """Refuse what can't be told apart from a bug or an attack before it reaches a tracker."""
+    """Refuse malformed ids before they reach a tracker: they come from a bug or an attack."""
     for name, pattern in _INBOX_LIMITS:
         value = getattr(event, name)
         if not isinstance(value, str) or not pattern.fullmatch(value):

@@ -1,4 +1,4 @@
-"""Every error of the platform, classed by what whoever catches it does next.
+"""Every error of the platform, classed by what its catcher does next.
 
 Messages and fields name settings, topics, ids and counts, never a customer's text.
 """
@@ -13,7 +13,7 @@ class SettingsError(KefuError):
 
     Attributes:
         key: names the environment variable.
-        problem: the rest of the sentence, never with a secret's value.
+        problem: the rest of the sentence; it never holds a secret's value.
     """
 
     def __init__(self, key: str, problem: str) -> None:
@@ -23,19 +23,19 @@ class SettingsError(KefuError):
 
 
 class DesignError(KefuError):
-    """Mend the assistant's own files: what designers wrote can't be read. Says which file and line."""
+    """Mend the assistant's own files: one of the designers' files can't be read. Names the file and the line."""
 
 
 class UnsafeStart(KefuError):
-    """Exit: Rasa handed over something else than what the promises need."""
+    """Exit: Rasa is configured with other classes or settings than the promises need."""
 
 
 class ModelUnfetched(KefuError):
-    """Exit: the model that a worker is to serve can't be had, or is another one than was asked for."""
+    """Exit: the model for a worker can't be fetched, or has another digest than expected."""
 
 
 class Retry(KefuError):
-    """Try again later: a server that we need is away; the message itself is fine."""
+    """Try again later: a server that we need is unavailable; the message itself is fine."""
 
 
 class StoreUnavailable(Retry):
@@ -47,14 +47,14 @@ class QueueUnavailable(Retry):
 
 
 class RecordRefused(KefuError):
-    """Go on without it: Kafka will never take this record, whatever is tried."""
+    """Go on without the record: Kafka will never take it, however often it is sent."""
 
 
 class VersionConflict(KefuError):
-    """Run the turn again from what is stored: the tracker has another version than was read.
+    """Run the turn again from the stored tracker: its version is not the one that the turn started from.
 
     Attributes:
-        expected: version that the turn was computed from.
+        expected: version that the turn started from.
         found: version in the store.
     """
 
@@ -65,7 +65,7 @@ class VersionConflict(KefuError):
 
 
 class AlreadyProcessed(KefuError):
-    """Publish again what the first processing gave: the message has a marker.
+    """Publish the stored outcome again: the message has been processed, for it has a marker.
 
     Attributes:
         marker: the stored outcome, an encoded `AnswerGenerated`.
@@ -77,7 +77,7 @@ class AlreadyProcessed(KefuError):
 
 
 class PoisonMessage(KefuError):
-    """Dead-letter: no number of further attempts will help. `error_class` is stable, for headers."""
+    """Dead-letter: further attempts can't help. `error_class` is a stable name, written to the letter's headers."""
 
     def __init__(self, error_class: str, problem: str) -> None:
         super().__init__(problem)
@@ -85,7 +85,7 @@ class PoisonMessage(KefuError):
 
 
 class ActionFailed(KefuError):
-    """Give the reply of the failure, never that of the success.
+    """Send the action's reply for a failure, never its reply for a success.
 
     Attributes:
         action: name of the action that failed.

@@ -1,7 +1,7 @@
-"""What crosses Kafka: frozen dataclasses, their ids and their topics; `kefu.codec` makes JSON of them.
+"""The events that cross Kafka: frozen dataclasses, their ids and their topics; `kefu.codec` makes JSON of them.
 
-Imported by every process, under both interpreters. One JSON Schema a type lies in
-`kefu/schemas/`; `tests/contract` holds dataclass and schema together.
+Every process imports this module, under both interpreters. `kefu/schemas/` has one JSON Schema for each type;
+`tests/contract` compares it with the dataclass.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ LOOKUPS = "lookup.request"
 AUDIT = "audit"
 
 DAY_MS = 24 * 3600 * 1000
-# Topic to how long it is kept, in ms. Source: DESIGN.md, Kafka.
+# Topic to retention time in ms. Source: DESIGN.md, Kafka.
 TOPICS: Dict[str, int] = {
     USER_QUERY: 3 * DAY_MS,
-    CANDIDATE_QUERY: DAY_MS,  # copies of what waits in user.query meanwhile, see kefu.worker.release
+    CANDIDATE_QUERY: DAY_MS,  # copies of messages that also wait in user.query, see kefu.worker.release
     DEAD_LETTERS: 30 * DAY_MS,
     DIALOGUE_EVENTS: 7 * DAY_MS,
     ANSWERS: 7 * DAY_MS,
@@ -34,16 +34,16 @@ TOPICS: Dict[str, int] = {
 
 IDENTIFIER = re.compile(r"[A-Za-z0-9_.@-]{1,128}")
 MESSAGE_ID = re.compile(r"[A-Za-z0-9_.@:-]{1,128}")
-CHANNELS = ("rest", "web")  # what a message may come by: a program, the chat page; answers may differ (`channel:`)
-GUEST_PREFIX = "guest-"  # no known customer may have such an id; the gateway refuses it
+CHANNELS = ("rest", "web")  # `rest` for programs, `web` for the chat page; responses may differ by it (`channel:`)
+GUEST_PREFIX = "guest-"  # starts the ids of guests; the gateway refuses such an id for a known customer
 _NAMESPACE = uuid.UUID("5b0f6ad4-0d5b-4f8e-9d0a-6b6566752e31").bytes
 _VARIANT = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 
 
 def derived_id(*parts: object) -> str:
-    """Return the deterministic id (32 hex digits) of what follows from `parts`: a UUID of version 5.
+    """Return a deterministic id (32 hex digits) made of `parts`: a UUID of version 5.
 
-    Without `uuid.uuid5`, which takes twice as long for the same digits. Source: RFC 9562, 5.5.
+    Doesn't use `uuid.uuid5`, which takes twice as long for the same digits. Source: RFC 9562, 5.5.
     """
     name = "\x1f".join(map(str, parts)).encode()
     digest = hashlib.sha1(_NAMESPACE + name, usedforsecurity=False).hexdigest()
@@ -65,8 +65,8 @@ def conversation_key(tenant: str, user: str) -> str:
 class UserSaid:
     """A customer's message, as accepted. Exactly one of `text` and `payload` is set.
 
-    `text` is masked: what is personal in it exists as a mask only (`sealed` will hold the
-    ciphertexts). `identified` says whether the token vouched for a known customer; `channel` is one of CHANNELS.
+    `text` is masked: personal data is replaced by a mask (`sealed` will hold the ciphertexts). `identified` says
+    whether the shop vouched for the customer's id; `channel` is one of CHANNELS.
     """
 
     tenant: str
@@ -95,7 +95,7 @@ class UserSaid:
 
 
 class _OwnCause:
-    """What an event that no customer sent is for the inbox: the cause of its own turn."""
+    """Base of inbox events that no customer sent: such an event is itself the cause of its turn."""
 
     @property
     def conversation(self) -> str:
@@ -111,9 +111,9 @@ class _OwnCause:
 @final
 @dataclass(frozen=True)
 class ReminderDue(_OwnCause):
-    """A reminder that an action has scheduled is due. `due` is its time, `ts` when this was seen; both in ms.
+    """A reminder that an action has scheduled is due. `due` is its time, `ts` when a worker saw that; both in ms.
 
-    The same reminder, due at the same time, has the same id, however often it is found due.
+    The id depends on the reminder and its time, so a reminder that is found due twice gives the same event.
     """
 
     tenant: str
@@ -134,7 +134,7 @@ class ReminderDue(_OwnCause):
 @final
 @dataclass(frozen=True)
 class SessionIdled(_OwnCause):
-    """A customer has been silent until `due`. `ts` is when this was seen; both in ms."""
+    """A customer has been silent until `due`. `ts` is when a worker saw that; both in ms."""
 
     tenant: str
     user: str
@@ -155,8 +155,8 @@ class SessionIdled(_OwnCause):
 class HandoffStarted(_OwnCause):
     """A conversation waits for a person. The worker that paused the assistant records it; `id` names the hand-over.
 
-    `by` is the action that asked for a person, `summary` what the person should know, masked (see its schema).
-    In the inbox it is there for who else wants to know: the worker itself has nothing more to do with it.
+    `by` is the action that asked for a person, `summary` the masked summary for that person (see its schema). The event
+    is in the inbox for other consumers of `user.query`: the worker itself does nothing with it.
     """
 
     tenant: str
@@ -173,9 +173,9 @@ class HandoffStarted(_OwnCause):
 @final
 @dataclass(frozen=True)
 class HandoffTaken(_OwnCause):
-    """A person at the desk, `agent`, wants to have the hand-over `handoff`. The first one gets it.
+    """The person `agent` at the desk asks for the hand-over `handoff`. The first to ask gets it.
 
-    Of this and of all that the desk sends, the `id` derives from the agent and the id that the request had.
+    The `id` of every desk event derives from the agent and the id of the request.
     """
 
     tenant: str
@@ -192,7 +192,7 @@ class HandoffTaken(_OwnCause):
 @final
 @dataclass(frozen=True)
 class AgentSaid(_OwnCause):
-    """What the person who has the hand-over says to the customer, masked. `name` is how the person is called there."""
+    """A masked message to the customer from the person who has the hand-over. `name` is shown to the customer."""
 
     tenant: str
     user: str
@@ -227,12 +227,11 @@ class HandoffEnded(_OwnCause):
 class AnswerGenerated:
     """The outcome of one inbox event; also the marker that it has been processed.
 
-    `message_id` is the customer's, or the id of the event of a timer or the desk that caused the turn.
-    `status` is `answered`, `failed` (then `reason` is a stable class), or, for what the desk asked and can't have,
-    `refused` (then `reason` says why). `replies` are those of
-    DESIGN.md, with their sequence numbers; an empty list means answered without replies.
-    `seq` is the conversation's last sequence number after this turn, `events` how many
-    `DialogueEvent`s belong to it: by these a store that lost the turn is mended.
+    `message_id` is the customer's message id, or the id of the timer's or desk's event that caused the turn.
+    `status` is `answered`, `failed` (`reason` is then a stable class) or, for a desk event only, `refused` (`reason`
+    then says why). `replies` have the form of DESIGN.md, with their sequence numbers; an empty list means answered
+    without replies. `seq` is the conversation's last sequence number after this turn, `events` the number of tracker
+    events of the turn; with both a store that lost the turn is mended.
     """
 
     tenant: str
@@ -263,7 +262,7 @@ class AnswerGenerated:
 
 @dataclass(frozen=True)
 class TurnEvents:
-    """The events that a turn put on Rasa's tracker, in order; turns are in the order of `tracker_version`."""
+    """The events that one turn put on Rasa's tracker, in order. `tracker_version` orders the turns."""
 
     tenant: str
     user: str
@@ -283,10 +282,10 @@ class TurnEvents:
 
 @dataclass(frozen=True)
 class DeadLetterHandled:
-    """What an operator did with a dead letter: a record of `user.query.dlq`, in the letter's own partition.
+    """The handling of a dead letter by an operator: a record of `user.query.dlq`, in the letter's own partition.
 
-    `letter` is the letter's id (see `kefu.tools.dlq.letters`). `outcome` is `replaying` before the replay
-    is sent, `replayed` when Kafka has it, or `dropped`; `message_id` is the replay's.
+    `letter` is the letter's id (see `kefu.tools.dlq.letters`). `outcome` is `replaying` before the replay is sent,
+    `replayed` once Kafka has it, or `dropped`; `message_id` is that of the replayed message.
     """
 
     tenant: str
@@ -311,9 +310,9 @@ class DeadLetterHandled:
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """Who did what to whose conversation. `subject` names what it was done to, `details` say how.
+    """An audit record: `actor` did `action` to `subject` in a conversation; `details` say how.
 
-    Whoever may write the same entry twice gives it a derived `id`.
+    A writer that may write the same entry twice sets a derived `id`.
     """
 
     tenant: str
@@ -331,7 +330,7 @@ class AuditEntry:
 
 TimerDue = Union[ReminderDue, SessionIdled]
 DeskEvent = Union[HandoffTaken, AgentSaid, HandoffEnded]
-# What the inbox handles.
+# The events that the inbox handles.
 InboxEvent = Union[UserSaid, ReminderDue, SessionIdled, HandoffStarted, HandoffTaken, AgentSaid, HandoffEnded]
 DESK_KINDS = (HandoffTaken, AgentSaid, HandoffEnded)
 INBOX_KINDS = (UserSaid, ReminderDue, SessionIdled, HandoffStarted, *DESK_KINDS)

@@ -1,6 +1,6 @@
-"""Headers of Kafka records: what a dead letter says of its failure, and a replay of its origin.
+"""Headers of Kafka records: a dead letter's failure, a replay's origin.
 
-The worker writes them, `kefu.tools.dlq` reads them.
+The worker writes the dead letter's headers, `kefu.tools.dlq` reads them and writes the others.
 """
 
 PREFIX = "kefu-"
@@ -9,10 +9,10 @@ ATTEMPTS = "kefu-attempts"
 ORIGIN_TOPIC = "kefu-origin-topic"
 ORIGIN_PARTITION = "kefu-origin-partition"
 ORIGIN_OFFSET = "kefu-origin-offset"
-# On a letter whose value is only the beginning of the record's: how many bytes that had. It can't be replayed.
+# On a letter that holds only the beginning of a record's value: the whole value's bytes. It can't be replayed.
 CUT_FROM = "kefu-cut-from"
-# On a record of user.query.dlq that says what was done with a letter: the letter's id.
+# On a record of user.query.dlq that notes the handling of a letter: the letter's id.
 HANDLES = "kefu-handles"
-# On a record of user.query that replays a letter: the letter's id, and which attempt it is.
+# On a record of user.query that replays a letter: the letter's id, and the number of the attempt.
 REPLAY_OF = "kefu-replay-of"
 REPLAY_ATTEMPT = "kefu-replay-attempt"

@@ -1,6 +1,6 @@
 """`/livez`, `/readyz` and `/metrics` on a port of their own, for processes whose main port is Rasa's.
 
-Served from a thread, so that a probe is answered while the event loop works.
+A thread serves them, so that a probe is answered while the event loop is busy.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ def answer(path: str, missing: Missing, stuck: Missing = list) -> Answer:
     """Return status, content type and body for a probe's path; 404 for any other.
 
     Args:
-        path: of the request, without query.
-        missing: names what keeps the process from being ready; empty when it is.
-        stuck: names what only a restart can mend; empty while alive.
+        path: the request's path, without query.
+        missing: names the reasons why the process is not ready; empty when it is ready.
+        stuck: names the faults that only a restart can mend; empty while the process is alive.
     """
     if path == "/metrics":
         return 200, CONTENT_TYPE_LATEST, generate_latest()
@@ -37,9 +37,9 @@ class HealthServer:
 
     def __init__(self, host: str, port: int, missing: Missing, stuck: Missing = list) -> None:
         class Handler(BaseHTTPRequestHandler):
-            timeout = 5  # a probe that connects and says nothing must not keep its thread
+            timeout = 5  # s; ends the thread of a probe that connects and sends nothing
 
-            def do_GET(self) -> None:  # the name is http.server's
+            def do_GET(self) -> None:  # http.server calls it by this name
                 status, kind, body = answer(self.path.partition("?")[0], missing, stuck)
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
@@ -48,12 +48,12 @@ class HealthServer:
                 self.wfile.write(body)
 
             def handle(self) -> None:
-                # A probe that has given up is not news either: its own time is over, which it counts itself.
+                # A probe that closed the connection has timed out, and reports that itself.
                 with contextlib.suppress(ConnectionError):
                     super().handle()
 
             def log_message(self, *_: object) -> None:
-                """Probes are not news."""
+                """Log nothing: probes come all the time."""
 
         self._server = ThreadingHTTPServer((host, port), Handler)
         self._server.daemon_threads = True

@@ -1,7 +1,7 @@
-"""QUEUE: produce to and make topics in Kafka, keyed by conversation.
+"""QUEUE: produces records, keyed by conversation, and creates topics in Kafka, with confluent-kafka.
 
-Used by the gateway (inbox) and the worker (events, answers, dead letters), on confluent-kafka.
-The worker's consumer is `kefu.worker.intake.consumer`.
+The gateway (inbox) and the worker (events, answers, dead letters) use it. The worker's consumer is
+`kefu.worker.intake.consumer`.
 """
 
 import asyncio
@@ -22,48 +22,50 @@ from kefu.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
 
-ERROR_EVERY_S = 10.0
-CONNECTING_S = 2.0
-MAX_RECORD_BYTES = 2_000_000  # an inbox message is bounded far below; tracker events may be large
+ERROR_EVERY_S = 10.0  # each kind of client error is logged at most this often
+CONNECTING_S = 2.0  # longest wait for the brokers at the start
+MAX_RECORD_BYTES = 2_000_000  # limits a record; a larger one is refused. Inbox messages are far smaller, turns may grow
 _PERMANENT = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD)
 MAX_QUEUED_RECORDS = 100_000
 MAX_QUEUED_KBYTES = 256 * 1024
 PARTITION_UA = -1  # "unassigned": the partitioner chooses. Source: librdkafka, RD_KAFKA_PARTITION_UA
-# Who learns late of added partitions goes on with the old ones, or leaves the new ones unread. Default: 5 minutes.
+# Clients notice added partitions within this time; until then a producer uses the old ones and a consumer leaves the
+# new ones unread. librdkafka's default is 5 minutes.
 METADATA_REFRESH_MS = 10_000
-POLL_S = 0.001  # for acknowledgements, while some are awaited
-IDLE_POLL_S = 0.25  # for errors, otherwise
+POLL_S = 0.001  # time between polls for acknowledgements, while records wait for one
+IDLE_POLL_S = 0.25  # time between polls for errors, while no record waits
 Headers = Optional[List[Tuple[str, bytes]]]
 
 
 def damped_errors(on_fatal: Callable[[str], None] = lambda _: None) -> Dict[str, Any]:
     """Return client settings that log each kind of error at most once in ERROR_EVERY_S.
 
-    `on_fatal` gets the name of an error after which the client is good for nothing.
+    While a broker is unavailable librdkafka reports every attempt to reach it, many a second.
 
-    While a broker is away librdkafka reports every attempt to reach it, many a second.
+    Args:
+        on_fatal: called with the name of an error after which the client can't be used any more.
     """
-    said: Dict[str, float] = {}
+    logged_at: Dict[str, float] = {}
 
     def on_error(error: KafkaError) -> None:
         if error.fatal():
             on_fatal(error.name())
         now = time.monotonic()
-        if now - said.get(error.name(), -ERROR_EVERY_S) >= ERROR_EVERY_S:
-            said[error.name()] = now
+        if now - logged_at.get(error.name(), -ERROR_EVERY_S) >= ERROR_EVERY_S:
+            logged_at[error.name()] = now
             logger.warning("kafka client error", extra={"fields": {"kafka_error": error.name()}})
 
-    return {"error_cb": on_error, "log_level": 0}  # its own lines say the same
+    return {"error_cb": on_error, "log_level": 0}  # librdkafka's own log lines repeat these errors
 
 
 class EventProducer:
     """An idempotent producer whose acknowledgements can be awaited without blocking the loop.
 
-    Delivery is at least once under the record's own id: after a `QueueUnavailable` the record may
-    still arrive, so that whoever sends again must send the same id.
+    Delivery is at least once: after a `QueueUnavailable` the record may still arrive, so a sender that tries again must
+    send the same id.
 
-    The event loop that sends asks librdkafka every POLL_S what has been acknowledged. A thread that
-    waits for it would fight the loop for the interpreter, and wake it, at every acknowledgement.
+    The event loop itself polls librdkafka for acknowledgements every POLL_S. A waiting thread would compete with the
+    loop for the interpreter, and wake it, at every acknowledgement.
     """
 
     def __init__(self, settings: KafkaSettings, timeout_s: float = 30.0) -> None:
@@ -83,7 +85,7 @@ class EventProducer:
                 "socket.keepalive.enable": True,
                 "reconnect.backoff.max.ms": 1000,
                 "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MS,
-                # murmur2, as Java clients do, so that every client finds the same partition.
+                # murmur2 as in Java clients, so that every client puts a key into the same partition.
                 "partitioner": "murmur2_random",
                 **damped_errors(self._on_fatal),
             }
@@ -96,7 +98,7 @@ class EventProducer:
         self._poll_after(IDLE_POLL_S)
 
     async def connect(self) -> None:
-        """Learn where the topics are, which the first record would else wait for. Never raises."""
+        """Fetch the topics' metadata, so that the first record need not wait for it. Never raises."""
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(None, partial(self._producer.list_topics, timeout=CONNECTING_S))
@@ -104,7 +106,7 @@ class EventProducer:
             logger.warning("kafka can't be reached yet", extra={"fields": {"kafka_error": error.args[0].name()}})
 
     def _on_fatal(self, name: str) -> None:
-        self.failure = name  # only a new process mends it: see the probes
+        self.failure = name  # makes the probes fail: only a new process mends it
 
     def send(
         self, topic: str, key: Union[str, bytes], value: bytes, headers: Headers = None, partition: int = PARTITION_UA
@@ -113,15 +115,15 @@ class EventProducer:
 
         Args:
             topic: one of `kefu.events.TOPICS`, without the prefix.
-            key: the conversation, `tenant:user`; bytes are sent as they are.
-            value: the record as it is sent.
-            headers: the record's, none if left out.
-            partition: where to put it; left out, the key says.
+            key: the conversation, `tenant:user`; bytes are sent unchanged.
+            value: the record's value.
+            headers: the record's headers; None for no headers.
+            partition: the record's partition; by default the key decides.
 
         Raises:
-            QueueUnavailable: from here when the local queue is full, from the future when Kafka
-                did not acknowledge in time.
-            RecordRefused: from the future, when Kafka never will.
+            QueueUnavailable: raised here when the local queue is full, by the future when Kafka did not acknowledge
+                in time.
+            RecordRefused: raised by the future when Kafka will never take the record.
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
@@ -149,11 +151,11 @@ class EventProducer:
     def _told(
         self, done: "asyncio.Future[None]", topic: str, error: Optional[KafkaError], record: Optional[Message]
     ) -> None:
-        """Note an outcome: librdkafka's callback, inside a poll or, at the end, in `close`'s thread.
+        """Keep a record's outcome: librdkafka's callback, called inside a poll or, at the end, in `close`'s thread.
 
-        Success without an offset is librdkafka's guess: a later record of the same producer was taken, so
-        this one must have been. A broker that has just come to lead a partition takes any first record, and
-        then the guess is wrong. Whoever sends again sends the same id, which harms nobody.
+        A success without an offset counts as a failure. librdkafka only infers it: a later record of the same producer
+        was written, so it takes this one for written too. A broker that has just become the leader of a partition
+        accepts any first record, and then the inference is wrong. Sending again is harmless, for the id is the same.
         """
         if error is None and record is not None and record.offset() is None:
             error = KafkaError(KafkaError._NO_OFFSET)
@@ -173,7 +175,7 @@ class EventProducer:
             self._timer = self._loop.call_later(delay_s, self._poll)
 
     def _settle(self) -> None:
-        """End the futures of the outcomes noted."""
+        """Resolve the futures of the outcomes that have come."""
         produced: Counter[str] = Counter()
         while self._outcomes:
             done, topic, error = self._outcomes.popleft()
@@ -182,7 +184,7 @@ class EventProducer:
                 produced[topic] += 1
             else:
                 metrics.PRODUCE_FAILURES.labels(topic).inc()
-            if not done.done() and not done.get_loop().is_closed():  # whoever waited may have given up
+            if not done.done() and not done.get_loop().is_closed():  # the sender may have given up
                 _end(done, topic, error)
         for topic, records in produced.items():
             metrics.PRODUCED.labels(topic).inc(records)
@@ -190,11 +192,11 @@ class EventProducer:
     def close(self, timeout_s: float = 10.0) -> int:
         """Wait for acknowledgements, then stop. Blocks; returns how many records were given up.
 
-        Called from another thread than the loop's, or when that has ended.
+        Must be called from another thread than the event loop's, or after the loop has ended.
         """
         try:
             left = self._producer.flush(timeout_s)
-        except KafkaException as error:  # the client has given up for good, and told each record's sender
+        except KafkaException as error:  # after a fatal error; the futures of all records have failed already
             logger.warning("closed without a flush", extra={"fields": {"kafka_error": error.args[0].name()}})
             left = len(self._producer)
         if self._loop is not None and not self._loop.is_closed():
@@ -209,7 +211,7 @@ class EventProducer:
 
 
 def _running_loop() -> Optional[asyncio.AbstractEventLoop]:
-    """Return the loop that this is called in; None in a command, whose loops begin with each thing to send."""
+    """Return the running event loop; None in a command, which starts a loop for each batch that it sends."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -228,7 +230,7 @@ def _end(done: "asyncio.Future[None]", topic: str, error: Optional[KafkaError]) 
 def create_topics(
     settings: KafkaSettings, timeout_s: float = 30.0, names: Optional[Collection[str]] = None
 ) -> Dict[str, str]:
-    """Create the topics that are missing, of all or of `names`. Blocks; returns topic to `created` or `exists`.
+    """Create the missing topics, of all or of `names`. Blocks; returns a map of topic to `created` or `exists`.
 
     Raises:
         QueueUnavailable: no broker answered in time, or one refused a topic.
@@ -253,7 +255,7 @@ def create_topics(
         try:
             future.result(timeout_s)
             outcome[name] = "created"
-        except FutureTimeout as error:  # librdkafka waits longer than it was told to for a broker it lost
+        except FutureTimeout as error:  # librdkafka exceeds its own timeout when it has lost a broker
             raise QueueUnavailable(f"topic {name}: no answer within {timeout_s:.0f} s") from error
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:

@@ -1,13 +1,13 @@
-"""Every key in Redis, and the form of what lies there.
+"""Every key in Redis, and the form of its value.
 
-All keys of one conversation share the hash tag `{tenant:user}`: one slot, one script.
+All keys of one conversation share the hash tag `{tenant:user}`, so they lie in one slot and one script can use them.
 """
 
 from dataclasses import dataclass
 from typing import Optional
 
 MAX_REMINDER_NAME_CHARS = 256
-# First words of the entries in the index of due times.
+# The first word of an entry in the index of due times.
 IDLE_ENTRY, REMINDER_ENTRY = "idle", "reminder"
 
 
@@ -15,7 +15,7 @@ IDLE_ENTRY, REMINDER_ENTRY = "idle", "reminder"
 class ConversationKeys:
     """The keys of the conversation `tenant:user`, under `prefix` (setting KEFU_KEY_PREFIX).
 
-    All expire together, 7 days after the last write, so that a state is whole or gone.
+    They expire together, 7 days after the last write, so that a conversation's state is whole or gone.
     """
 
     prefix: str
@@ -26,41 +26,41 @@ class ConversationKeys:
 
     @property
     def state(self) -> str:
-        """Hash: `version` (one a write), `seq` (of the last reply), `snapshot` (JSON events), and `handoff`.
+        """Hash: `version` (rises by 1 with each write), `seq` (of the last reply), `snapshot` (JSON events), `handoff`.
 
-        `handoff` is there while a person has the conversation or shall have it: JSON,
+        `handoff` exists from the request for a person until the conversation is the assistant's again. It is JSON, see
         `kefu.worker.conversation.handoffs`.
         """
         return self._key("state")
 
     @property
     def turns(self) -> str:
-        """List: one JSON object a write, `{"v": version, "events": [...]}`, oldest first."""
+        """List: one JSON object for each write, `{"v": version, "events": [...]}`, oldest first."""
         return self._key("turns")
 
     @property
     def replies(self) -> str:
-        """Stream: one reply an entry, id `<seq>-0`, field `r` its JSON; the newest REPLIES_KEPT."""
+        """Stream: one entry for each reply, id `<seq>-0`, field `r` its JSON; the newest REPLIES_KEPT."""
         return self._key("replies")
 
     @property
     def hint(self) -> str:
-        """Sharded channel: the id of a message that has just been answered. A hint, never the truth."""
+        """Sharded channel: the id of a message that has just been answered. Only a hint: it may be lost."""
         return self._key("hint")
 
     def marker(self, message_id: str) -> str:
-        """String: the outcome of a processed message, an encoded AnswerGenerated, for 7 days."""
+        """String: the outcome of a processed message, an encoded AnswerGenerated. Expires after 7 days."""
         return self._key(f"msg:{message_id}")
 
     def declined(self, message_id: str) -> str:
-        """String: a release's candidate can't do this message, for a minute; see `kefu.worker.inbox.lending`."""
+        """String: a release's candidate declined this message. Expires after a minute; `kefu.worker.inbox.lending`."""
         return self._key(f"declined:{message_id}")
 
 
 def desk_index(prefix: str, tenant: str) -> str:
     """Return the key of a tenant's index of hand-overs: a sorted set of users, by the time (ms) of the last write.
 
-    A hint, in a slot of its own: whether a person has a conversation is told by the conversation's state. It expires
+    It lies in a slot of its own and is only a hint: the conversation's state says whether a person has it. It expires
     with the last conversation in it.
     """
     return f"{prefix}:desk:{{{tenant}}}"
@@ -69,7 +69,7 @@ def desk_index(prefix: str, tenant: str) -> str:
 def due_index(prefix: str, partition: int) -> str:
     """Return the key of a partition's index of due times: a sorted set, see `kefu.worker.storage.due_index`.
 
-    It belongs to no conversation, lies in a slot of its own and doesn't expire: its entries go when they are due.
+    It belongs to no conversation and lies in a slot of its own. It doesn't expire: entries are removed when due.
     """
     return f"{prefix}:due:{{{partition}}}"
 
@@ -80,12 +80,12 @@ def due_entry(conversation: str, name: Optional[str] = None) -> str:
 
 
 def track_workers(prefix: str, track: str) -> str:
-    """Return the key of a track's workers: a hash of worker to JSON, see `kefu.worker.release.tracks`. For an hour."""
+    """Return the key of a track's workers: a hash of worker to JSON, see `kefu.worker.release.tracks`; for an hour."""
     return f"{prefix}:track:{{{track}}}:workers"
 
 
 def track_domain(prefix: str, track: str) -> str:
-    """Return the key of what conversations rely on in a track's model: JSON, see `kefu.worker.release.relied`."""
+    """Return the key of a track's domain, as far as conversations rely on it: JSON, `kefu.worker.release.relied`."""
     return f"{prefix}:track:{{{track}}}:domain"
 
 

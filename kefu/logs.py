@@ -1,8 +1,8 @@
-"""Logs of every process: one JSON object a line on stderr, no customer's text in it.
+"""Logs of every process: one JSON object a line on stderr, without any customer's text.
 
-Ids, counts, classes and milliseconds go into `extra={"fields": {...}}`; the message itself is a
-constant sentence. What slips in all the same is masked on its way out. Many lines of one kind come
-as one record with `extra={"each": [{"ts": seconds, ...}, ...]}`, which costs a tenth.
+Ids, counts, classes and milliseconds go into `extra={"fields": {...}}`; the message itself is a constant sentence.
+Personal data that gets into a line all the same is masked when it is written. Many lines of one kind can be logged as
+one record with `extra={"each": [{"ts": seconds, ...}, ...]}`, which costs a tenth.
 """
 
 import atexit
@@ -21,8 +21,8 @@ import orjson
 from kefu.metrics import LOG_LINES_DROPPED
 from kefu.privacy import mask
 
-MAX_WAITING_LINES = 10_000
-MAX_WAITING_BATCHES = 20
+MAX_WAITING_LINES = 10_000  # limits the records that wait for the log's thread; beyond it they are dropped and counted
+MAX_WAITING_BATCHES = 20  # the same for a record of many lines: it is dropped when this many records wait
 MAX_FRAMES = 8
 MAX_TRACE_LINES = 40
 
@@ -35,7 +35,7 @@ class JsonFormatter(logging.Formatter):
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, or the lines of `each`; text from elsewhere (exceptions included) is masked."""
+        """Return the line, or the lines of `each`. The message is masked; an exception's text is left out."""
         line = {
             "ts": _utc(record.created),
             "level": record.levelname.lower(),
@@ -65,9 +65,9 @@ def _second(seconds: int) -> str:
 
 
 def _trace(error: Optional[BaseException]) -> List[str]:
-    """Return classes and places of an error and its causes, the error itself first.
+    """Return the classes and stack frames of an error and its causes, the error itself first.
 
-    Not their texts: a component may have put the customer's words there.
+    Their texts are left out: a component may have put the customer's words there.
     """
     lines: List[str] = []
     while error is not None and len(lines) < MAX_TRACE_LINES:
@@ -79,10 +79,10 @@ def _trace(error: Optional[BaseException]) -> List[str]:
 
 
 class _Aside(logging.handlers.QueueHandler):
-    """Hands records to the thread that writes them: a full pipe must not stop the event loop."""
+    """Hands records to the thread that writes them, so that a full pipe can't block the event loop."""
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        return record  # formatted by the listener, exception and all
+        return record  # unchanged: the listener's thread formats it, exception included
 
     def enqueue(self, record: logging.LogRecord) -> None:
         each = getattr(record, "each", None)
@@ -95,7 +95,7 @@ class _Aside(logging.handlers.QueueHandler):
 
 
 def configure(process: str, level: int = logging.INFO) -> None:
-    """Send every logger of this process through one JSON handler. Replaces what is there."""
+    """Send every logger of this process through one JSON handler, which replaces the root logger's handlers."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(process))
     lines: queue.Queue[logging.LogRecord] = queue.Queue(MAX_WAITING_LINES)

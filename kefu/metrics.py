@@ -58,12 +58,12 @@ SHOP_SECONDS = Histogram("kefu_shop_request_seconds", "Time of a call to the sho
 SHOP_FAILURES = Counter("kefu_shop_failures_total", "Calls to the shop that failed after all retries.", ["call"])
 SHOP_BEHIND = Gauge("kefu_shop_behind", "Effects that the shop is being told of behind the answers.")
 
-# Action server, calls to actions: kefu_http_* with the action as route
+# Action server; calls to actions are counted by kefu_http_*, with the action as route
 ACTION_ANSWERS = Gauge("kefu_action_answers_kept", "Answers kept for calls made twice under one idempotency key.")
 
 
 def from_zero() -> None:
-    """Have a worker tell of outcomes that it has not had: an increase from nothing to one is none to Prometheus."""
+    """Create every labelled counter at 0: `increase()` does not see a series' first sample."""
     for counter, outcomes in ((TURNS, TURN_OUTCOMES), (LENT, LENT_OUTCOMES)):
         for outcome in outcomes:
             counter.labels(outcome)

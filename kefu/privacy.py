@@ -1,18 +1,18 @@
-"""Personal data: found and masked wherever text leaves a process's memory.
+"""Masks personal data wherever text leaves a process's memory.
 
-Phone numbers and bank cards keep their last four characters, ID cards and e-mail addresses
-nothing. Order and tracking numbers are not personal and stay as they are: a bank card must pass
-the Luhn check and start as a card of a known network does, an ID card must pass its checksum.
+Phone numbers and bank cards keep their last four digits, ID cards and e-mail addresses nothing. Order and tracking
+numbers are not personal and stay. To tell them apart, a bank card must pass the Luhn check and start like a card of a
+known network, and an ID card must pass its checksum.
 """
 
 import re
 from typing import Any
 
-# Full-width digits and signs (０１２＠．＋－) as Chinese input methods write them, to ASCII, one to one.
+# Full-width digits and signs (０１２＠．＋－), as Chinese input methods write them, to ASCII; one character to one.
 _WIDE = {0xFF10 + n: str(n) for n in range(10)}
 _WIDE.update({0xFF20: "@", 0xFF0E: ".", 0xFF0B: "+", 0xFF0D: "-", 0xFF38: "X", 0xFF58: "x"})
 
-# Each shape is looked for by itself, so that a phone beside an order number is found all the same.
+# Each pattern is searched by itself, so that a phone number beside an order number is still found.
 _EMAIL = re.compile(r"[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}")
 _ID_CARD = re.compile(r"(?<![A-Za-z0-9])\d{6}[ -]?\d{8}[ -]?\d{3}[\dXx](?![A-Za-z0-9])")
 _CARD = re.compile(
@@ -28,15 +28,15 @@ _PHONES = tuple(
         r"(?:1[ -])?(?:\([2-9]\d{2}\) ?|[2-9]\d{2}[ -])[2-9]\d{2}[ -]\d{4}",  # North America
     )
 )
-# What none of the shapes can do without: an @, a plus sign, or ten digits with at most two other characters between
-# one and the next. Most of what customers say has none, and is spared the search for each shape.
+# Every pattern needs an @, a plus sign, or ten digits with at most two other characters between neighbours. Most
+# messages have none of these, and skip the search for each pattern.
 _SUSPECT = re.compile(r"[@＠+＋]|(?:\d\D{0,2}){9}\d")
 _ID_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _ID_CHECK = "10X98765432"
 
 
 def mask(text: str) -> str:
-    """Return `text` with personal data masked; masking twice changes nothing more."""
+    """Return `text` with personal data masked; masking again changes nothing."""
     if not _SUSPECT.search(text):
         return text
     narrow = text.translate(_WIDE)
@@ -48,7 +48,7 @@ def mask(text: str) -> str:
 
 
 def mask_all(value: Any) -> Any:
-    """Return a copy of a JSON value with every string in it masked, keys left alone."""
+    """Return a copy of a JSON value with every string in it masked, except keys."""
     if isinstance(value, str):
         return mask(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Whether a process's servers let it in, and which setting is at fault when they don't. For `--check` and the tools."""
+"""Checks that Kafka and Redis accept a process, and names the setting at fault. For `--check` and the tools."""
 
 import asyncio
 import importlib
@@ -11,12 +11,12 @@ from kefu.errors import StoreUnavailable
 from kefu.settings import KafkaSettings, RedisSettings
 
 POLL_S = 0.1
-# The side of the process has the client that it will use. Both have the same functions.
+# The module of the Redis client that each process uses. Both modules have the same functions.
 REDIS_CLIENTS = {"gateway": "kefu.gateway.answer.redis_client", "worker": "kefu.worker.storage.redis_client"}
 
 
 def kafka_problem(kafka: KafkaSettings, within_s: float) -> str:
-    """Return why no broker lets us in, in a sentence that names the setting; empty when one does. Blocks."""
+    """Return why no broker accepts us, in a sentence that names the setting; empty when one does. Blocks."""
     errors: List[KafkaError] = []
     config: Dict[str, Any] = {**kafka.client_config(), "error_cb": errors.append, "log_level": 0}
     try:
@@ -25,7 +25,7 @@ def kafka_problem(kafka: KafkaSettings, within_s: float) -> str:
     except KafkaException as error:
         errors.append(error.args[0])
         if error.args[0].code() != KafkaError._INVALID_ARG:
-            client.poll(POLL_S)  # hands over what the connections met
+            client.poll(POLL_S)  # calls `error_cb` with the errors of the connections
     else:
         return ""
     codes = {error.code() for error in errors}
@@ -42,11 +42,11 @@ def kafka_problem(kafka: KafkaSettings, within_s: float) -> str:
 
 
 def redis_problem(settings: RedisSettings, side: str, within_s: float) -> str:
-    """Return why Redis doesn't let us in, in a sentence that names the setting; empty when it does. Blocks.
+    """Return why Redis doesn't accept us, in a sentence that names the setting; empty when it does. Blocks.
 
     Args:
-        settings: where it is.
-        side: `gateway` or `worker`, whose client is used.
+        settings: the settings to try.
+        side: `gateway` or `worker`: the process whose Redis client is used.
         within_s: how long to wait.
     """
     return asyncio.run(_redis_problem(settings, side, within_s))

@@ -1,10 +1,10 @@
-"""Which master of a Redis cluster holds which conversation, for both sides.
+"""Finds the master of a Redis cluster that holds a conversation, for gateway and worker.
 
-In: a key. Out: the client of the master that holds it. All keys of a conversation share a slot, so
-a conversation needs a plain client and no more; redis-py's own cluster client would pipeline no
-script, nor keep WAIT on the connection of the write, nor know sharded channels in 4.6.
+In: a key. Out: the client of the master that holds it. All keys of a conversation share a slot, so a conversation needs
+only a plain client. redis-py's own cluster client does not serve: it pipelines no script, does not keep WAIT on the
+connection of the write, and knows no sharded channels in version 4.6.
 
-Imports no redis-py: gateway and worker have different versions of it.
+This module imports no redis-py: gateway and worker have different versions of it.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from kefu.errors import StoreUnavailable
 from kefu.redis_url import Address
 
 SLOTS = 16384
-ASK_AGAIN_S = 0.2  # of a cluster that is failing over the nodes are asked no more often than this
+ASK_AGAIN_S = 0.2  # shortest time between two questions for the map, so that a failover causes no flood of them
 
 Client = TypeVar("Client", bound=Any)
 Key = Union[str, bytes]
@@ -33,14 +33,14 @@ def slot_of(key: Key) -> int:
 
 
 class Cluster(ABC, Generic[Client]):
-    """Clients of the masters, as the cluster told last; asked again after `doubt`.
+    """Clients of the masters, by the last map of slots that the cluster gave; `doubt` makes it ask for a new one.
 
     Args:
-        seeds: any nodes, asked first.
+        seeds: any nodes of the cluster, asked first.
         timeout_s: longest time for a node to accept a connection, and again for its answer.
 
     Attributes:
-        version: of the map, one more each time that it was told anew.
+        version: the number of the map; it rises by 1 with each new map.
     """
 
     def __init__(self, seeds: Sequence[Address], timeout_s: float) -> None:
@@ -60,7 +60,7 @@ class Cluster(ABC, Generic[Client]):
 
     @abstractmethod
     async def close_client(self, client: Client) -> None:
-        """Close a client, whatever uses it."""
+        """Close a client, even while it is used."""
 
     async def holding(self, key: Key) -> Client:
         """Return the client of the master that holds a key; raises StoreUnavailable when none does."""
@@ -72,12 +72,12 @@ class Cluster(ABC, Generic[Client]):
         return client
 
     def holder(self, key: Key) -> Optional[Client]:
-        """Return the same as far as it is known now, without asking."""
+        """Return the client of the master that holds a key by the last map, None if it names no master. Never asks."""
         address = self._slots[slot_of(key)]
         return None if address is None else self._clients[address]
 
     def known(self, key: Key) -> Optional[Client]:
-        """Return the same, None where the map is in doubt or tells of none: then only `holding` knows."""
+        """Return what `holder` does, but None while the map is in doubt: then only `holding` can tell."""
         return None if self._doubtful else self.holder(key)
 
     async def masters(self) -> List[Client]:
@@ -89,7 +89,7 @@ class Cluster(ABC, Generic[Client]):
         return list(self._clients.values())
 
     def doubt(self) -> None:
-        """Note that a node failed or sent elsewhere: the map is asked for anew before the next call."""
+        """Ask for a new map before the next call: a node failed or redirected a command."""
         self._doubtful = True
 
     async def close(self) -> None:
@@ -112,12 +112,12 @@ class Cluster(ABC, Generic[Client]):
             self._doubtful = False
 
     async def _refresh(self) -> None:
-        """Ask one node after another; the one that answered is asked last the next time."""
+        """Ask one node after another for the map; the node that answers is asked last the next time."""
         cause: Optional[BaseException] = None
         for address in [*self._known, *(seed for seed in self._seeds if seed not in self._known)]:
             try:
                 answer = await self._ask_slots(address)
-            except Exception as error:  # noqa: BLE001 - of redis-py's versions each has its own; the last is raised
+            except Exception as error:  # noqa: BLE001 - redis-py's versions have different classes; the last is raised
                 cause = error
                 continue
             await self._learn(address, answer)
@@ -125,7 +125,7 @@ class Cluster(ABC, Generic[Client]):
         raise StoreUnavailable("no node of the cluster answers") from cause
 
     async def _ask_slots(self, address: Address) -> List[Any]:
-        """Return a node's answer to CLUSTER SLOTS, asked for on a connection of its own."""
+        """Return a node's answer to CLUSTER SLOTS; opens a connection for this command only."""
         client = self.open(address)
         try:
             return await asyncio.wait_for(client.execute_command("CLUSTER SLOTS"), 2 * self._timeout_s)
@@ -152,7 +152,7 @@ class Cluster(ABC, Generic[Client]):
 
 
 def _address(member: Sequence[Any], asked: Address) -> Address:
-    """Return a node's address; one that doesn't know its own name is where it was asked."""
+    """Return a node's address; a node that doesn't know its own host has the host at which it was asked."""
     host = member[0].decode() if isinstance(member[0], bytes) else member[0]
     return (host if host and host != "?" else asked[0], int(member[1]))
 
@@ -160,10 +160,10 @@ def _address(member: Sequence[Any], asked: Address) -> Address:
 class Mended:
     """Mixin for redis-py's connections on uvloop.
 
-    A write to a transport that uvloop has closed raises RuntimeError there, which redis-py passes on.
+    With uvloop, a write to a closed transport raises RuntimeError, which redis-py does not handle.
 
     Attributes:
-        lost: redis-py's error for a connection that is lost, raised instead.
+        lost: redis-py's error for a lost connection, raised instead.
     """
 
     lost: Type[Exception]
@@ -177,7 +177,7 @@ class Mended:
 
 
 def mended(client: Client, lost: Type[Exception]) -> Client:
-    """Return the client, whose connections are `Mended` from now on."""
+    """Make the client's new connections `Mended`; return the client."""
     pool = client.connection_pool
     kind = pool.connection_class
     pool.connection_class = type(kind.__name__, (Mended, kind), {"lost": lost})
@@ -185,7 +185,7 @@ def mended(client: Client, lost: Type[Exception]) -> Client:
 
 
 class One(Generic[Client]):
-    """A single master, or the one that Sentinels name: the same client for every key, and no map."""
+    """A single master, or the master that Sentinels name: one client for every key, no map."""
 
     version = 0
 

@@ -1,7 +1,7 @@
-"""REDIS_URL, read here only: one server, a master watched by Sentinels, or a cluster.
+"""Parses REDIS_URL, for every process: one server, a master watched by Sentinels, or a cluster.
 
-In: the URL. Out: the places and options that connections are made of. `kefu.worker.storage.redis_client`
-and `kefu.gateway.answer.redis_client` make them, each with its own version of redis-py.
+In: the URL. Out: the addresses and options of connections. `kefu.worker.storage.redis_client` and
+`kefu.gateway.answer.redis_client` open the connections, each with its own version of redis-py.
 
     redis://[user:password@][host][:port][/db]                     one server
     unix://[user:password@]/path/to/socket                         one server on this machine
@@ -10,16 +10,18 @@ and `kefu.gateway.answer.redis_client` make them, each with its own version of r
 
 `rediss` in place of `redis` means TLS. Defaults: host localhost, port 6379, a Sentinel's port 26379, db 0.
 
-A user name or password may hold every character but `/` and `?`, which end it, and `%`, which encodes: they are
-written %2F, %3F and %25. An `@` in what follows is written %40. A password alone is `:password@`.
+A user name or password may hold every character except `/`, `?` and `%`, which are written %2F, %3F and %25. An `@` in
+the path or the options is written %40. A password without a user name is written `:password@`.
 
-Options follow a `?`. redis-py's, under its names, for every form:
-`client_name`, `health_check_interval` (seconds), and but for `unix` `socket_keepalive` (true or false);
-with TLS `ssl_ca_certs`, `ssl_ca_data`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs` (none, optional or required),
-`ssl_check_hostname` (true or false).
-For one server `db` (it outranks the path's), `username`, `password` (those before the `@` outrank them).
-For Sentinels `sentinel_username`, `sentinel_password`. Every other option of redis-py is refused: the settings
-(`KEFU_REDIS_TIMEOUT_S`) or the code decide it, or only one of the two versions of redis-py knows it.
+Options follow a `?`. They have redis-py's names:
+- every form: `client_name`, `health_check_interval` (seconds);
+- every form except `unix`: `socket_keepalive` (true or false);
+- with TLS: `ssl_ca_certs`, `ssl_ca_data`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs` (none, optional or required),
+  `ssl_check_hostname` (true or false);
+- one server: `db` (outranks the path's), `username`, `password` (outranked by those before the `@`);
+- Sentinels: `sentinel_username`, `sentinel_password`.
+Every other option of redis-py is refused: the settings (`KEFU_REDIS_TIMEOUT_S`) or the code decide it, or only one of
+the two versions of redis-py knows it.
 """
 
 import re
@@ -36,7 +38,7 @@ SENTINEL_PORT = 26379
 REDIS_PORT = 6379
 MAX_PORT = 65535
 
-# The form by the scheme without TLS' `s`.
+# Scheme, without the `s` of TLS, to form.
 _FORMS = {"redis": "single", "unix": "unix", "redis+sentinel": "sentinel", "redis+cluster": "cluster"}
 _TLS = ("ssl_ca_certs", "ssl_ca_data", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 _COMMON = ("client_name", "health_check_interval")
@@ -46,7 +48,7 @@ _OPTIONS = {
     "sentinel": ("sentinel_username", "sentinel_password", *_COMMON, "socket_keepalive", *_TLS),
     "cluster": (*_COMMON, "socket_keepalive", *_TLS),
 }
-# What redis-py would take as well. Any other word may be a piece of a password and is not repeated.
+# redis-py's other options, which an error message may name. Any other word may be part of a password and is not shown.
 _REFUSED = {
     *("socket_timeout", "socket_connect_timeout", "timeout", "max_connections", "retry", "retry_on_timeout"),
     *("retry_on_error", "encoding", "encoding_errors", "decode_responses", "protocol", "legacy_responses"),
@@ -60,15 +62,15 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/?#@,]*)(?::([0-9]{1,5})?)?")
 
 @dataclass(frozen=True)
 class RedisUrl:
-    """What a REDIS_URL says.
+    """A parsed REDIS_URL.
 
     Attributes:
         kind: `single`, `sentinel` or `cluster`.
         hosts: the server, the Sentinels, or any nodes of the cluster; empty for a socket.
-        path: of the socket of a single server; empty for one on the network.
+        path: the socket of a single server; empty for a server on the network.
         service: the master's name among the Sentinels.
         connection: redis-py's options for a connection to a server, `ssl` for TLS.
-        sentinel: the same for a connection to a Sentinel.
+        sentinel: redis-py's options for a connection to a Sentinel.
     """
 
     kind: str
@@ -80,15 +82,15 @@ class RedisUrl:
 
     @property
     def place(self) -> Dict[str, Any]:
-        """redis-py's options for where a single server is: `path`, or `host` and `port`."""
+        """redis-py's options for the address of a single server: `path`, or `host` and `port`."""
         return {"path": self.path} if self.path else {"host": self.hosts[0][0], "port": self.hosts[0][1]}
 
 
 def parse(url: str) -> RedisUrl:
-    """Return what the URL says; its forms are those of the module.
+    """Parse a URL of one of the module's forms.
 
     Raises:
-        SettingsError: naming what is wrong, and nothing of the URL, which may hold a password.
+        SettingsError: names the fault and repeats nothing of the URL, which may hold a password.
     """
     scheme, separator, rest = url.partition("://")
     tls = scheme.startswith("rediss")
@@ -129,7 +131,7 @@ def _credentials(user: str, form: str) -> Dict[str, str]:
         return {}
     name, colon, password = user.partition(":")
     if not colon:
-        if form in ("single", "unix"):  # redis-py takes it for a name, and its servers for a failed login
+        if form in ("single", "unix"):  # redis-py would take it for a user name, and the login would fail
             raise _wrong("must have user:password or :password before the @")
         name, password = "", name
     pairs = {"username": unquote(name), "password": unquote(password)}
@@ -157,7 +159,7 @@ def _behind_sentinels(hosts: str, path: str, connection: Dict[str, Any]) -> Redi
 
 
 def _hosts(listed: str, form: str) -> Tuple[Address, ...]:
-    """Return the servers; only one of the form `single` may leave the host out."""
+    """Return the servers' addresses; only the form `single` may omit the host."""
     single = form == "single"
     found = []
     for each in [listed] if single else listed.split(","):
@@ -187,7 +189,7 @@ def _options(query: str, form: str, tls: bool) -> Dict[str, Any]:
     """Return the options in redis-py's types."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
-    except ValueError:  # its text repeats the URL
+    except ValueError:  # not chained, because its text repeats the URL
         raise _unencoded() if "@" in query else _wrong("has a malformed option: ?name=value&name=value") from None
     found: Dict[str, Any] = {}
     for name, value in pairs:

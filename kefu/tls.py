@@ -1,7 +1,7 @@
-"""Mutual TLS between processes, with certificates that are renewed under way.
+"""Mutual TLS between processes, with certificates that can be renewed while they run.
 
-In: a directory as cert-manager's Secrets are mounted, `tls.crt`, `tls.key` and `ca.crt`. Out: contexts.
-A new connection uses what lies there now; connections that are open go on with what they began with.
+In: a directory with `tls.crt`, `tls.key` and `ca.crt`, as a Secret of cert-manager is mounted. Out: TLS contexts.
+A new connection uses the current files; open connections keep the certificates that they started with.
 """
 
 import logging
@@ -15,18 +15,18 @@ from kefu.errors import SettingsError
 logger = logging.getLogger(__name__)
 
 CERTIFICATE, KEY, AUTHORITY = "tls.crt", "tls.key", "ca.crt"
-LOOK_EVERY_S = 30.0
+LOOK_EVERY_S = 30.0  # time between two looks at the files
 SETTING = "KEFU_TLS_DIRECTORY"
 
 
 class Credentials:
-    """One side's certificate and authority; `current` is the context of what lies there now.
+    """One side's certificate and authority; `current` is the context of the newest files.
 
-    A thread looks for new files and makes a new context of them: one that is in use is never changed.
+    A thread looks for new files and makes a new context of them. A context in use is never changed.
     """
 
     def __init__(self, directory: str, protocol: int, look_every_s: float = LOOK_EVERY_S) -> None:
-        """Load; raises SettingsError."""
+        """Load the files; raises SettingsError."""
         self._place, self._protocol, self._look_every_s = Path(directory), protocol, look_every_s
         try:
             self._content = self._read()
@@ -37,7 +37,7 @@ class Credentials:
         threading.Thread(target=self._keep, name="tls-renewal", daemon=True).start()
 
     def close(self) -> None:
-        """Look for no more certificates."""
+        """Stop looking for new files."""
         self._closing.set()
 
     def _context(self) -> ssl.SSLContext:
@@ -52,35 +52,32 @@ class Credentials:
         return tuple((self._place / name).read_bytes() for name in (CERTIFICATE, KEY, AUTHORITY))
 
     def _keep(self) -> None:
-        said = False
+        logged = False
         while not self._closing.wait(self._look_every_s):
             try:
                 content = self._read()
                 if content != self._content:
                     self.current, self._content = self._context(), content
                     logger.info("certificate renewed")
-                said = False
-            except (
-                OSError,
-                ssl.SSLError,
-            ) as error:  # being changed, or rubbish: the old one goes on
-                if not said:
+                logged = False
+            except (OSError, ssl.SSLError) as error:  # half written or invalid: the old certificate stays in use
+                if not logged:
                     logger.error("certificate can't be renewed", extra={"fields": {"error": error.__class__.__name__}})
-                said = True
+                logged = True
 
 
 def client_credentials(directory: str) -> Credentials:
-    """Return what a caller shows, and whom it believes to be the server, by name; raises SettingsError."""
+    """Return a client's credentials; its connections check the server's name. Raises SettingsError."""
     return Credentials(directory, ssl.PROTOCOL_TLS_CLIENT)
 
 
 def server_context(directory: str, look_every_s: float = LOOK_EVERY_S) -> ssl.SSLContext:
-    """Return a context that lets in only callers with a certificate of the authority; raises SettingsError."""
+    """Return a context that accepts only callers with a certificate of the authority; raises SettingsError."""
     credentials = Credentials(directory, ssl.PROTOCOL_TLS_SERVER, look_every_s)
     context = credentials.current
 
     def newest(connection: ssl.SSLObject, _: Optional[str], __: ssl.SSLContext) -> None:
         connection.context = credentials.current
 
-    context.sni_callback = newest  # called at each handshake, with None where no name was sent
+    context.sni_callback = newest  # called at each handshake, with None if the client sends no server name
     return context
