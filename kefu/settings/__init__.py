@@ -1,8 +1,8 @@
 """The only reader of the environment.
 
-Each process builds the frozen sections that it needs once, at its start, and passes them on. A variable
-is declared once, in its section: key, default, bounds, unit and meaning (`kefu.settings.declaring`).
-A secret may also come from a file named by `<KEY>_FILE` (mounted by Kubernetes or Vault).
+Each process builds its frozen sections once, at its start, and passes them on. A section declares each variable once:
+key, default, bounds, unit and meaning (`kefu.settings.declaring`). A secret may also come from a file that
+`<KEY>_FILE` names (mounted by Kubernetes or Vault).
 """
 
 from typing import Dict, Iterable
@@ -37,7 +37,7 @@ MAX_BODY_BYTES = 64 * 1024
 
 
 def declared_settings() -> Dict[str, Iterable[Setting]]:
-    """Return all settings, by who reads them."""
+    """Return all settings, by the processes that read them."""
     return {
         "Kafka: gateway, worker, operators' tools": settings_of(KafkaSettings).values(),
         "Redis: gateway, worker": settings_of(RedisSettings).values(),

@@ -12,7 +12,7 @@ SHOP_TOKEN = Setting(
 
 @dataclass(frozen=True, kw_only=True)
 class ActionSettings(Section):
-    """The action server and its only way into the company's systems."""
+    """The action server and its access to the shop, the only one of the company's systems that it calls."""
 
     host: str = setting("KEFU_ACTION_HOST", default="127.0.0.1", meaning="Address to listen on.")
     port: int = setting("KEFU_ACTION_PORT", int, 5055, 1, 65535, meaning="Port of the worker's calls.")
@@ -27,7 +27,7 @@ class ActionSettings(Section):
 
 @dataclass(frozen=True, kw_only=True)
 class ShopSettings(Section):
-    """The demo order system of `ops/local/shop`. `token` admits the action server alone."""
+    """The demo order system of `ops/local/shop`. Only the action server knows its `token`."""
 
     host: str = setting("KEFU_SHOP_HOST", default="127.0.0.1", meaning="Address to listen on.")
     port: int = setting("KEFU_SHOP_PORT", int, 8090, 1, 65535, meaning="Port of calls, probes and metrics.")

@@ -1,6 +1,6 @@
-"""How a setting is declared, and the one reader of declared settings.
+"""Declares settings and reads them.
 
-A section is a frozen dataclass; each of its fields names the environment variable that it is read from.
+A section is a frozen dataclass. Each of its fields declares the environment variable that it is read from.
 `ops/settings.md` is printed from the same declarations.
 """
 
@@ -21,16 +21,17 @@ class Setting:
     """One environment variable. Blanks around its text don't count; an empty text counts as not set.
 
     Attributes:
+        key: name of the variable.
         kind: type of the value: str, int, float or bool (`0` or `1`).
-        default: value of a variable that is not set; None for one that must be set.
-        minimum: least number, included.
-        maximum: greatest number, included.
-        unit: what a number counts, as in the documentation.
-        meaning: what it changes, as in the documentation.
-        choices: the texts that are allowed, in upper case; any case is taken.
-        secret: may come from the file that `<KEY>_FILE` names instead, which outranks it.
-        convert: makes the value of the text; raises SettingsError, whose text must not repeat a secret.
-        only_if: whether it is read, by the fields read before it; if not, its value is empty.
+        default: value if the variable is not set; None means that it must be set.
+        minimum: least number allowed.
+        maximum: greatest number allowed.
+        unit: unit of the number, for the documentation.
+        meaning: effect of the setting, for the documentation.
+        choices: allowed texts, in upper case; the variable may be in any case.
+        secret: True if the value may come from the file that `<KEY>_FILE` names; the file outranks the variable.
+        convert: turns the text into the value; raises SettingsError, whose text must not repeat a secret.
+        only_if: gets the fields read before this one and returns whether to read it; if not, its value is empty.
     """
 
     key: str
@@ -46,7 +47,7 @@ class Setting:
     only_if: Optional[Callable[[Read], bool]] = None
 
     def is_set(self, env: Environment = os.environ) -> bool:
-        """Return whether there is a text, or the name of a file with it."""
+        """Return whether the variable is set, or `<KEY>_FILE` for a secret."""
         return any(env.get(key, "").strip() for key in self._keys())
 
     def read(self, env: Environment = os.environ) -> Any:
@@ -65,7 +66,7 @@ class Setting:
         return (f"{self.key}_FILE", self.key) if self.secret else (self.key,)
 
     def _text(self, env: Environment) -> Tuple[str, str]:
-        """Return the text, and the variable that it comes from."""
+        """Return the variable that is used, `<KEY>_FILE` or the key, and its text."""
         path = env.get(f"{self.key}_FILE", "").strip() if self.secret else ""
         return (f"{self.key}_FILE", self._content(path)) if path else (self.key, env.get(self.key, "").strip())
 
@@ -91,7 +92,7 @@ class Setting:
     def _number(self, text: str) -> Any:
         low, high = (0, 1) if self.kind is bool else (self.minimum, self.maximum)
         try:
-            number = float(text)  # `1e+06` too: Helm writes a million so
+            number = float(text)  # accepts `1e+06`: Helm writes a million like this
         except ValueError:
             number = float("nan")
         if not low <= number <= high or (self.kind is not float and number != int(number)):
@@ -100,7 +101,7 @@ class Setting:
 
     @property
     def allowed(self) -> str:
-        """Say which texts are allowed; empty where every one is."""
+        """A description of the allowed texts; empty if every text is allowed."""
         if self.kind is bool:
             return "0 or 1"
         if self.kind in (int, float):
@@ -115,13 +116,13 @@ def shown(number: float) -> str:
 
 
 def setting(key: str, kind: Type[Any] = str, default: Any = None, *bounds: float, **more: Any) -> Any:
-    """Return a section's field that is read from `key`; `bounds` are minimum and maximum, the rest as of Setting."""
+    """Return a section's field that is read from `key`. `bounds` are minimum and maximum, `more` as in Setting."""
     low, high = bounds or (0, 0)
     return filled_by(Setting(key, kind, None if default is None else kind(default), low, high, **more))
 
 
 def filled_by(declared: Setting) -> Any:
-    """Return the field of a section that a setting fills which others name too."""
+    """Return a section's field for a setting that is declared elsewhere, because several modules name it."""
     default: Any = MISSING
     if declared.default is not None:
         default = declared.default
@@ -135,7 +136,7 @@ class Section:
 
     @classmethod
     def from_env(cls: Type[SectionType], env: Environment = os.environ) -> SectionType:
-        """Read the section; raises SettingsError naming the key at fault."""
+        """Read the section; raises SettingsError, which names the key at fault."""
         values: Dict[str, Any] = {}
         for name, declared in settings_of(cls).items():
             wanted = declared.only_if is None or declared.only_if(values)

@@ -34,7 +34,7 @@ def _tenants(document: str) -> Dict[str, Tenant]:
         listed = json.loads(document)
         parsed = {name: Tenant(name=name, **keys) for name, keys in listed.items()}
     except (ValueError, TypeError, AttributeError) as error:
-        # `from None`: the JSON error would show the document, which is full of secrets.
+        # `from None`: the JSON error would show the document, which holds secrets.
         problem = "must be a JSON object: tenant name to site_key, identity_secret, token_secret, maybe desk_secret"
         raise SettingsError("KEFU_TENANTS", f"{problem} ({error.__class__.__name__})") from None
     for name, tenant in parsed.items():
@@ -64,7 +64,7 @@ def tenants(env: Environment = os.environ) -> Dict[str, Tenant]:
 
 @dataclass(frozen=True, kw_only=True)
 class GatewaySettings(Section):
-    """The door of the platform."""
+    """The gateway: its port, its tenants, its limits and times."""
 
     host: str = setting("KEFU_GATEWAY_HOST", default="127.0.0.1", meaning="Address to listen on.")
     port: int = setting("KEFU_GATEWAY_PORT", int, 8080, 1, 65535, meaning="Port of customers, probes and metrics.")
@@ -158,7 +158,7 @@ class GatewaySettings(Section):
 
     @classmethod
     def from_env(cls, env: Environment = os.environ) -> "GatewaySettings":
-        """Read the section; raises SettingsError naming the key at fault."""
+        """Read the section; raises SettingsError, which names the key at fault."""
         read = super().from_env(env)
         page_tenant = read.page_tenant or next(iter(read.tenants))
         if page_tenant not in read.tenants:

@@ -18,7 +18,7 @@ def _by_tls(read: Read) -> bool:
 
 @dataclass(frozen=True)
 class KafkaSettings(Section):
-    """Where Kafka is and how to speak to it."""
+    """Kafka: its brokers, how to connect to them, and the topics."""
 
     brokers: str = setting("KAFKA_BROKERS", meaning="Brokers to begin with: `host:port,host:port`.")
     security_protocol: str = setting(
@@ -77,7 +77,7 @@ class KafkaSettings(Section):
 
 
 def _readable(url: str) -> str:
-    redis_url.parse(url)  # what is wrong with it stops the start, not the first call
+    redis_url.parse(url)  # makes a wrong URL stop the start, rather than fail the first call
     return url
 
 
@@ -92,7 +92,7 @@ REDIS_URL = Setting(
 
 @dataclass(frozen=True)
 class RedisSettings(Section):
-    """Where the conversations are kept. The URL may hold a password: it is never shown."""
+    """Redis, which keeps the conversations. The URL may hold a password, so it is never shown."""
 
     url: str = filled_by(REDIS_URL)
     key_prefix: str = setting("KEFU_KEY_PREFIX", default="kefu", meaning="Put before the name of every key.")
@@ -112,5 +112,5 @@ class RedisSettings(Section):
 
     @classmethod
     def from_env_if_set(cls, env: Environment = os.environ) -> Optional["RedisSettings"]:
-        """Read the section; None where no URL is set. Raises SettingsError naming the key at fault."""
+        """Read the section; None if no URL is set. Raises SettingsError, which names the key at fault."""
         return cls.from_env(env) if REDIS_URL.is_set(env) else None

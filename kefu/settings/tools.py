@@ -1,4 +1,4 @@
-"""Operators' tools: who gives a command, and who may do what on Kafka."""
+"""Settings of the operators' tools: the operator's name, and the Kafka user of each role."""
 
 import getpass
 import os
@@ -25,12 +25,12 @@ PRINCIPALS = {
 
 
 def operator(env: Environment = os.environ) -> str:
-    """Return who gives commands: KEFU_OPERATOR, or the login name at this machine."""
+    """Return the operator's name: KEFU_OPERATOR, or the login name on this machine."""
     name = OPERATOR.read(env)
     if not name:
         try:
             name = f"{getpass.getuser()}@{socket.gethostname()}"
-        except (KeyError, OSError) as error:  # in a container the user may have a number only
+        except (KeyError, OSError) as error:  # in a container the user may have no name
             raise SettingsError(OPERATOR.key, "is needed where the user has no login name") from error
     if len(name) > MAX_OPERATOR_CHARS:
         raise SettingsError(OPERATOR.key, f"is longer than {MAX_OPERATOR_CHARS} characters")
@@ -38,6 +38,6 @@ def operator(env: Environment = os.environ) -> str:
 
 
 def kafka_principals(env: Environment = os.environ) -> Dict[str, str]:
-    """Return the user name on Kafka by role, of the roles that `KEFU_ACL_<ROLE>` names; see `kefu.tools.acls`."""
+    """Return role to Kafka user, for the roles whose `KEFU_ACL_<ROLE>` is set; see `kefu.tools.acls`."""
     named = {role: declared.read(env) for role, declared in PRINCIPALS.items()}
     return {role: user for role, user in named.items() if user}

@@ -97,7 +97,7 @@ class WorkerSettings(Section):
         meaning="How far back published turns are compared with what a failed-over Redis has; more than a replica may "
         "lag behind its master.",
     )
-    # A slow model has felt most of its code after 2 s, and a replica must not be late.
+    # 2 s run most of the code once, even with a slow model. A longer rehearsal would delay a new replica.
     rehearsal_s: float = setting(
         "KEFU_REHEARSAL_S",
         float,
@@ -107,7 +107,7 @@ class WorkerSettings(Section):
         unit="s",
         meaning="How long a new worker talks to itself before its first customer. 0 for not at all.",
     )
-    # Peers ask after 5 minutes, within the 30 of a session.
+    # 300 s as in comparable products, and well within a session, which lasts 30 minutes.
     idle_s: float = setting(
         "KEFU_IDLE_S",
         float,
@@ -146,6 +146,6 @@ class WorkerSettings(Section):
 
     @classmethod
     def from_env(cls, env: Environment = os.environ) -> "WorkerSettings":
-        """Read the section; raises SettingsError naming the key at fault."""
+        """Read the section; raises SettingsError, which names the key at fault."""
         SANIC_WORKERS.read(env)
         return super().from_env(env)
