@@ -1,7 +1,7 @@
-// The gateway's API: calls with the session's token, and server-sent events by fetch, because
-// EventSource can't send a header and a token has no place in an address.
+// The gateway's API: calls with the session's token, and server-sent events. Events are read by fetch: EventSource
+// can't send the token in a header, and a token must not be part of a URL.
 
-const SILENCE_MS = 45_000; // three heartbeats: a connection that says nothing for longer is dead
+const SILENCE_MS = 45_000; // three heartbeats; a connection that is silent for longer counts as dead
 const MAX_BACKOFF_MS = 15_000;
 
 export class Refused extends Error {
@@ -29,8 +29,8 @@ export const pause = (ms, signal) =>
     signal?.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
   });
 
-// Follows the replies until `stop` is called. `after()` gives the last sequence number seen, so that a
-// new connection goes on where the old one ended; `on` has reply, failed, state, unauthorized.
+// Follows the replies; returns a function that stops it. `after()` gives the last sequence number seen, so that a new
+// connection continues after it. `on` has the callbacks reply, failed, state and unauthorized.
 export function follow(token, after, on) {
   const stopping = new AbortController();
   let nudge = () => {};

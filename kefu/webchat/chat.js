@@ -1,4 +1,4 @@
-// The chat page: a session, the messages of this tab, and what became of them.
+// The chat page: a session, the messages of this tab, and their outcomes.
 
 import { Refused, call, follow } from "./api.js";
 import { recall, remember } from "./storage.js";
@@ -7,7 +7,7 @@ import * as view from "./view.js";
 
 const config = JSON.parse(document.querySelector("meta[name=kefu-config]").content);
 const $ = (id) => document.getElementById(id);
-const KEPT = 200; // own messages remembered for a reload
+const KEPT = 200; // limits the own messages that are kept for a reload; older ones are forgotten
 const ASK_EVERY_MS = 5_000;
 const newId = () => [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
 
@@ -58,7 +58,7 @@ async function openChat() {
     await loadHistory();
   } catch (error) {
     if (error instanceof Refused && error.status === 401) return renew();
-    // Redis or the network is away: the stream below brings the replies when it is back.
+    // Redis or the network is unavailable: the stream below brings the replies once it is back.
   }
   drawOwnUpTo(messages.length);
   view.history(false);
@@ -78,7 +78,8 @@ async function loadHistory() {
   }
 }
 
-// A token lives a day. A demo customer gets another; a guest's id can't be had again: a new conversation.
+// Opens a new session when the token has expired, after a day. A demo customer keeps his id. A guest gets a new id and
+// so a new conversation.
 async function renew() {
   stop();
   const known = session && !session.user_id.startsWith("guest-") ? session.user_id : null;
@@ -104,7 +105,7 @@ function leave() {
   $("doors").querySelector("button").focus();
 }
 
-// What comes
+// Incoming replies
 
 function takeReply(reply) {
   if (reply.seq <= seen) return;
@@ -134,7 +135,7 @@ function drawOwnUpTo(count) {
 const waiting = () => messages.filter(({ state }) => state === "sending" || state === "queued");
 const showTyping = () => view.showTyping(waiting().length > 0);
 
-// A hint of a failure may be lost, and a message may be answered without a reply: so it is asked for.
+// Asks for the outcomes of waiting messages: the hint of a failure may be lost, and an answer may have no reply.
 setInterval(async () => {
   const token = session?.token;
   for (const message of waiting()) {
@@ -147,7 +148,7 @@ setInterval(async () => {
 
 const noteAnswer = (reply) => reply.seq === seen + 1 && takeReply(reply);
 
-// What is sent
+// Outgoing messages
 
 function say({ shown, payload }) {
   const message = { id: newId(), shown, payload, state: "sending", at: Date.now() };
@@ -158,7 +159,8 @@ function say({ shown, payload }) {
   send(message);
 }
 
-// Not accepted: the same id is sent again, it is answered once. Failed for good: a new message.
+// Sends a message again: a message that was not accepted under the same id, so that it is answered once, and a failed
+// one as a new message.
 function again(message) {
   if (message.state === "failed") return say({ shown: message.shown });
   settle(message, "sending");
@@ -190,7 +192,7 @@ function show(name) {
 }
 
 function focusText() {
-  if (!matchMedia("(pointer: coarse)").matches) $("text").focus(); // on a phone it would raise the keyboard
+  if (!matchMedia("(pointer: coarse)").matches) $("text").focus(); // on a phone the focus would raise the keyboard
 }
 
 function measure() {
@@ -229,7 +231,7 @@ function drawDoors() {
 $("form").addEventListener("submit", submit);
 $("text").addEventListener("input", measure);
 $("text").addEventListener("keydown", (event) => {
-  // While a Chinese input method composes, Enter takes its suggestion (Safari says so by 229 only).
+  // While a Chinese input method composes, Enter accepts its suggestion (Safari shows it only by key code 229).
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) submit(event);
 });
 $("leave").addEventListener("click", leave);

@@ -1,4 +1,4 @@
-// What this tab remembers for a reload: the session and its own messages. It ends with the tab.
+// The tab's storage for a reload: the session and its own messages. The browser clears it when the tab is closed.
 
 export function recall(key) {
   try {
@@ -13,6 +13,6 @@ export function remember(key, value) {
     if (value === null) sessionStorage.removeItem(key);
     else sessionStorage.setItem(key, JSON.stringify(value));
   } catch {
-    // Storage may be full or forbidden: a reload then starts anew, the conversation itself goes on.
+    // Storage may be full or forbidden. The conversation goes on, but a reload then starts a new session.
   }
 }

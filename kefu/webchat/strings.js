@@ -1,4 +1,4 @@
-// Every sentence of the page, in both languages, and which of them applies.
+// Every text of the page in both languages, and the choice of the language.
 
 const STRINGS = {
   en: {
@@ -100,7 +100,7 @@ export function switchLanguage() {
   try {
     localStorage.setItem("kefu.language", language);
   } catch {
-    // Storage may be forbidden: the choice then lasts as long as the page.
+    // Storage may be forbidden: the choice then lasts until the page is reloaded or closed.
   }
 }
 

@@ -1,4 +1,4 @@
-// Draws the conversation. Whatever comes from outside becomes text nodes, never markup.
+// Draws the conversation. Text from outside becomes text nodes, never markup.
 
 import { t } from "./strings.js";
 
@@ -12,7 +12,7 @@ function element(tag, className, text) {
   return node;
 }
 
-// Only https and this site: `javascript:`, `data:` and the like never become an address.
+// Allows only URLs of https or of this site, so `javascript:`, `data:` and the like are never used.
 function safeAddress(raw) {
   try {
     const address = new URL(raw, location.href);
@@ -39,7 +39,7 @@ export function clear() {
 }
 
 export function history(loading) {
-  $("log").setAttribute("aria-live", loading ? "off" : "polite"); // old messages are not read aloud again
+  $("log").setAttribute("aria-live", loading ? "off" : "polite"); // a screen reader doesn't read old messages aloud again
 }
 
 export function drawOwn(message, onRetry) {
@@ -82,12 +82,12 @@ export function drawReply(reply, onChoice) {
   add(item);
 }
 
-// Who reads must know that it is a person now.
+// Labels a message of a person, so that the customer knows that it is not the assistant's.
 function speaker(name) {
   return element("p", "speaker", name ? `${t("staff")} ${name}` : t("staff"));
 }
 
-// What is to be noted or copied, apart from the sentence; what else `custom` holds is for other clients.
+// Shows the data to note or copy in a table of its own. Other fields of `custom` are for other clients.
 function card(rows) {
   const list = element("dl", "card");
   for (const { label, value } of rows) list.append(element("dt", "", String(label)), element("dd", "", String(value)));
