@@ -27,7 +27,7 @@ class DesignError(KefuError):
 
 
 class UnsafeStart(KefuError):
-    """Exit: Rasa is configured with other classes or settings than the promises need."""
+    """Exit: Rasa was started without a part that the promises need, such as a model or the tracker store."""
 
 
 class ModelUnfetched(KefuError):

@@ -1,6 +1,6 @@
-"""Who may do what on Kafka, by role: the ACLs that brokers with an authorizer get from `python -m kefu topics`.
+"""The rights of each role on Kafka: ACLs that `python -m kefu topics` gives to brokers with an authorizer.
 
-In: the principal of each role, from settings. Out: bindings on the brokers. What no line here allows is refused.
+In: the principal of each role, from settings. Out: ACL bindings on the brokers. Brokers refuse everything else.
 """
 
 from contextlib import closing
@@ -24,7 +24,7 @@ Right = Tuple[ResourceType, str, ACLOperation]
 
 
 def rights(kafka: KafkaSettings) -> Dict[str, List[Right]]:
-    """Return what each role needs, and no more. READ, WRITE and ALTER bring DESCRIBE along.
+    """Return the rights that each role needs, and no more. READ, WRITE and ALTER include DESCRIBE.
 
     Idempotent writes need WRITE only.
     Source: Kafka's documentation, "Operations and resources on protocols" (KIP-679 for idempotent producers).
@@ -35,28 +35,29 @@ def rights(kafka: KafkaSettings) -> Dict[str, List[Right]]:
         return [(TOPIC, prefix + topic, operation) for topic in topics]
 
     return {
-        # Accepts messages and what the desk asks, which is noted; reads none, so that who breaks into it sees nobody's
+        # Writes messages, desk events and audit entries. It reads nothing, so that an intruder in the gateway sees no
         # conversation on Kafka.
         "gateway": on(WRITE, USER_QUERY, AUDIT),
-        # user.query: timers go through the inbox (record 4). The last two are read to mend Redis (record 3). What a
-        # release's candidate is to answer is written by the active workers and read by the candidate's (record 21).
+        # Writes user.query because timers go through the inbox (record 4). Reads DIALOGUE_EVENTS and ANSWERS to mend
+        # Redis (record 3). In CANDIDATE_QUERY active workers write messages that a release's candidate reads
+        # (record 21).
         "worker": [
             *on(READ, USER_QUERY, CANDIDATE_QUERY, DIALOGUE_EVENTS, ANSWERS),
             *on(WRITE, USER_QUERY, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, ANSWERS),
             (GROUP, group, READ),
             (GROUP, kafka.candidate_group, READ),
         ],
-        # `python -m kefu dlq`, record 7, and `tenants`, which counts keys: Kafka gives no key without its masked text.
+        # For `python -m kefu dlq` (record 7), and for `tenants`, which counts keys: Kafka has no right for keys alone.
         "operator": [
             *on(READ, DEAD_LETTERS, USER_QUERY),
             *on(WRITE, DEAD_LETTERS, USER_QUERY, AUDIT),
-            # `python -m kefu partitions`, which looks how much waits. To delete or configure a topic wants more.
+            # For `python -m kefu partitions`, which reads the lag. To delete or configure a topic needs other rights.
             *on(ALTER, *ORDER),
             (GROUP, group, DESCRIBE),
         ],
-        # `python -m kefu backup save|restore`: all that is in a backup, and the workers' offsets.
+        # For `python -m kefu backup save|restore`: every saved topic, and the workers' offsets.
         "backup": [*on(READ, *SAVED), *on(WRITE, *SAVED), (GROUP, group, READ)],
-        # KEDA's scaler: how much waits, not what.
+        # For KEDA's scaler, which reads the lag and no records.
         "scaler": [
             *on(DESCRIBE, USER_QUERY, CANDIDATE_QUERY),
             (GROUP, group, DESCRIBE),
@@ -66,11 +67,11 @@ def rights(kafka: KafkaSettings) -> Dict[str, List[Right]]:
 
 
 def grant(kafka: KafkaSettings, principals: Mapping[str, str]) -> int:
-    """Give the roles their rights, which may be there already. Blocks; returns how many bindings were asked for.
+    """Give the roles their rights; giving them twice is harmless. Blocks; returns the number of bindings.
 
     Args:
-        kafka: a principal's settings that may ALTER the cluster.
-        principals: user name by role; roles left out get nothing.
+        kafka: the settings of a principal that may ALTER the cluster.
+        principals: role to Kafka user; missing roles get no rights.
 
     Raises:
         QueueUnavailable: no broker answered in time, or one refused.

@@ -1,6 +1,6 @@
-"""kafka-python's clients, for operators' commands and checkers: how they connect, and how they ask again.
+"""Connects kafka-python's clients, for operators' commands and checkers, and repeats calls that failed for a moment.
 
-An independent client in Python counts what confluent-kafka wrote (record 12). Its errors say which of them pass.
+A second, independent client checks what confluent-kafka wrote (record 12). Its errors say whether a retry can help.
 """
 
 import logging
@@ -15,50 +15,51 @@ from kefu.kafka import MAX_RECORD_BYTES
 from kefu.reach import kafka_problem
 from kefu.settings import KafkaSettings
 
-CONNECT_S = 2.5  # for a person who waits; a checker on a busy machine takes longer
-WHY_S = 1.0  # for the reason of a failed connection, so that it is told within 5 s
-TIMEOUT_S = 30.0
-PAUSE_S = 0.2
-FETCH_BYTES = 4 * 1024 * 1024  # bounds what is in memory: one fetch being read, one on its way
+CONNECT_S = 2.5  # time limit to connect, short because an operator waits; checkers on busy machines pass a longer one
+WHY_S = 1.0  # time limit to find out why a connection failed, so that the operator reads it within 5 s
+TIMEOUT_S = 30.0  # longest time that a passing error may last
+PAUSE_S = 0.2  # between two attempts
+FETCH_BYTES = 4 * 1024 * 1024  # limits a fetch; memory holds two, the one being read and the next
 T = TypeVar("T")
 
-logging.getLogger("kafka").setLevel(logging.CRITICAL)  # its lines repeat what its exceptions say, once a try
+logging.getLogger("kafka").setLevel(logging.CRITICAL)  # its lines repeat its exceptions at each attempt
 
 
 def admin(kafka: KafkaSettings, connect_s: float = CONNECT_S) -> KafkaAdminClient:
-    """Return a connected client that asks brokers; raises QueueUnavailable, naming the setting at fault."""
+    """Return a connected admin client; raises QueueUnavailable, which names the setting at fault."""
     return _connected(KafkaAdminClient, kafka, connect_s)
 
 
 def consumer(kafka: KafkaSettings, connect_s: float = CONNECT_S) -> KafkaConsumer:
-    """Return a connected consumer of no group, which commits nothing; raises QueueUnavailable as `admin` does."""
+    """Return a connected consumer without a group; it commits nothing. Raises QueueUnavailable as `admin` does."""
     return _connected(
         KafkaConsumer,
         kafka,
         connect_s,
         enable_auto_commit=False,
-        auto_offset_reset="none",  # an offset that is gone is an error, not another place to begin
+        auto_offset_reset="none",  # makes a deleted offset an error; the default would start at another offset
         isolation_level="read_committed",
         allow_auto_create_topics=False,
         fetch_max_bytes=FETCH_BYTES,
         max_partition_fetch_bytes=MAX_RECORD_BYTES,
-        fetch_max_wait_ms=10,  # a fetch that waits at the end of a partition holds up every other request
+        fetch_max_wait_ms=10,  # short, for a fetch that waits at a partition's end delays all other requests
         metrics_enabled=False,
     )
 
 
 def asked(ask: Callable[[], T], of: str = "", within_s: float = TIMEOUT_S) -> T:
-    """Return the answer; ask again while the error is a passing one. Blocks.
+    """Return the result of `ask`; call it again while its error is retriable. Blocks.
 
-    A broker that has just started doesn't know yet who leads a partition or keeps a group, and a leader may move.
+    Such errors are normal: a broker that has just started doesn't know the leaders of partitions or the coordinators
+    of groups yet, and both may move.
 
     Args:
-        ask: one question to Kafka.
-        of: the topic or group that it is about, for the message.
-        within_s: how long a passing error may last.
+        ask: one call to Kafka.
+        of: the topic or group that it is about, for the error's text.
+        within_s: how long retriable errors may last.
 
     Raises:
-        QueueUnavailable: the error did not pass, or is none that does.
+        QueueUnavailable: the error lasted longer, or is not retriable.
     """
     deadline = time.monotonic() + within_s
     while True:
@@ -71,7 +72,7 @@ def asked(ask: Callable[[], T], of: str = "", within_s: float = TIMEOUT_S) -> T:
 
 
 def reason(error: "KafkaError | Type[KafkaError]") -> str:
-    """Return Kafka's own name of an error, as NOT_COORDINATOR, or the class of one that never reached Kafka."""
+    """Return Kafka's name of an error, such as NOT_COORDINATOR, or the class name of a local error."""
     kind = error if isinstance(error, type) else type(error)
     return getattr(kind, "message", None) or kind.__name__
 
@@ -97,6 +98,6 @@ def connection(kafka: KafkaSettings) -> Dict[str, Any]:
 def _connected(make: Callable[..., T], kafka: KafkaSettings, connect_s: float, **options: Any) -> T:
     try:
         return make(**connection(kafka), bootstrap_timeout_ms=connect_s * 1000, **options)
-    except KafkaTimeoutError as error:  # whatever was wrong: kafka-python tries again until its time is up
+    except KafkaTimeoutError as error:  # whatever the cause: kafka-python retries until its time is up
         why = kafka_problem(kafka, WHY_S) or f"KAFKA_BROKERS names {kafka.brokers}: no answer within {connect_s:.1f} s"
         raise QueueUnavailable(why) from error

@@ -1,4 +1,4 @@
-"""What a consumer group has committed, who is in it, and how much waits for it. Every call blocks.
+"""The committed offsets, the members and the lag of a consumer group. Every call blocks.
 
 Every function raises QueueUnavailable when Kafka refuses, or doesn't answer in time.
 """
@@ -21,10 +21,10 @@ from kefu.tools.topic_reader import TopicReader
 
 
 def committed(kafka: KafkaSettings, group: str, topic: str) -> Dict[int, int]:
-    """Return the offsets that a group has committed, by partition of a topic; one without an offset is left out."""
+    """Return a group's committed offsets, by partition of a topic; partitions without an offset are left out."""
 
     def ask() -> Dict[int, int]:
-        with closing(admin(kafka)) as client:  # a new one each time: it remembers who kept the group, who may have left
+        with closing(admin(kafka)) as client:  # a new client each time, for it caches the group's coordinator
             offsets = client.list_group_offsets({group: None})[group]
         return {place.partition: kept.offset for place, kept in offsets.items() if place.topic == topic}
 
@@ -32,7 +32,7 @@ def committed(kafka: KafkaSettings, group: str, topic: str) -> Dict[int, int]:
 
 
 def commit(kafka: KafkaSettings, group: str, topic: str, offsets: Dict[int, int]) -> None:
-    """Commit offsets, by partition of a topic, for a group that nobody is in."""
+    """Commit offsets, by partition of a topic, for a group without members."""
     places = {TopicPartition(topic, n): OffsetAndMetadata(offset, "", None) for n, offset in offsets.items()}
 
     def ask() -> None:
@@ -48,9 +48,9 @@ def lag(kafka: KafkaSettings, inbox: str = USER_QUERY, group: str = "") -> int:
     """Return how many messages of an inbox wait or are under way.
 
     Args:
-        kafka: where it is.
+        kafka: the connection, and the default group.
         inbox: the topic, without the prefix.
-        group: who reads it; empty for the workers' group.
+        group: the consumer group of the inbox; empty for the workers' group.
     """
     name = kafka.topic_prefix + inbox
     offsets = committed(kafka, group or kafka.group, name)
@@ -62,8 +62,8 @@ def lag(kafka: KafkaSettings, inbox: str = USER_QUERY, group: str = "") -> int:
 def members(kafka: KafkaSettings, group: str) -> int:
     """Return how many consumers are in a group.
 
-    Asks by confluent-kafka's `describe_consumer_groups`: kafka-python's `describe_groups` calls a group of the new
-    protocol dead, though it lives.
+    Uses confluent-kafka's `describe_consumer_groups`: kafka-python's `describe_groups` reports a living group of the
+    new protocol as dead.
     """
     client = AdminClient({**kafka.client_config(), **damped_errors()})
 
@@ -76,7 +76,7 @@ def members(kafka: KafkaSettings, group: str) -> int:
             code = error.args[0].code()
             if code == KafkaError.GROUP_ID_NOT_FOUND:
                 return 0
-            if code < 0:  # librdkafka's own, of which kafka-python has no class
+            if code < 0:  # an error of librdkafka itself; kafka-python has no class for it
                 raise QueueUnavailable(f"{group}: {error.args[0].name()}") from error
             raise for_code(code)(group) from error
 

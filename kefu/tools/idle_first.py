@@ -1,7 +1,7 @@
-"""`python -m kefu idle-first`: has Kubernetes take idle pods first when there are to be fewer.
+"""`python -m kefu idle-first`: makes Kubernetes remove idle pods first when it scales down.
 
-In: what each pod of a selector uses of CPU, from the metrics API. Out: the annotation by which a ReplicaSet chooses
-whom to delete among pods that are ready. One look, then it ends; the chart runs it each minute.
+In: the CPU use of each pod of a selector, from the metrics API. Out: the annotation by which a ReplicaSet chooses the
+pod to delete among ready pods. The command runs once and ends; the chart runs it each minute.
 Source: Kubernetes, ReplicaSet, "Pod deletion cost".
 """
 
@@ -24,7 +24,7 @@ UNITS = {"n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": D
 
 
 def main(arguments: List[str]) -> int:
-    """Look once; returns 0, or 1 after saying what the API server refused."""
+    """Update the annotations once; returns 0, or 1 after printing the API server's refusal."""
     parser = argparse.ArgumentParser(prog="kefu idle-first", description=__doc__.splitlines()[0])
     parser.add_argument("--namespace", required=True)
     parser.add_argument("--selector", required=True, help="labels of the pods, as kubectl takes them")
@@ -47,32 +47,32 @@ def main(arguments: List[str]) -> int:
 
 
 def changes(pods: List[Dict[str, Any]], used: Dict[str, Decimal]) -> Dict[str, int]:
-    """Return the new cost of each pod whose cost is not what it should be.
+    """Return the new cost of each pod whose annotation has to change.
 
-    Cost goes up by one when a pod does twice as much, so that few pods are written to each time: the API server
-    stores each annotation. A pod without a figure yet has none, and goes before those that work.
+    The cost rises by one when a pod's CPU use doubles, so that few pods change at a time: the API server stores each
+    annotation. A pod without a CPU figure yet has the cost 0 and is removed before working pods.
 
     Args:
-        pods: as the API server lists them.
-        used: cores by a pod's name.
+        pods: pods as the API server lists them.
+        used: pod name to used cores.
     """
-    found = {}
+    changed = {}
     for pod in pods:
         name = pod["metadata"]["name"]
-        held = pod["metadata"].get("annotations", {}).get(COST, "0")
+        annotated = pod["metadata"].get("annotations", {}).get(COST, "0")
         cost = int(used.get(name, Decimal(0)) * 1000).bit_length()
-        if held != str(cost):
-            found[name] = cost
-    return found
+        if annotated != str(cost):
+            changed[name] = cost
+    return changed
 
 
 class Api:
     """The API server, as far as this account may use it.
 
     Args:
-        url: of the server.
+        url: the server's URL.
         account: directory with `token` and `ca.crt`.
-        namespace: whose pods are meant.
+        namespace: namespace of the pods.
     """
 
     def __init__(self, url: str, account: Path, namespace: str) -> None:
@@ -93,7 +93,7 @@ class Api:
         }
 
     def set_cost(self, pod: str, cost: int) -> None:
-        """Annotate a pod; one that has gone meanwhile is no error. Raises OSError."""
+        """Annotate a pod; a pod that no longer exists is no error. Raises OSError."""
         try:
             self._ask("PATCH", "/api/v1", f"pods/{pod}", {"metadata": {"annotations": {COST: str(cost)}}})
         except urllib.error.HTTPError as error:

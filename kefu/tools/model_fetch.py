@@ -1,7 +1,7 @@
 """`python -m kefu model fetch URL --sha256 HEX --to PATH`: gets a trained model before a worker starts.
 
-In: an address of the company's store of models. Out: the archive at PATH, whole and as its digest says,
-or exit code 1 and nothing there. Python's own library alone, so that it runs in either image.
+In: a URL in the company's store of models. Out: the whole archive at PATH with the expected digest, or exit code 1 and
+no file. It uses only Python's standard library, so that it runs in both images.
 """
 
 import argparse
@@ -15,15 +15,15 @@ from typing import List
 
 from kefu.errors import ModelUnfetched
 
-TRIES = 5
-BACKOFF_S = 1.0
-TIMEOUT_S = 30.0
+TRIES = 5  # attempts before the command fails
+BACKOFF_S = 1.0  # pause after the first failed attempt; doubles after each further one
+TIMEOUT_S = 30.0  # longest silence of the store
 CHUNK_BYTES = 1024 * 1024
-MAX_BYTES = 2 * 1024**3
+MAX_BYTES = 2 * 1024**3  # limits the archive, so that a wrong URL can't fill the disk; beyond it the command fails
 
 
 def main(arguments: List[str]) -> int:
-    """Do the command; returns 0. Raises ModelUnfetched."""
+    """Run the command; returns 0. Raises ModelUnfetched."""
     parser = argparse.ArgumentParser(prog="python -m kefu model", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True, metavar="fetch")
     fetching = commands.add_parser("fetch", help="get a model's archive and check its digest")
@@ -36,10 +36,10 @@ def main(arguments: List[str]) -> int:
 
 
 def fetch(url: str, sha256: str, target: Path, backoff_s: float = BACKOFF_S) -> str:
-    """Get the archive unless it is there already; blocks. Returns what was done, in words.
+    """Get the archive unless it is there already; blocks. Returns a line about what was done.
 
     Raises:
-        ModelUnfetched: it can't be had, or is another one than `sha256` says.
+        ModelUnfetched: the archive can't be fetched, or has another digest than `sha256`.
     """
     if not url.startswith(("https://", "http://")):
         raise ModelUnfetched("the address must begin with https:// or http://")
@@ -70,7 +70,7 @@ def _once(url: str, sha256: str, target: Path) -> str:
     if digest.hexdigest() != sha256:
         part.unlink()
         raise ModelUnfetched(f"{target.name} has the digest {digest.hexdigest()}, {sha256} was asked for")
-    os.replace(part, target)  # never half a model
+    os.replace(part, target)  # atomic, so that `target` is never half a model
     return f"{target}: {size} bytes"
 
 

@@ -1,4 +1,4 @@
-"""Words that several commands take: a time and a number, checked before anything is connected to."""
+"""Argument types that several commands use, a time and a number, checked before any connection is made."""
 
 import argparse
 import re
@@ -10,19 +10,19 @@ _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def moment(raw: str) -> int:
-    """Return the time in ms since the epoch that a word means: `2h` (ago), or ISO 8601, UTC where it says no zone."""
+    """Parse a time, `2h` (ago) or ISO 8601 (UTC if it names no zone); return it in ms since the epoch."""
     ago = re.fullmatch(r"(\d{1,6})([smhd])", raw)
     if ago:
         return now_ms() - int(ago[1]) * _UNITS_MS[ago[2]]
     try:
-        found = datetime.fromisoformat(raw)
+        parsed = datetime.fromisoformat(raw)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{raw!r} is neither like 2h nor ISO 8601") from None
-    return int((found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp() * 1000)
+    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)).timestamp() * 1000)
 
 
 def count(raw: str) -> int:
-    """Return a number above 0."""
+    """Parse a number above 0."""
     if not re.fullmatch(r"[1-9]\d{0,8}", raw):
         raise argparse.ArgumentTypeError(f"{raw!r} is not a number above 0")
     return int(raw)

@@ -1,7 +1,8 @@
 """`python -m kefu partitions COUNT`: adds partitions to the topics while everything runs.
 
-A conversation may then fall on another partition, so on another worker: what guards it is the tracker's version
-(record 3). Its order is kept if nothing of it waits in the old partition, so a lag stops the command.
+Some conversations then move to another partition and so to another worker. The tracker's version protects them
+(record 3). The order of a conversation is kept only if none of its messages wait in the old partition, so a lag stops
+the command.
 """
 
 import argparse
@@ -17,8 +18,8 @@ from kefu.tools.clients import admin, asked
 from kefu.tools.groups import lag
 
 MOST_PARTITIONS = 4096
-MOST_LAG = 1000  # what some workers have under way; more is a backlog
-# The inbox last: while the numbers differ, a worker that mends looks through all partitions of the others.
+MOST_LAG = 1000  # the command is refused beyond it: some workers have this many messages under way, more is a backlog
+# The inbox is last: while the topics' numbers differ, a worker that mends reads all partitions of the other topics.
 ORDER = (ANSWERS, DIALOGUE_EVENTS, DEAD_LETTERS, LOOKUPS, CANDIDATE_QUERY, USER_QUERY)
 DONE, REFUSED = 0, 1
 
@@ -62,7 +63,7 @@ def refusal(counts: Dict[str, int], count: int, waiting: int) -> str:
 
 
 def counted(kafka: KafkaSettings) -> Dict[str, int]:
-    """Return how many partitions each topic has, 0 for one that isn't there. Blocks; raises QueueUnavailable."""
+    """Return how many partitions each topic has, 0 for a missing topic. Blocks; raises QueueUnavailable."""
     names = {kafka.topic_prefix + topic: topic for topic in ORDER}
     with closing(admin(kafka)) as client:
         topics = asked(lambda: client.describe_topics(list(names)))
@@ -70,7 +71,7 @@ def counted(kafka: KafkaSettings) -> Dict[str, int]:
 
 
 def add(kafka: KafkaSettings, topic: str, count: int) -> None:
-    """Give a topic this many partitions. Blocks; raises QueueUnavailable when a broker refused or didn't answer."""
+    """Raise a topic's partitions to `count`. Blocks; raises QueueUnavailable if a broker refuses or doesn't answer."""
     with closing(admin(kafka)) as client:
         asked(lambda: client.create_partitions({kafka.topic_prefix + topic: count}), topic)
 

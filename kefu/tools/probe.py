@@ -1,4 +1,4 @@
-"""`python -m kefu probe URL`: asks a process whether it is ready, for images that have no shell and no curl."""
+"""`python -m kefu probe URL`: asks a process whether it is ready. For images that have neither shell nor curl."""
 
 import sys
 import urllib.error
@@ -10,7 +10,7 @@ MOST_BYTES = 2000
 
 
 def main(arguments: List[str]) -> int:
-    """Return 0 if the answer is 200, else 1 after saying what came."""
+    """Return 0 if the status is 200, else 1 after printing the body or the error; 2 for wrong arguments."""
     if len(arguments) != 1 or not arguments[0].startswith("http://"):
         print("usage: python -m kefu probe http://127.0.0.1:PORT/readyz", file=sys.stderr)
         return 2

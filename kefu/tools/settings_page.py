@@ -1,4 +1,4 @@
-"""`python -m kefu settings`: every environment variable, as the page `ops/settings.md`.
+"""`python -m kefu settings`: prints every environment variable, as the page `ops/settings.md`.
 
 In: the declarations of `kefu.settings`. Out: Markdown.
 """
@@ -44,7 +44,7 @@ def _default(declared: Setting) -> str:
 
 
 def main(words: List[str]) -> int:
-    """Print the page; takes no words."""
+    """Print the page; takes no arguments."""
     if words:
         print("usage: python -m kefu settings", file=sys.stderr)
         return 2

@@ -1,6 +1,6 @@
-"""`python -m kefu tenants`: who fills the inbox: its newest records, counted by tenant or by customer.
+"""`python -m kefu tenants`: shows who fills the inbox: its newest records, counted by tenant or by customer.
 
-In: the keys of `user.query`. Out: the most frequent ones, and never a text. No metric can tell it, for metrics hold
+In: the keys of `user.query`. Out: the most frequent keys, never a text. A metric can't show this, because metrics hold
 no ids.
 """
 
@@ -18,13 +18,13 @@ from kefu.tools.options import moment
 from kefu.tools.topic_reader import TopicReader
 
 SINCE = "10m"
-MOST_RECORDS = 200_000  # some seconds, and as many keys at worst
+MOST_RECORDS = 200_000  # limits the records read: some seconds, and at worst as many keys in memory; older ones are cut
 LINES = 20
 DONE, FAILED = 0, 1
 
 
 def main(arguments: List[str]) -> int:
-    """Print the most frequent; returns 0, or 1 when Kafka didn't answer. Raises SettingsError for a wrong setting."""
+    """Print the largest counts; returns 0, or 1 if Kafka didn't answer. Raises SettingsError for a wrong setting."""
     options = _parser().parse_args(arguments)
     try:
         found, cut = count(KafkaSettings.from_env(), options.since, options.most)
@@ -42,9 +42,10 @@ def count(kafka: KafkaSettings, since_ms: int, most: int = MOST_RECORDS) -> Tupl
     """Return how many records each conversation has in the inbox, and whether older ones were left out. Blocks.
 
     Args:
-        kafka: where it is; its user may READ the inbox.
-        since_ms: counted are records of this time, ms since the epoch, or later.
-        most: of all partitions, each having its share, the newest.
+        kafka: the connection; its user may READ the inbox.
+        since_ms: earliest time of a counted record, ms since the epoch.
+        most: limits the counted records of all partitions together. Each partition has an equal share of it, for its
+            newest records.
 
     Raises:
         QueueUnavailable: Kafka doesn't answer.

@@ -1,4 +1,4 @@
-"""Reads partitions of a topic from a place to where they end now, for operators' tools and checkers. Every call blocks.
+"""Reads a topic's partitions from an offset to their present end, for operators' tools and checkers. Every call blocks.
 
 Every method raises QueueUnavailable when Kafka refuses, or doesn't answer in time.
 """
@@ -16,17 +16,17 @@ from kefu.errors import QueueUnavailable
 from kefu.settings import KafkaSettings
 from kefu.tools.clients import CONNECT_S, TIMEOUT_S, admin, asked, consumer
 
-NEW_S = 3.0  # a topic that was just made is not known to all brokers
+NEW_S = 3.0  # a missing topic is waited for this long: not all brokers know a topic that was just created
 BATCH = 500
 POLL_MS = 1000
 
 
 class TopicReader:
-    """One connection to ask by, one to read by. Commits nothing and needs no right on a group.
+    """Has one connection for metadata and offsets and one for records. Commits nothing, needs no right on a group.
 
     Args:
-        kafka: where it is.
-        silence_s: how long Kafka may be silent before a read is given up.
+        kafka: the connection's settings.
+        silence_s: how long Kafka may be silent before a read fails.
         connect_s: how long each connection may take.
     """
 
@@ -41,7 +41,7 @@ class TopicReader:
         self.admin.close()
 
     def partitions(self, name: str) -> int:
-        """Return how many partitions a topic has; QueueUnavailable for one that isn't there, or refused."""
+        """Return how many partitions a topic has; raises QueueUnavailable if it is missing or refused."""
 
         def count() -> int:
             (topic,) = self.admin.describe_topics([name])
@@ -52,16 +52,16 @@ class TopicReader:
         return asked(count, name, NEW_S)
 
     def bounds(self, name: str, number: int) -> Tuple[int, int]:
-        """Return the first offset that a partition still has, and the one after its last."""
+        """Return the first offset that a partition still has, and the offset after its last record."""
         return self._offset(name, number, OffsetSpec.EARLIEST), self._offset(name, number, OffsetSpec.LATEST)
 
     def offset_at(self, name: str, number: int, since_ms: int) -> int:
-        """Return the first offset of this time, ms since the epoch, or later; the partition's end if there is none."""
+        """Return the first offset at or after a time (ms since the epoch); the partition's end if there is none."""
         offset = self._offset(name, number, since_ms)
         return offset if offset >= 0 else self._offset(name, number, OffsetSpec.LATEST)
 
     def records(self, name: str, number: int, start: int = 0, end: Optional[int] = None) -> Iterator[ConsumerRecord]:
-        """Yield a partition's records from `start`, or where it begins, to `end`, or where it ends now."""
+        """Yield a partition's records from `start`, or its first offset, to before `end`, or its present end."""
         low, high = self.bounds(name, number)
         low, high = max(low, start), high if end is None else min(end, high)
         if low >= high:

@@ -1,8 +1,8 @@
 """`python -m kefu topics [--to STEP]`: brings the topics to a step of their history, forward or back.
 
-Forward makes what is missing and gives the roles their rights; nothing that is there is changed, so that older
-processes go on. Back takes away what an older release doesn't know, unless somebody reads it or something waits in it.
-How many partitions a topic has is no step: Kafka can't take one away, and no release depends on their number.
+Forward creates missing topics and gives the roles their rights. It changes no existing topic, so older processes keep
+working. Back removes the topics that an older release doesn't know, unless a topic has readers or waiting messages.
+The number of partitions is not part of a step: Kafka can't remove a partition, and no release depends on the number.
 """
 
 import argparse
@@ -34,13 +34,14 @@ DONE, REFUSED = 0, 1
 
 
 class Step(NamedTuple):
-    """What one release added: its topics, without the prefix."""
+    """The topics that one release added, without the prefix. `what` describes them."""
 
     what: str
     topics: Tuple[str, ...]
 
 
-# By number, from 1. A later step may add topics alone: what is renamed is a new topic, and goes with a later release.
+# The first step has number 1. A new step may only add topics: a renamed topic is a new one, and a later release
+# removes the old one.
 STEPS = (
     Step("what the platform began with", (USER_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, ANSWERS, LOOKUPS, AUDIT)),
     Step("the inbox of a release's candidate", (CANDIDATE_QUERY,)),
@@ -48,24 +49,24 @@ STEPS = (
 
 
 def main(arguments: List[str]) -> int:
-    """Go to a step; returns 0, or 1 when it was refused. Raises QueueUnavailable."""
+    """Bring the topics to a step; returns 0, or 1 if it was refused. Raises QueueUnavailable."""
     options = _parser().parse_args(arguments)
     kafka = KafkaSettings.from_env()
-    admin(kafka).close()  # where no broker answers this tells why within 5 s; `create_topics` would wait for 30
+    admin(kafka).close()  # if no broker answers, this fails with the reason within 5 s; `create_topics` waits for 30
     problem = "" if options.despite_lag else refusal(kafka, options.to)
     if problem:
         print(f"kefu topics: {problem}", file=sys.stderr)
         return REFUSED
     for topic, outcome in {**forward(kafka, options.to), **back(kafka, options.to)}.items():
         print(f"{topic}: {outcome}")
-    if options.to == len(STEPS):  # an older release gives the rights that it knows
+    if options.to == len(STEPS):  # at an earlier step the older release itself gives the rights that it knows
         for role, user in kafka_principals().items():
             print(f"{role} is {user}: {grant(kafka, {role: user})} rights")
     return DONE
 
 
 def refusal(kafka: KafkaSettings, step: int) -> str:
-    """Return why topics may not go back to a step now; empty when they may. Blocks; raises QueueUnavailable."""
+    """Return why the topics may not go back to a step now; empty if they may. Blocks; raises QueueUnavailable."""
     for topic in _there(kafka, step):
         if members(kafka, kafka.candidate_group):
             return f"workers read {topic}: end the release first (python -m ops.release finish)"
@@ -76,10 +77,10 @@ def refusal(kafka: KafkaSettings, step: int) -> str:
 
 
 def forward(kafka: KafkaSettings, step: int) -> Dict[str, str]:
-    """Make the missing topics of all steps up to this one. Blocks; returns topic to what was done.
+    """Create the missing topics of all steps up to this one. Blocks; returns topic to `created` or `exists`.
 
     Raises:
-        QueueUnavailable: no broker answered in time, or one refused; what was made stays.
+        QueueUnavailable: no broker answered in time, or one refused; created topics stay.
     """
     return create_topics(kafka, TIMEOUT_S, {topic for each in STEPS[:step] for topic in each.topics})
 
@@ -88,7 +89,7 @@ def back(kafka: KafkaSettings, step: int) -> Dict[str, str]:
     """Remove the topics of all later steps, and every right on them. Blocks; returns topic to `removed`.
 
     Raises:
-        QueueUnavailable: no broker answered in time, or one refused; the same call goes on where it stopped.
+        QueueUnavailable: no broker answered in time, or one refused; the same call then continues the removal.
     """
     removed = {}
     with closing(admin(kafka)) as client:
@@ -104,7 +105,7 @@ def _remove_rights(client: KafkaAdminClient, name: str) -> None:
     topic = ResourcePatternFilter(ResourceType.TOPIC, name, ACLResourcePatternType.LITERAL)
     everybody = ACLFilter(None, None, ACLOperation.ANY, ACLPermissionType.ANY, topic)
     ((_, _, error),) = client.delete_acls([everybody])
-    if error not in (NoError, SecurityDisabledError):  # a broker without rights has none to remove
+    if error not in (NoError, SecurityDisabledError):  # the second: no authorizer, so no rights to remove
         raise error(name)
 
 

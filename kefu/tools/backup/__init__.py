@@ -1,1 +1,1 @@
-"""Kafka's topics into files, and back into empty topics: what everything else can be built from again."""
+"""Saves Kafka's topics into files and restores them into empty topics. All other data can be rebuilt from them."""

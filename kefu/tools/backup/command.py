@@ -1,4 +1,4 @@
-"""`python -m kefu backup save|rotate|restore FOLDER`: the words, what is printed and how it ends."""
+"""`python -m kefu backup save|rotate|restore FOLDER`: saves Kafka's topics into files, or restores them."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ DONE, FAILED = 0, 1
 
 
 def main(arguments: List[str]) -> int:
-    """Do it; returns 0, or 1 after saying what stood against it. Raises SettingsError for a wrong setting."""
+    """Run the command; returns 0, or 1 after printing the reason. Raises SettingsError for a wrong setting."""
     options = _parser().parse_args(arguments)
     kafka = KafkaSettings.from_env()
     try:

@@ -1,6 +1,6 @@
-"""One partition in one file: records length by length, compressed, closed by their number.
+"""One file for each partition: compressed records, each piece preceded by its length, and at the end their number.
 
-A file that was cut, or changed, is noticed when it is read, before anything is done with what follows.
+A cut or changed file is noticed while it is read.
 """
 
 import gzip
@@ -16,7 +16,7 @@ from kefu.errors import KefuError
 
 _LENGTH = struct.Struct(">i")
 _NONE, _END = -1, -2
-MAX_PIECE_BYTES = 64 * 1024 * 1024
+MAX_PIECE_BYTES = 64 * 1024 * 1024  # limits a key, value or header that is read; a larger length means a broken file
 
 
 class BrokenBackup(KefuError):
@@ -25,7 +25,7 @@ class BrokenBackup(KefuError):
 
 @dataclass(frozen=True)
 class Kept:
-    """A record as Kafka had it."""
+    """A saved record, unchanged from Kafka."""
 
     offset: int
     timestamp_ms: int
@@ -35,7 +35,7 @@ class Kept:
 
 
 def write(path: Path, records: Iterable[Kept]) -> int:
-    """Write records; returns how many. The file appears once it is whole."""
+    """Write records; returns how many. The file gets its name only once it is whole."""
     count, unfinished = 0, path.with_suffix(".unfinished")
     with gzip.open(unfinished, "wb", compresslevel=3) as file:
         for record in records:
@@ -54,7 +54,7 @@ def write(path: Path, records: Iterable[Kept]) -> int:
 
 
 def read(path: Path) -> Iterator[Kept]:
-    """Yield the records; raises BrokenBackup at what is not as it was written."""
+    """Yield the records; raises BrokenBackup where the file is not as it was written."""
     count = 0
     try:
         with gzip.open(path, "rb") as file:
@@ -62,10 +62,10 @@ def read(path: Path) -> Iterator[Kept]:
                 place = _get(file)
                 if place is _END:
                     break
-                found = orjson.loads(place)
+                head = orjson.loads(place)
                 key, value = _get(file), _get(file)
-                headers = [(name, _get(file)) for name in found["headers"]]
-                yield Kept(found["offset"], found["ts"], key, value, headers)
+                headers = [(name, _get(file)) for name in head["headers"]]
+                yield Kept(head["offset"], head["ts"], key, value, headers)
                 count += 1
             if struct.unpack(">q", file.read(8))[0] != count or file.read(1):
                 raise BrokenBackup(f"{path.name} does not hold what was written")
@@ -78,7 +78,7 @@ def _put(file: gzip.GzipFile, piece: Optional[bytes]) -> None:
 
 
 def _get(file: gzip.GzipFile) -> Any:
-    """Return bytes, None, or _END."""
+    """Return the next piece: its bytes, None for a piece that is null, or _END after the last record."""
     length = _LENGTH.unpack(file.read(_LENGTH.size))[0]
     if length in (_NONE, _END):
         return None if length == _NONE else _END

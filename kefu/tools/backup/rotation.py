@@ -1,4 +1,4 @@
-"""One backup after the other in one folder, each in a folder named by its time (UTC); the oldest go."""
+"""Keeps the newest backups in one folder, each in a subfolder named by its time (UTC), and removes older ones."""
 
 import shutil
 from datetime import datetime, timedelta, timezone
@@ -8,17 +8,17 @@ from typing import Callable, Dict, List
 from kefu.settings import KafkaSettings
 from kefu.tools.backup.topics import CONTENTS, save
 
-KEEP = 3
+KEEP = 3  # finished backups that stay by default; older ones are removed
 NAME = "%Y-%m-%dT%H%M%SZ"
-# What is not finished by then was cut off. Longer than a backup may take in the chart.
+# An unfinished backup older than this was interrupted. The chart allows a backup less time than this.
 UNFINISHED = timedelta(hours=12)
 
 
 def rotate(kafka: KafkaSettings, parent: Path, keep: int, tell: Callable[[str], None] = print) -> Dict[str, int]:
-    """Save into a new folder of `parent`; returns records by topic. Blocks.
+    """Save into a new folder of `parent`; returns the number of records by topic. Blocks.
 
-    Old backups go only after the new one is finished, so that nights without one take none away. Remains of one that
-    was cut off go before: they are no backup, and take its room.
+    Old backups are removed only after the new one is finished, so that failing nights remove none. Remains of
+    interrupted backups are removed before: they can't be restored, and the new backup needs their room.
 
     Raises:
         QueueUnavailable, OSError: there is no new backup, and no old one was removed.
@@ -34,7 +34,7 @@ def rotate(kafka: KafkaSettings, parent: Path, keep: int, tell: Callable[[str], 
 
 
 def backups(parent: Path, finished: bool) -> List[Path]:
-    """Return the folders of backups, the oldest first; whatever else lies there is nobody's to touch."""
+    """Return the finished or the unfinished backups in `parent`, the oldest first; other folders are left alone."""
     found = [folder for folder in parent.iterdir() if folder.is_dir() and _is_named(folder)]
     return sorted(folder for folder in found if (folder / CONTENTS).exists() == finished)
 
@@ -51,6 +51,6 @@ def _time(folder: Path) -> datetime:
 
 
 def _remove(folder: Path, tell: Callable[[str], None]) -> None:
-    (folder / CONTENTS).unlink(missing_ok=True)  # first: what is left when this is cut off is no backup
+    (folder / CONTENTS).unlink(missing_ok=True)  # goes first, so that an interrupted removal leaves no finished backup
     shutil.rmtree(folder)
     tell(f"{folder.name} is removed")

@@ -1,6 +1,7 @@
-"""Reads topics whole into files, and writes files into topics that are empty, offsets of the workers' group included.
+"""Saves whole topics into files and writes them back into empty topics, with the offsets of the workers' group.
 
-The group's offsets are noted before the records are read: what was answered meanwhile comes again and finds its marker.
+The group's offsets are read before the records. A message that is answered in between is read again after a restore,
+and its marker keeps it from being answered twice.
 """
 
 import time
@@ -25,10 +26,10 @@ SAVED = [topic for topic in TOPICS if topic != CANDIDATE_QUERY]  # its records a
 
 
 def save(kafka: KafkaSettings, folder: Path, tell: Callable[[str], None] = print) -> Dict[str, int]:
-    """Write every topic into a new folder; returns records by topic. Blocks.
+    """Write every topic into a new folder; returns the number of records by topic. Blocks.
 
     Raises:
-        QueueUnavailable: Kafka doesn't answer; what was written is no backup, for `contents.json` is missing.
+        QueueUnavailable: Kafka doesn't answer. The folder is then no backup, for `contents.json` is missing.
     """
     folder.mkdir(parents=True)
     counts: Dict[str, int] = {}
@@ -52,12 +53,12 @@ def save(kafka: KafkaSettings, folder: Path, tell: Callable[[str], None] = print
 
 
 def restore(kafka: KafkaSettings, folder: Path, tell: Callable[[str], None] = print) -> Dict[str, int]:
-    """Write a backup into topics that are there, empty, and no one uses; returns records by topic. Blocks.
+    """Write a backup into existing, empty, unused topics; returns the number of records by topic. Blocks.
 
     Raises:
-        BrokenBackup: a file is missing or not whole. All of them are read before the first record is written.
-        QueueUnavailable: Kafka doesn't answer; empty the topics (make them anew) before the next try.
-        RecordRefused: the topics are not empty, not alike, or workers are running.
+        BrokenBackup: a file is missing or not whole. All files are read before the first record is written.
+        QueueUnavailable: Kafka doesn't answer; delete the topics and create them again before the next try.
+        RecordRefused: a topic is not empty or has another number of partitions, or workers are running.
     """
     contents = _contents(folder)
     _refuse_unfit(kafka, contents)
@@ -78,15 +79,15 @@ def restore(kafka: KafkaSettings, folder: Path, tell: Callable[[str], None] = pr
 
 
 def _contents(folder: Path) -> Dict[str, Any]:
-    """Return what the backup says it holds, after looking whether it does."""
+    """Return the backup's `contents.json`, after comparing it with the files."""
     try:
         contents: Dict[str, Any] = orjson.loads((folder / CONTENTS).read_bytes())
     except (OSError, ValueError) as error:
         raise BrokenBackup(f"{CONTENTS} can't be read: this is no finished backup") from error
     for topic, count in contents["partitions"].items():
-        found = sum(sum(1 for _ in read(folder / f"{topic}-{number}.gz")) for number in range(count))
-        if found != contents["records"][topic]:
-            raise BrokenBackup(f"{topic} has {found} records, not {contents['records'][topic]}")
+        records = sum(sum(1 for _ in read(folder / f"{topic}-{number}.gz")) for number in range(count))
+        if records != contents["records"][topic]:
+            raise BrokenBackup(f"{topic} has {records} records, not {contents['records'][topic]}")
     return contents
 
 
@@ -105,9 +106,9 @@ def _refuse_unfit(kafka: KafkaSettings, contents: Dict[str, Any]) -> None:
 
 
 def _write_back(kafka: KafkaSettings, topic: str, number: int, path: Path, committed: int) -> "tuple[int, int]":
-    """Produce a file's records in order; returns how many, and how many of them lie before the committed offset.
+    """Produce a file's records in order; returns their number, and how many of them lie before the committed offset.
 
-    By confluent-kafka's `Producer`: kafka-python's `send` refuses a header without a value, which a record may have.
+    Uses confluent-kafka's `Producer`: kafka-python's `send` refuses a header without a value, which a record may have.
     """
     producer = Producer(
         {

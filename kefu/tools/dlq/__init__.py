@@ -1,1 +1,1 @@
-"""Dead letters, for the people who run the system: list, show, replay, drop. See ops/decisions/0007."""
+"""Dead letters, for operators: list, show, replay, drop. See ops/decisions/0007."""

@@ -1,4 +1,4 @@
-"""`python -m kefu dlq list|show|replay|drop`: the command, what it prints and how it ends."""
+"""`python -m kefu dlq list|show|replay|drop`: the command, its output and its exit codes."""
 
 import argparse
 import asyncio
@@ -39,7 +39,7 @@ def main(arguments: List[str]) -> int:
         print(f"kefu dlq: {error}. Run the same command again: nothing is done twice.", file=sys.stderr)
         return PARTLY
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # who read on has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of the pipe has closed it
         return DONE
     except KeyboardInterrupt:
         print("kefu dlq: interrupted. Run the same command again: nothing is done twice.", file=sys.stderr)
@@ -84,7 +84,7 @@ def _handle(letters: Letters, options: argparse.Namespace) -> int:
 
 
 def _agreed(letters: Letters, options: argparse.Namespace) -> bool:
-    """Ask whoever sits there."""
+    """Ask the operator at the terminal."""
     count = sum(1 for _ in _chosen(letters, options))
     print(f"{options.verb} {count} letter{'s' * (count != 1)}? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
@@ -97,7 +97,7 @@ def _chosen(letters: Letters, options: argparse.Namespace) -> Iterator[Tuple[str
 
 
 class _Run:
-    """Handles what was chosen, in chunks, and says what became of each letter."""
+    """Handles the chosen letters in chunks, and prints the outcome of each letter."""
 
     def __init__(self, letters: Letters, options: argparse.Namespace, outcome: str, by: str) -> None:
         self._letters = letters
@@ -107,7 +107,7 @@ class _Run:
         self._code = DONE
 
     def run(self) -> int:
-        """Do it, and return the exit code."""
+        """Handle the letters, and return the exit code."""
         if self._options.dry_run:
             for task in self._tasks():
                 self._say(task, f"would be {self._outcome}")
@@ -135,7 +135,7 @@ class _Run:
             elif letter.id in acted:
                 self._refuse(position, "is a copy of a letter named before")
             else:
-                if self._options.positions:  # what filters find comes once by itself
+                if self._options.positions:  # filters find each letter once, named positions may be copies
                     acted.add(letter.id)
                 yield task_for(letter, state, self._outcome, self._options.again)
 
@@ -153,9 +153,9 @@ class _Run:
 
 
 def summary(letter: Letter, state: State) -> Dict[str, Any]:
-    """Return what may be known of a letter without its text."""
+    """Return a letter's data without the customer's text."""
     topic, partition, offset = letter.origin
-    found: Dict[str, Any] = {
+    fields: Dict[str, Any] = {
         "position": str(letter.position),
         "letter": letter.id,
         "time": _time(letter.ts),
@@ -169,8 +169,8 @@ def summary(letter: Letter, state: State) -> Dict[str, Any]:
         "trace": letter.header("traceparent") or None,
     }
     if state.outcome != OPEN:
-        found["handled"] = {"by": state.actor, "time": _time(state.ts), "attempt": state.attempt}
-    return found
+        fields["handled"] = {"by": state.actor, "time": _time(state.ts), "attempt": state.attempt}
+    return fields
 
 
 def _line(letter: Letter, state: State) -> str:
@@ -191,7 +191,7 @@ def _headers(letter: Letter) -> Dict[str, str]:
 
 
 def _value(letter: Letter) -> Any:
-    """Return the value as JSON where it is JSON, else as text."""
+    """Return the value parsed as JSON, or as text if it is not JSON."""
     try:
         return orjson.loads(letter.value)
     except orjson.JSONDecodeError:

@@ -1,9 +1,8 @@
-"""Replays and drops dead letters, and notes it so that it is done once.
+"""Replays and drops dead letters, and records the handling, so that each letter is handled once.
 
-Kafka can't delete one record, so what was done with a letter is a record of its own in the same
-partition. A replay is noted before and after it is sent; whoever finds only the first note sends
-the same replay again, under the same message id, which the worker answers once. That holds for as
-long as the worker remembers the id, see `resend_refused`.
+Kafka can't delete a single record, so the handling of a letter is a record of its own in the same partition. A replay
+is recorded before and after it is sent. If only the first of these records exists, the replay is sent again under the
+same message id, and the worker answers it once. That holds as long as the worker keeps the id's marker, see RESEND_MS.
 """
 
 import asyncio
@@ -27,27 +26,28 @@ from kefu.kafka import EventProducer
 from kefu.settings import MARKER_LIFETIME_S
 from kefu.tools.dlq.letters import DROPPED, OPEN, REPLAYED, REPLAYING, Letter, State
 
-CHUNK = 100
-# A replay whose end is unknown may be sent again while the marker of its first sending must still be there.
+CHUNK = 100  # limits the letters that are handled at once
+# A replay with an unknown end may be sent again within this time: the marker of its first sending still exists then.
 RESEND_MS = MARKER_LIFETIME_S * 1000 * 6 // 7
 
 
 @dataclass(frozen=True)
 class Task:
-    """One letter to be handled: replayed as which attempt, or dropped after how many."""
+    """One letter to handle. `attempt` is the number of the replay, or, for a drop, of the replays before it."""
 
     letter: Letter
     attempt: int
 
     @property
     def message_id(self) -> str:
-        """Return the replay's id: of the letter and the attempt, so that sending it twice acts once."""
-        made = derived_id("Replay", self.letter.id, self.attempt)
-        return f"replay-{made}" if type(self.letter.said) is UserSaid else made  # a timer's is that of its event
+        """The replay's id, derived from the letter and the attempt, so that a replay sent twice acts once."""
+        derived = derived_id("Replay", self.letter.id, self.attempt)
+        # For other events the message id is the event's own id, which has no prefix.
+        return f"replay-{derived}" if type(self.letter.said) is UserSaid else derived
 
 
 def refused(letter: Letter, state: State, outcome: str, again: bool) -> str:
-    """Return why a letter is not to be replayed or dropped, in a sentence; empty when it may be."""
+    """Return why a letter must not be replayed or dropped, as a sentence; empty if it may be."""
     if outcome == REPLAYED and letter.said is None:
         return f"can't be replayed, for it can't be read ({letter.flaw}): show it, then drop it"
     if again or state.outcome == OPEN:
@@ -67,7 +67,7 @@ def _resend_refused(state: State) -> str:
 
 
 def task_for(letter: Letter, state: State, outcome: str, again: bool) -> Task:
-    """Return the task: a replay whose end is unknown keeps its number, any other gets the next."""
+    """Return the task. A replay with an unknown end keeps its attempt's number, any other gets the next number."""
     same = outcome == DROPPED or (state.outcome == REPLAYING and not again)
     return Task(letter, state.attempt if same else state.attempt + 1)
 
@@ -75,7 +75,7 @@ def task_for(letter: Letter, state: State, outcome: str, again: bool) -> Task:
 class Handler:
     """Handles letters in chunks. Every call raises QueueUnavailable when Kafka doesn't acknowledge.
 
-    After that, or a crash, call again with the states read anew: nothing is done twice.
+    After that, or after a crash, read the states again and repeat the call: nothing is done twice.
     """
 
     def __init__(self, producer: EventProducer, actor: str, note: str) -> None:
@@ -84,13 +84,13 @@ class Handler:
         self._note = note
 
     async def replay(self, tasks: List[Task]) -> None:
-        """Send each letter's message again as a new one, in the order given."""
+        """Send each letter's message again as a new message, in the given order."""
         await self._all([*map(self._audit(REPLAYED), tasks), *(self._handled(task, REPLAYING) for task in tasks)])
         await self._all([_replay(task) for task in tasks])
         await self._all([self._handled(task, REPLAYED) for task in tasks])
 
     async def drop(self, tasks: List[Task]) -> None:
-        """Mark letters as done with."""
+        """Mark letters as dropped."""
         await self._all([self._audit(DROPPED)(task) for task in tasks])
         await self._all([self._handled(task, DROPPED) for task in tasks])
 
@@ -109,8 +109,8 @@ class Handler:
             if outcome == REPLAYED:
                 details.update(attempt=task.attempt, message_id=task.message_id)
             entry_id = derived_id("AuditEntry", action, letter.id, task.attempt, self._actor)
-            made = AuditEntry(*letter.owner, self._actor, action, letter.id, details, id=entry_id)
-            return AUDIT, letter.conversation or letter.id, encode(made)
+            audited = AuditEntry(*letter.owner, self._actor, action, letter.id, details, id=entry_id)
+            return AUDIT, letter.conversation or letter.id, encode(audited)
 
         return entry
 
@@ -131,7 +131,10 @@ def _replay(task: Task) -> Tuple[Any, ...]:
 
 
 def _said_again(said: Optional[InboxEvent], message_id: str) -> InboxEvent:
-    """Return the message as a new one, said now: session expiry goes by that. A timer fires if it still stands."""
+    """Return the event as a new one with the current time, because session expiry uses that time.
+
+    A replayed timer fires only if the reminder still stands.
+    """
     if said is None:
         raise ValueError("a letter that can't be read was not refused")
     if type(said) is not UserSaid:

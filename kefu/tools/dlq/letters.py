@@ -1,4 +1,4 @@
-"""A dead letter: what it is, which one it is, and what was done with it."""
+"""A dead letter: its content, its id, and its state of handling."""
 
 import re
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ _CONVERSATION = re.compile(rf"({IDENTIFIER.pattern}):({IDENTIFIER.pattern})")
 
 
 class Position(NamedTuple):
-    """Where a letter lies in the topic; written `PARTITION:OFFSET`."""
+    """A letter's place in the topic; written `PARTITION:OFFSET`."""
 
     partition: int
     offset: int
@@ -25,7 +25,7 @@ class Position(NamedTuple):
 
 
 class State(NamedTuple):
-    """What was done with a letter: `open`, `replaying` (begun, the end unknown), `replayed`, `dropped`."""
+    """A letter's state: `open`, `replaying` (started, end unknown), `replayed` or `dropped`."""
 
     outcome: str = OPEN
     attempt: int = 0
@@ -38,11 +38,11 @@ class Letter:
     """A record that could not be processed, as it came.
 
     Attributes:
-        ts: when it was put aside, ms since the epoch.
-        said: the message in it, or the timer; None when it can't be read.
-        flaw: why not, a stable class; empty when it can be read.
-        id: the same for each copy of a letter, of which there may be several: dead letters are
-            sent at least once, and a customer's client may send a message that failed again.
+        ts: time when it was put aside, ms since the epoch.
+        said: the inbox event in the letter; None if it can't be read.
+        flaw: stable class of the reason why it can't be read; empty if it can.
+        id: the same for all copies of a letter. Copies exist because dead letters are sent at least once, and because
+            a client may send a failed message again.
     """
 
     position: Position
@@ -61,14 +61,14 @@ class Letter:
 
     def header(self, name: str, default: str = "") -> str:
         """Return the last header of this name as text."""
-        found = [value for each, value in self.headers if each == name]
-        return (found[-1] or b"").decode("utf-8", "replace") if found else default
+        values = [value for each, value in self.headers if each == name]
+        return (values[-1] or b"").decode("utf-8", "replace") if values else default
 
     @property
     def origin(self) -> Tuple[str, str, str]:
-        """Topic, partition and offset that it was first read from; its own place where it doesn't say."""
-        said = tuple(self.header(name) for name in (ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET))
-        return said if all(said) else (DEAD_LETTERS, *map(str, self.position))  # type: ignore[return-value]
+        """Topic, partition and offset of the original record; the letter's own position if its headers lack them."""
+        origin = tuple(self.header(name) for name in (ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET))
+        return origin if all(origin) else (DEAD_LETTERS, *map(str, self.position))  # type: ignore[return-value]
 
     @property
     def error_class(self) -> str:
@@ -77,25 +77,25 @@ class Letter:
 
     @property
     def attempts(self) -> int:
-        """How often it was tried."""
-        found = self.header(ATTEMPTS, "1")
-        return int(found) if re.fullmatch(r"\d{1,9}", found) else 1
+        """The number of attempts before it was put aside."""
+        number = self.header(ATTEMPTS, "1")
+        return int(number) if re.fullmatch(r"\d{1,9}", number) else 1
 
     @property
     def owner(self) -> Tuple[str, str]:
-        """Tenant and user by its key; empty where the key is not one of ours, and so might say anything."""
-        found = _CONVERSATION.fullmatch(self.key.decode("utf-8", "replace"))
-        return (found[1], found[2]) if found else ("", "")
+        """Tenant and user from the record's key; empty if the key is not `tenant:user`, for it may be anything then."""
+        match = _CONVERSATION.fullmatch(self.key.decode("utf-8", "replace"))
+        return (match[1], match[2]) if match else ("", "")
 
     @property
     def conversation(self) -> str:
-        """`tenant:user` by its key, empty like `owner`."""
+        """`tenant:user` from the record's key; empty if `owner` is."""
         return ":".join(self.owner) if self.owner[0] else ""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which letters are asked for; what is left empty wants all. Times in ms since the epoch."""
+    """A filter of letters; an empty field allows all. Times are in ms since the epoch."""
 
     error_classes: FrozenSet[str] = frozenset()
     since: Optional[int] = None
@@ -105,7 +105,7 @@ class Wanted:
     handled: bool = False
 
     def takes(self, letter: Letter, state: State) -> bool:
-        """Return whether this letter is asked for."""
+        """Return whether the filter selects this letter."""
         return (
             (self.handled or state.outcome in (OPEN, REPLAYING))
             and (not self.error_classes or letter.error_class in self.error_classes)
@@ -117,7 +117,7 @@ class Wanted:
 
 
 def read_said(key: bytes, value: bytes) -> Tuple[Optional[InboxEvent], str]:
-    """Return the message or timer in a letter, or None and the class of what is wrong with it."""
+    """Return the inbox event in a letter, or None and the stable class of the reason why it can't be read."""
     try:
         said = decode_inbox(value)
     except PoisonMessage as error:

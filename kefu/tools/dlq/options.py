@@ -1,4 +1,4 @@
-"""The words of `python -m kefu dlq`: what may be asked for, checked before anything is connected to."""
+"""The arguments of `python -m kefu dlq`, checked before any connection is made."""
 
 import argparse
 import re
@@ -15,9 +15,9 @@ acknowledged, 2 wrong words or settings, 130 interrupted.
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of the command's arguments; it ends the process with 2 for wrong ones."""
-    made = argparse.ArgumentParser("python -m kefu dlq", description="Dead letters.", epilog=_EPILOG)
-    verbs = made.add_subparsers(dest="verb", required=True)
+    """Return the parser of the command's arguments; it ends the process with exit code 2 for wrong ones."""
+    command = argparse.ArgumentParser("python -m kefu dlq", description="Dead letters.", epilog=_EPILOG)
+    verbs = command.add_subparsers(dest="verb", required=True)
     listing = verbs.add_parser("list", help="name the letters, oldest first in each partition; never their text")
     _add_filters(listing)
     listing.add_argument("--all", action="store_true", help="also those that were replayed or dropped")
@@ -29,11 +29,11 @@ def parser() -> argparse.ArgumentParser:
     for sub in verbs.choices.values():
         sub.epilog = _EPILOG
         sub.add_argument("--json", action="store_true", help="one JSON object a line")
-    return made
+    return command
 
 
 def wanted(options: argparse.Namespace) -> Wanted:
-    """Return which letters the filters ask for."""
+    """Return the filter that the arguments describe."""
     return Wanted(
         frozenset(options.error_class),
         options.since,
@@ -45,7 +45,7 @@ def wanted(options: argparse.Namespace) -> Wanted:
 
 
 def filtered(options: argparse.Namespace) -> bool:
-    """Return whether letters are chosen by what they are rather than named."""
+    """Return whether letters are chosen by filters rather than named by position."""
     given = (options.error_class, options.since, options.until, options.tenant, options.conversation)
     return any(each not in (None, "", []) for each in given) or getattr(options, "matching_all", False)
 
@@ -84,7 +84,7 @@ def _note(raw: str) -> str:
 
 
 def problem(options: argparse.Namespace) -> Optional[str]:
-    """Return what is wrong with a replay's or drop's words together, None if nothing is."""
+    """Return why the arguments of a replay or drop don't fit together, as a sentence; None if they do."""
     named: List[Position] = options.positions
     if named and filtered(options):
         return "name letters or choose them by filters, not both"

@@ -1,8 +1,7 @@
-"""Reads `user.query.dlq`: dead letters, and the records that say what was done with them.
+"""Reads `user.query.dlq`: dead letters, and the records of their handling.
 
-In: the topic, which keeps both for 30 days. Out: letters in the order of their partition, each
-with its state. Memory grows with the letters of one partition by some ten bytes each, and some
-hundred for each that was handled, never with their contents.
+In: the topic, which keeps both for 30 days. Out: letters in the order of their partition, each with its state. Memory
+holds the letters of one partition: some ten bytes for each, some hundred for each handled one, never their contents.
 """
 
 from typing import Dict, Iterator, List, Optional, Set, Tuple
@@ -27,7 +26,7 @@ class Letters:
         self._reader = TopicReader(settings, silence_s)
 
     def find(self, wanted: Wanted) -> Iterator[Tuple[Letter, State]]:
-        """Yield the letters that are asked for, each once however many copies there are."""
+        """Yield the letters that the filter selects, each once even if it has copies."""
         for partition in range(self._reader.partitions(self._topic)):
             states = self._states(partition)
             seen: Set[int] = set()
@@ -40,7 +39,7 @@ class Letters:
                     yield letter, state
 
     def at(self, positions: List[Position]) -> Iterator[Tuple[Position, Optional[Letter], State]]:
-        """Yield the letters at these places; None where there is none (any more)."""
+        """Yield the letters at these positions; None for a position without a letter, or whose letter is gone."""
         partitions = range(self._reader.partitions(self._topic))
         for partition in sorted({position.partition for position in positions}):
             states = self._states(partition) if partition in partitions else {}
@@ -53,7 +52,7 @@ class Letters:
         self._reader.close()
 
     def _states(self, partition: int) -> Dict[str, State]:
-        """Return what was done with the letters of a partition, by their ids."""
+        """Return the states of a partition's handled letters, by letter id."""
         states: Dict[str, State] = {}
         for message in self._reader.records(self._topic, partition):
             if not _is_handling(message):
@@ -61,7 +60,7 @@ class Letters:
             try:
                 done = decode(message.value or b"", DeadLetterHandled)
             except PoisonMessage:
-                continue  # not by us: it handles nothing
+                continue  # not written by this command, so it is no handling
             _follow(states, done)
         return states
 
@@ -84,7 +83,7 @@ def _is_handling(message: ConsumerRecord) -> bool:
 
 
 def _follow(states: Dict[str, State], done: DeadLetterHandled) -> None:
-    """Take in what was done; a replay that is begun again after it went out changes nothing."""
+    """Update the state of a letter; a late `replaying` record does not undo `replayed` of the same attempt."""
     before = states.get(done.letter, State())
     if done.outcome == REPLAYING and done.attempt <= before.attempt and before.outcome == REPLAYED:
         return
