@@ -21,7 +21,7 @@ FORM, ACTION = "track_order_form", "action_track_order"
 
 
 class Conversation:
-    """One tracker, driven as the rules would drive it."""
+    """One tracker, driven like the assistant's rules would drive it."""
 
     def __init__(self, domain: Domain, endpoint: EndpointConfig) -> None:
         self.domain, self.endpoint = domain, endpoint
@@ -42,7 +42,7 @@ class Conversation:
             await self.run(ACTION)
 
     async def run(self, name: str) -> None:
-        """Run one action and keep what it did."""
+        """Run one action and keep its events."""
         action = action_for_name_or_text(name, self.domain, self.endpoint)
         events = await action.run(CollectingOutputChannel(), self.nlg, self.tracker, self.domain)
         self.tracker.update(ActionExecuted(name), self.domain)
@@ -51,7 +51,7 @@ class Conversation:
 
 
 async def main(url: str, conversations: List[Dict[str, Any]]) -> None:
-    """Run all conversations and print the outcome."""
+    """Run all conversations and print their outcomes."""
     domain, outcome = Domain.load("domain.yml"), []
     for told in conversations:
         conversation = Conversation(domain, EndpointConfig(url))

@@ -55,17 +55,17 @@ def outcome(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", SAID)
-def test_a_conversation_is_led_to_its_answer(outcome, name):
+def test_a_conversation_gets_its_answer(outcome, name):
     assert outcome[0][name]["said"] == SAID[name]
 
 
 @pytest.mark.parametrize("name", SAID)
-def test_no_conversation_keeps_the_number_or_the_digits_in_its_slots(outcome, name):
+def test_no_slot_keeps_the_number_or_its_digits(outcome, name):
     slots = outcome[0][name]["slots"]
     assert (slots["order_number"], slots["phone_last4"], slots["requested_slot"]) == (None, None, None)
 
 
-def test_the_shipped_domain_says_the_carrier_and_tracking_number_of_the_shop(outcome):
+def test_the_answer_has_the_shops_carrier_and_tracking_number(outcome):
     results, shipped = outcome
     text = results["alice_names_her_order"]["last"]
     assert shipped["carrier"]["zh"] in text

@@ -1,4 +1,4 @@
-"""Every event type has a JSON Schema, and what we send satisfies it."""
+"""Every event type has a JSON Schema, and encoded events satisfy it."""
 
 import json
 from dataclasses import MISSING, fields
@@ -87,19 +87,19 @@ def test_schema_and_dataclass_have_the_same_fields(name):
 
 
 @pytest.mark.parametrize("event", SAMPLES, ids=lambda event: f"{event.type}-{event.id[:4]}")
-def test_what_is_sent_satisfies_its_schema_and_comes_back_equal(event):
+def test_an_encoded_event_fits_its_schema_and_decodes_equal(event):
     jsonschema.validate(orjson.loads(encode(event)), schema(event.type))
     assert decode(encode(event), type(event)) == event
 
 
-def test_ids_are_the_same_for_the_same_message_and_differ_between_users():
+def test_ids_depend_on_message_and_user():
     first, again = (UserSaid("demo", "alice", "m1", text=text) for text in ("a", "b"))
     assert first.id == again.id
     assert first.id != UserSaid("demo", "bob", "m1", text="a").id
     assert UserSaid("a", "b", "c-d", text="x").id != UserSaid("a", "b-c", "d", text="x").id
 
 
-def test_a_field_that_this_version_does_not_know_is_ignored():
+def test_unknown_fields_are_ignored():
     newer = {**orjson.loads(encode(SAMPLES[0])), "mood": "fine"}
     assert decode(orjson.dumps(newer), UserSaid) == SAMPLES[0]
 
@@ -122,7 +122,7 @@ def test_a_field_that_this_version_does_not_know_is_ignored():
     ],
     ids=str,
 )
-def test_a_message_that_is_not_one_of_ours_is_poison_and_its_error_names_no_value(change):
+def test_a_malformed_message_is_poison_and_its_value_is_not_shown(change):
     value = {**orjson.loads(encode(SAMPLES[0])), **change}
     with pytest.raises(PoisonMessage) as error:
         decode(orjson.dumps(value), UserSaid)
@@ -130,7 +130,7 @@ def test_a_message_that_is_not_one_of_ours_is_poison_and_its_error_names_no_valu
 
 
 @pytest.mark.parametrize("value", [b"", b"\xff\xfe", b"[]", b'"text"', b"{", b"null"])
-def test_what_is_not_a_json_object_is_poison(value):
+def test_a_value_that_is_no_json_object_is_poison(value):
     with pytest.raises(PoisonMessage):
         decode(value, UserSaid)
 
@@ -140,19 +140,19 @@ INBOX = [event for event in SAMPLES if isinstance(event, INBOX_KINDS)]
 
 
 @pytest.mark.parametrize("event", INBOX, ids=lambda event: f"{event.type}-{event.id[:4]}")
-def test_the_inbox_takes_every_type_that_it_handles(event):
+def test_the_inbox_decodes_every_type_that_it_handles(event):
     assert decode_inbox(encode(event)) == event
     assert event.conversation == "demo:alice"
 
 
 @pytest.mark.parametrize("event", [each for each in SAMPLES if each not in INBOX], ids=lambda event: event.type)
-def test_the_inbox_refuses_what_is_not_for_it(event):
+def test_the_inbox_refuses_other_types(event):
     with pytest.raises(PoisonMessage):
         decode_inbox(encode(event))
 
 
 @pytest.mark.parametrize("change", [{"due": "now"}, {"due": None}, {"name": 7}, {"user": "a:b"}, {"ts": None}], ids=str)
-def test_a_timer_that_is_not_one_of_ours_is_poison(change):
+def test_a_malformed_timer_is_poison(change):
     value = {**orjson.loads(encode(ReminderDue("demo", "alice", "call back", due=1))), **change}
     with pytest.raises(PoisonMessage):
         decode_inbox(orjson.dumps(value))
@@ -163,13 +163,13 @@ def test_a_timer_that_is_not_one_of_ours_is_poison(change):
     [{"handoff": "a b"}, {"agent": None}, {"agent": "x" * 200}, {"text": ["hi"]}, {"name": 7}, {"id": 5}],
     ids=str,
 )
-def test_what_is_not_the_desks_is_poison(change):
+def test_a_malformed_desk_event_is_poison(change):
     said = AgentSaid("demo", "alice", OTHER, handoff=CAUSE, agent="li.wei", text="hello")
     with pytest.raises(PoisonMessage):
         decode_inbox(orjson.dumps({**orjson.loads(encode(said)), **change}))
 
 
-def test_a_timer_has_one_id_for_each_time_it_is_due_whenever_it_is_found():
+def test_a_timers_id_does_not_depend_on_when_it_was_seen():
     ids = {ReminderDue("demo", "alice", "call back", due=due, ts=ts).id for due in (1, 2) for ts in (5, 6)}
     assert len(ids) == 2
     assert SessionIdled("demo", "alice", due=1).id not in ids

@@ -19,7 +19,7 @@ def test_shared_modules_import_in_both_environments(environment):
     assert done.returncode == 0, done.stderr
 
 
-def test_shared_modules_use_only_packages_pinned_alike_in_both_environments():
+def test_shared_modules_use_only_packages_pinned_alike():
     pins = [pinned(ROOT / "ops" / "requirements" / f"{name}.txt") for name in ("services", "worker")]
     packages = {"confluent_kafka": "confluent-kafka", "prometheus_client": "prometheus-client", "orjson": "orjson"}
     used = {root for name in SHARED for root in imported(name)}

@@ -1,4 +1,4 @@
-"""A file of a backup gives back what was written, or says that it can't."""
+"""A backup file gives back the written records, or raises BrokenBackup."""
 
 import pytest
 from hypothesis import given, settings
@@ -15,13 +15,13 @@ ONE = Kept(7, 1, b"demo:alice", "你好".encode(), [("traceparent", b"00-1"), ("
 
 @settings(deadline=None, max_examples=25)
 @given(RECORDS)
-def test_what_was_written_is_read(tmp_path_factory, records):
+def test_written_records_are_read_back(tmp_path_factory, records):
     path = tmp_path_factory.mktemp("backup") / "topic-0.gz"
     assert write(path, records) == len(records)
     assert list(read(path)) == records
 
 
-def test_a_cut_file_is_refused_wherever_it_was_cut(tmp_path):
+def test_a_cut_file_is_refused(tmp_path):
     path, cut = tmp_path / "whole.gz", tmp_path / "cut.gz"
     write(path, [ONE])
     whole = path.read_bytes()

@@ -1,4 +1,4 @@
-"""A message is accepted when Kafka has it, and refused when that takes too long."""
+"""A message is accepted once Kafka has acknowledged it, and refused when that takes too long."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from kefu.gateway.receive.backlog import Backlog
 
 
 class Sender:
-    """Acknowledges when it is told to."""
+    """A producer whose records the test acknowledges itself."""
 
     def __init__(self):
         self.sent = []
@@ -29,7 +29,7 @@ def said(message_id):
     return UserSaid("demo", "alice", message_id, text="hello")
 
 
-async def test_futures_end_in_their_order_and_none_before_its_time():
+async def test_futures_time_out_in_order_and_not_early():
     loop, deadlines, ended = asyncio.get_running_loop(), Deadlines(0.1), []
     futures = [loop.create_future() for _ in range(3)]
     began = loop.time()
@@ -47,7 +47,7 @@ async def test_futures_end_in_their_order_and_none_before_its_time():
     assert deadlines._timer is None and not deadlines._due
 
 
-async def test_what_is_done_is_not_kept():
+async def test_finished_futures_are_dropped():
     loop, deadlines = asyncio.get_running_loop(), Deadlines(60)
     for _ in range(1000):
         future = loop.create_future()
@@ -56,7 +56,7 @@ async def test_what_is_done_is_not_kept():
     assert len(deadlines._due) == 1
 
 
-async def test_a_message_is_accepted_by_its_acknowledgement_and_by_nothing_else():
+async def test_accept_returns_only_after_the_acknowledgement():
     sender = Sender()
     accepting = asyncio.create_task(Acceptance(sender, 60, Backlog(1, nothing_answered)).accept(said("a")))
     await asyncio.sleep(0.05)
@@ -65,7 +65,7 @@ async def test_a_message_is_accepted_by_its_acknowledgement_and_by_nothing_else(
     await accepting
 
 
-async def test_a_message_that_was_not_acknowledged_does_not_count_as_unanswered():
+async def test_an_unacknowledged_message_is_not_counted():
     sender, backlog = Sender(), Backlog(1, nothing_answered)
     inbox = Acceptance(sender, 0.05, backlog)
     for name in ("a", "b"):
@@ -78,7 +78,8 @@ async def test_a_message_that_was_not_acknowledged_does_not_count_as_unanswered(
     assert backlog._counted == 1
 
 
-async def test_a_sender_who_goes_away_leaves_his_message_counted():
+async def test_a_cancelled_accept_stays_counted():
+    """The message may still reach Kafka, so the backlog keeps counting it."""
     sender, backlog = Sender(), Backlog(1, nothing_answered)
     accepting = asyncio.create_task(Acceptance(sender, 5, backlog).accept(said("a")))
     await asyncio.sleep(0)

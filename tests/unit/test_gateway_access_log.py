@@ -1,4 +1,4 @@
-"""The access log costs little, keeps little, and loses nothing silently."""
+"""The access log writes lines in batches, keeps a limited number of them, and counts the lines that it drops."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from kefu.metrics import LOG_LINES_DROPPED
 
 @pytest.fixture
 def batches(caplog):
-    """Return the batches logged so far."""
+    """A function that returns the batches logged so far."""
     caplog.set_level(logging.INFO, logger="kefu.access")
     return lambda: [record.each for record in caplog.records if record.name == "kefu.access"]
 
@@ -23,7 +23,8 @@ def note(log, path="v1/messages", status=202):
     log.note(request, SimpleNamespace(status=status))
 
 
-async def test_lines_are_logged_together_soon_and_what_is_left_at_the_end(batches, monkeypatch):
+async def test_lines_are_logged_in_batches_and_flushed(batches, monkeypatch):
+    """A batch is logged after FLUSH_S; `flush` logs the rest at the end, once."""
     monkeypatch.setattr(access_log, "FLUSH_S", 0.05)
     log = AccessLog(True)
     for status in (202, 429):
@@ -38,7 +39,7 @@ async def test_lines_are_logged_together_soon_and_what_is_left_at_the_end(batche
     assert [len(batch) for batch in batches()] == [2, 1]
 
 
-async def test_lines_beyond_the_limit_are_counted_and_dropped(batches, monkeypatch):
+async def test_lines_beyond_the_limit_are_dropped_and_counted(batches, monkeypatch):
     monkeypatch.setattr(access_log, "MAX_LINES", 2)
     log, before = AccessLog(True), LOG_LINES_DROPPED._value.get()
     for _ in range(5):
@@ -47,7 +48,7 @@ async def test_lines_beyond_the_limit_are_counted_and_dropped(batches, monkeypat
     assert len(batches()[0]) == 2 and LOG_LINES_DROPPED._value.get() - before == 3
 
 
-async def test_probes_leave_no_line_and_switched_off_nothing_does(batches):
+async def test_probes_and_a_disabled_log_write_no_line(batches):
     log = AccessLog(True)
     note(log, "readyz", 200)
     note(AccessLog(False))

@@ -1,4 +1,4 @@
-"""One customer's unanswered messages are bounded, whatever is known of their answers, and nobody else's suffer."""
+"""The backlog limits each conversation's unanswered messages, with hints, without hints and without Redis."""
 
 from kefu.errors import StoreUnavailable
 from kefu.gateway.problems import Problem
@@ -7,7 +7,7 @@ from kefu.gateway.receive.backlog import COUNTED_S, LOOK_EVERY_S, Backlog
 
 
 class Store:
-    """Outcomes in memory; `away` answers nothing."""
+    """Outcomes in memory; while `away` is set every read raises StoreUnavailable."""
 
     def __init__(self):
         self.outcomes, self.looks, self.away = set(), 0, False
@@ -25,7 +25,7 @@ class Fixture:
         self.backlog = Backlog(limit, self.store.answered, lambda: self.now)
 
     async def admitted(self, *message_ids, conversation="demo:alice"):
-        """Return of each message whether it was let in."""
+        """Return for each message whether it was admitted."""
         return [await self._admitted(conversation, message_id) for message_id in message_ids]
 
     async def _admitted(self, conversation, message_id):
@@ -37,18 +37,18 @@ class Fixture:
         return True
 
 
-async def test_messages_beyond_the_limit_are_refused_and_those_of_others_are_not():
+async def test_the_limit_refuses_only_the_conversation_that_reached_it():
     it = Fixture()
     assert await it.admitted("a", "b", "c", "d") == [True, True, True, False]
     assert await it.admitted("a", "b", "c", conversation="demo:bob") == [True] * 3
 
 
-async def test_a_message_sent_again_is_the_same_message():
+async def test_a_message_sent_again_counts_once():
     it = Fixture()
     assert await it.admitted("a", "b", "c", "a", "b", "c", "d") == [True] * 6 + [False]
 
 
-async def test_an_answer_that_was_heard_of_makes_room_without_a_look():
+async def test_a_reported_answer_makes_room_without_a_read():
     it = Fixture()
     await it.admitted("a", "b", "c")
     it.backlog.answered("demo:alice", "b")
@@ -58,7 +58,7 @@ async def test_an_answer_that_was_heard_of_makes_room_without_a_look():
     assert await it.admitted("e") == [False]
 
 
-async def test_answers_that_nobody_heard_of_are_looked_up_at_the_limit():
+async def test_unreported_answers_are_read_at_the_limit():
     it = Fixture()
     await it.admitted("a", "b", "c")
     it.store.outcomes = {("demo:alice", "a"), ("demo:alice", "b")}
@@ -66,7 +66,7 @@ async def test_answers_that_nobody_heard_of_are_looked_up_at_the_limit():
     assert it.store.looks == 1
 
 
-async def test_a_customer_who_hammers_causes_no_more_than_a_look_now_and_then():
+async def test_outcomes_are_read_at_most_every_look_interval():
     it = Fixture()
     await it.admitted(*"abc")
     assert not any(await it.admitted(*"defghi")) and it.store.looks == 1
@@ -74,7 +74,7 @@ async def test_a_customer_who_hammers_causes_no_more_than_a_look_now_and_then():
     assert not any(await it.admitted(*"defghi")) and it.store.looks == 2
 
 
-async def test_without_redis_a_message_is_let_in_at_each_look_and_no_more():
+async def test_without_redis_each_look_admits_one_message():
     it = Fixture()
     it.store.away = True
     assert await it.admitted("a", "b", "c", "d", "e") == [True] * 4 + [False]
@@ -82,7 +82,7 @@ async def test_without_redis_a_message_is_let_in_at_each_look_and_no_more():
     assert await it.admitted("e", "f") == [True, False]
 
 
-async def test_a_message_whose_marker_never_comes_is_forgotten_after_a_time():
+async def test_a_message_without_marker_stops_counting_after_counted_s():
     it = Fixture()
     await it.admitted("a", "b", "c")
     it.now += COUNTED_S - 1
@@ -91,7 +91,7 @@ async def test_a_message_whose_marker_never_comes_is_forgotten_after_a_time():
     assert await it.admitted("d") == [True]
 
 
-async def test_conversations_that_went_quiet_take_no_memory():
+async def test_quiet_conversations_are_forgotten():
     it = Fixture()
     for number in range(10):
         await it.admitted("a", "b", conversation=f"demo:{number}")
@@ -100,7 +100,7 @@ async def test_conversations_that_went_quiet_take_no_memory():
     assert list(it.backlog._conversations) == ["demo:alice"] and it.backlog._counted == 1
 
 
-async def test_all_that_is_counted_is_bounded(monkeypatch):
+async def test_the_number_of_counted_messages_is_bounded(monkeypatch):
     monkeypatch.setattr(backlog_module, "MAX_COUNTED", 5)
     it = Fixture()
     for number in range(10):
@@ -108,6 +108,6 @@ async def test_all_that_is_counted_is_bounded(monkeypatch):
     assert list(it.backlog._conversations) == ["demo:8", "demo:9"] and it.backlog._counted == 4
 
 
-async def test_a_limit_of_zero_is_none_and_counts_nothing():
+async def test_limit_zero_admits_all_and_counts_nothing():
     it = Fixture(limit=0)
     assert all(await it.admitted(*"abcdefgh")) and not it.backlog._conversations

@@ -1,4 +1,4 @@
-"""How late the event loop is: told when this process is busy, and not when others are slow."""
+"""The measured lag grows when this process blocks its event loop, and not while tasks wait for other processes."""
 
 import asyncio
 import time
@@ -9,8 +9,8 @@ from kefu.gateway.loop_lag import EVERY_S, LoopWatch
 from kefu.metrics import LOOP_LATE_SECONDS
 
 
-def told():
-    """Return how often the loop was looked at, and how late it was in all."""
+def measured():
+    """Return how many calls were measured, and the sum of their lateness in s."""
     values = {sample.name: sample.value for sample in LOOP_LATE_SECONDS.collect()[0].samples if not sample.labels}
     return values["kefu_loop_late_seconds_count"], values["kefu_loop_late_seconds_sum"]
 
@@ -45,32 +45,32 @@ class IdleLoop:
         self._now = end
 
 
-def test_who_waits_for_others_is_not_late():
-    loop, before = IdleLoop(), told()
+def test_waiting_tasks_do_not_make_the_loop_late():
+    loop, before = IdleLoop(), measured()
     LoopWatch(loop).start()
     loop.run(5.5 * EVERY_S)
-    looks, late_s = (now - then for now, then in zip(told(), before, strict=True))
+    looks, late_s = (now - then for now, then in zip(measured(), before, strict=True))
     assert (looks, late_s) == (5, pytest.approx(0))
 
 
-async def test_a_busy_loop_counts_for_all_that_would_have_come_meanwhile():
+async def test_a_blocked_loop_counts_every_missed_call():
     watch = LoopWatch(asyncio.get_running_loop())
     watch.start()
-    before = told()
+    before = measured()
     time.sleep(10.5 * EVERY_S)  # noqa: ASYNC251 - the event loop is to wait
-    while told() == before:  # noqa: ASYNC110 - the next look of the loop itself is waited for
+    while measured() == before:  # noqa: ASYNC110 - waits for the next call of LoopWatch
         await asyncio.sleep(0)
-    looks, late_s = (now - then for now, then in zip(told(), before, strict=True))
+    looks, late_s = (now - then for now, then in zip(measured(), before, strict=True))
     assert looks >= 10 and late_s == pytest.approx(sum(0.5 + n for n in range(int(looks))) * EVERY_S, rel=0.2)
     watch.stop()
 
 
-def test_stopped_it_looks_no_more():
+def test_a_stopped_watch_measures_nothing():
     loop = IdleLoop()
     watch = LoopWatch(loop)
     watch.start()
     loop.run(2.5 * EVERY_S)
     watch.stop()
-    before = told()
+    before = measured()
     loop.run(5 * EVERY_S)
-    assert told() == before
+    assert measured() == before

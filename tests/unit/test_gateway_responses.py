@@ -1,32 +1,32 @@
-"""Every answer keeps a browser from doing anything else with it, and no value can start a header of its own."""
+"""Every response has the security headers, and no header value can add another header."""
 
 from kefu.gateway.responses import SECURITY, Answer, json_answer
 
 
 def sent(answer):
-    """Return the header as it goes out, name to value, names in lower case."""
+    """Return the sent headers: name in lower case to value."""
     lines = b"".join(b"%b: %b\r\n" % line for line in answer.processed_headers).decode().split("\r\n")[:-1]
     pairs = [line.split(": ", 1) for line in lines]
     assert len(dict(pairs)) == len(pairs)
     return {name.lower(): value for name, value in pairs}
 
 
-def test_an_answer_has_the_security_headers_and_its_own():
+def test_a_response_has_security_headers_and_its_own():
     found = sent(json_answer({"a": 1}, 202, {"Location": "/x"}))
     assert found.items() >= {name.lower(): value for name, value in SECURITY.items()}.items()
     assert (found["location"], found["content-type"]) == ("/x", "application/json")
 
 
-def test_an_answers_own_header_takes_the_place_of_the_common_one():
+def test_a_responses_own_header_replaces_the_common_one():
     found = sent(Answer(b"x", 200, {"cache-control": "no-cache"}, "text/css"))
     assert found["cache-control"] == "no-cache"
     assert found["x-frame-options"] == SECURITY["X-Frame-Options"]
 
 
-def test_an_answer_without_a_body_names_no_type():
+def test_a_response_without_body_has_no_content_type():
     assert "content-type" not in sent(Answer(None, 304, {}))
 
 
-def test_a_value_can_neither_end_its_line_nor_the_header():
+def test_a_header_value_can_not_break_its_line():
     found = sent(json_answer({}, 200, {"Location": "/x\r\nSet-Cookie: a=b\r\n\r\n<html>\x00"}))
     assert found["location"] == "/xSet-Cookie: a=b<html>" and "set-cookie" not in found

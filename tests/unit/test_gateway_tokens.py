@@ -1,4 +1,4 @@
-"""A token is checked once, and trusted no longer than if it were checked each time."""
+"""A token's signature is checked once, and the cache accepts no token that a new check would refuse."""
 
 import time
 from dataclasses import replace
@@ -16,14 +16,14 @@ DEMO = Tenant("demo", "site", "identity", "a-token-secret-of-at-least-32-bytes")
 
 @pytest.fixture
 def checks(monkeypatch):
-    """A list with an entry for each signature checked."""
+    """A list with one entry for each checked signature."""
     counted, decode = [], jwt.decode
     monkeypatch.setattr(auth.jwt, "decode", lambda *given, **named: counted.append(1) or decode(*given, **named))
     return counted
 
 
 def user_of(tokens, token):
-    """Return whom the token names, None when it is refused."""
+    """Return the user that the token names, None if the token is refused."""
     try:
         return tokens.verify(f"Bearer {token}").user
     except Problem as problem:
@@ -31,14 +31,14 @@ def user_of(tokens, token):
         return None
 
 
-def test_a_token_used_again_is_not_checked_again(checks):
+def test_a_token_is_verified_once(checks):
     tokens = Tokens({"demo": DEMO})
     alice, bob = tokens.mint("demo", "alice"), tokens.mint("demo", "bob")
     assert [user_of(tokens, token) for token in (alice, bob, alice, bob)] == ["alice", "bob"] * 2
     assert len(checks) == 2
 
 
-def test_a_token_checked_before_expires_all_the_same():
+def test_a_cached_token_still_expires():
     now = [time.time()]
     tokens = Tokens({"demo": DEMO}, lambda: now[0])
     token = tokens.mint("demo", "alice")
@@ -49,7 +49,7 @@ def test_a_token_checked_before_expires_all_the_same():
     assert user_of(tokens, token) is None and not tokens._verified
 
 
-def test_a_new_secret_or_the_end_of_a_tenant_refuses_what_was_checked_before():
+def test_replacing_or_removing_a_tenant_refuses_cached_tokens():
     tenants = {"demo": DEMO}
     tokens = Tokens(tenants)
     token = tokens.mint("demo", "alice")
@@ -62,14 +62,14 @@ def test_a_new_secret_or_the_end_of_a_tenant_refuses_what_was_checked_before():
     assert user_of(tokens, token) is None and not tokens._verified
 
 
-def test_what_was_refused_is_checked_again_and_kept_nowhere(checks):
+def test_refused_tokens_are_not_cached(checks):
     tokens = Tokens({"demo": DEMO})
     forged = tokens.mint("demo", "alice")[:-2] + "xx"
     assert [user_of(tokens, forged) for _ in range(3)] == [None] * 3
     assert len(checks) == 3 and not tokens._verified
 
 
-def test_of_very_many_tokens_those_used_last_are_kept(monkeypatch, checks):
+def test_the_cache_keeps_the_most_recently_used_tokens(monkeypatch, checks):
     monkeypatch.setattr(auth, "MAX_VERIFIED", 2)
     tokens = Tokens({"demo": DEMO})
     a, b, c = (tokens.mint("demo", name) for name in "abc")
@@ -79,7 +79,7 @@ def test_of_very_many_tokens_those_used_last_are_kept(monkeypatch, checks):
     assert user_of(tokens, b) == "b" and len(checks) == 4
 
 
-def test_the_cache_holds_no_token():
+def test_the_cache_holds_digests_and_no_tokens():
     tokens = Tokens({"demo": DEMO})
     token = tokens.mint("demo", "alice")
     tokens.verify(f"Bearer {token}")

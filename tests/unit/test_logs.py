@@ -1,4 +1,4 @@
-"""A log line tells what broke and where, and nothing that a customer said."""
+"""A log line names the error's class and place, and holds no customer's text."""
 
 import json
 import logging
@@ -22,14 +22,14 @@ def line_of(error_text):
     return JsonFormatter("worker").format(record)
 
 
-def test_an_error_is_told_by_class_and_place_with_its_cause():
+def test_an_error_is_logged_by_class_place_and_cause():
     line = json.loads(line_of("secret words"))
     assert (line["message"], line["attempt"], line["process"]) == ("turn failed", 2, "worker")
     assert "ValueError" in line["error"] and "KeyError" in line["error"]
     assert any("test_logs.py" in place and "line_of" in place for place in line["error"])
 
 
-def test_what_an_error_says_is_not_logged():
+def test_an_errors_text_is_not_logged():
     assert "secret" not in line_of("secret words")
 
 
@@ -39,14 +39,14 @@ def record_of(each):
     return record
 
 
-def test_many_lines_come_as_one_record_each_with_its_own_time():
+def test_a_batch_record_writes_lines_with_their_own_times():
     each = [{"ts": 0.25, "route": "/a"}, {"ts": 61.5, "route": "/b"}]
     first, second = map(json.loads, JsonFormatter("gateway").format(record_of(each)).split("\n"))
     assert first.items() >= {"ts": "1970-01-01T00:00:00.250Z", "route": "/a", "message": "request"}.items()
     assert second.items() >= {"ts": "1970-01-01T00:01:01.500Z", "route": "/b", "process": "gateway"}.items()
 
 
-def test_batches_beyond_what_may_wait_are_counted_and_dropped():
+def test_batches_beyond_the_limit_are_dropped_and_counted():
     waiting = queue.Queue(logs.MAX_WAITING_LINES)
     aside, before = logs._Aside(waiting), dropped()
     for _ in range(logs.MAX_WAITING_BATCHES + 3):

@@ -1,4 +1,4 @@
-"""Personal data is found as people write it, and numbers that are not personal stay."""
+"""Personal data is masked in every form that people write it in, and other numbers stay."""
 
 import re
 from unittest import mock
@@ -63,11 +63,11 @@ def test_personal_data_becomes_a_mask(text, masked):
         "v 1.2.3",
     ],
 )
-def test_what_is_not_personal_stays_as_it_is(text):
+def test_text_without_personal_data_is_unchanged(text):
     assert mask(text) == text
 
 
-def test_strings_are_masked_wherever_they_lie_in_a_json_value():
+def test_strings_are_masked_at_every_depth_of_a_json_value():
     assert mask_all({"a": ["13812345678", 5, None], "b": {"c": "x@example.com"}}) == {
         "a": ["*******5678", 5, None],
         "b": {"c": "[email]"},
@@ -86,7 +86,7 @@ def test_strings_are_masked_wherever_they_lie_in_a_json_value():
 )
 @example("(010) 62345678")
 @example("1 (415) 555 2671")
-def test_the_quick_look_passes_over_nothing_that_the_search_finds(text):
+def test_the_quick_check_misses_nothing_that_a_pattern_finds(text):
     with mock.patch.object(privacy, "_SUSPECT", re.compile("")):
         searched = mask(text)
     assert mask(text) == searched

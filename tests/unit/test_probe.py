@@ -1,4 +1,4 @@
-"""`python -m kefu probe`: what an image without shell and curl has, for health checks and for who looks."""
+"""`python -m kefu probe`: the exit code is for health checks, the output for an operator."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from ops.local.servers import HOST, free_port
 
 @pytest.fixture
 def asked(capsys):
-    """Asks a process that lacks these; returns exit code, stdout and stderr."""
+    """Probes a process whose `missing` list is given; returns exit code, stdout and stderr."""
     servers = []
 
     def ask(*missing):
@@ -24,15 +24,15 @@ def asked(capsys):
         server.stop()
 
 
-def test_a_process_that_is_ready_needs_no_words(asked):
+def test_a_ready_process_prints_nothing(asked):
     assert asked() == (0, "", "")
 
 
-def test_what_a_process_that_is_not_ready_lacks_is_printed(asked):
+def test_the_reasons_of_an_unready_process_are_printed(asked):
     code, _, error = asked("kafka", "partitions")
     assert code == 1 and '"missing": ["kafka", "partitions"]' in error
 
 
-def test_nobody_at_home_is_told_too(capsys):
+def test_an_unreachable_process_is_reported(capsys):
     assert probe.main([f"http://{HOST}:{free_port()}/readyz"]) == 1
     assert "refused" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""One URL chooses a single server, Sentinels or a cluster; a wrong one stops the start and shows no password."""
+"""REDIS_URL names a single server, Sentinels or a cluster; a wrong URL is refused without showing its password."""
 
 from urllib.parse import quote, unquote
 
@@ -23,13 +23,13 @@ from kefu.settings import RedisSettings
         ("rediss://u:p@h?ssl_cert_reqs=none", ("h", 6379), {"db": 0, "username": "u", "password": "p", "ssl": True}),
     ],
 )
-def test_a_single_server(url, host, connection):
+def test_a_single_server_is_parsed(url, host, connection):
     parsed = parse(url)
     assert (parsed.kind, parsed.hosts, parsed.place) == ("single", (host,), {"host": host[0], "port": host[1]})
     assert {name: value for name, value in parsed.connection.items() if name != "ssl_cert_reqs"} == connection
 
 
-def test_a_socket():
+def test_a_socket_is_parsed():
     parsed = parse("unix://user:p@/run/my%20redis.sock?db=1")
     assert (parsed.kind, parsed.place) == ("single", {"path": "/run/my redis.sock"})
     assert parsed.connection == {"username": "user", "password": "p", "db": 1}
@@ -40,13 +40,13 @@ RESERVED = "s3cr#et:@[x], é&=+;~"
 
 @pytest.mark.parametrize("form", ["redis://:{}@h:1/0", "redis+sentinel://:{}@h:1/m", "redis+cluster://:{}@h:1"])
 @pytest.mark.parametrize("password", [RESERVED, quote("a/b?c%25#d@e", safe="")])
-def test_every_form_takes_reserved_characters_and_encoded_ones(form, password):
+def test_every_form_accepts_reserved_and_encoded_characters(form, password):
     parsed = parse(form.format(password))
     assert parsed.connection["password"] == unquote(password)
     assert parsed.hosts == (("h", 1),)
 
 
-def test_options_have_redis_pys_types():
+def test_options_are_converted_to_redis_pys_types():
     options = "client_name=n&health_check_interval=5&socket_keepalive=yes&ssl_ca_certs=/a%40b&ssl_check_hostname=0"
     typed = {"client_name": "n", "health_check_interval": 5, "socket_keepalive": True, "ssl": True}
     typed.update(ssl_ca_certs="/a@b", ssl_check_hostname=False)
@@ -56,7 +56,7 @@ def test_options_have_redis_pys_types():
         assert connection == typed, url
 
 
-def test_sentinels_with_user_password_service_and_database():
+def test_sentinels_with_login_service_and_database():
     found = parse("redis+sentinel://u%40x:p%3Aw@a:1,[::1]:2,c/my-master/3")
     assert (found.kind, found.service) == ("sentinel", "my-master")
     assert found.hosts == (("a", 1), ("::1", 2), ("c", 26379))
@@ -71,7 +71,7 @@ def test_sentinels_with_a_password_of_their_own_and_tls():
     assert found.sentinel == {"password": "s", **tls}
 
 
-def test_a_cluster():
+def test_a_cluster_is_parsed():
     found = parse("redis+cluster://:p@a:1,b/")
     assert (found.kind, found.hosts, found.connection) == ("cluster", (("a", 1), ("b", 6379)), {"password": "p"})
 
@@ -113,7 +113,7 @@ def test_a_cluster():
         "redis+unix:///run/redis.sock",
     ],
 )
-def test_a_wrong_url_stops_the_start_and_shows_nothing_of_itself(url):
+def test_a_wrong_url_is_refused_without_repeating_it(url):
     with pytest.raises(SettingsError) as refused:
         RedisSettings.from_env({"REDIS_URL": url})
     assert refused.value.key == "REDIS_URL"
@@ -128,14 +128,14 @@ def test_a_wrong_url_stops_the_start_and_shows_nothing_of_itself(url):
     "form",
     ["redis://:{}@h:1/0", "rediss://u:{}@h", "unix://:{}@/s", "redis+sentinel://:{}@h:1/m", "redis+cluster://:{}@h:1"],
 )
-def test_a_slash_or_question_mark_in_a_password_is_to_be_encoded(form, password):
+def test_an_unencoded_slash_or_question_mark_is_refused(form, password):
     with pytest.raises(SettingsError, match=r"REDIS_URL has an @ after a .*: percent-encode") as refused:
         parse(form.format(password))
     assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("option", ["socket_timeout", "max_connections", "decode_responses", "ssl_min_version"])
-def test_options_of_redis_py_that_are_not_taken_are_named(option):
+def test_refused_options_of_redis_py_are_named(option):
     with pytest.raises(SettingsError, match=f"has an option {option} that is not one of"):
         parse(f"rediss://h?{option}=1")
 
@@ -154,11 +154,11 @@ def test_no_password_is_shown():
 
 # Source: Redis cluster specification, appendix A, and its example of CLUSTER KEYSLOT.
 @pytest.mark.parametrize(("key", "slot"), [("123456789", 12739), ("foo", 12182), ("a{foo}b", 12182)])
-def test_keys_have_the_slot_that_the_specification_gives(key, slot):
+def test_slots_equal_the_specifications_examples(key, slot):
     assert slot_of(key) == slot
 
 
-def test_only_the_first_tag_that_is_not_empty_counts():
+def test_only_the_first_hash_tag_counts_unless_it_is_empty():
     assert slot_of("{user1000}.following") == slot_of("{user1000}.followers")
     assert slot_of("foo{{bar}}zap") == slot_of("{bar")
     assert slot_of("foo{bar}{zap}") == slot_of("bar")

@@ -1,4 +1,4 @@
-"""Runbooks name what there is: every link leads somewhere, every metric and setting exists."""
+"""Every link, setting, metric, command and module that a runbook names exists."""
 
 import contextlib
 import io
@@ -19,13 +19,13 @@ RULES = "\n".join(path.read_text() for path in (ROOT / "ops" / "charts").rglob("
 
 
 @pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
-def test_every_link_leads_somewhere(path):
+def test_every_link_has_an_existing_target(path):
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text()):
         assert (path.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
-def test_every_setting_is_read_by_somebody(path):
+def test_every_setting_is_declared(path):
     text = path.read_text()
     for name in set(re.findall(r"\bKEFU_[A-Z_]+[A-Z]\b", text)) - {"KEFU_ACL"}:
         assert name in CODE, name
@@ -53,7 +53,7 @@ PARSERS = {
 
 
 @pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
-def test_every_tool_understands_the_words_that_it_is_given(path):
+def test_every_tool_accepts_the_arguments_it_is_given(path):
     text = re.sub(r"`([^`\n]*)\n *([^`\n]*)`", r"`\1 \2`", path.read_text())
     tools = "|".join(map(re.escape, PARSERS))
     for tool, words in re.findall(rf"python -m (?:kefu )?({tools}) ([^`|#\n]+)", text):
@@ -64,23 +64,23 @@ def test_every_tool_understands_the_words_that_it_is_given(path):
 
 @contextlib.contextmanager
 def understood():
-    """Tell of words that a tool doesn't know by what it says of them."""
-    said = io.StringIO()
+    """Fail the test with the parser's message if it refuses the arguments."""
+    message = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(message):
             yield
     except SystemExit:
-        pytest.fail(said.getvalue())
+        pytest.fail(message.getvalue())
 
 
 @pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
-def test_every_module_that_is_run_is_there(path):
+def test_every_module_that_is_run_exists(path):
     for name in set(re.findall(r"python -m ((?:ops|kefu|actions)[a-z_.]*[a-z])", path.read_text())):
         place = ROOT / name.replace(".", "/")
         assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), name
 
 
-def test_every_alert_has_its_runbook():
+def test_every_alert_has_a_runbook():
     for url in re.findall(r"runbook_url: (\S+)", RULES):
         assert (ROOT / url).exists(), url
 

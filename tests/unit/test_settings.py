@@ -1,4 +1,4 @@
-"""Each variable is declared once: the reader, the sentences and the page go by that."""
+"""Each variable is declared once; its reader, its error texts and the printed page follow the declaration."""
 
 import typing
 
@@ -37,7 +37,7 @@ NUMBERS = [each for each in DECLARED.values() if each.kind in (int, float)]
 
 
 def refusal(section, **changes):
-    """Return the key and the sentence of what a wrong setting is refused with."""
+    """Return the key and the sentence of the SettingsError for these variables."""
     with pytest.raises(SettingsError) as refused:
         section.from_env({**SET, **changes})
     assert "hunter2" not in str(refused.value)
@@ -45,11 +45,11 @@ def refusal(section, **changes):
 
 
 def reader(key):
-    """Return the section that has a variable."""
+    """Return the section that declares a variable."""
     return next(section for section in SECTIONS if key in {each.key for each in settings_of(section).values()})
 
 
-def test_the_page_is_what_the_command_prints():
+def test_the_committed_page_equals_the_commands_output():
     committed = (ROOT / "ops" / "settings.md").read_text()
     assert committed == page(), "run: python -m kefu settings > ops/settings.md"
 
@@ -66,13 +66,13 @@ def test_each_field_has_its_declared_type_and_default(section):
             assert value == declared.default, name
 
 
-def test_no_secret_has_a_default_and_none_is_shown():
+def test_secrets_have_no_default_and_are_not_shown():
     assert {each.key for each in DECLARED.values() if each.secret and each.default} == set()
     assert "hunter2" not in "".join(repr(section.from_env(SET)) for section in SECTIONS)
 
 
 @pytest.mark.parametrize("declared", NUMBERS, ids=lambda declared: declared.key)
-def test_a_number_is_taken_within_its_bounds_only(declared):
+def test_a_number_outside_its_bounds_is_refused(declared):
     section = reader(declared.key)
     name = next(name for name, each in settings_of(section).items() if each is declared)
     for bound in (declared.minimum, declared.maximum):
@@ -106,12 +106,12 @@ def test_a_missing_variable_is_named(key):
         ("KEFU_TENANTS", KEYS.replace("k", "").join(['{"a": ', "}"]), "must be a JSON object: tenant name to"),
     ],
 )
-def test_a_wrong_variable_is_told_with_what_is_allowed(key, text, problem):
+def test_a_wrong_variable_is_refused_with_the_allowed_values(key, text, problem):
     told = refusal(reader(key), **{key: text})
     assert told[0] == key and told[1].startswith(problem)
 
 
-def test_a_login_is_needed_with_sasl_and_not_read_without():
+def test_the_kafka_login_is_read_only_with_sasl():
     assert refusal(KafkaSettings, KAFKA_SECURITY_PROTOCOL="sasl_ssl") == ("KAFKA_SASL_USERNAME", "is not set")
     plain = KafkaSettings.from_env(
         {**SET, "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD_FILE": "/none", "KAFKA_CA_FILE": "/ca"}
@@ -128,7 +128,7 @@ def test_a_track_needs_its_plan():
     assert WorkerSettings.from_env({**SET, "KEFU_RELEASE_PLAN": "/plan"}).release_plan == ""
 
 
-def test_a_secret_comes_from_a_file_which_outranks_the_variable(tmp_path):
+def test_a_secrets_file_outranks_its_variable(tmp_path):
     path = tmp_path / "url"
     path.write_text("redis://from-file\n")
     read = RedisSettings.from_env({**SET, "REDIS_URL_FILE": str(path)})
@@ -137,7 +137,7 @@ def test_a_secret_comes_from_a_file_which_outranks_the_variable(tmp_path):
     assert RedisSettings.from_env_if_set({"REDIS_URL": " "}) is None
 
 
-def test_what_is_wrong_with_a_file_names_its_variable(tmp_path):
+def test_a_faulty_file_is_reported_by_its_variable(tmp_path):
     path = tmp_path / "secret"
     assert refusal(RedisSettings, REDIS_URL_FILE=str(path)) == (
         "REDIS_URL_FILE",
@@ -154,22 +154,22 @@ def test_what_is_wrong_with_a_file_names_its_variable(tmp_path):
     assert refusal(GatewaySettings, KEFU_TENANTS_FILE=str(path))[0] == "KEFU_TENANTS_FILE"
 
 
-def test_a_file_is_for_secrets_only():
+def test_only_secrets_are_read_from_files():
     with pytest.raises(SettingsError, match="KAFKA_BROKERS is not set"):
         KafkaSettings.from_env({"KAFKA_BROKERS_FILE": "/etc/hostname"})
 
 
-def test_helms_way_to_write_a_million_is_a_whole_number():
+def test_helms_1e06_is_read_as_a_whole_number():
     assert GatewaySettings.from_env({**SET, "KEFU_MAX_STREAMS": "1e+06"}).max_streams == 1_000_000
 
 
-def test_the_operator_and_the_roles_on_kafka():
+def test_the_operator_and_kafka_roles_are_read():
     assert operator({"KEFU_OPERATOR": " ann "}) == "ann"
     with pytest.raises(SettingsError, match="KEFU_OPERATOR is longer than 128 characters"):
         operator({"KEFU_OPERATOR": "a" * 129})
     assert kafka_principals({"KEFU_ACL_WORKER": "w", "KEFU_ACL_BACKUP": ""}) == {"worker": "w"}
 
 
-def test_a_declared_variable_is_told_by_its_bounds():
+def test_allowed_describes_bounds_and_choices():
     assert Setting("K", float, 1, 0.05, 604800).allowed == "a number from 0.05 to 604800"
     assert Setting("K", choices=("A",)).allowed == "A"
