@@ -1,4 +1,4 @@
-"""Tasks about a customer's account, and what the shop's staff has to look after."""
+"""Tasks about a customer's account, and complaints to the shop's staff."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -8,29 +8,30 @@ from rasa_sdk.events import SlotSet
 from rasa_sdk.executor import CollectingDispatcher
 
 from actions.caller import asker, language
+from actions.formatting import day
 from actions.forms import CONFIRMED, Events
 from actions.idempotency import effect_key
+from actions.numbers import as_text, order_number
 from actions.readers import ORDER_NUMBER
-from actions.reading import as_text, day, order_number
 from actions.shop import Asker, NotFound, Refused, Shop
 from kefu.errors import ActionFailed
 
-Told = tuple[str, dict[str, Any]]
+Reply = tuple[str, dict[str, Any]]  # a response of the domain, and the values for its blanks
 Do = Callable[[Shop, Asker, Tracker], Awaitable[Any]]
 
 
 class AccountTask(Action):
-    """One call to the shop for a known customer; a guest is told what to do instead.
+    """One call to the shop for a known customer; a guest gets a response that says what to do instead.
 
     Args:
-        task: names the action.
-        shop: where it is done.
-        do: the call.
-        tell: the response and its blanks, from what the call gave and the language.
-        slots: forgotten afterwards.
+        task: name of the action, without `action_`.
+        shop: client of the shop that does the task.
+        do: makes the call.
+        tell: returns the reply, given the call's result and the language.
+        slots: slots that are emptied afterwards.
         asks: whether the form asked for a yes.
-        refusals: reasons of the shop that have a response, `utter_TASK_refused_REASON`.
-        of_guest: what a guest is told.
+        refusals: the shop's reasons that have a response, `utter_TASK_refused_REASON`.
+        of_guest: the response to a guest.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class AccountTask(Action):
         task: str,
         shop: Shop,
         do: Do,
-        tell: Callable[[Any, str], Told],
+        tell: Callable[[Any, str], Reply],
         slots: tuple[str, ...] = (),
         asks: bool = False,
         refusals: frozenset[str] = frozenset(),
@@ -55,33 +56,33 @@ class AccountTask(Action):
         """Utter one response. Raises ShopUnavailable, ActionFailed: then nothing is said."""
         who = asker(tracker)
         if who.customer is None:
-            told: Told = self._of_guest, {}
+            reply: Reply = self._of_guest, {}
         elif self._asks and tracker.slots.get(CONFIRMED) is not True:
-            told = "utter_left_as_it_is", {}
+            reply = "utter_left_as_it_is", {}
         else:
-            told = self._told(await self._do(self._shop, who, tracker), language(tracker))
-        response, blanks = told
+            reply = self._reply(await self._do(self._shop, who, tracker), language(tracker))
+        response, blanks = reply
         dispatcher.utter_message(response=response, **blanks)
         return [SlotSet(slot, None) for slot in self._slots]
 
-    def _told(self, found: Any, lang: str) -> Told:
-        if isinstance(found, Refused) and found.reason in self._refusals:
-            return f"utter_{self._task}_refused_{found.reason}", {}
-        if isinstance(found, NotFound):  # a token outlives the account that it was given for
+    def _reply(self, result: Any, lang: str) -> Reply:
+        if isinstance(result, Refused) and result.reason in self._refusals:
+            return f"utter_{self._task}_refused_{result.reason}", {}
+        if isinstance(result, NotFound):  # a token stays valid after its account was deleted
             return "utter_account_not_found", {}
-        if isinstance(found, Refused):
+        if isinstance(result, Refused):
             raise ActionFailed(self.name(), "refused for an unknown reason")
-        return self._tell(found, lang)
+        return self._tell(result, lang)
 
 
 class AskDeletion(Action):
-    """Ask for the yes to a deletion: what goes, and after how many days by the shop's rules."""
+    """Ask for a yes to the deletion of the account; the question says after how many days the shop deletes it."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
 
     def name(self) -> str:
-        """Return the name in the domain: the form asks by it."""
+        """Return the name in the domain: the form asks for its slot `confirmed` by this action."""
         return "action_ask_delete_account_form_confirmed"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
@@ -94,7 +95,7 @@ class AskDeletion(Action):
 
 
 class FileComplaint(Action):
-    """Write a complaint down for the shop's staff: from anybody, about an order if one was named."""
+    """Open a ticket with a customer's or guest's complaint, about an order if the customer named one."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
@@ -104,7 +105,7 @@ class FileComplaint(Action):
         return "action_complaint"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
-        """Utter the ticket's number and until when somebody answers."""
+        """Utter the ticket's number and the day by which the shop's staff answers."""
         who, words = asker(tracker), as_text(tracker.slots.get("complaint_text"))
         number = order_number(as_text(tracker.slots.get(ORDER_NUMBER)))
         ticket = await self._shop.open_ticket(who, "complaint", words, effect_key(), order=number)
@@ -118,42 +119,42 @@ class FileComplaint(Action):
 def account_tasks(shop: Shop) -> list[Action]:
     """Return every task about accounts."""
 
-    def task(name: str, do: Do, tell: Callable[[Any, str], Told], *slots: str, **more: Any) -> AccountTask:
+    def task(name: str, do: Do, tell: Callable[[Any, str], Reply], *slots: str, **more: Any) -> AccountTask:
         return AccountTask(name, shop, do, tell, slots, **more)
 
     return [
         task(
             "add_address",
             lambda shop, who, tracker: shop.add_address(who, str(tracker.slots["new_address"]), False, effect_key()),
-            lambda found, _: ("utter_add_address_done", {"new_address": found.address}),
+            lambda address, _: ("utter_add_address_done", {"new_address": address.address}),
             "new_address",
             refusals=frozenset({"bad_address", "too_many"}),
         ),
         task(
             "change_name",
             lambda shop, who, tracker: shop.rename(who, str(tracker.slots["account_name"]), effect_key()),
-            lambda found, _: ("utter_change_name_done", {"account_name": found.name}),
+            lambda account, _: ("utter_change_name_done", {"account_name": account.name}),
             "account_name",
             refusals=frozenset({"bad_name"}),
         ),
         task(
             "delete_account",
             lambda shop, who, _: shop.delete_account(who, effect_key()),
-            lambda found, lang: ("utter_delete_account_done", {"on": day(found.on, lang)}),
+            lambda deletion, lang: ("utter_delete_account_done", {"on": day(deletion.on, lang)}),
             CONFIRMED,
             asks=True,
         ),
         task(
             "newsletter",
             lambda shop, who, tracker: shop.subscribe(who, tracker.slots["wants_newsletter"] is True, effect_key()),
-            lambda found, _: ("utter_newsletter_on" if found else "utter_newsletter_off", {}),
+            lambda subscribed, _: ("utter_newsletter_on" if subscribed else "utter_newsletter_off", {}),
             "wants_newsletter",
         ),
         task(
             "reset_password",
             lambda shop, who, _: shop.reset_password(who, effect_key()),
-            lambda found, _: ("utter_reset_password_done", {"sent_to": found}),
-            of_guest="utter_reset_password_guest",  # who forgot the password can't sign in first
+            lambda sent_to, _: ("utter_reset_password_done", {"sent_to": sent_to}),
+            of_guest="utter_reset_password_guest",  # a customer without a password can't sign in first
         ),
         AskDeletion(shop),
         FileComplaint(shop),

@@ -1,4 +1,4 @@
-"""A call back: when it suits the customer, read from what NLU found, and asked for at the shop."""
+"""Call backs: the time is read from the entities and words of a message, and a ticket asks the shop for the call."""
 
 import re
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -9,40 +9,41 @@ from rasa_sdk.events import SlotSet
 from rasa_sdk.executor import CollectingDispatcher
 
 from actions.caller import asker, language
+from actions.formatting import day
 from actions.idempotency import effect_key
-from actions.reading import as_text, day
+from actions.numbers import as_text
 from actions.shop import Asker, NotFound, Refused, Shop
 from kefu.errors import ActionFailed
 
 CALLBACK_TIME = "callback_time"
 SOON = "soon"
-SHOP_ZONE = timezone(timedelta(hours=8))  # as config.yml's entities have it
+SHOP_ZONE = timezone(timedelta(hours=8))  # config.yml reads dates and times in the same zone
 _DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
 _CLOCK = re.compile(r"\b\d\d:\d\d\b")
 _SOON = re.compile(
     r"现在|马上|立刻|尽快|越快越好|随时|都行|都可以|\b(?:now|asap|as soon as|any ?time|right away|whenever|soon)\b",
     re.I,
 )
-# Parts of a day, where no clock is named.
+# The hour of a part of the day, for a message without a clock time.
 _PARTS = (
     (re.compile(r"上午|早上|一早|\bmorning\b", re.I), "10:00"),
     (re.compile(r"中午|\bnoon\b|\bmidday\b|\blunch", re.I), "12:00"),
     (re.compile(r"下午|\bafternoon\b", re.I), "15:00"),
     (re.compile(r"晚上|傍晚|今晚|\bevening\b|\btonight\b", re.I), "19:00"),
 )
-_ANY_HOUR = "10:00"  # of a day that is named without one
+_ANY_HOUR = "10:00"  # the hour for a day without one
 
 
-def when(told: str) -> str | None:
-    """Return `soon`, `HH:MM`, or `YYYY-MM-DD HH:MM`; None where no time is told, or one that there isn't.
+def when(text: str) -> str | None:
+    """Return `soon`, `HH:MM`, or `YYYY-MM-DD HH:MM`; None if the text has no time, or one that doesn't exist.
 
     Args:
-        told: the values of date and time that NLU found, if any, before the customer's words.
+        text: the values of the entities date and time, if any, then the customer's words.
     """
-    on, at = _DATE.search(told), _CLOCK.search(told)
-    clock = at.group() if at else next((hour for words, hour in _PARTS if words.search(told)), None)
+    on, at = _DATE.search(text), _CLOCK.search(text)
+    clock = at.group() if at else next((hour for words, hour in _PARTS if words.search(text)), None)
     if not on and not clock:
-        return SOON if _SOON.search(told) else None
+        return SOON if _SOON.search(text) else None
     clock = clock or _ANY_HOUR
     try:
         time.fromisoformat(clock)
@@ -52,24 +53,25 @@ def when(told: str) -> str | None:
     return f"{on.group()} {clock}" if on else clock
 
 
-def moment(told: str, said_at: datetime) -> datetime | None:
-    """Return the moment that `when` found, seen from when the customer said it; None for soon.
+def moment(wanted: str, said_at: datetime) -> datetime | None:
+    """Return the moment of a time that `when` returned, counted from the customer's message; None for soon.
 
-    A weekday that was meant ahead may have been read as the last one, and an hour that is over today is tomorrow's.
+    A date of the last seven days moves a week ahead: NLU reads a weekday as the last one. An hour that is over today
+    means tomorrow's.
     """
-    if told == SOON:
+    if wanted == SOON:
         return None
-    *on, at = told.split()
+    *on, at = wanted.split()
     today = said_at.astimezone(SHOP_ZONE).date()
     chosen = date.fromisoformat(on[0]) if on else today
     if today - timedelta(days=7) <= chosen < today:
         chosen += timedelta(days=7)
-    found = datetime.combine(chosen, time.fromisoformat(at), SHOP_ZONE)
-    return found + timedelta(days=1) if found <= said_at and not on else found
+    call_at = datetime.combine(chosen, time.fromisoformat(at), SHOP_ZONE)
+    return call_at + timedelta(days=1) if call_at <= said_at and not on else call_at
 
 
 class RequestCallback(Action):
-    """Have the shop's staff call the customer, at the number that the shop knows."""
+    """Ask the shop's staff to call the customer at the phone number of the account."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
@@ -80,15 +82,15 @@ class RequestCallback(Action):
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> list[Any]:
         """Utter when the call comes. Raises ShopUnavailable, ActionFailed: then nothing is said."""
-        who, told = asker(tracker), as_text(tracker.slots.get(CALLBACK_TIME))
+        who, wanted = asker(tracker), as_text(tracker.slots.get(CALLBACK_TIME))
         done = [SlotSet(CALLBACK_TIME, None)]
         if who.customer is None:
             dispatcher.utter_message(response="utter_sign_in_first")
             return done
         said_at = _said_at(tracker)
-        at = moment(told, said_at)
+        at = moment(wanted, said_at)
         call_at = at.isoformat() if at else None
-        ticket = await self._shop.open_ticket(who, "callback", f"call back: {told}", effect_key(), call_at=call_at)
+        ticket = await self._shop.open_ticket(who, "callback", f"call back: {wanted}", effect_key(), call_at=call_at)
         if isinstance(ticket, Refused) and ticket.reason == "bad_call_at":
             await self._refuse(who, language(tracker), at is not None and at > said_at, dispatcher)
             return done
@@ -101,7 +103,7 @@ class RequestCallback(Action):
         return done
 
     async def _refuse(self, who: Asker, lang: str, ahead: bool, dispatcher: CollectingDispatcher) -> None:
-        """Utter why nobody can call then: it is over, or outside the service hours, which are told."""
+        """Utter why the time is refused: it is over, or outside the service hours, which the response names."""
         if not ahead:
             dispatcher.utter_message(response="utter_callback_over")
             return

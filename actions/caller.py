@@ -1,4 +1,4 @@
-"""Who asks: what the worker put beside the message, taken from the token and from nowhere else."""
+"""The sender of a message, from metadata that the worker took from the token, and the customer's language."""
 
 from typing import Any
 
@@ -6,19 +6,19 @@ from rasa_sdk import Tracker
 
 from actions.shop import Asker
 
-SHELL_TENANT, SHELL_USER = "demo", "shell"  # `rasa shell` knows neither; every message of a worker names its own
+SHELL_TENANT, SHELL_USER = "demo", "shell"  # for `rasa shell`; every message of a worker names tenant and user
 
 
 def asker(tracker: Tracker, phone_last4: str | None = None) -> Asker:
-    """Return who sent the latest message; one without metadata comes from a guest.
+    """Return the sender of the latest message: a guest if it has no metadata.
 
     Args:
-        tracker: of the conversation.
-        phone_last4: what a guest gave to prove that an order is the guest's own.
+        tracker: tracker of the conversation.
+        phone_last4: the phone's last four digits, which a guest gave to prove that an order is their own.
     """
     metadata: dict[str, Any] = tracker.latest_message.get("metadata") or {}
     tenant, user = metadata.get("tenant") or SHELL_TENANT, metadata.get("user") or SHELL_USER
-    # `is True`: a text like "false" must not make a customer of a guest.
+    # `is True`: a text like "false" must not turn a guest into a customer.
     if metadata.get("identified") is True:
         return Asker(tenant, customer=user)
     return Asker(tenant, guest=user, phone_last4=phone_last4)

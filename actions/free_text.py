@@ -1,4 +1,4 @@
-"""Slots that are given in the customer's own words, read with care: None for what can't be meant."""
+"""Readers for slots in the customer's own words: reason, address, title, name. Evasive answers give None."""
 
 import re
 
@@ -47,7 +47,7 @@ _REASON_BEFORE = re.compile(
     r"|(?:退款|退货)?(?:的)?(?:理由|原因)(?:是|就是)?|因为|由于)\s*[:：，,]?\s*",
     re.IGNORECASE,
 )
-# What is named in a message that says more: what stands before it, and what may follow and isn't part of it.
+# A value inside a longer message: the words before it. `_SAID_AFTER` has the words after it that are not part of it.
 _ADDRESS_NAMED = re.compile(
     r"(?:[改换变寄送发](?:成|到|为|往|去|给)|地址[是为]|应该是|^(?:不对|错了|不是)[，,。 ]*是"
     r"|.*\bto\b|address (?:is|should be)\b|^(?:no|sorry)\b[,. ]*(?:it's|it is|i meant)\b)\s*[:：，,]?\s*(.+)$",
@@ -67,7 +67,7 @@ _SAID_AFTER = re.compile(
     r"|[，, ]*(?:可以|行|好)?[吗么吧嘛]?[?？。.!！]*$",
     re.IGNORECASE,
 )
-# What is said by somebody who doesn't know, or puts it off, and is nobody's name.
+# Answers that give no name: the customer doesn't know, or puts it off.
 _EVASIVE = re.compile(
     r"(?:我|俺)?(?:也)?(?:还)?(?:不知道|不清楚|不确定|没想好|不懂|忘了|不记得|没有|不用|不需要|等一下|等等|稍等).*"
     r"|随便.*|随意.*|都行|都可以|无所谓|你们?(?:看着办|定|决定|说呢).*|什么.*|公司|企业|单位"
@@ -77,7 +77,7 @@ _EVASIVE = re.compile(
     r"|you (?:choose|decide)|yes|no|ok(?:ay)?|none|hm+|wait.*",
     re.IGNORECASE,
 )
-# What only announces a complaint.
+# Words that announce a complaint and tell nothing of it.
 _ANNOUNCES = re.compile(
     r"\b(?:i|we)(?:['’]d| would)? (?:want|like|need|wish|have) to (?:make|file|lodge|submit|raise|register)"
     r" an? (?:formal )?(?:complaint|grievance)(?: (?:about|against|with))?\b"
@@ -87,21 +87,21 @@ _ANNOUNCES = re.compile(
 
 
 def reason(text: str) -> str | None:
-    """Return a sentence worth writing down: four Chinese characters or three words at least."""
-    told = _REASON_BEFORE.sub("", _line(text), count=1)[:MAX_TEXT]
-    return told if len(_HAN.findall(told)) >= 4 or len(told.split()) >= 3 else None
+    """Return the reason without its introduction; None below four Chinese characters or three words."""
+    words = _REASON_BEFORE.sub("", _line(text), count=1)[:MAX_TEXT]
+    return words if len(_HAN.findall(words)) >= 4 or len(words.split()) >= 3 else None
 
 
 def named_reason(text: str) -> str | None:
-    """Return the reason that a longer message gives as such."""
-    found = _REASON_NAMED.search(_line(text))
-    return reason(found[1]) if found else None
+    """Return the reason that a longer message introduces as one ("because ..."); None without one."""
+    match = _REASON_NAMED.search(_line(text))
+    return reason(match[1]) if match else None
 
 
 def is_story(text: str) -> bool:
-    """Return whether a message tells what happened, and not only that something did."""
-    told = _ANNOUNCES.sub(" ", text)
-    return len(_HAN.findall(told)) >= 8 or len(told.split()) >= 6
+    """Return whether a message tells what happened, beyond announcing a complaint."""
+    story = _ANNOUNCES.sub(" ", text)
+    return len(_HAN.findall(story)) >= 8 or len(story.split()) >= 6
 
 
 def is_question(text: str) -> bool:
@@ -110,43 +110,43 @@ def is_question(text: str) -> bool:
 
 
 def tells_what_is_not(text: str) -> bool:
-    """Return whether a sentence with a "not" in it tells something, and isn't the no to a question."""
+    """Return whether a sentence with a negation tells something ("it doesn't fit") rather than answers no."""
     return reason(text) is not None and _NO_FIRST.search(text) is None
 
 
 def begins_with_yes(text: str) -> bool:
-    """Return whether a message begins with a yes and takes nothing of it back: "yes, cancel it"."""
+    """Return whether a message begins with a yes that the rest doesn't take back: "yes, cancel it"."""
     return bool(_YES_FIRST.search(text)) and not _TAKEN_BACK.search(text) and not is_question(text)
 
 
 def address(text: str) -> str | None:
-    """Return an address: long enough, and with a number or a word that places have."""
-    told = _ADDRESS_BEFORE.sub("", _line(text), count=1)[:MAX_LINE]
-    return told if len(told) >= 6 and _PLACE.search(told) else None
+    """Return an address: at least six characters, with a digit or a word like "street"; else None."""
+    words = _ADDRESS_BEFORE.sub("", _line(text), count=1)[:MAX_LINE]
+    return words if len(words) >= 6 and _PLACE.search(words) else None
 
 
 def named_address(text: str) -> str | None:
-    """Return the address that a longer message names as the one to send to."""
-    found = _ADDRESS_NAMED.search(_line(text))
-    return address(_SAID_AFTER.sub("", found[1])) if found else None
+    """Return the address that a longer message names as the one to send to; None without one."""
+    match = _ADDRESS_NAMED.search(_line(text))
+    return address(_SAID_AFTER.sub("", match[1])) if match else None
 
 
 def title(text: str) -> str | None:
-    """Return an invoice's title: a person's or a company's name, no evasive word."""
-    told = _TITLE_BEFORE.sub("", _line(text), count=1).strip(" 。.!！")
-    return told if 2 <= len(told) <= MAX_LINE and not _EVASIVE.fullmatch(told) else None
+    """Return an invoice's title, the name of a person or company; None for an evasive answer."""
+    words = _TITLE_BEFORE.sub("", _line(text), count=1).strip(" 。.!！")
+    return words if 2 <= len(words) <= MAX_LINE and not _EVASIVE.fullmatch(words) else None
 
 
 def named_title(text: str) -> str | None:
-    """Return the title that a longer message names."""
-    found = _TITLE_NAMED.search(_line(text))
-    return title(_SAID_AFTER.sub("", next(filter(None, found.groups())))) if found else None
+    """Return the title that a longer message names; None without one."""
+    match = _TITLE_NAMED.search(_line(text))
+    return title(_SAID_AFTER.sub("", next(filter(None, match.groups())))) if match else None
 
 
 def name(text: str) -> str | None:
-    """Return the name to be shown: one to forty characters without digits only."""
-    told = _NAME_BEFORE.sub("", _line(text), count=1).strip(" 。.!！\"'“”")
-    return told if 1 <= len(told) <= 40 and not told.isdigit() else None
+    """Return the name to show on the account: one to forty characters, not digits alone; else None."""
+    words = _NAME_BEFORE.sub("", _line(text), count=1).strip(" 。.!！\"'“”")
+    return words if 1 <= len(words) <= 40 and not words.isdigit() else None
 
 
 def _line(text: str) -> str:

@@ -1,8 +1,8 @@
-"""One result for one call of an action, though two owners of a conversation may make it.
+"""One result for one call of an action, even when two workers make it.
 
-Two workers may both run a turn before either writes it; the worker gives both calls one key.
-Within this process `Answers` gives both one result. Across replicas it can't: there the company's
-systems hold it, which is why `current_key` goes with every side effect as its Idempotency-Key.
+Two workers may both run a turn before either writes it; they give their calls the same key. Within this process
+`Answers` gives both the same result. Across replicas the company's systems do so: `current_key` goes with every side
+effect as its Idempotency-Key.
 """
 
 import asyncio
@@ -18,39 +18,39 @@ import orjson
 
 from kefu.metrics import ACTION_ANSWERS
 
-LIMIT = 10_000
+LIMIT = 10_000  # answers kept; beyond it the oldest goes
 LIFETIME_S = 600.0
 
 current_key: ContextVar[str | None] = ContextVar("current_key", default=None)
 
 
 def effect_key(ordinal: int = 1) -> str:
-    """Return the key of this call's `ordinal`th effect: the same however often the call is made.
+    """Return the key of this call's `ordinal`th effect. A repeated call gets the same key.
 
-    `rasa shell` gives no key to its calls; there each is its own.
+    `rasa shell` gives its calls no key: there every call gets a new one.
     """
     key = current_key.get()
     return f"{key}-{ordinal}" if key is not None else uuid.uuid4().hex
 
 
 def scoped(key: str, conversation: str) -> str:
-    """Return the key as the shop gets it: message ids are the client's, two users may choose the same."""
+    """Return the key for the shop, unique per conversation: clients choose message ids, and two may choose the same."""
     return hashlib.sha256(f"{conversation}\n{key}".encode()).hexdigest()
 
 
 def with_input(key: str, tracker: dict[str, Any]) -> str:
-    """Return the key of an answer: a turn run again from another state is another question."""
+    """Return the key of an answer, which includes the state: a turn from another state needs a new answer."""
     state = [tracker.get("slots"), (tracker.get("latest_message") or {}).get("text"), tracker.get("active_loop")]
     return key + hashlib.sha256(orjson.dumps(state, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 class Answers:
-    """Running and finished answers by key, the oldest forgotten first.
+    """Running and finished answers by key; the oldest are dropped first.
 
     Args:
         limit: most answers kept.
         lifetime_s: seconds that an answer is kept.
-        clock: of the lifetime, in seconds.
+        clock: clock that measures the lifetime, in seconds.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class Answers:
         self._kept: OrderedDict[str, tuple[float, asyncio.Future[bytes]]] = OrderedDict()
 
     async def once(self, key: str, run: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Return what `run` gives, or gave, for this key; a failure is told to all who wait and forgotten."""
+        """Return the answer of a key; `run` makes it if there is none. Waiting callers get a failure, later ones don't."""
         self._forget_old()
         kept = self._kept.get(key)
         if kept is None:
             task = asyncio.ensure_future(run())
             task.add_done_callback(lambda task: self._settle(key, task))
             kept = self._kept[key] = (self._clock(), task)
-        # Shielded: a caller who hangs up must not end the work of one who waits.
+        # Shielded: a caller that hangs up must not cancel the work that another caller waits for.
         return await asyncio.shield(kept[1])
 
     def _forget_old(self) -> None:
@@ -79,7 +79,7 @@ class Answers:
         ACTION_ANSWERS.set(len(self._kept))
 
     def _settle(self, key: str, task: "asyncio.Future[bytes]") -> None:
-        """Forget what failed, and of what did not keep the answer alone: a task keeps the request in its context."""
+        """Drop a failed task; replace a finished one by its answer. A kept task would keep its request in memory."""
         kept = self._kept.get(key)
         if kept is None or kept[1] is not task:
             return

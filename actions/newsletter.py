@@ -1,7 +1,8 @@
-"""Whether a customer wants the newsletter, from the customer's words: only where they are clear, else the form asks.
+"""Whether a customer's words ask for the newsletter or against it. If they are not clear, the form asks.
 
-What was done before ("unsubscribed by mistake", 从没订阅过) is left out first. Then come words that stop it, each with
-what it is said of (取消订阅, "don't send me"), and of the rest those that start it. Both or neither decide nothing.
+Words about the past ("unsubscribed by mistake", 从没订阅过) are removed first. Then words that stop the newsletter are
+removed with their object (取消订阅, "don't send me"). The rest is searched for words that start it. Both or neither
+decide nothing.
 """
 
 import re
@@ -57,7 +58,7 @@ _STARTS = re.compile(
 
 
 def subscribes(text: str) -> bool | None:
-    """Return whether the newsletter is wanted, None where that isn't clear."""
+    """Return whether the customer wants the newsletter; None if the text isn't clear."""
     plain = unicodedata.normalize("NFKC", text).casefold().translate(_SIMPLIFIED).replace("’", "'")
     if _UNSURE.search(plain):
         return None

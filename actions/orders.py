@@ -1,8 +1,8 @@
-# ruff: noqa: D102 - OrderTask tells what its tasks override
-"""Tasks about one order: each does one thing at the shop, and tells what the shop says has happened.
+# ruff: noqa: D102 - OrderTask documents the methods that its tasks override
+"""Tasks about one order: each makes one call to the shop, and utters the result.
 
-The order and the end of the phone come from the form (actions/forms.py). A refusal is told as what it is; a
-shop that is away makes the action fail, and the customer hears that it could not be done now.
+The order number and the phone's last digits come from the form (actions/forms.py). Each refusal has its own response.
+If the shop is down, the action fails, and the customer reads that it could not be done now.
 """
 
 import logging
@@ -13,14 +13,15 @@ from rasa_sdk import Action, Tracker
 from rasa_sdk.events import FollowupAction, SlotSet
 from rasa_sdk.executor import CollectingDispatcher
 
-from actions import looks
+from actions import eligibility
 from actions.caller import asker, language
+from actions.eligibility import Details
+from actions.formatting import day, goods, money
 from actions.forms import CONFIRMED, LAST_ORDER_NUMBER, Events
 from actions.free_text import MAX_TEXT
 from actions.idempotency import current_key, effect_key
-from actions.looks import Details, money
+from actions.numbers import as_text, order_number, phone_last4
 from actions.readers import ORDER_NUMBER, PHONE_LAST4
-from actions.reading import as_text, day, order_number, phone_last4
 from actions.shop import (
     Asker,
     NotFound,
@@ -33,7 +34,7 @@ from actions.shop import (
 from kefu.errors import ActionFailed
 
 logger = logging.getLogger(__name__)
-# By the shop's status: the response in the domain, and what it tells beside the number.
+# By the shop's status: the response in the domain, and its blanks beside the order number.
 STATUS = {
     "awaiting_payment": ("utter_order_awaiting_payment", ()),
     "processing": ("utter_order_processing", ()),
@@ -42,37 +43,37 @@ STATUS = {
     "cancelled": ("utter_order_cancelled", ()),
     "partly_refunded": ("utter_order_partly_refunded", ("refunded", "amount")),
 }
-MOST_OFFERED = 5  # orders as buttons
+MOST_OFFERED = 5  # most orders that the customer can choose by a button
 PAYMENT_INTENT = "payment_issue"
 PAYMENT = frozenset({"unpaid", "paid", "failed", "charged_twice"})
 REFUND = frozenset({"requested", "approved", "paid", "refused"})
 
 
 class AskOrderNumber(Action):
-    """Ask which order a task is about; a known customer chooses.
+    """Ask which order a task is about; a known customer can choose by button.
 
-    First come orders of goods that the message names, then the one last talked about, then the newest.
+    Orders with goods that the message names come first, then the last order of the conversation, then the newest.
     """
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
 
     def name(self) -> str:
-        """Return the name in the domain: forms ask by it."""
+        """Return the name in the domain: forms ask for the slot `order_number` by this action."""
         return "action_ask_order_number"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
-        """Utter one response. A shop that is away only leaves the buttons out: the number can be typed."""
+        """Utter one response, without buttons if the shop is down: the customer can still type the number."""
         who, lang = asker(tracker), language(tracker)
         try:
-            found = await self._shop.orders(who) if who.customer else []
-            orders = sorted(found, key=_nearness(tracker)) if isinstance(found, list) else []
+            answer = await self._shop.orders(who) if who.customer else []
+            orders = sorted(answer, key=_distance(tracker)) if isinstance(answer, list) else []
         except ShopUnavailable as error:
             logger.warning("orders not offered", extra={"fields": {"reason": error.reason}})
             orders = []
         buttons = [
             {
-                "title": f"{order.number} {looks.goods(order, lang)}",
+                "title": f"{order.number} {goods(order, lang)}",
                 "payload": f'/inform{{"order_number": "{order.number}"}}',
             }
             for order in orders[:MOST_OFFERED]
@@ -82,7 +83,7 @@ class AskOrderNumber(Action):
         return []
 
 
-def _nearness(tracker: Tracker) -> Callable[[Order], tuple[bool, bool]]:
+def _distance(tracker: Tracker) -> Callable[[Order], tuple[bool, bool]]:
     message = tracker.latest_message
     named = {each["value"] for each in message.get("entities") or [] if each["entity"] == "product"}
     last = tracker.slots.get(LAST_ORDER_NUMBER)
@@ -97,16 +98,16 @@ class OrderTask(Action):
     """A task about the order in the slots.
 
     Attributes:
-        task: names the action (`action_TASK`) and its responses (`utter_TASK_...`).
-        slots: that the form collected beside the order's; forgotten afterwards, as the order's are.
-        look: whether it can be done, where the form asks for a yes.
-        refusals: reasons of the shop that have a response, `utter_TASK_refused_REASON`.
-        asks_again: those of them after which the form asks for the yes again.
+        task: name of the task, in the action (`action_TASK`) and its responses (`utter_TASK_...`).
+        slots: slots that the form filled beside the order's; all are emptied afterwards.
+        check: whether the task can be done for an order; None for a task without a yes.
+        refusals: the shop's reasons that have a response, `utter_TASK_refused_REASON`.
+        asks_again: the refusals after which the form asks for the yes again.
     """
 
     task: ClassVar[str]
     slots: ClassVar[tuple[str, ...]] = ()
-    look: ClassVar["staticmethod[[Order, str], Details | Refused] | None"] = None
+    check: ClassVar["staticmethod[[Order, str], Details | Refused] | None"] = None
     refusals: ClassVar[frozenset[str]] = frozenset()
     asks_again: ClassVar[frozenset[str]] = frozenset()
 
@@ -126,53 +127,53 @@ class OrderTask(Action):
         if who.customer is None and who.phone_last4 is None:
             raise ActionFailed(self.name(), "no phone digits of a guest")
         lang = language(tracker)
-        found = await self._outcome(who, number, tracker, lang)
-        response, blanks = self._told(found, lang)
+        outcome = await self._outcome(who, number, tracker, lang)
+        response, blanks = self._reply(outcome, lang)
         dispatcher.utter_message(response=response, order_number=number, **blanks)
-        if isinstance(found, Order):
+        if isinstance(outcome, Order):
             await self.after(who, number)
-        if isinstance(found, Refused) and found.reason in self.asks_again:
+        if isinstance(outcome, Refused) and outcome.reason in self.asks_again:
             return [SlotSet(CONFIRMED, None), FollowupAction(f"{self.task}_form")]
-        forgotten = [SlotSet(slot, None) for slot in (ORDER_NUMBER, PHONE_LAST4, *self.slots)]
-        known = not isinstance(found, (NotFound, TooManyAttempts))
-        return forgotten + ([SlotSet(LAST_ORDER_NUMBER, number)] if known else [])
+        emptied = [SlotSet(slot, None) for slot in (ORDER_NUMBER, PHONE_LAST4, *self.slots)]
+        known = not isinstance(outcome, (NotFound, TooManyAttempts))
+        return emptied + ([SlotSet(LAST_ORDER_NUMBER, number)] if known else [])
 
     async def _outcome(self, who: Asker, number: str, tracker: Tracker, lang: str) -> Any:
-        look = type(self).look
-        if look is None or tracker.slots.get(CONFIRMED) is True:
+        check = type(self).check
+        if check is None or tracker.slots.get(CONFIRMED) is True:
             return await self.act(who, number, tracker)
         if tracker.slots.get(CONFIRMED) is False:
             return None
         order = await self.shop.order(who, number)
-        # Nobody was asked for a yes: the form found that it can't be done. What can't be said by now failed.
-        return look(order, lang) if isinstance(order, Order) else order
+        # The form asked for no yes, because its check refused the task. The same check gives the reason again.
+        return check(order, lang) if isinstance(order, Order) else order
 
-    def _told(self, found: Any, lang: str) -> tuple[str, dict[str, Any]]:
-        """Return the response that tells the outcome, and what fills its blanks."""
-        if found is None:
+    def _reply(self, outcome: Any, lang: str) -> tuple[str, dict[str, Any]]:
+        """Return the response for the outcome, and the values for its blanks."""
+        if outcome is None:
             return "utter_left_as_it_is", {}
-        if isinstance(found, NotFound):
+        if isinstance(outcome, NotFound):
             return "utter_order_not_found", {}
-        if isinstance(found, TooManyAttempts):
+        if isinstance(outcome, TooManyAttempts):
             return "utter_order_attempts_exceeded", {}
-        if isinstance(found, Refused):
-            if found.reason not in self.refusals:
+        if isinstance(outcome, Refused):
+            if outcome.reason not in self.refusals:
                 raise ActionFailed(self.name(), "refused for an unknown reason")
-            return f"utter_{self.task}_refused_{found.reason}", {}
-        if isinstance(found, dict):
+            return f"utter_{self.task}_refused_{outcome.reason}", {}
+        if isinstance(outcome, dict):
             raise ActionFailed(self.name(), "what could not be done can be done now")
-        return self.tell(found, lang)
+        return self.tell(outcome, lang)
 
     async def act(self, who: Asker, number: str, tracker: Tracker) -> Any:
-        """Do it; return what the shop says."""
+        """Make the task's call to the shop; return its result."""
         raise NotImplementedError
 
-    def tell(self, found: Any, lang: str) -> tuple[str, dict[str, Any]]:
-        """Return the response for what was done, and its blanks."""
+    def tell(self, result: Any, lang: str) -> tuple[str, dict[str, Any]]:
+        """Return the response for the result of `act`, and the values for its blanks."""
         raise NotImplementedError
 
     async def after(self, who: Asker, number: str) -> None:
-        """Do what the answer does not depend on."""
+        """Run an effect that the reply does not depend on; none by default."""
 
 
 class TrackOrder(OrderTask):
@@ -183,35 +184,35 @@ class TrackOrder(OrderTask):
     async def act(self, who: Asker, number: str, tracker: Tracker) -> Any:
         return await self.shop.order(who, number)
 
-    def tell(self, found: Order, lang: str) -> tuple[str, dict[str, Any]]:
-        if found.status not in STATUS:
+    def tell(self, order: Order, lang: str) -> tuple[str, dict[str, Any]]:
+        if order.status not in STATUS:
             raise ActionFailed(self.name(), "unknown order status")
-        response, fields = STATUS[found.status]
+        response, fields = STATUS[order.status]
         readable = {
-            **vars(found),
-            "amount": money(found.amount, found.currency, lang),
-            "refunded": money(found.refunded, found.currency, lang),
-            "carrier": found.carrier[lang] if found.carrier else None,
-            "delivered_on": day(found.delivered_on, lang) if found.delivered_on else None,
+            **vars(order),
+            "amount": money(order.amount, order.currency, lang),
+            "refunded": money(order.refunded, order.currency, lang),
+            "carrier": order.carrier[lang] if order.carrier else None,
+            "delivered_on": day(order.delivered_on, lang) if order.delivered_on else None,
         }
-        told = {field: readable[field] for field in fields}
-        if None in told.values():  # a reply with a hole in it would be no answer
+        blanks = {field: readable[field] for field in fields}
+        if None in blanks.values():  # the reply would have a hole
             raise ActionFailed(self.name(), "incomplete order")
-        return response, told
+        return response, blanks
 
     async def after(self, who: Asker, number: str) -> None:
-        """Let the shop's staff see that the order was asked about, once."""
+        """Record the question for the shop's staff, once per call."""
         key = current_key.get()
-        if key is None:  # `rasa shell`: without a key it could be counted twice
+        if key is None:  # `rasa shell` gives no key, and without one the shop could count the question twice
             return
         await self.shop.record_inquiry(who.tenant, number, key)
 
 
 class CancelOrder(OrderTask):
-    """Cancel an order after a yes, which is to the fee that was named: for another one it is asked for again."""
+    """Cancel an order after a yes to its fee. If the fee has changed since, the form asks again with the new one."""
 
     task = "cancel_order"
-    look = staticmethod(looks.cancellation)
+    check = staticmethod(eligibility.cancellation)
     slots = (CONFIRMED, "about", "fee", "fee_amount")
     refusals = frozenset({"shipped", "delivered", "already_cancelled", "fee_changed"})
     asks_again = frozenset({"fee_changed"})
@@ -219,89 +220,90 @@ class CancelOrder(OrderTask):
     async def act(self, who: Asker, number: str, tracker: Tracker) -> Any:
         return await self.shop.cancel(who, number, effect_key(), tracker.slots.get("fee_amount"))
 
-    def tell(self, found: Any, lang: str) -> tuple[str, dict[str, Any]]:
-        told = {"fee": money(found.fee, found.currency, lang), "refund": money(found.refund, found.currency, lang)}
-        return ("utter_cancel_order_done_unpaid" if float(found.refund) == 0 else "utter_cancel_order_done"), told
+    def tell(self, result: Any, lang: str) -> tuple[str, dict[str, Any]]:
+        fee, refund = (money(amount, result.currency, lang) for amount in (result.fee, result.refund))
+        response = "utter_cancel_order_done_unpaid" if float(result.refund) == 0 else "utter_cancel_order_done"
+        return response, {"fee": fee, "refund": refund}
 
 
 class ChangeOrder(OrderTask):
-    """Change how many pieces are ordered, after a yes."""
+    """Change the quantity of an order's only item, after a yes."""
 
     task = "change_order"
-    look = staticmethod(looks.items)
+    check = staticmethod(eligibility.items)
     slots = (CONFIRMED, "about", "new_quantity")
     refusals = frozenset({"not_changeable", "out_of_stock", "no_such_item", "quantity_limit", "several_items"})
 
     async def act(self, who: Asker, number: str, tracker: Tracker) -> Any:
         return await self.shop.change_item(who, number, 1, int(tracker.slots["new_quantity"]), effect_key())
 
-    def tell(self, found: Order, lang: str) -> tuple[str, dict[str, Any]]:
+    def tell(self, order: Order, lang: str) -> tuple[str, dict[str, Any]]:
         return "utter_change_order_done", {
-            "about": looks.goods(found, lang),
-            "total": money(found.amount, found.currency, lang),
+            "about": goods(order, lang),
+            "total": money(order.amount, order.currency, lang),
         }
 
 
 class ChangeAddress(OrderTask):
-    """Send an order elsewhere, after a yes."""
+    """Change the delivery address of an order, after a yes."""
 
     task = "change_address"
-    look = staticmethod(looks.address)
+    check = staticmethod(eligibility.address)
     slots = (CONFIRMED, "about", "new_address")
     refusals = frozenset({"shipped", "delivered", "cancelled", "bad_address"})
 
     async def act(self, who: Asker, number: str, tracker: Tracker) -> Any:
         return await self.shop.change_address(who, number, str(tracker.slots["new_address"]), effect_key())
 
-    def tell(self, found: Order, lang: str) -> tuple[str, dict[str, Any]]:
-        return "utter_change_address_done", {"new_address": found.address}
+    def tell(self, order: Order, lang: str) -> tuple[str, dict[str, Any]]:
+        return "utter_change_address_done", {"new_address": order.address}
 
 
 class RequestRefund(OrderTask):
-    """Ask for the money back, after a yes."""
+    """Request a refund, after a yes."""
 
     task = "refund"
-    look = staticmethod(looks.refund)
+    check = staticmethod(eligibility.refund)
     slots = (CONFIRMED, "about", "refund_reason", "until")
     refusals = frozenset({"not_paid", "not_delivered", "too_late", "already_requested", "bad_reason"})
 
     async def act(self, who: Asker, number: str, tracker: Tracker) -> Any:
         return await self.shop.request_refund(who, number, str(tracker.slots["refund_reason"]), effect_key())
 
-    def tell(self, found: Any, lang: str) -> tuple[str, dict[str, Any]]:
-        return "utter_refund_done", _of_refund(found, lang)
+    def tell(self, refund: Any, lang: str) -> tuple[str, dict[str, Any]]:
+        return "utter_refund_done", _refund_blanks(refund, lang)
 
 
 class TrackRefund(OrderTask):
-    """Tell how far the newest refund of an order is."""
+    """Tell the status of an order's newest refund."""
 
     task = "track_refund"
 
     async def act(self, who: Asker, number: str, tracker: Tracker) -> Any:
         return await self.shop.refunds(who, number)
 
-    def tell(self, found: Any, lang: str) -> tuple[str, dict[str, Any]]:
-        if not found:
+    def tell(self, refunds: Any, lang: str) -> tuple[str, dict[str, Any]]:
+        if not refunds:
             return "utter_track_refund_none", {}
-        newest = found[0]
+        newest = refunds[0]
         if newest.status not in REFUND:
             raise ActionFailed(self.name(), "unknown state of a refund")
-        return f"utter_track_refund_{newest.status}", _of_refund(newest, lang)
+        return f"utter_track_refund_{newest.status}", _refund_blanks(newest, lang)
 
 
 class RequestInvoice(OrderTask):
-    """Have an invoice issued in a name, after a yes; before it is issued, asking again changes the name."""
+    """Request an invoice with a title, after a yes. Until it is issued, a new request changes the title."""
 
     task = "invoice"
-    look = staticmethod(looks.invoice)
+    check = staticmethod(eligibility.invoice)
     slots = (CONFIRMED, "about", "invoice_title")
     refusals = frozenset({"not_paid", "already_issued", "cancelled", "bad_title"})
 
     async def act(self, who: Asker, number: str, tracker: Tracker) -> Any:
         return await self.shop.request_invoice(who, number, str(tracker.slots["invoice_title"]), effect_key())
 
-    def tell(self, found: Any, lang: str) -> tuple[str, dict[str, Any]]:
-        return "utter_invoice_done", {"invoice_title": found.title, "sent_to": found.sent_to}
+    def tell(self, invoice: Any, lang: str) -> tuple[str, dict[str, Any]]:
+        return "utter_invoice_done", {"invoice_title": invoice.title, "sent_to": invoice.sent_to}
 
 
 class CheckInvoice(OrderTask):
@@ -312,28 +314,28 @@ class CheckInvoice(OrderTask):
     async def act(self, who: Asker, number: str, tracker: Tracker) -> Any:
         return await self.shop.order(who, number)
 
-    def tell(self, found: Order, lang: str) -> tuple[str, dict[str, Any]]:
-        if found.invoice not in ("none", "requested", "issued"):
+    def tell(self, order: Order, lang: str) -> tuple[str, dict[str, Any]]:
+        if order.invoice not in ("none", "requested", "issued"):
             raise ActionFailed(self.name(), "unknown state of an invoice")
-        return f"utter_check_invoice_{found.invoice}", {}
+        return f"utter_check_invoice_{order.invoice}", {}
 
 
 class CheckPayment(OrderTask):
-    """Tell what the shop knows of an order's payment; where it took too much, somebody of its staff looks after it."""
+    """Tell the status of an order's payment. A double charge opens a ticket for the shop's staff."""
 
     task = "payment"
 
     async def act(self, who: Asker, number: str, tracker: Tracker) -> Any:
-        found = await self.shop.order(who, number)
-        if isinstance(found, Order) and found.payment.status == "charged_twice":
+        order = await self.shop.order(who, number)
+        if isinstance(order, Order) and order.payment.status == "charged_twice":
             user = Asker(who.tenant, who.customer, who.guest or "guest")
             words = f"charged twice: {_opening(tracker)}"
             ticket = await self.shop.open_ticket(user, "payment", words, effect_key(), order=number)
-            return found, ticket
-        return found
+            return order, ticket
+        return order
 
-    def tell(self, found: Any, lang: str) -> tuple[str, dict[str, Any]]:
-        order, ticket = found if isinstance(found, tuple) else (found, None)
+    def tell(self, result: Any, lang: str) -> tuple[str, dict[str, Any]]:
+        order, ticket = result if isinstance(result, tuple) else (result, None)
         paid = order.payment.status
         if paid not in PAYMENT or isinstance(ticket, (Refused, NotFound)):
             raise ActionFailed(self.name(), "unknown state of a payment")
@@ -345,24 +347,24 @@ class CheckPayment(OrderTask):
 
 
 def _opening(tracker: Tracker) -> str:
-    """Return the words that the customer came with: the latest message may be the order's number alone."""
-    said = [event for event in tracker.events if event["event"] == "user"]
+    """Return the message that began the task: the latest one may be the order number alone."""
+    messages = [event for event in tracker.events if event["event"] == "user"]
     about = [
-        each for each in said if ((each.get("parse_data") or {}).get("intent") or {}).get("name") == PAYMENT_INTENT
+        each for each in messages if ((each.get("parse_data") or {}).get("intent") or {}).get("name") == PAYMENT_INTENT
     ]
-    return ((about or said or [{}])[-1].get("text") or "")[:MAX_TEXT]
+    return ((about or messages or [{}])[-1].get("text") or "")[:MAX_TEXT]
 
 
-def _of_refund(found: Any, lang: str) -> dict[str, Any]:
-    days = {"expected_on": found.expected_on, "paid_on": found.paid_on}
+def _refund_blanks(refund: Any, lang: str) -> dict[str, Any]:
+    days = {"expected_on": refund.expected_on, "paid_on": refund.paid_on}
     return {
-        "refund_number": found.number,
-        "refund": money(found.amount, found.currency, lang),
+        "refund_number": refund.number,
+        "refund": money(refund.amount, refund.currency, lang),
         **{name: day(value, lang) for name, value in days.items() if value},
     }
 
 
 def order_tasks(shop: Shop) -> list[Action]:
-    """Return every task about an order, and the question which one."""
+    """Return every task about an order, and the action that asks for the order number."""
     kinds = (TrackOrder, CancelOrder, ChangeOrder, ChangeAddress, RequestRefund, TrackRefund)
     return [kind(shop) for kind in (*kinds, RequestInvoice, CheckInvoice, CheckPayment, AskOrderNumber)]

@@ -1,10 +1,10 @@
-"""How many pieces a customer wants: 十二个, "twenty", "from 1 to 3"; read with care, for it is paid."""
+"""The quantity that a customer wants: 十二个, "twenty", "from 1 to 3". Unclear text gives None: mistakes cost money."""
 
 import re
 import unicodedata
 from collections.abc import Iterator
 
-MOST = 999
+MOST = 999  # a larger number is no quantity
 _HAN = dict(zip("零〇一二两三四五六七八九", (0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9), strict=True))
 _HAN_UNITS = {"十": 10, "百": 100, "千": 1000, "万": 10_000}
 _ONES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -13,7 +13,7 @@ _TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ni
 _WORDS = {word: n for n, word in enumerate(_ONES)} | {word: 10 * n for n, word in enumerate(_TENS, 2)}
 _MEASURES = "个個件台只隻双雙条條本套盒箱瓶部把张張支份副款枚根单罐包袋对對打"
 _HAN_WORD = f"[{''.join(_HAN)}{''.join(_HAN_UNITS)}]+"
-# A number that is no quantity: of an order, a phone, goods (MC-301), a day, a price, "一下", "that one", "第二个".
+# A number that may be a quantity: no part of an order, phone or goods number (MC-301), no day, price, "一下", "第二个".
 _NUMBER = re.compile(
     rf"""(?P<minus>(?<![A-Za-z0-9)])[-−–]\s?|负)?
     (?:(?P<digits>(?<![A-Za-z0-9.])(?<![A-Za-z]-)\d{{1,3}}(?:\.\d+)?(?![\d.]*\d))
@@ -31,14 +31,14 @@ _NO_ONE = re.compile(
 _LONG_NUMBER = re.compile(r"\d{4}[ -]\d{4}(?!\d)|\d{4,}")
 _TIMES = re.compile(r"(?<![A-Za-z])[x×*]\s?(?=\d)", re.IGNORECASE)
 _PART = re.compile(r"半|\bhalf\b", re.IGNORECASE)
-# What stands before the quantity that is wanted, and not before the one that was.
+# Words before the new quantity, not before the old one.
 _TARGET = re.compile(
     r"(?:[改變换換调調]?成|[改变换调減减]?为|[改调加增减減]到|到|数量是?|數量是?|只?要"
     r"|\b(?:to|into|be|quantity(?: is)?|qty|make it|want|need|instead)|->|→|[:=])\s*(?:只|just |only )?\s*$",
     re.IGNORECASE,
 )
 _NOT_WANTED = re.compile(r"(?:不是|不要|而非|别|\bnot|\binstead of|\brather than|\bfrom)\s*$", re.IGNORECASE)
-# "Two more" says nothing that can be done without knowing of how many.
+# "Two more" gives no quantity without the one that was ordered.
 _RELATIVE = re.compile(
     r"再[加来买要添]|多[加买要来拿]|少[买要来拿]|[加减少添](?:上|掉|去)?\s*$|\b(?:more|fewer|less|extra|additional|add|remove)\b",
     re.IGNORECASE,
@@ -46,38 +46,38 @@ _RELATIVE = re.compile(
 
 
 def quantity(text: str) -> int | None:
-    """Return how many pieces an answer names, 1 to 999; None for none, parts, and "two more"."""
-    found = list(_numbers(text))
-    wanted = [value for value, before, _ in found if _TARGET.search(before) and not _NOT_WANTED.search(before)]
+    """Return the quantity that an answer names, 1 to 999; None without one, for parts, and for "two more"."""
+    numbers = list(_numbers(text))
+    wanted = [value for value, before, _ in numbers if _TARGET.search(before) and not _NOT_WANTED.search(before)]
     if wanted:
         return _orderable(wanted[-1])
-    left = [(value, before, whole) for value, before, whole in found if not _NOT_WANTED.search(before)]
-    if not left:
+    possible = [(value, before, whole) for value, before, whole in numbers if not _NOT_WANTED.search(before)]
+    if not possible:
         return None
-    value, before, whole = left[-1]
+    value, before, whole = possible[-1]
     return None if _RELATIVE.search(before) or _RELATIVE.search(whole) else _orderable(value)
 
 
 def target(text: str) -> int | None:
-    """Return the quantity that a message names as the one that is wanted: "改成3个", "to 3"; else None."""
+    """Return the quantity that a message marks as the new one: "改成3个", "to 3"; None without one."""
     wanted = [value for value, before, _ in _numbers(text) if _TARGET.search(before) and not _NOT_WANTED.search(before)]
     return _orderable(wanted[-1]) if wanted else None
 
 
 def names_number(text: str) -> bool:
-    """Return whether there is any number in a text."""
+    """Return whether a text contains any number."""
     return any(character.isdigit() for character in text) or any(True for _ in _numbers(text))
 
 
 def _numbers(text: str) -> Iterator[tuple[float, str, str]]:
-    """Yield each number, with what stands before it and the whole text."""
+    """Yield each number with the text before it and the whole text."""
     narrow = _TIMES.sub(" ", _LONG_NUMBER.sub("#", unicodedata.normalize("NFKC", text)))
     whole = _NO_ONE.sub("#", narrow)
-    for found in _NUMBER.finditer(whole):
-        value = float(found["digits"]) if found["digits"] else _in_words(found["han"], found["words"])
-        if found["minus"] or _PART.search(whole):
+    for match in _NUMBER.finditer(whole):
+        value = float(match["digits"]) if match["digits"] else _in_words(match["han"], match["words"])
+        if match["minus"] or _PART.search(whole):
             value = -1
-        yield value * (12 if found["dozen"] else 1), whole[: found.start()], whole
+        yield value * (12 if match["dozen"] else 1), whole[: match.start()], whole
 
 
 def _in_words(han: str | None, words: str | None) -> float:

@@ -1,4 +1,4 @@
-"""Questions that the shop's own data answers: its rules and its goods. Nothing is said that the data doesn't say."""
+"""Questions that the shop's data answers: its rules and its goods. Replies state only what the data contains."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,10 +9,10 @@ from rasa_sdk.events import SlotSet
 from rasa_sdk.executor import CollectingDispatcher
 
 from actions.caller import asker, language
+from actions.formatting import money
 from actions.forms import LAST_ORDER_NUMBER, Events
-from actions.looks import money
+from actions.numbers import as_text, order_number
 from actions.readers import ORDER_NUMBER, named
-from actions.reading import as_text, order_number
 from actions.shop import NotFound, Order, Policies, Product, Shop
 from kefu.errors import ActionFailed
 
@@ -40,8 +40,8 @@ def _list(words: list[dict[str, str]], lang: str) -> str:
     return ("、" if lang == "zh" else ", ").join(each[lang] for each in words)
 
 
-# By intent: what fills the blanks of `utter_answer_INTENT`.
-# The shop's e-mail address stands in the responses: what actions tell is masked where the worker takes it.
+# By intent: the values for the blanks of `utter_answer_INTENT`.
+# The shop's e-mail address is in the responses themselves, because the worker masks the values that actions return.
 ANSWERS: dict[str, Callable[[Policies, str], Blanks]] = {
     "check_payment_methods": lambda rules, lang: {"methods": _list(rules.payment_methods, lang)},
     "check_refund_policy": lambda rules, lang: {"days": rules.refund_days, "postage": rules.refund_postage[lang]},
@@ -85,7 +85,7 @@ class AnswerQuestion(Action):
 
 
 class CancellationFee(Action):
-    """Tell what cancelling costs: of the customer's own order where one is known, else the rule."""
+    """Tell the fee for cancelling the customer's order if one is known, else the shop's rule."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
@@ -98,11 +98,11 @@ class CancellationFee(Action):
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
         """Utter one response. Raises ShopUnavailable, ActionFailed: then nothing is said."""
         who, lang = asker(tracker), language(tracker)
-        said = named(ORDER_NUMBER, tracker.latest_message.get("entities") or [])
-        meant = said or tracker.slots.get(ORDER_NUMBER) or tracker.slots.get(LAST_ORDER_NUMBER)
-        number = order_number(as_text(meant))
+        numbers = named(ORDER_NUMBER, tracker.latest_message.get("entities") or [])
+        slots = tracker.slots
+        number = order_number(as_text(numbers or slots.get(ORDER_NUMBER) or slots.get(LAST_ORDER_NUMBER)))
         order = await self._shop.order(who, number) if number and who.customer else None
-        if not isinstance(order, Order):  # nobody learns by asking for a fee whether an order exists
+        if not isinstance(order, Order):  # the rule only: the answer must not reveal whether an order exists
             return await self._rule.run(dispatcher, tracker, domain)
         if not order.cancellable:
             dispatcher.utter_message(response="utter_cancellation_fee_too_late", order_number=number)
@@ -113,7 +113,7 @@ class CancellationFee(Action):
 
 
 class AskProduct(Action):
-    """Tell price, stock and features of the goods that a message names, or of those last talked about."""
+    """Tell price, stock and features of the goods that a message names, or of the last goods of the conversation."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
@@ -123,16 +123,16 @@ class AskProduct(Action):
         return "action_ask_product"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
-        """Utter a response for each, three at most. Raises ShopUnavailable: then nothing is said."""
-        found = await self._found(tracker)
-        if not found:
+        """Utter a response for each product, three at most. Raises ShopUnavailable: then nothing is said."""
+        products = await self._products(tracker)
+        if not products:
             dispatcher.utter_message(response="utter_product_not_found")
-        for product in found:
+        for product in products:
             stock = "utter_product" if product.stock > 0 else "utter_product_sold_out"
             dispatcher.utter_message(response=stock, **_of_product(product, language(tracker)))
-        return [SlotSet(LAST_PRODUCT, found[0].name["zh"])] if found else []
+        return [SlotSet(LAST_PRODUCT, products[0].name["zh"])] if products else []
 
-    async def _found(self, tracker: Tracker) -> list[Product]:
+    async def _products(self, tracker: Tracker) -> list[Product]:
         tenant, message, last = asker(tracker).tenant, tracker.latest_message, tracker.slots.get(LAST_PRODUCT)
         entities = message.get("entities") or []
         named = list(dict.fromkeys(as_text(each["value"]) for each in entities if each["entity"] == "product"))
@@ -140,7 +140,7 @@ class AskProduct(Action):
             best = await self._shop.products(tenant, (message.get("text") or "")[:MAX_QUERY])
             return (best or (await self._shop.products(tenant, last) if last else []))[:1]
         answers = await asyncio.gather(*(self._shop.products(tenant, each) for each in named[:MOST_PRODUCTS]))
-        # Of several names each gives what fits it best; a single one may well fit several goods.
+        # With several names each gives its best match; a single name gives all of its matches.
         fitting = answers[0] if len(named) == 1 else [answer[0] for answer in answers if answer]
         return list({product.sku: product for product in fitting}.values())[:MOST_PRODUCTS]
 
@@ -151,5 +151,5 @@ def _of_product(product: Product, lang: str) -> Blanks:
         "product_name": product.name[lang],
         "price": money(product.price, product.currency, lang),
         "months": product.warranty_months,
-        "features": features[:1].upper() + features[1:],  # they are a sentence of their own
+        "features": features[:1].upper() + features[1:],  # the response has them as a sentence of their own
     }

@@ -1,4 +1,4 @@
-"""How each slot that a form asks for is read from what a customer says."""
+"""The reader of each slot that a form asks for. In: a customer's words. Out: the slot's value, or None."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,24 +6,24 @@ from typing import Any
 
 from actions import callbacks, free_text, newsletter, quantity
 from actions.callbacks import CALLBACK_TIME
-from actions.heard import Entities
-from actions.reading import order_number, phone_last4
+from actions.latest_message import Entities
+from actions.numbers import order_number, phone_last4
 
 ORDER_NUMBER = "order_number"
 PHONE_LAST4 = "phone_last4"
-NUMBERS = (ORDER_NUMBER, PHONE_LAST4)  # NLU finds them wherever they are
+NUMBERS = (ORDER_NUMBER, PHONE_LAST4)  # NLU finds them anywhere in a message
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How a slot is read from words.
+    """Functions that read one slot from words.
 
     Attributes:
-        read: gives None for what can't be it.
-        tried: whether an answer was meant to be it.
-        is_free: whether it is told in the customer's own words.
-        entities: whose values, that NLU found, are read before the words.
-        named: reads it from a message that says more, the first one or a correction; None where it isn't named.
+        read: reads the value from an answer; None if it can't.
+        tried: whether an answer is meant as a value of this slot.
+        is_free: whether the customer gives the value in their own words.
+        entities: entities whose values are read before the words.
+        named: reads the value from a longer message, such as the first one or a correction; None without one.
     """
 
     read: Callable[[str], Any]
@@ -56,8 +56,8 @@ READERS = {
 
 
 def named(slot: str, entities: Entities) -> list[str]:
-    """Return the values that a message names for a number; four digits beside an order's number end a phone's."""
-    found = [each["value"] for each in entities if each["entity"] == slot]
-    if not found and slot == PHONE_LAST4:
-        found = [each["value"] for each in entities if each["entity"] == "number" and len(str(each["value"])) == 4]
-    return found
+    """Return the values that a message has for a number slot. Any four-digit number counts as a phone's last digits."""
+    values = [each["value"] for each in entities if each["entity"] == slot]
+    if not values and slot == PHONE_LAST4:
+        values = [each["value"] for each in entities if each["entity"] == "number" and len(str(each["value"])) == 4]
+    return values

@@ -1,8 +1,7 @@
 """The action server: `python -m kefu actions`. In: calls of Rasa's RemoteAction. Out: events and responses.
 
-rasa-sdk's executor runs the actions; its own web app is not used, because its error handler sends
-the request's body back, customer's words included. Here an answer and a log line name the action
-and the class of the error.
+rasa-sdk's executor runs the actions. Its web app is not used, because its error handler sends the request's body back,
+customer's words included. Here an error answer and a log line name the action and the class of the error.
 """
 
 import logging
@@ -43,13 +42,13 @@ logger = logging.getLogger(__name__)
 
 
 def actions(shop: Shop) -> list[Action]:
-    """Return every action that this server runs; a new one is added here."""
+    """Return every action that this server runs. Add a new action here."""
     questions = [AnswerQuestion(shop), CancellationFee(shop), AskProduct(shop)]
     return [*task_forms(shop), *order_tasks(shop), *account_tasks(shop), RequestCallback(shop), *questions, *talk()]
 
 
 class Webhook:
-    """Answers the calls of one server, each key once."""
+    """Answers the calls of one server; runs the action once for each key."""
 
     def __init__(self, registered: list[Action], answers: Answers) -> None:
         self._executor = ActionExecutor()
@@ -70,7 +69,7 @@ class Webhook:
             return _json(400, {"error": "InvalidCall", "action_name": ""})
         name = call["next_action"]
         response = await self._outcome(name, call, request.headers.get(KEY_HEADER, "")[:MAX_KEY_CHARS])
-        route = name if response.status != 404 else "unknown"  # a label must not be the caller's to choose
+        route = name if response.status != 404 else "unknown"  # else a caller could create any number of labels
         HTTP_REQUESTS.labels(route, response.status).inc()
         HTTP_SECONDS.labels(route).observe(time.perf_counter() - started)
         return response
@@ -84,7 +83,7 @@ class Webhook:
             return _json(449, {"error": error.message, "action_name": name})
         except ActionNotFoundException:
             return _json(404, {"error": "ActionNotFound", "action_name": name})
-        except Exception as error:  # noqa: BLE001 - whatever an action raises is its failure, and told as such
+        except Exception as error:  # noqa: BLE001 - any error of an action becomes a 500 that names its class
             failure = {"action": name, "error": type(error).__name__, "at": _place(error)}
             logger.error("action failed", extra={"fields": failure})
             return _json(500, {"error": type(error).__name__, "action_name": name})
@@ -103,7 +102,7 @@ class Webhook:
 
 
 def create_app(webhook: Webhook, shop: Shop, health: HealthServer, ready: list[str]) -> Sanic[Any, Any]:
-    """Return the app. `ready` names what is missing to be ready; it is emptied once the server listens."""
+    """Return the app. `ready` lists the reasons for not being ready; it is emptied once the server listens."""
     app = Sanic("kefu-actions", configure_logging=False)
     app.config.update(
         REQUEST_MAX_SIZE=MAX_BODY_BYTES, KEEP_ALIVE_TIMEOUT=KEEP_ALIVE_S, GRACEFUL_SHUTDOWN_TIMEOUT=STOP_S,
@@ -153,7 +152,7 @@ def _decoded(request: Request) -> dict[str, Any] | None:
     except (ValueError, TypeError, KeyError, zlib.error):
         return None
     if not call.get("domain") and not call.get("domain_digest"):
-        call["domain"] = {}  # of a caller that neither sends nor names it: the executor would ask for it by 449
+        call["domain"] = {}  # without a domain or its digest the executor would answer 449
     return call if valid else None
 
 
@@ -180,7 +179,7 @@ def main() -> None:
     settings = ActionSettings.from_env()
     shop = Shop(settings.shop_url, settings.shop_token, settings.shop_timeout_s)
     tls = server_context(settings.tls_directory) if settings.tls_directory else None
-    # Its own state only: a shop that is away makes its actions fail, not all replicas unready at once.
+    # Only the server's own state: if the shop is down, its actions fail, but the replicas stay ready.
     missing = ["server"]
     health = HealthServer(settings.host, settings.health_port, lambda: list(missing))
     app = create_app(Webhook(actions(shop), Answers()), shop, health, missing)

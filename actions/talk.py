@@ -1,4 +1,4 @@
-"""What keeps a conversation going: saying it again, and asking back in steps when nothing was understood."""
+"""Actions about the conversation itself: repeat, ask back when a message wasn't understood, hand over to a person."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from rasa_sdk.forms import REQUESTED_SLOT
 
 from actions.caller import language
 from actions.forms import CONFIRMED, Events
-from actions.heard import is_person_offered, last_replies
+from actions.latest_message import is_person_offered, last_replies
 from actions.readers import READERS
 
 NOT_UNDERSTOOD = "nlu_fallback"
 OFFER_AFTER = 2  # messages in a row that were not understood
 HAND_OVER_AFTER = 3
-DECLINED = "decline_person"  # the button of the offer
-MOST_MEANINGS = 2
-# What a button says for a meaning that may be asked back. A new intent that begins a task is added here.
+DECLINED = "decline_person"  # intent of the button that declines the offer
+MOST_MEANINGS = 2  # most intents offered as buttons
+# Button titles of the intents that may be asked back. Add a new intent that begins a task here.
 MEANINGS = {
     "track_order": ("查询订单", "Track an order"),
     "cancel_order": ("取消订单", "Cancel an order"),
@@ -51,22 +51,22 @@ MEANINGS = {
 
 
 class Repeat(Action):
-    """Say again what was said last."""
+    """Repeat the last replies."""
 
     def name(self) -> str:
         """Return the name in the domain."""
         return "action_repeat"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
-        """Utter the replies to the message before this one; within a form, whose question comes again, a word."""
+        """Utter the replies to the message before this one; within a form, a short word before its question."""
         last = list(last_replies(tracker))
         if tracker.active_loop.get("name") or not last:
             dispatcher.utter_message(response="utter_again" if last else "utter_nothing_to_repeat")
             return []
         for reply in last:
-            data, meant = reply.get("data") or {}, reply.get("metadata") or {}
-            # By its response's name an offer that is said again is an offer still.
-            name = {"utter_action": meant["utter_action"]} if "utter_action" in meant else {}
+            data, metadata = reply.get("data") or {}, reply.get("metadata") or {}
+            # The response's name is kept: `is_person_offered` recognises a repeated offer by it.
+            name = {"utter_action": metadata["utter_action"]} if "utter_action" in metadata else {}
             dispatcher.utter_message(
                 text=reply.get("text"), buttons=data.get("buttons"), json_message=data.get("custom"), **name
             )
@@ -74,14 +74,14 @@ class Repeat(Action):
 
 
 class Clarify(Action):
-    """Ask back in steps: the likeliest meanings as buttons, then a person, then hand over."""
+    """Ask back in steps: first the likeliest intents as buttons, then the offer of a person, then the hand-over."""
 
     def name(self) -> str:
         """Return the name in the domain."""
         return "action_clarify"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
-        """Utter one response; `offered` tells what a yes to it means."""
+        """Utter one response, or hand over. The slot `offered` says what a yes to the response means."""
         missed = _missed_in_a_row(tracker)
         if missed >= HAND_OVER_AFTER:
             return [SlotSet("offered", None), FollowupAction("action_hand_over")]
@@ -99,35 +99,35 @@ class Clarify(Action):
 
 
 class AnswerOffer(Action):
-    """Take a yes or no after a person was offered: a yes counts only in answer to the offer."""
+    """Handle a yes or no after a person was offered. A yes counts only if the offer was in the last replies."""
 
     def name(self) -> str:
         """Return the name in the domain."""
         return "action_answer_offer"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
-        """Leave the form for a person, or utter that it was noted; nothing is offered any more."""
+        """Leave the form and hand over, or acknowledge the answer; in both cases empty the slot `offered`."""
         nothing, intent = SlotSet("offered", None), (tracker.latest_message.get("intent") or {}).get("name")
         if intent == "affirm" and is_person_offered(tracker):
             left = [ActiveLoop(None), SlotSet(REQUESTED_SLOT, None)] if tracker.active_loop.get("name") else []
             return [nothing, *left, FollowupAction("action_hand_over")]
         if intent == "affirm":
             dispatcher.utter_message(response="utter_acknowledge")
-        else:  # within a form its question follows
+        else:  # within a form, the form's question follows
             asks_more = tracker.active_loop.get("name") or intent == DECLINED
             dispatcher.utter_message(response="utter_offer_declined" if asks_more else "utter_noted_no")
         return [nothing]
 
 
 class HandOver(Action):
-    """Ask for a person, in `rasa shell`: the worker does so itself, see kefu/worker/act/bot_actions.py."""
+    """Hand over to a person in `rasa shell`. A worker does it by itself, see kefu/worker/act/bot_actions.py."""
 
     def name(self) -> str:
         """Return the name in the domain."""
         return "action_hand_over"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
-        """Tell what a worker would tell, and pause."""
+        """Utter the same response as a worker, and pause the conversation."""
         dispatcher.utter_message(response="utter_handoff_started")
         return [SlotSet("offered", None), ConversationPaused()]
 
@@ -138,9 +138,9 @@ def _likeliest(tracker: Tracker) -> list[str]:
 
 
 def _missed_in_a_row(tracker: Tracker) -> int:
-    """Return how many of the last messages, this one included, were not understood since a person was there.
+    """Return how many messages in a row, up to this one, were not understood. The count restarts after a hand-over.
 
-    One that a form took as an answer was understood, whatever NLU made of it: a name, a reason.
+    A message that a form took as an answer (a name, a reason) counts as understood, whatever its intent.
     """
     missed = 0
     for event in reversed(tracker.events):

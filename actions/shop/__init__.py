@@ -1,8 +1,9 @@
-"""The only client of the company's order system. In: typed questions. Out: typed answers or `ShopUnavailable`.
+"""The only client of the company's order system. In: typed calls. Out: typed answers or `ShopUnavailable`.
 
-To point Kefu at another order system, change this package: `client` has the calls, `answers` what they
-give, `reading` how that is read from JSON, `calls` how the network is got over. What a customer may cause
-(no such order, a refusal) is a value; an exception means that nobody knows, or that nothing can be done now.
+To connect Kefu to another order system, change this package: `client` has the calls, `answers` their types, `parsing`
+reads these from JSON, `calls` has timeouts and retries, `background` runs effects that no reply waits for. An outcome
+that a customer can cause (no such order, a refusal) is a value. An exception means that the outcome is unknown, or
+that nothing can be done now.
 """
 
 from actions.shop.answers import (

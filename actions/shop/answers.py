@@ -1,6 +1,6 @@
-"""What the shop's client takes and gives. Money is a decimal string with its currency; texts for people by language.
+"""The types that the shop's client takes and returns. Amounts are decimal strings, beside their currency.
 
-`Words` are `{"zh": ..., "en": ...}`.
+`Words` are texts for people, by language: `{"zh": ..., "en": ...}`.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ Words = dict[str, str]
 
 @dataclass(frozen=True)
 class Asker:
-    """Who asks, as the token says.
+    """The customer or guest for whom a call is made, as their token names them.
 
     Args:
-        tenant: whose shop.
+        tenant: tenant that the shop belongs to.
         customer: id of a known customer; None for a guest.
-        guest: user id of a guest, for what is not about an order, and as the scope of the guest's keys.
+        guest: user id of a guest. It is the scope of the guest's keys, and the sender of calls that name no order.
         phone_last4: last four digits of the phone that a guest gave for an order; a known customer needs none.
     """
 
@@ -29,26 +29,26 @@ class Asker:
 
 @dataclass(frozen=True)
 class NotFound:
-    """No such order for this asker: unknown, another's, or wrong digits. Nobody can tell which."""
+    """No such order for this asker: unknown, another customer's, or wrong phone digits. The shop doesn't say which."""
 
 
 @dataclass(frozen=True)
 class TooManyAttempts:
-    """A guest tried this number too often."""
+    """A guest tried this order number too often."""
 
     retry_after_s: int
 
 
 @dataclass(frozen=True)
 class Refused:
-    """The shop will not do it. `reason` is one of those that the call names; nothing has changed."""
+    """The shop refuses the call, and nothing has changed. `reason` is one of those in the call's docstring."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Item:
-    """One line of an order. `price` is that of one piece."""
+    """One item of an order. `price` is the price of one piece."""
 
     name: Words
     quantity: int
@@ -57,7 +57,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Payment:
-    """`status`: unpaid, paid, failed or charged_twice. `method` is None where none was chosen."""
+    """The payment of an order. `status`: unpaid, paid, failed or charged_twice. `method`: None if none was chosen."""
 
     status: str
     method: Words | None
@@ -65,7 +65,10 @@ class Payment:
 
 @dataclass(frozen=True)
 class Refundable:
-    """Until which day a refund may be asked for; else why not: not_paid, not_delivered, too_late, already_requested."""
+    """Whether a refund can be requested: `until` that day, or else the `reason` why not.
+
+    Reasons: not_paid, not_delivered, too_late, already_requested.
+    """
 
     until: date | None
     reason: str | None
@@ -77,9 +80,9 @@ class Order:
 
     Attributes:
         status: awaiting_payment, processing, shipped, delivered, cancelled or partly_refunded.
-        refunded: what was paid back so far.
-        address: city and street that it goes to.
-        cancellation_fee: what cancelling would cost now; None when it can't be cancelled.
+        refunded: amount paid back so far.
+        address: city and street of delivery.
+        cancellation_fee: fee for cancelling now; None if the order can't be cancelled.
         invoice: none, requested or issued.
     """
 
@@ -105,7 +108,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Cancellation:
-    """An order was cancelled: what it cost, and what is paid back of what had been paid."""
+    """A cancelled order: `fee` is the fee for it, `refund` the part of the payment that is paid back."""
 
     status: str
     fee: str
@@ -115,7 +118,7 @@ class Cancellation:
 
 @dataclass(frozen=True)
 class Refund:
-    """`status`: requested, approved, paid or refused. Of one just asked for, `requested_on` may be None."""
+    """A refund. `status`: requested, approved, paid or refused. `requested_on` may be None just after the request."""
 
     number: str
     status: str
@@ -128,7 +131,7 @@ class Refund:
 
 @dataclass(frozen=True)
 class Invoice:
-    """An invoice is on its way. `sent_to` is a masked e-mail address."""
+    """A requested invoice. `sent_to` is a masked e-mail address."""
 
     status: str
     title: str
@@ -137,7 +140,7 @@ class Invoice:
 
 @dataclass(frozen=True)
 class Address:
-    """A shipping address in a customer's book."""
+    """A shipping address in a customer's address book."""
 
     address: str
     default: bool
@@ -156,14 +159,14 @@ class Account:
 
 @dataclass(frozen=True)
 class Deletion:
-    """The account will be deleted on that day, unless the shop's staff take this back until then."""
+    """A requested deletion of an account. The shop deletes it on that day; until then its staff can cancel this."""
 
     on: date
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """Somebody of the shop will answer by then."""
+    """A ticket for the shop's staff, who answer by `answer_by`."""
 
     number: str
     answer_by: datetime
@@ -171,7 +174,7 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Product:
-    """Goods of the shop; `stock` counts pieces."""
+    """A product of the shop; `stock` counts pieces."""
 
     sku: str
     name: Words
@@ -184,11 +187,11 @@ class Product:
 
 @dataclass(frozen=True)
 class Policies:
-    """The shop's rules, as its data says them; every text by language.
+    """The shop's rules; every text by language.
 
     Attributes:
-        account_deleted_after_days: from the request on; until then the staff can take it back.
-        payment_methods: each in words.
+        account_deleted_after_days: days from the request to the deletion; until then the staff can cancel it.
+        payment_methods: names of the methods.
         delivery: each `{"name": Words, "price", "currency", "days": {"min", "max"}, "regions": Words}`.
         cancellation: `{"free_hours", "fee_percent"}`.
         invoice: `{"kinds": Words, "within_hours"}`.

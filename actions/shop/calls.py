@@ -1,6 +1,6 @@
-"""How a call reaches the shop: kept connections, a budget of time, another attempt where one may help.
+"""HTTP calls to the shop, with kept connections, a time budget per call, and retries.
 
-Nothing of a customer enters a log or an error from here: they name the call, the class of the failure, the status.
+Logs and errors contain nothing about the customer: they name the call, the class of the failure, and the status.
 """
 
 import asyncio
@@ -16,20 +16,22 @@ from kefu.errors import Retry, SettingsError
 from kefu.metrics import RETRIES, SHOP_FAILURES, SHOP_SECONDS
 
 ATTEMPTS = 3
-MAX_CONNECTIONS = 20  # httpx searches all at each call: with 32 calls at once 3.2 ms of CPU at 8, 4.5 at 100
-IDLE_S = 30  # shorter than the shop keeps an idle connection, so that a call never meets a closed one
+# Most calls at once; further ones wait. httpx searches all connections at each call: 32 calls at once cost 3.2 ms of
+# CPU with 8 connections, 4.5 ms with 100.
+MAX_CONNECTIONS = 20
+IDLE_S = 30  # an idle connection is closed after this time, which is shorter than the shop's own limit
 TRY_AGAIN = (502, 503, 504)
-BUSY_S = 60  # where a shop that takes no more attempts doesn't say for how long
+BUSY_S = 60  # wait after 429 if the shop gives no number of seconds
 T = TypeVar("T")
 
 
 class ShopUnavailable(Retry):
-    """The shop gave no usable answer within the time given, retries included.
+    """The shop gave no usable answer within the budget, retries included.
 
     Attributes:
-        call: which one.
-        reason: why not, without anything of the customer's.
-        refused: the shop says that the call itself is wrong; it would say so again.
+        call: name of the call.
+        reason: class of the failure or status, without anything about the customer.
+        refused: whether the shop rejects the call itself, so that a retry can't help.
     """
 
     def __init__(self, call: str, reason: str, refused: bool = False) -> None:
@@ -40,15 +42,15 @@ class ShopUnavailable(Retry):
 
 
 class _TryAgain(Exception):
-    """The shop said that another attempt may succeed."""
+    """The shop answered with a status of TRY_AGAIN: another attempt may succeed."""
 
 
 class Calls:
     """Calls over kept connections, each bounded by a budget that its retries share.
 
     Args:
-        url: where the shop is, `http://` or `https://`.
-        token: the service token that the shop admits.
+        url: URL of the shop, `http://` or `https://`.
+        token: service token that the shop accepts.
         budget_s: longest time of a call with all its attempts, in seconds.
     """
 
@@ -56,16 +58,16 @@ class Calls:
         if not url.startswith(("http://", "https://")):
             raise SettingsError("SHOP_URL", "must start with http:// or https://")
         self.budget_s = budget_s
-        # Who waits here may give up; httpx 0.28 never gets back the connection of one who gave up waiting in its
-        # own pool, so that nobody may: after a slow spell of the shop the pool would be empty for ever.
+        # Calls wait for a connection here, not in httpx's pool: httpx 0.28 loses the connection of a call that is
+        # cancelled while it waits in the pool. After a slow phase of the shop the pool would stay empty.
         self._room = asyncio.Semaphore(MAX_CONNECTIONS)
         self._client = httpx.AsyncClient(
             base_url=url,
             headers={"Authorization": f"Bearer {token}"},
-            # An attempt may take less than half of the budget, so that a hanging one leaves time for another.
+            # An attempt gets less than half of the budget: if it hangs, there is time for another.
             timeout=httpx.Timeout(budget_s * 0.45, pool=budget_s),
             limits=httpx.Limits(max_connections=2 * MAX_CONNECTIONS, keepalive_expiry=IDLE_S),
-            trust_env=False,  # a proxy of the environment has no business between us and the shop
+            trust_env=False,  # calls to the shop must not go through a proxy of the environment
         )
 
     async def close(self) -> None:
@@ -73,10 +75,10 @@ class Calls:
         await self._client.aclose()
 
     async def make(self, call: str, method: str, path: str, **request: Any) -> httpx.Response:
-        """Return the shop's answer, whatever its status. An effect must carry its key: it may be sent again.
+        """Return the shop's answer, whatever its status. A call with an effect needs its key: it may be sent again.
 
         Raises:
-            ShopUnavailable: none came within the budget; an effect may have happened or not.
+            ShopUnavailable: no answer came within the budget; an effect may have happened or not.
         """
         try:
             with SHOP_SECONDS.labels(call).time():
@@ -90,7 +92,7 @@ class Calls:
         retries = stamina.retry_context(
             on=(httpx.TransportError, _TryAgain),
             attempts=ATTEMPTS,
-            timeout=None,  # the budget bounds them all
+            timeout=None,  # the budget limits all attempts together
             wait_initial=self.budget_s / 40,
             wait_max=self.budget_s / 10,
             wait_jitter=self.budget_s / 40,
@@ -109,35 +111,35 @@ class Calls:
 def understood(
     call: str, answer: httpx.Response, read: Callable[[dict[str, Any]], T], guessed: bool = False
 ) -> T | NotFound | TooManyAttempts | Refused:
-    """Return what an answer says.
+    """Return the typed value of an answer.
 
     Args:
-        call: its name.
-        answer: of the shop.
-        read: makes of its body what the call returns.
-        guessed: whether a guest named an order and a phone number: of those the shop takes some only. Anybody else's
-            429 says that the shop is busy.
+        call: name of the call.
+        answer: the shop's answer.
+        read: reads the value from the body.
+        guessed: whether a guest gave an order number and phone digits. The shop limits such attempts by 429; for any
+            other call a 429 means that the shop is busy.
 
     Raises:
-        ShopUnavailable: an answer that no customer may cause.
+        ShopUnavailable: an answer that no customer can cause.
     """
     status = answer.status_code
     if status == 404:
         return NotFound()
     if status == 429 and guessed:
         wait_s = answer.headers.get("Retry-After", "")
-        return TooManyAttempts(int(wait_s) if wait_s.isdecimal() else BUSY_S)  # it may be a date as well
+        return TooManyAttempts(int(wait_s) if wait_s.isdecimal() else BUSY_S)  # Retry-After may also be a date
     if not (200 <= status < 300 or status in (403, 409)):
         raise unusable(call, answer)
     try:
         body = orjson.loads(answer.content)
         return read(body) if status < 300 else Refused(body["reason"])
-    except (ValueError, KeyError, TypeError):  # `from None`: the error may show what the shop sent
+    except (ValueError, KeyError, TypeError):  # `from None`: the error's text may contain the shop's answer
         raise ShopUnavailable(call, "unreadable answer") from None
 
 
 def unusable(call: str, answer: httpx.Response) -> ShopUnavailable:
-    """Return the error of an answer that can't be used."""
+    """Return the error for an answer that can't be used."""
     SHOP_FAILURES.labels(call).inc()
     status = answer.status_code
     return ShopUnavailable(call, f"status {status}", refused=400 <= status < 500 and status != 429)

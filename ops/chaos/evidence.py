@@ -28,7 +28,7 @@ from ops.chaos.system import System
 GROUP = "kefu-worker"
 SETTLED_S = 240.0
 READ_S = 120.0
-BEHIND_S = 15.0  # longer than the action server's pause and its next try at the shop. Source: actions/shop/behind.py
+BEHIND_S = 15.0  # longer than the action server's pause and its next try at the shop. Source: actions/shop/background.py
 
 
 @dataclass

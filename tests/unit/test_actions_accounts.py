@@ -1,4 +1,4 @@
-"""What is said about an account, without a network."""
+"""The responses of the tasks about accounts, without a network."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ from rasa_sdk import Tracker
 from rasa_sdk.executor import CollectingDispatcher
 
 from actions.accounts import account_tasks
-from actions.shop import NotFound, Refused, reading
+from actions.shop import NotFound, Refused, parsing
 from kefu.errors import ActionFailed
 from ops.local.shop.demo_policies import POLICIES
 
@@ -16,7 +16,7 @@ GUEST = {"tenant": "demo", "user": "guest-1", "identified": False}
 
 
 class FakeShop:
-    """Gives one answer to every call."""
+    """Returns the same answer to every call."""
 
     def __init__(self, answer: object = None) -> None:
         self._answer = answer
@@ -28,8 +28,8 @@ class FakeShop:
         return call
 
 
-def told(name: str, who: dict, answer: object = None, **slots: object) -> dict:
-    """Return what an action utters: the response and its blanks."""
+def uttered(name: str, who: dict, answer: object = None, **slots: object) -> dict:
+    """Return the message that an action utters: the response and its blanks."""
     action = next(each for each in account_tasks(FakeShop(answer)) if each.name() == name)
     tracker = Tracker("demo:x", slots, {"metadata": who}, [], False, None, {}, "action_listen")
     dispatcher = CollectingDispatcher()
@@ -38,35 +38,35 @@ def told(name: str, who: dict, answer: object = None, **slots: object) -> dict:
     return message
 
 
-def said(*asked: object, **slots: object) -> str:
-    """Return the response alone."""
-    return told(*asked, **slots)["response"]
+def response(*asked: object, **slots: object) -> str:
+    """Return the name of the response that an action utters."""
+    return uttered(*asked, **slots)["response"]
 
 
-def test_a_guest_who_forgot_the_password_is_not_told_to_sign_in():
-    assert said("action_reset_password", GUEST) == "utter_reset_password_guest"
-    assert said("action_newsletter", GUEST) == "utter_sign_in_first"
+def test_guest_without_password_is_not_told_to_sign_in():
+    assert response("action_reset_password", GUEST) == "utter_reset_password_guest"
+    assert response("action_newsletter", GUEST) == "utter_sign_in_first"
 
 
 @pytest.mark.parametrize(
     ("action", "reason"),
     [("add_address", "bad_address"), ("add_address", "too_many"), ("change_name", "bad_name")],
 )
-def test_a_refusal_is_told_as_what_it_is(action, reason):
+def test_each_refusal_has_its_own_response(action, reason):
     slots = {"new_address": "1 Larch Street", "account_name": "Ann"}
-    assert said(f"action_{action}", ALICE, Refused(reason), **slots) == f"utter_{action}_refused_{reason}"
+    assert response(f"action_{action}", ALICE, Refused(reason), **slots) == f"utter_{action}_refused_{reason}"
 
 
-def test_a_refusal_that_nobody_wrote_an_answer_for_makes_the_action_fail():
+def test_refusal_without_a_response_fails_the_action():
     with pytest.raises(ActionFailed):
-        said("action_newsletter", ALICE, Refused("on_holiday"), wants_newsletter=True)
+        response("action_newsletter", ALICE, Refused("on_holiday"), wants_newsletter=True)
 
 
-def test_an_account_that_is_gone_is_told_as_such():
-    assert said("action_newsletter", ALICE, NotFound(), wants_newsletter=True) == "utter_account_not_found"
+def test_missing_account_has_its_own_response():
+    assert response("action_newsletter", ALICE, NotFound(), wants_newsletter=True) == "utter_account_not_found"
 
 
-def test_the_days_until_an_account_is_deleted_are_the_shops():
-    rules = reading.policies(POLICIES | {"account_deleted_after_days": 30})
-    asked = told("action_ask_delete_account_form_confirmed", ALICE, rules)
+def test_deletion_question_names_the_shops_number_of_days():
+    rules = parsing.policies(POLICIES | {"account_deleted_after_days": 30})
+    asked = uttered("action_ask_delete_account_form_confirmed", ALICE, rules)
     assert (asked["response"], asked["days"]) == ("utter_ask_delete_account", 30)

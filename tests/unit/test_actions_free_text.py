@@ -1,4 +1,4 @@
-"""What customers give in their own words: the words around it are left out, what can't be meant is refused."""
+"""Values in the customer's own words: the words around the value are removed, and evasive answers are refused."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from actions import free_text
 
 
 @pytest.mark.parametrize(
-    ("said", "title"),
+    ("text", "title"),
     [
         ("抬头写杭州某某科技有限公司", "杭州某某科技有限公司"),
         ("发票抬头是：李晓明", "李晓明"),
@@ -29,12 +29,12 @@ from actions import free_text
         ("a" * 200, None),
     ],
 )
-def test_the_title_of_an_invoice(said, title):
-    assert free_text.title(said) == title
+def test_invoice_title(text, title):
+    assert free_text.title(text) == title
 
 
 @pytest.mark.parametrize(
-    ("said", "address"),
+    ("text", "address"),
     [
         ("改到杭州市西湖区文三路123号2单元501室", "杭州市西湖区文三路123号2单元501室"),
         ("地址是上海市浦东新区梧桐路88号3楼", "上海市浦东新区梧桐路88号3楼"),
@@ -46,12 +46,12 @@ def test_the_title_of_an_invoice(said, title):
         ("somewhere nice please", None),
     ],
 )
-def test_an_address(said, address):
-    assert free_text.address(said) == address
+def test_address(text, address):
+    assert free_text.address(text) == address
 
 
 @pytest.mark.parametrize(
-    ("said", "address"),
+    ("text", "address"),
     [
         ("把20260007的地址改成杭州市西湖区文三路123号2单元501室", "杭州市西湖区文三路123号2单元501室"),
         ("帮我改到杭州市西湖区文三路123号，订单号20260007", "杭州市西湖区文三路123号"),
@@ -65,12 +65,12 @@ def test_an_address(said, address):
         ("不对，地址写错了", None),
     ],
 )
-def test_an_address_that_a_longer_message_names(said, address):
-    assert free_text.named_address(said) == address
+def test_address_in_a_longer_message(text, address):
+    assert free_text.named_address(text) == address
 
 
 @pytest.mark.parametrize(
-    ("said", "title"),
+    ("text", "title"),
     [
         ("不对，抬头是杭州某某科技有限公司", "杭州某某科技有限公司"),
         ("给20260003开发票，抬头写李晓明", "李晓明"),
@@ -82,12 +82,12 @@ def test_an_address_that_a_longer_message_names(said, address):
         ("抬头是什么意思", None),
     ],
 )
-def test_a_title_that_a_longer_message_names(said, title):
-    assert free_text.named_title(said) == title
+def test_invoice_title_in_a_longer_message(text, title):
+    assert free_text.named_title(text) == title
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("text", "reason"),
     [
         ("20260003我要退款，因为尺寸不合适", "尺寸不合适"),
         ("refund 20260003 because it doesn't fit", "it doesn't fit"),
@@ -95,12 +95,12 @@ def test_a_title_that_a_longer_message_names(said, title):
         ("no, I changed my mind", None),
     ],
 )
-def test_a_reason_that_a_longer_message_gives(said, reason):
-    assert free_text.named_reason(said) == reason
+def test_reason_in_a_longer_message(text, reason):
+    assert free_text.named_reason(text) == reason
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("text", "reason"),
     [
         ("理由是尺寸不合适", "尺寸不合适"),
         ("因为收到的时候已经坏了", "收到的时候已经坏了"),
@@ -110,39 +110,39 @@ def test_a_reason_that_a_longer_message_gives(said, reason):
         ("不好", None),
     ],
 )
-def test_a_reason(said, reason):
-    assert free_text.reason(said) == reason
+def test_reason(text, reason):
+    assert free_text.reason(text) == reason
 
 
 @pytest.mark.parametrize("text", ["I want to make a complaint", "I'd like to file a formal complaint against you",
                                   "我要投诉", "我想投诉一下你们的服务", "我要投诉你们的快递员"])  # fmt: skip
-def test_what_only_announces_a_complaint_is_not_taken_for_it(text):
+def test_announcement_of_a_complaint_is_no_story(text):
     assert not free_text.is_story(text)
 
 
 @pytest.mark.parametrize("text", ["I want to complain: your courier threw my parcel over the fence",
                                   "你们快递员态度太差了，把我的包裹直接扔门口，都摔坏了"])  # fmt: skip
-def test_what_tells_what_happened_is_the_complaint(text):
+def test_complaint_that_tells_what_happened_is_a_story(text):
     assert free_text.is_story(text)
 
 
 @pytest.mark.parametrize(
-    ("said", "name"), [("改成小雨", "小雨"), ("call me Ann", "Ann"), ("123456", None), ("x" * 41, None)]
+    ("text", "name"), [("改成小雨", "小雨"), ("call me Ann", "Ann"), ("123456", None), ("x" * 41, None)]
 )
-def test_a_name(said, name):
-    assert free_text.name(said) == name
+def test_name(text, name):
+    assert free_text.name(text) == name
 
 
 @pytest.mark.parametrize(
     "text", ["yes, cancel 20260007", "Yes please cancel it", "对，取消20260002", "确认取消", "好的，取消吧"]
 )
-def test_a_message_that_begins_with_a_yes(text):
+def test_message_begins_with_a_yes(text):
     assert free_text.begins_with_yes(text)
 
 
 @pytest.mark.parametrize("text", ["cancel 20260007", "yesterday's order", "是不是可以取消", "确认取消吗",
                                   "yes, but wait", "ok, but not yet", "对了，取消要多久", "取消"])  # fmt: skip
-def test_a_message_that_is_no_yes_or_takes_it_back(text):
+def test_message_without_a_yes_or_with_a_retraction(text):
     assert not free_text.begins_with_yes(text)
 
 
@@ -158,5 +158,5 @@ def test_a_message_that_is_no_yes_or_takes_it_back(text):
         ("没有了谢谢", False),
     ],
 )
-def test_a_sentence_with_a_not_in_it_tells_something_or_is_a_no(text, tells):
+def test_negative_sentence_is_a_statement_or_a_no(text, tells):
     assert free_text.tells_what_is_not(text) is tells

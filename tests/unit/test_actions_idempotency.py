@@ -1,4 +1,4 @@
-"""One answer for one key, whoever asks, for as long as it is kept."""
+"""Calls with the same key share one answer, as long as it is kept."""
 
 import asyncio
 import gc
@@ -25,7 +25,7 @@ class Work:
         return b"answer %d" % run
 
 
-def test_callers_at_once_and_later_ones_share_one_run():
+def test_concurrent_and_later_callers_share_one_run():
     async def scenario() -> None:
         work, answers = Work(), Answers()
         waiting = [asyncio.create_task(answers.once("k", work)) for _ in range(10)]
@@ -38,20 +38,20 @@ def test_callers_at_once_and_later_ones_share_one_run():
     asyncio.run(scenario())
 
 
-def test_a_failure_is_told_to_all_who_wait_and_then_forgotten():
+def test_failure_goes_to_all_waiting_callers_and_is_not_kept():
     async def scenario() -> None:
         work, answers = Work(), Answers()
         work.failing = True
         work.gate.set()
-        told = await asyncio.gather(*(answers.once("k", work) for _ in range(3)), return_exceptions=True)
-        assert [type(error) for error in told] == [ConnectionError] * 3
+        errors = await asyncio.gather(*(answers.once("k", work) for _ in range(3)), return_exceptions=True)
+        assert [type(error) for error in errors] == [ConnectionError] * 3
         work.failing = False
         assert await answers.once("k", work) == b"answer 2"
 
     asyncio.run(scenario())
 
 
-def test_a_caller_who_hangs_up_does_not_end_the_work_of_one_who_waits():
+def test_cancelled_caller_does_not_cancel_the_others_work():
     async def scenario() -> None:
         work, answers = Work(), Answers()
         gone, waiting = (asyncio.create_task(answers.once("k", work)) for _ in range(2))
@@ -64,7 +64,7 @@ def test_a_caller_who_hangs_up_does_not_end_the_work_of_one_who_waits():
     asyncio.run(scenario())
 
 
-def test_the_oldest_answers_go_at_the_limit_and_after_their_time():
+def test_oldest_answers_are_dropped_by_limit_and_age():
     async def scenario() -> None:
         now = [0.0]
         work, answers = Work(), Answers(limit=2, lifetime_s=10, clock=lambda: now[0])
@@ -79,9 +79,9 @@ def test_the_oldest_answers_go_at_the_limit_and_after_their_time():
     asyncio.run(scenario())
 
 
-def test_an_answer_that_is_kept_does_not_keep_the_request_that_asked_for_it():
+def test_kept_answer_does_not_keep_its_request_in_memory():
     class Request:
-        """What a server puts into the context of whoever handles it."""
+        """A request that the server puts into the handler's context."""
 
     current_request: ContextVar[Request] = ContextVar("current_request")
 
@@ -96,7 +96,7 @@ def test_an_answer_that_is_kept_does_not_keep_the_request_that_asked_for_it():
             return weakref.ref(request)
 
         handled = await asyncio.create_task(handle())
-        await asyncio.sleep(0)  # the loop itself lets go of the handler's context
+        await asyncio.sleep(0)  # the loop releases the handler's context
         gc.collect()
         assert handled() is None
         assert await answers.once("k", work) == b"answer 1"
@@ -104,7 +104,7 @@ def test_an_answer_that_is_kept_does_not_keep_the_request_that_asked_for_it():
     asyncio.run(scenario())
 
 
-def test_work_sees_the_key_of_its_own_call():
+def test_work_sees_the_key_of_its_call():
     async def scenario() -> None:
         seen = []
 
@@ -126,7 +126,7 @@ def test_two_users_with_the_same_message_id_have_different_keys():
 
 
 @pytest.mark.parametrize("change", [{"slots": {"a": 2}}, {"latest_message": {"text": "y"}}, {"active_loop": {}}])
-def test_a_turn_run_again_from_another_state_is_another_question(change):
+def test_another_state_gives_another_key(change):
     tracker = {"slots": {"a": 1, "b": None}, "latest_message": {"text": "x"}, "active_loop": {"name": "f"}}
     same = {**tracker, "slots": {"b": None, "a": 1}, "events": [{"timestamp": 2}]}
     assert with_input("k", tracker) == with_input("k", same)

@@ -1,4 +1,4 @@
-"""One blocking action would stall every conversation: none may use a client or a sleep that blocks."""
+"""No action may use a blocking client or sleep: one would stall every conversation of the action server."""
 
 import ast
 from pathlib import Path
@@ -12,22 +12,22 @@ SOURCES = [*(ROOT / "actions").rglob("*.py"), *(ROOT / "ops/local/shop").rglob("
 
 
 def blocking(source: str) -> set[str]:
-    """Return what a module imports or calls that blocks."""
-    found = set()
+    """Return the blocking modules that a source imports, and the blocking functions that it calls."""
+    names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.partition(".")[0] in BLOCKING_MODULES}
+            names |= {alias.name for alias in node.names if alias.name.partition(".")[0] in BLOCKING_MODULES}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= names & BLOCKING_CALLS
-            found |= {node.module} if node.module.partition(".")[0] in BLOCKING_MODULES else set()
+            imports = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= imports & BLOCKING_CALLS
+            names |= {node.module} if node.module.partition(".")[0] in BLOCKING_MODULES else set()
         elif isinstance(node, ast.Call):
-            found |= {ast.unparse(node.func)} & BLOCKING_CALLS
-    return found
+            names |= {ast.unparse(node.func)} & BLOCKING_CALLS
+    return names
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_module_uses_no_blocking_client(path):
+def test_module_uses_no_blocking_client(path):
     assert blocking(path.read_text(encoding="utf-8")) == set()
 
 
@@ -36,9 +36,9 @@ def test_a_module_uses_no_blocking_client(path):
     ["import requests", "from urllib.request import urlopen", "import time\ntime.sleep(1)", "from time import sleep",
      "import httpx\nhttpx.get('x')", "open('x')"],
 )  # fmt: skip
-def test_blocking_ones_are_recognised(source):
+def test_blocking_code_is_recognised(source):
     assert blocking(source)
 
 
-def test_there_is_something_to_check():
+def test_sources_are_found():
     assert len(SOURCES) > 8

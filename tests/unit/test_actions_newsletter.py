@@ -1,4 +1,4 @@
-"""Whether the newsletter is wanted: never the opposite of what was said; what isn't clear is asked."""
+"""Requests about the newsletter: no phrase is read as its opposite, and unclear phrases are asked back."""
 
 from pathlib import Path
 
@@ -15,25 +15,25 @@ TABLE = {
     if line[0] in MEANT
 }
 DATA = [*sorted((ROOT / "data" / "nlu").glob("*.yml")), ROOT / "tests" / "dialogue" / "nlu_heldout.yml"]
-SAID = [text for intent, text in phrases(*DATA) if intent == "newsletter_subscription"]
+PHRASES = [text for intent, text in phrases(*DATA) if intent == "newsletter_subscription"]
 
 
-def test_every_phrase_of_the_data_is_in_the_table():
-    assert set(SAID) <= set(TABLE)
+def test_table_has_every_phrase_of_the_data():
+    assert set(PHRASES) <= set(TABLE)
 
 
-@pytest.mark.parametrize("said", SAID)
-def test_no_phrase_is_read_as_its_opposite(said):
-    assert subscribes(said) in (TABLE.get(said), None)
+@pytest.mark.parametrize("phrase", PHRASES)
+def test_no_phrase_is_read_as_its_opposite(phrase):
+    assert subscribes(phrase) in (TABLE.get(phrase), None)
 
 
 def test_few_phrases_are_asked_back():
-    asked = [said for said in SAID if subscribes(said) is None]
-    assert len(asked) < 0.1 * len(SAID), asked
+    asked = [phrase for phrase in PHRASES if subscribes(phrase) is None]
+    assert len(asked) < 0.1 * len(PHRASES), asked
 
 
 @pytest.mark.parametrize(
-    "said",
+    "phrase",
     [
         "退订", "please unsubscribe me", "I don't want to receive your emails any more", "do not send me newsletters",
         "怎么关闭推送", "我不接收优惠信息", "关闭营销推送", "从来没订阅过，为什么给我发广告，退掉",
@@ -41,27 +41,27 @@ def test_few_phrases_are_asked_back():
         "不小心订阅了，帮我取消", "I subscribed by mistake, stop it please", "已经退订了怎么还给我发",
     ],
 )  # fmt: skip
-def test_who_wants_no_newsletter_gets_none(said):
-    assert subscribes(said) is False
+def test_unsubscribing_phrases(phrase):
+    assert subscribes(phrase) is False
 
 
 @pytest.mark.parametrize(
-    "said",
+    "phrase",
     [
         "我想订阅", "sign me up", "之前手滑退订了，想重新订阅", "accidentally unsubscribed, can you add me back",
         "i unsubscribed by mistake, can i have the newsletter again", "特别想订阅你们的周刊", "帮我subscribe一下",
     ],
 )  # fmt: skip
-def test_who_wants_it_gets_it(said):
-    assert subscribes(said) is True
+def test_subscribing_phrases(phrase):
+    assert subscribes(phrase) is True
 
 
 @pytest.mark.parametrize(
-    "said",
+    "phrase",
     [
         "嗯", "newsletter", "别退订", "please don't unsubscribe me", "am I subscribed?",
         "我是不是退订了", "I don't want to miss your newsletter", "I'd still like emails but no text promotions",
     ],
 )  # fmt: skip
-def test_what_is_not_clear_is_asked(said):
-    assert subscribes(said) is None
+def test_unclear_phrases_are_asked_back(phrase):
+    assert subscribes(phrase) is None

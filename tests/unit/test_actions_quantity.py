@@ -1,4 +1,4 @@
-"""How many pieces a customer wants; what can't be it is refused, not cut down to a number that fits."""
+"""Quantities that customers name. An impossible one is refused, not changed to a possible number."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from actions.quantity import names_number, quantity, target
 
 
 @pytest.mark.parametrize(
-    ("said", "wanted"),
+    ("text", "wanted"),
     [
         ("两个", 2),
         ("要两个", 2),
@@ -37,21 +37,21 @@ from actions.quantity import names_number, quantity, target
         ("2-3", 3),
     ],
 )
-def test_a_quantity_is_read(said, wanted):
-    assert quantity(said) == wanted
+def test_quantity_is_read(text, wanted):
+    assert quantity(text) == wanted
 
 
 NONE = """-3 要-3个 -3个 负三个 1.5 一个半 半个 0 1000 2000 一万个
     many 一下 确认一下 第二个 不要两个 再加两个 多买两个 MC-301 3天后""".split()
 
 
-@pytest.mark.parametrize("said", [*NONE, "that one", "the other one", "2 more", ""])
-def test_what_is_no_quantity_is_refused(said):
-    assert quantity(said) is None
+@pytest.mark.parametrize("text", [*NONE, "that one", "the other one", "2 more", ""])
+def test_text_without_a_quantity_is_refused(text):
+    assert quantity(text) is None
 
 
 @pytest.mark.parametrize(
-    ("said", "wanted"),
+    ("text", "wanted"),
     [
         ("把20260002的数量改成3个", 3),
         ("订单20260002改成二十个", 20),
@@ -67,10 +67,10 @@ def test_what_is_no_quantity_is_refused(said):
         ("1234", None),
     ],
 )
-def test_a_quantity_is_taken_from_a_longer_message_where_it_is_said_to_be_wanted(said, wanted):
-    assert target(said) == wanted
+def test_longer_message_names_the_new_quantity(text, wanted):
+    assert target(text) == wanted
 
 
-@pytest.mark.parametrize(("said", "does"), [("-3", True), ("再加两个", True), ("2000", True), ("红色的", False)])
-def test_it_is_told_whether_a_number_was_tried(said, does):
-    assert names_number(said) is does
+@pytest.mark.parametrize(("text", "has_number"), [("-3", True), ("再加两个", True), ("2000", True), ("红色的", False)])
+def test_any_number_in_a_text_is_noticed(text, has_number):
+    assert names_number(text) is has_number

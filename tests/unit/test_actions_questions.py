@@ -1,4 +1,4 @@
-"""What is said about goods and money, without a network."""
+"""Replies about goods and prices, without a network."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ import pytest
 from rasa_sdk import Tracker
 from rasa_sdk.executor import CollectingDispatcher
 
-from actions.looks import money
+from actions.formatting import money
 from actions.questions import AskProduct
 from actions.shop import Product
 
@@ -25,7 +25,7 @@ class FakeShop:
         return GOODS.get(query, [])
 
 
-def asked(*named: str, text: str = "", **slots: object) -> list[dict]:
+def messages(*named: str, text: str = "", **slots: object) -> list[dict]:
     message = {"text": text, "entities": [{"entity": "product", "value": name} for name in named]}
     dispatcher = CollectingDispatcher()
     tracker = Tracker("demo:x", slots, message, [], False, None, {}, "action_listen")
@@ -42,17 +42,17 @@ def asked(*named: str, text: str = "", **slots: object) -> list[dict]:
         (("冰箱", "台灯"), ["台灯"]),
     ],
 )
-def test_all_goods_that_are_named_are_told_about(named, names):
-    assert [said["product_name"] for said in asked(*named)] == names
+def test_reply_covers_all_named_goods(named, names):
+    assert [said["product_name"] for said in messages(*named)] == names
 
 
-def test_goods_that_nobody_named_are_those_of_before():
-    assert [said["product_name"] for said in asked(text="防水吗", last_product="台灯")] == ["台灯"]
-    assert [said["response"] for said in asked("冰箱", last_product="台灯")] == ["utter_product_not_found"]
+def test_question_without_goods_is_about_the_last_ones():
+    assert [said["product_name"] for said in messages(text="防水吗", last_product="台灯")] == ["台灯"]
+    assert [said["response"] for said in messages("冰箱", last_product="台灯")] == ["utter_product_not_found"]
 
 
-def test_features_and_prices_are_written_as_people_write_them():
-    (said,) = asked("台灯", language="en")
+def test_features_and_prices_follow_the_language():
+    (said,) = messages("台灯", language="en")
     assert (said["features"], said["price"]) == ("Active noise cancelling, 24 hours of battery", "39.00 CNY")
-    assert asked("台灯")[0]["price"] == "39.00 元"
+    assert messages("台灯")[0]["price"] == "39.00 元"
     assert money("39.00", "USD", "zh") == "39.00 USD"

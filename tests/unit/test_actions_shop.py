@@ -1,4 +1,4 @@
-"""The shop's client gets over a shop that was slow, and asks for an effect again only under its key."""
+"""The shop's client recovers after the shop was slow, and repeats an effect only with the same key."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -38,13 +38,13 @@ async def slow_shop():
         await asyncio.gather(*handling, return_exceptions=True)
 
 
-async def test_calls_that_were_given_up_do_not_take_the_connections_of_later_ones():
+async def test_abandoned_calls_free_their_connections():
     async with slow_shop() as (url, gate):
         shop = Shop(url, "token", BUDGET_S)
         for _ in range(4):
             rush = [shop.order(Asker("demo", "alice"), "20260001") for _ in range(RUSH)]
-            found = await asyncio.gather(*rush, return_exceptions=True)
-            assert {type(each) for each in found} == {ShopUnavailable}
+            results = await asyncio.gather(*rush, return_exceptions=True)
+            assert {type(each) for each in results} == {ShopUnavailable}
         gate.set()
 
         async def back():
@@ -67,7 +67,7 @@ HANG_UP = None
 
 @asynccontextmanager
 async def scripted_shop(*answers):
-    """A shop that gives these answers, one for each request: status, body and lines of the head; None hangs up."""
+    """A shop with one scripted answer per request: status, body, and header lines; None closes the connection."""
     left, requests = list(answers), []
 
     async def serve(reader, writer):
@@ -103,7 +103,7 @@ def keys(requests):
 
 
 @pytest.mark.parametrize("first", [HANG_UP, (503, b""), (502, b"")])
-async def test_an_effect_whose_answer_was_lost_is_asked_for_again_under_the_same_key(first):
+async def test_effect_is_repeated_with_the_same_key(first):
     async with scripted_shop(first, (201, orjson.dumps(CANCELLED))) as (shop, requests):
         answer = await shop.cancel(Asker("demo", "alice"), "20260001", "key-1", None)
     assert answer == Cancellation(**CANCELLED)
@@ -111,7 +111,7 @@ async def test_an_effect_whose_answer_was_lost_is_asked_for_again_under_the_same
     assert requests[0][1] == requests[1][1]
 
 
-async def test_a_guests_call_names_the_guest_and_gives_the_digits_in_the_body_alone():
+async def test_guests_digits_are_only_in_the_body():
     async with scripted_shop((409, b'{"reason":"shipped"}')) as (shop, requests):
         guest = Asker("demo", guest="guest-7", phone_last4="4711")
         assert await shop.cancel(guest, "20260001", "key-1", "0.00") == Refused("shipped")
@@ -127,7 +127,7 @@ async def test_a_guests_call_names_the_guest_and_gives_the_digits_in_the_body_al
     [(200, b"no json"), (200, b"[]"), (201, b"{}"), (409, b"{}"), (409, b"[]"), (400, b"{}"), (401, b"{}"),
      (422, b'{"reason":"x"}'), (500, b""), (302, b""), (429, b"", b"Retry-After: 30")],
 )  # fmt: skip
-async def test_what_no_customer_may_cause_is_an_error_that_repeats_nothing(answer):
+async def test_error_does_not_repeat_the_customers_data(answer):
     async with scripted_shop(answer) as (shop, _):
         with pytest.raises(ShopUnavailable) as failed:
             await shop.cancel(Asker("demo", "alice"), "20260001", "key-1", "secret")
@@ -136,7 +136,7 @@ async def test_what_no_customer_may_cause_is_an_error_that_repeats_nothing(answe
 
 
 @pytest.mark.parametrize("reason", ["already_cancelled", "one_of_later_days"])
-async def test_a_refusal_is_a_value_whatever_its_reason(reason):
+async def test_refusal_is_a_value_for_any_reason(reason):
     async with scripted_shop((409, orjson.dumps({"reason": reason}))) as (shop, _):
         assert await shop.cancel(Asker("demo", "alice"), "20260001", "key-1", None) == Refused(reason)
 
@@ -147,14 +147,14 @@ async def test_a_refusal_is_a_value_whatever_its_reason(reason):
     lambda shop, asker: shop.order(asker, "20260001"),
     lambda shop, asker: shop.open_ticket(replace(asker, customer=None, guest="g"), "complaint", "x", "key-1"),
 ])  # fmt: skip
-async def test_a_shop_that_is_too_busy_has_done_nothing(ask):
+async def test_busy_shop_raises_unavailable(ask):
     async with scripted_shop((429, b"", b"Retry-After: 30")) as (shop, _):
         with pytest.raises(ShopUnavailable):
             await ask(shop, Asker("demo", "alice"))
 
 
 @pytest.mark.parametrize(("said", "wait_s"), [(b"30", 30), (b"Sun, 22 Nov 2026 04:00:00 GMT", 60), (b"", 60)])
-async def test_a_guest_who_tried_too_often_is_told_for_how_long_where_the_shop_says_it(said, wait_s):
+async def test_too_many_attempts_carry_the_shops_waiting_time(said, wait_s):
     guest = Asker("demo", guest="guest-7", phone_last4="4711")
     async with scripted_shop((429, b"", b"Retry-After: " + said), (429, b"", b"Retry-After: " + said)) as (shop, _):
         assert await shop.order(guest, "20260001") == TooManyAttempts(wait_s)

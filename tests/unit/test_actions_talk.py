@@ -1,4 +1,4 @@
-"""Asking back in steps up to a person, without a network."""
+"""Repeating replies, asking back in steps, and the offer of a person. No network."""
 
 import asyncio
 
@@ -9,18 +9,18 @@ from rasa_sdk.executor import CollectingDispatcher
 from actions.talk import AnswerOffer, Clarify, HandOver, Repeat
 
 
-def heard(intent: str) -> dict:
+def user_message(intent: str) -> dict:
     return {"event": "user", "text": "x", "parse_data": {"intent": {"name": intent}}}
 
 
-MISSED, UNDERSTOOD = heard("nlu_fallback"), heard("greet")
+MISSED, UNDERSTOOD = user_message("nlu_fallback"), user_message("greet")
 
 
-def filled(name: str, value: object) -> dict:
+def slot(name: str, value: object) -> dict:
     return {"event": "slot", "name": name, "value": value}
 
 
-def said(response: str) -> dict:
+def bot_message(response: str) -> dict:
     return {"event": "bot", "text": response, "metadata": {"utter_action": response}, "data": {"buttons": None}}
 
 
@@ -29,8 +29,8 @@ def run(action, *events: dict, intent: str = "", loop: str | None = None) -> tup
     message = {"intent_ranking": [], "intent": {"name": intent}}
     tracker = Tracker("demo:x", {}, message, list(events), False, None, {"name": loop} if loop else {}, "action_listen")
     dispatcher = CollectingDispatcher()
-    made = asyncio.run(action.run(dispatcher, tracker, {}))
-    return made, [message.get("response") or message["utter_action"] for message in dispatcher.messages]
+    result = asyncio.run(action.run(dispatcher, tracker, {}))
+    return result, [message.get("response") or message["utter_action"] for message in dispatcher.messages]
 
 
 @pytest.mark.parametrize(
@@ -40,35 +40,38 @@ def run(action, *events: dict, intent: str = "", loop: str | None = None) -> tup
         ([UNDERSTOOD, MISSED, MISSED], ["utter_offer_person"]),
         ([MISSED, MISSED, UNDERSTOOD, MISSED], ["utter_ask_rephrase"]),
         ([MISSED, MISSED, MISSED, {"event": "resume"}, MISSED], ["utter_ask_rephrase"]),
-        ([MISSED, MISSED, filled("account_name", "Ann"), MISSED], ["utter_ask_rephrase"]),
-        ([MISSED, filled("account_name", None), filled("requested_slot", "confirmed"), MISSED], ["utter_offer_person"]),
+        ([MISSED, MISSED, slot("account_name", "Ann"), MISSED], ["utter_ask_rephrase"]),
+        (
+            [MISSED, slot("account_name", None), slot("requested_slot", "confirmed"), MISSED],
+            ["utter_offer_person"],
+        ),
     ],
 )
-def test_it_asks_again_then_offers_a_person_and_counts_anew_after_one_was_there(events, expected) -> None:
-    made, responses = run(Clarify(), *events)
+def test_clarify_asks_again_then_offers_a_person(events, expected) -> None:
+    result, responses = run(Clarify(), *events)
     assert responses == expected
-    assert all(event["event"] != "followup" for event in made)
+    assert all(event["event"] != "followup" for event in result)
 
 
-def test_the_third_time_a_person_is_asked_for() -> None:
-    made, responses = run(Clarify(), MISSED, MISSED, MISSED)
+def test_third_missed_message_hands_over() -> None:
+    result, responses = run(Clarify(), MISSED, MISSED, MISSED)
     assert responses == []
-    assert {"event": "followup", "timestamp": None, "name": "action_hand_over"} in made
+    assert {"event": "followup", "timestamp": None, "name": "action_hand_over"} in result
 
 
-def test_the_shell_hands_over_in_the_platforms_words() -> None:
-    made, responses = run(HandOver(), UNDERSTOOD)
+def test_hand_over_in_the_shell_uses_the_workers_response() -> None:
+    result, responses = run(HandOver(), UNDERSTOOD)
     assert responses == ["utter_handoff_started"]
-    assert [event["event"] for event in made] == ["slot", "pause"]
+    assert [event["event"] for event in result] == ["slot", "pause"]
 
 
-OFFERED = [MISSED, said("utter_offer_person"), said("utter_ask_cancel_order_form_confirmed")]
+OFFERED = [MISSED, bot_message("utter_offer_person"), bot_message("utter_ask_cancel_order_form_confirmed")]
 
 
-def test_a_yes_to_the_offer_within_a_form_leaves_the_form_for_a_person() -> None:
-    made, responses = run(AnswerOffer(), *OFFERED, heard("affirm"), intent="affirm", loop="cancel_order_form")
+def test_yes_to_the_offer_within_a_form_leaves_the_form() -> None:
+    result, responses = run(AnswerOffer(), *OFFERED, user_message("affirm"), intent="affirm", loop="cancel_order_form")
     assert responses == []
-    assert [(event["event"], event["name"]) for event in made] == [
+    assert [(event["event"], event["name"]) for event in result] == [
         ("slot", "offered"), ("active_loop", None), ("slot", "requested_slot"), ("followup", "action_hand_over"),
     ]  # fmt: skip
 
@@ -82,13 +85,13 @@ def test_a_yes_to_the_offer_within_a_form_leaves_the_form_for_a_person() -> None
         ("decline_person", "cancel_order_form", "utter_offer_declined"),
     ],
 )
-def test_a_no_to_the_offer_leaves_everything_as_it_was(intent, loop, expected) -> None:
-    made, responses = run(AnswerOffer(), *OFFERED, heard(intent), intent=intent, loop=loop)
-    assert (responses, [(event["event"], event["name"]) for event in made]) == ([expected], [("slot", "offered")])
+def test_no_to_the_offer_only_empties_the_slot_offered(intent, loop, expected) -> None:
+    result, responses = run(AnswerOffer(), *OFFERED, user_message(intent), intent=intent, loop=loop)
+    assert (responses, [(event["event"], event["name"]) for event in result]) == ([expected], [("slot", "offered")])
 
 
-def test_an_offer_that_is_said_again_is_an_offer_still() -> None:
-    _, again = run(Repeat(), MISSED, said("utter_offer_person"), heard("repeat"), intent="repeat")
+def test_repeated_offer_can_be_accepted() -> None:
+    _, again = run(Repeat(), MISSED, bot_message("utter_offer_person"), user_message("repeat"), intent="repeat")
     assert again == ["utter_offer_person"]
-    made, _ = run(AnswerOffer(), heard("repeat"), said(*again), heard("affirm"), intent="affirm")
-    assert made[-1]["event"] == "followup"
+    result, _ = run(AnswerOffer(), user_message("repeat"), bot_message(*again), user_message("affirm"), intent="affirm")
+    assert result[-1]["event"] == "followup"

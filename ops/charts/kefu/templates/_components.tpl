@@ -104,7 +104,7 @@ actions{{ $suffix }}:
     SHOP_URL: {{ default (printf "http://%s-shop:8090" $name) $v.actions.shopUrl }}
   calls: [{{ if $v.shop.enabled }}shop{{ end }}]
   tls: true
-  stopSeconds: 15 # actions.server.STOP_S and actions.shop.behind.STOP_S
+  stopSeconds: 15 # actions.server.STOP_S and actions.shop.background.STOP_S
   paths: [/tmp]
 {{- end -}}
 

@@ -1,11 +1,10 @@
-"""What customers type, read: order numbers, ends of phone numbers; and what they are told, written as people do."""
+"""Order numbers and the last digits of phone numbers, read from what customers type."""
 
 import re
 import unicodedata
-from datetime import date
 from typing import Any
 
-MIN_PHONE_DIGITS = 10  # shorter runs of digits are order numbers or slips
+MIN_PHONE_DIGITS = 10  # shorter runs of digits are order numbers or typing errors
 
 _PLAIN_NUMBER = re.compile(r"(?<!\d)\d{8}(?!\d)")
 _SPACED_DIGITS = re.compile(r"\d(?:[ -]?\d)*")
@@ -13,7 +12,7 @@ _MASKED_PHONE = re.compile(r"\*{2,} ?(\d{4})(?!\d)")
 
 
 def order_number(text: str) -> str | None:
-    """Return the last order number in a text (a correction comes last), in whatever width and spacing, or None."""
+    """Return the last order number in a text, in any width and spacing, or None. A correction comes last."""
     narrow = unicodedata.normalize("NFKC", text)
     plain = _PLAIN_NUMBER.findall(narrow)
     if plain:
@@ -22,7 +21,7 @@ def order_number(text: str) -> str | None:
 
 
 def phone_last4(text: str) -> str | None:
-    """Return the last four digits of a phone number given as such, masked, or in full; else None."""
+    """Return the last four digits of a phone number, or None. They may stand alone, be masked, or end the number."""
     narrow = _PLAIN_NUMBER.sub(" / ", unicodedata.normalize("NFKC", text))
     masked = _MASKED_PHONE.search(narrow)
     if masked:
@@ -33,13 +32,6 @@ def phone_last4(text: str) -> str | None:
 def as_text(value: Any) -> str:
     """Return a slot's value as text; NLU gives a list where it found several entities."""
     return " / ".join(map(str, value)) if isinstance(value, list) else str(value or "")
-
-
-def day(value: date, lang: str) -> str:
-    """Return a date as people write it in that language."""
-    if lang == "en":
-        return f"{value.day} {value:%B %Y}"
-    return f"{value.year}年{value.month}月{value.day}日"
 
 
 def _digit_runs(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Effects that nobody's answer depends on: tried at once, and tried on behind while the shop is slow or away."""
+"""Effects that no reply depends on. They start at once; if the shop is slow or down, background tasks retry them."""
 
 import asyncio
 import logging
@@ -9,22 +9,22 @@ import stamina
 from actions.shop.calls import ShopUnavailable
 from kefu.metrics import SHOP_BEHIND
 
-PATIENCE_S = 300.0
+PATIENCE_S = 300.0  # longest time of retries for one effect; beyond it the effect is given up, with an error in the log
 PAUSES_S = (0.5, 5.0)
-MOST = 1000  # of a shop that is away for long
-AT_ONCE = 5  # of a shop that hangs: they share its connections with the look-ups that customers wait for
-STOP_S = 5.0
+MOST = 1000  # most effects that wait while the shop is down; beyond it new ones are dropped, with a warning in the log
+AT_ONCE = 5  # most calls at once: they share the connections with look-ups that customers wait for; beyond it they wait
+STOP_S = 5.0  # time that `close` leaves running effects; beyond it they are cancelled
 
 logger = logging.getLogger(__name__)
 
 
-class Behind:
-    """What is tried behind the answers. It is lost with the process: `close` leaves it time to end.
+class BackgroundEffects:
+    """Effects that run in the background. They are lost with the process; `close` gives them time to finish.
 
     Args:
-        pauses_s: between two tries of an effect, the first and the longest.
-        most: effects that wait at a time; further ones are not told.
-        stop_s: how long `close` waits.
+        pauses_s: first and longest pause between two attempts of an effect.
+        most: most effects that wait at a time; further ones are dropped.
+        stop_s: longest time that `close` waits.
     """
 
     def __init__(self, pauses_s: tuple[float, float] = PAUSES_S, most: int = MOST, stop_s: float = STOP_S) -> None:
@@ -34,13 +34,13 @@ class Behind:
         SHOP_BEHIND.set_function(lambda: len(self._tasks))
 
     async def run(self, effect: Callable[[], Awaitable[None]], wait_s: float) -> None:
-        """Start the effect; return once it has happened, `wait_s` from now at the latest.
+        """Start the effect; return once it has happened, or after `wait_s`.
 
-        Until then its caller gives no answer, and a process killed meanwhile is asked again.
+        The caller answers after that: if the process is killed before, the call is made again, and so is the effect.
 
         Args:
-            effect: may be repeated; raises ShopUnavailable where it should be.
-            wait_s: in seconds.
+            effect: makes the call. It may run more than once; ShopUnavailable means that it should.
+            wait_s: longest time to wait for the effect, in seconds.
         """
         if len(self._tasks) >= self._most:
             logger.warning("shop not told", extra={"fields": {"reason": f"{self._most} effects wait already"}})
@@ -67,7 +67,7 @@ class Behind:
             logger.error("shop not told", extra={"fields": {"call": error.call, "reason": error.reason}})
 
     async def close(self) -> None:
-        """Wait for what is under way, but not long; says how much is given up."""
+        """Wait up to `stop_s` for running effects, then cancel the rest and log their number."""
         if not self._tasks:
             return
         _, left = await asyncio.wait(self._tasks, timeout=self._stop_s)

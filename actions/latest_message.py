@@ -1,4 +1,4 @@
-"""What was said last, as a form meets it: the latest message, and what was asked and offered before it."""
+"""The latest message as a form reads it, with the question and the offer that came before it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from typing import Any
 from rasa_sdk import Tracker
 from rasa_sdk.forms import REQUESTED_SLOT
 
-SURE = 0.7  # an intent below it may be a free answer that happens to sound like it
+SURE = 0.7  # confidence of an intent; below it, the message may be an answer in free words that resembles the intent
 OFFER_OF_A_PERSON = "utter_offer_person"
 Entities = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Heard:
-    """The latest message, and at which point of a form it is read.
+class LatestMessage:
+    """The latest message, and the state of the form that reads it.
 
     Attributes:
-        asked: the slot that the form had asked for; None while it opens, whatever another form was asking for.
+        asked: the slot that the form asked for; None if the form opens with this message.
         opens: whether the form begins with this message.
-        returns: whether the message was answered otherwise, and the form only asks again.
-        to_offer: whether it is a typed yes or no that may as well be meant for the person that was just offered.
+        returns: whether another action answered the message, so that the form only repeats its question.
+        to_offer: whether a typed yes or no may answer the offer of a person that was just made.
     """
 
     text: str
@@ -33,8 +33,8 @@ class Heard:
     to_offer: bool
 
     @classmethod
-    def by(cls, form: str, tracker: Tracker) -> "Heard":
-        """Return what the form of this name heard."""
+    def of(cls, form: str, tracker: Tracker) -> "LatestMessage":
+        """Return the latest message of a tracker, as the form of this name reads it."""
         message = tracker.latest_message
         intent, text = message.get("intent") or {}, message.get("text") or ""
         done = list(_since_last_message(tracker))
@@ -52,30 +52,30 @@ class Heard:
         )
 
     def is_mostly(self, kinds: frozenset[str]) -> bool:
-        """Return whether at least half of the text is entities of these kinds, whatever it was taken for."""
+        """Return whether entities of these kinds are at least half of the text, whatever its intent is."""
         spans = [each.get("end", 0) - each.get("start", 0) for each in self.entities if each["entity"] in kinds]
         return 0 < len(self.text) <= 2 * sum(spans)
 
 
 def is_person_offered(tracker: Tracker) -> bool:
-    """Return whether the replies to the message before the latest offered a person."""
+    """Return whether a person was offered in the replies to the message before the latest."""
     return any(
         (reply.get("metadata") or {}).get("utter_action") == OFFER_OF_A_PERSON for reply in last_replies(tracker)
     )
 
 
 def last_replies(tracker: Tracker) -> Iterator[dict[str, Any]]:
-    """Yield what was said in answer to the message before the latest, in order."""
-    found: list[dict[str, Any]] = []
+    """Yield the replies to the message before the latest, in order."""
+    replies: list[dict[str, Any]] = []
     messages = 0
     for event in reversed(tracker.events):
         if event["event"] == "user":
             messages += 1
-            if messages == 2 and found:
+            if messages == 2 and replies:
                 break
         elif event["event"] == "bot" and messages:
-            found.append(event)
-    yield from reversed(found)
+            replies.append(event)
+    yield from reversed(replies)
 
 
 def _since_last_message(tracker: Tracker) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""From the shop's JSON to typed answers. What can't be read raises ValueError, KeyError or TypeError."""
+"""Readers of the shop's JSON. In: a body. Out: a typed answer, or ValueError, KeyError, TypeError if unreadable."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -26,13 +26,13 @@ T = TypeVar("T")
 
 
 def plain(kind: type[T]) -> Callable[[Body], T]:
-    """Return a reader of a dataclass whose fields are JSON values under their own names."""
+    """Return a reader for a dataclass whose fields are JSON values of the same names."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     return lambda body: kind(**{name: body[name] for name in names})
 
 
 def many(name: str, read: Callable[[Body], T]) -> Callable[[Body], list[T]]:
-    """Return a reader of the list under that name."""
+    """Return a reader for the list under that name."""
     return lambda body: [read(each) for each in body[name]]
 
 
@@ -61,7 +61,7 @@ def _item(body: Body) -> Item:
 
 
 def refund(body: Body) -> Refund:
-    """Read a refund, be it listed or just asked for."""
+    """Read a refund, from a list or from the answer to a request."""
     days = {name: _day(body.get(name)) for name in ("requested_on", "expected_on", "paid_on")}
     return Refund(body["number"], body["status"], body["amount"], body["currency"], **days)
 
@@ -72,17 +72,17 @@ def account(body: Body) -> Account:
 
 
 def deletion(body: Body) -> Deletion:
-    """Read when the account will be deleted."""
+    """Read the day of an account's deletion."""
     return Deletion(date.fromisoformat(body["on"]))
 
 
 def ticket(body: Body) -> Ticket:
-    """Read a ticket; the time has its zone."""
+    """Read a ticket; its time has a zone."""
     return Ticket(body["number"], datetime.fromisoformat(body["answer_by"]))
 
 
 def product(body: Body) -> Product:
-    """Read goods."""
+    """Read a product."""
     name = {"zh": body["name_zh"], "en": body["name_en"]}
     features = {"zh": body["features_zh"], "en": body["features_en"]}
     shared = {each: body[each] for each in ("sku", "price", "currency", "stock", "warranty_months")}

@@ -1,26 +1,21 @@
-"""What an order allows, before anything is done: the words for the question that asks for a yes, or the refusal.
+"""Whether a task can be done for an order. In: an order. Out: slots for the form's questions, or a refusal.
 
-The shop decides again when it is told to act; a look only spares the customer questions that lead nowhere.
+The shop decides again when the task is done. A check here spares the customer questions about an impossible task.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from actions.reading import day
+from actions.formatting import day, goods, money
 from actions.shop import Order, Refused
 
-Details = dict[str, Any]  # slots of the domain, for the blanks of questions
-Look = Callable[[Order, str], Details | Refused]
+Details = dict[str, Any]  # slots of the domain that fill the blanks of a form's questions
+EligibilityCheck = Callable[[Order, str], Details | Refused]
 _SENT = {"shipped": "shipped", "delivered": "delivered", "partly_refunded": "delivered"}
 
 
-def goods(order: Order, lang: str) -> str:
-    """Return what was ordered, in words."""
-    return ("，" if lang == "zh" else ", ").join(f"{item.name[lang]} × {item.quantity}" for item in order.items)
-
-
 def exists(order: Order, lang: str) -> Details | Refused:
-    """Never refused: it is enough that the order is there."""
+    """Never refused: the task only needs an order that exists."""
     return {}
 
 
@@ -33,7 +28,7 @@ def cancellation(order: Order, lang: str) -> Details | Refused:
 
 
 def items(order: Order, lang: str) -> Details | Refused:
-    """Refused: not_changeable, several_items (which nobody can name in one word: a person does that)."""
+    """Refused: not_changeable, several_items. A person changes an order of several items: the form can't ask which."""
     if not order.items_changeable:
         return Refused("not_changeable")
     return {"about": goods(order, lang)} if len(order.items) == 1 else Refused("several_items")
@@ -54,14 +49,9 @@ def refund(order: Order, lang: str) -> Details | Refused:
 
 
 def invoice(order: Order, lang: str) -> Details | Refused:
-    """Refused: not_paid, already_issued, cancelled. Until it is issued, its name can be changed."""
+    """Refused: not_paid, already_issued, cancelled. A requested invoice is allowed: its name can still be changed."""
     if order.status == "cancelled":
         return Refused("cancelled")
     if order.invoice == "issued":
         return Refused("already_issued")
     return Refused("not_paid") if order.payment.status in ("unpaid", "failed") else {"about": goods(order, lang)}
-
-
-def money(amount: str, currency: str, lang: str) -> str:
-    """Return an amount as people write it in that language."""
-    return f"{amount} 元" if lang == "zh" and currency == "CNY" else f"{amount} {currency}"
