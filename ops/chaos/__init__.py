@@ -1,1 +1,1 @@
-"""`make chaos`: the whole system under load while its parts are killed at random; then everything is counted."""
+"""`make chaos`: run the whole system under load, kill its parts at random, then check every promise."""

@@ -18,7 +18,7 @@ RESULTS = ROOT / "results" / "chaos.json"
 
 
 def main(arguments: List[str]) -> int:
-    """Run, or go on with, the rounds; returns 0, or 1 after naming what was broken."""
+    """Run the rounds, or continue a stopped run; return 1 if a promise was broken, else 0."""
     options = _options(arguments)
     report = Report(Path(options.results), options.seed, options.kills, options.round, options.form)
     left = options.kills - len(report.rounds) * options.round

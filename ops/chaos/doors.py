@@ -1,7 +1,7 @@
-"""A fault proxy: TCP connections that pass through a door can be cut, held and robbed of their answers.
+"""A fault proxy for TCP. A door is one proxied port: it can cut connections, hold them, or drop the answers.
 
-All doors of a process share one thread with an event loop of its own, so that what they do does not
-depend on how busy their owner is.
+All doors of a process run in one thread with its own event loop, so that their timing does not depend on how busy the
+process is.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ from typing import Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
 from ops.local.servers import HOST, free_port
 
 CHUNK = 64 * 1024
-# How a door treats what passes. Source of RST at a close: socket(7), SO_LINGER with time 0.
-CUT = "cut"  # connections end at once, with RST
-HELD = "held"  # nothing passes, then they end: a network that hangs
-MUTE = "mute"  # what is asked passes, what is answered does not, then they end: was it done?
-SHUT = "shut"  # connections end, new ones end at once
+# What a door does to its connections. Source of RST at a close: socket(7), SO_LINGER with time 0.
+CUT = "cut"  # ends all connections at once, with RST
+HELD = "held"  # passes no data, then ends the connections, like a network that hangs
+MUTE = "mute"  # passes requests, drops answers, then ends the connections: the client can't know the outcome
+SHUT = "shut"  # ends all connections, and new ones at once
 STYLES = (CUT, HELD, MUTE, SHUT)
 RESET = struct.pack("ii", 1, 0)
 
 
 class Door:
-    """One port that leads to another one of loopback."""
+    """One port that forwards to another port of loopback."""
 
     def __init__(self, target: int) -> None:
         self.port = free_port()
@@ -40,13 +40,13 @@ class Door:
         self._server = await asyncio.start_server(self._enter, HOST, self.port)
 
     async def close(self) -> None:
-        """Listen no more, cut everything."""
+        """Stop listening and end all connections."""
         if self._server:
             self._server.close()
         self.reset()
 
     async def begin(self, style: str) -> None:
-        """Treat what passes in a style of STYLES from now on."""
+        """Apply a style of STYLES to the connections from now on."""
         self.style = style
         if style == HELD:
             self._passing.clear()
@@ -54,7 +54,7 @@ class Door:
             self.reset()
 
     async def end(self, after_s: float) -> None:
-        """Let things pass again after so long; connections of the trouble end with it."""
+        """Forward again after `after_s`; the connections that the fault affected end then."""
         try:
             await asyncio.sleep(after_s)
         finally:
@@ -82,7 +82,7 @@ class Door:
                 self._writers.add(there)
                 await asyncio.gather(self._pass(reader, there, False), self._pass(answers, writer, True))
         except OSError:
-            pass  # either side has gone, or its target is away: the other side is told by the end of its connection
+            pass  # one side has closed, or the target is down: closing the connection tells the other side
         finally:
             for end in ends:
                 self._writers.discard(end)
@@ -100,7 +100,7 @@ class Door:
 
 
 class Doors:
-    """All doors of this process, and the thread that they live in."""
+    """All doors of this process, and the thread that runs them."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -110,7 +110,7 @@ class Doors:
         self._ports: Dict[Tuple[str, int], Door] = {}
 
     def to(self, name: str, target: int) -> int:
-        """Return the port of the door of this name to `target`; the same one when asked again."""
+        """Return the port of the door of this name to `target`, which is made at the first call."""
         door = self._ports.get((name, target))
         if door is None:
             door = self._ports[name, target] = self._run(self._make(target))
@@ -127,14 +127,14 @@ class Doors:
         return len(self._by_name.get(name, []))
 
     def trouble(self, name: str, number: int, style: str, seconds: float) -> Callable[[], bool]:
-        """Begin trouble at one of the doors of this name; returns what tells whether it is over."""
+        """Begin a fault at one of the doors of this name; return a function that says whether it is over."""
         doors = self._by_name[name]
         door = doors[number % len(doors)]
         self._run(door.begin(style))
         return asyncio.run_coroutine_threadsafe(door.end(0 if style == CUT else seconds), self._loop).done
 
     def close(self) -> None:
-        """Close all."""
+        """Close all doors and stop their thread."""
         for doors in self._by_name.values():
             for door in doors:
                 self._run(door.close())

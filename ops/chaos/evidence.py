@@ -1,6 +1,6 @@
-"""What the system holds after the torment: in Kafka, in Redis, in the shop, and as its API tells it.
+"""The state of the system after the faults: in Kafka, in Redis, in the shop, and from its API.
 
-In: a calm `System` and the talks of its customers. Out: `Evidence`, which `verdict` judges.
+In: a recovered `System` and the talks of its customers. Out: `Evidence`, which `verdict` judges.
 """
 
 import asyncio
@@ -26,14 +26,16 @@ from ops.chaos.load import Talk
 from ops.chaos.system import System
 
 GROUP = "kefu-worker"
-SETTLED_S = 240.0
-READ_S = 120.0
-BEHIND_S = 15.0  # longer than the action server's pause and its next try at the shop. Source: actions/shop/background.py
+SETTLED_S = 240.0  # longest wait for the outcome of every message; beyond it, missing ones count as lost
+READ_S = 120.0  # longest time to retry one read
+# The inquiries are complete once none has come for this long. It is longer than the action server's longest pause
+# between attempts at the shop. Source: actions/shop/background.py
+QUIET_S = 15.0
 
 
 @dataclass
 class Kept:
-    """What Redis holds of a conversation: its last turns only, if it was trimmed."""
+    """A conversation in Redis. It has only the last turns if it was trimmed."""
 
     version: int
     seq: int
@@ -44,15 +46,16 @@ class Kept:
 
 @dataclass
 class Evidence:
-    """All that was found. Conversations are named `tenant:user`.
+    """The state of the whole system. Conversations are named `tenant:user`.
 
     Attributes:
-        answers: id and value of each record of answer.generated, as often as it is there.
-        events: id and value of each record of dialogue.events, likewise.
-        letters: message ids among the dead letters.
-        told: status by message id, as the API tells it; replies by conversation, likewise.
+        answers: id and value of each record of answer.generated, repeated records included.
+        events: id and value of each record of dialogue.events, repeated records included.
+        letters: message ids of the dead letters.
+        statuses: status by message id, from the API.
+        replies: replies by conversation, from the API.
         inquiries: key of each side effect in the shop.
-        lag: how many records of the inbox were not committed in the end, None when Kafka did not say.
+        lag: number of records of the inbox without a committed offset in the end; None if Kafka did not answer.
     """
 
     talks: Sequence[Talk]
@@ -61,16 +64,16 @@ class Evidence:
     answers: Dict[str, List[Tuple[str, bytes]]] = field(default_factory=dict)
     events: Dict[str, List[Tuple[str, bytes]]] = field(default_factory=dict)
     letters: Dict[str, List[str]] = field(default_factory=dict)
-    told: Dict[str, str] = field(default_factory=dict)
+    statuses: Dict[str, str] = field(default_factory=dict)
     replies: Dict[str, List[Dict[str, Any]]] = field(default_factory=dict)
     inquiries: List[str] = field(default_factory=list)
     lag: Optional[int] = 0
 
 
 async def settle(system: System, talks: Sequence[Talk]) -> float:
-    """Wait until every message has its outcome and every offset is committed; returns how long, in s.
+    """Wait until every message has its outcome and every offset is committed; return the seconds it took.
 
-    After SETTLED_S it returns all the same: what is missing then is lost, and the verdict names it.
+    It returns after SETTLED_S in any case: messages without an outcome are lost then, and the verdict names them.
     """
     began = time.monotonic()
     redis = connect(RedisSettings(system.stack.redis.url))
@@ -87,39 +90,39 @@ async def settle(system: System, talks: Sequence[Talk]) -> float:
 
 
 async def gather(system: System, talks: Sequence[Talk], troubles: Sequence[Trouble]) -> Evidence:
-    """Read all. Raises StoreUnavailable, QueueUnavailable, RedisError or HTTPError when it can't be read in time."""
-    found = Evidence(talks, troubles)
+    """Read the evidence. Raises StoreUnavailable, QueueUnavailable, RedisError or HTTPError after READ_S of retries."""
+    evidence = Evidence(talks, troubles)
     redis = connect(RedisSettings(system.stack.redis.url))
     try:
         for talk in talks:
-            found.kept[talk.key] = await _kept(redis, talk)
+            evidence.kept[talk.key] = await _kept(redis, talk)
     finally:
         await redis.close()
     kafka = _kafka(system)
-    found.answers = await asyncio.to_thread(_by_conversation, kafka, ANSWERS)
-    found.events = await asyncio.to_thread(_by_conversation, kafka, DIALOGUE_EVENTS)
+    evidence.answers = await asyncio.to_thread(_by_conversation, kafka, ANSWERS)
+    evidence.events = await asyncio.to_thread(_by_conversation, kafka, DIALOGUE_EVENTS)
     letters = await asyncio.to_thread(_by_conversation, kafka, DEAD_LETTERS)
-    found.letters = {key: [orjson.loads(value)["message_id"] for _, value in each] for key, each in letters.items()}
-    await _ask_api(system, found)
-    found.lag = await _lag_told(system)
-    found.inquiries = await _inquiries(system)
-    return found
+    evidence.letters = {key: [orjson.loads(value)["message_id"] for _, value in each] for key, each in letters.items()}
+    await _ask_api(system, evidence)
+    evidence.lag = await _final_lag(system)
+    evidence.inquiries = await _inquiries(system)
+    return evidence
 
 
 async def _inquiries(system: System) -> List[str]:
-    """Return the keys of all side effects, once no more come."""
-    found: List[Any] = []
+    """Return the keys of all side effects, once none has come for QUIET_S."""
+    inquiries: List[Any] = []
     deadline, since = time.monotonic() + READ_S, time.monotonic()
-    while time.monotonic() < min(deadline, since + BEHIND_S):
+    while time.monotonic() < min(deadline, since + QUIET_S):
         rows = system.shop_rows("SELECT key FROM inquiries")
-        if rows != found:
-            found, since = rows, time.monotonic()
+        if rows != inquiries:
+            inquiries, since = rows, time.monotonic()
         await asyncio.sleep(0.5)
-    return [key for (key,) in found]
+    return [key for (key,) in inquiries]
 
 
-async def _lag_told(system: System) -> Optional[int]:
-    """Return the lag, None only when Kafka did not say for READ_S."""
+async def _final_lag(system: System) -> Optional[int]:
+    """Return the lag, or None if Kafka did not answer for READ_S."""
     deadline = time.monotonic() + READ_S
     while True:
         lag = await asyncio.to_thread(_lag, system)
@@ -139,7 +142,7 @@ async def _answered(redis: Servers, talk: Talk) -> bool:
 
 
 async def _kept(redis: Servers, talk: Talk) -> Kept:
-    """Read it, for READ_S at most: Redis may still be slow after what was done to it."""
+    """Read a conversation, with retries for READ_S: Redis may still be slow after the faults."""
     deadline = time.monotonic() + READ_S
     while True:
         try:
@@ -159,21 +162,21 @@ async def _read(redis: Servers, talk: Talk) -> Kept:
     entries = await client.xrange(keys.replies)
     replies = [(int(entry.partition(b"-")[0]), orjson.loads(fields[b"r"])) for entry, fields in entries]
     markers = {sent.message_id: await client.get(keys.marker(sent.message_id)) for sent in talk.sent}
-    found = {message_id: marker for message_id, marker in markers.items() if marker is not None}
-    return Kept(int(version or 0), int(seq or 0), turns, replies, found)
+    existing = {message_id: marker for message_id, marker in markers.items() if marker is not None}
+    return Kept(int(version or 0), int(seq or 0), turns, replies, existing)
 
 
-async def _ask_api(system: System, found: Evidence) -> None:
+async def _ask_api(system: System, evidence: Evidence) -> None:
     async with httpx.AsyncClient(base_url=system.addresses[0], timeout=20, trust_env=False) as client:
-        for talk in found.talks:
-            found.replies[talk.key] = [reply async for reply in _pages(client, talk)]
+        for talk in evidence.talks:
+            evidence.replies[talk.key] = [reply async for reply in _pages(client, talk)]
             for sent in talk.sent:
                 answer = await _get(client, talk, f"/v1/messages/{sent.message_id}")
-                found.told[sent.message_id] = answer.json().get("status", f"HTTP {answer.status_code}")
+                evidence.statuses[sent.message_id] = answer.json().get("status", f"HTTP {answer.status_code}")
 
 
 async def _get(client: httpx.AsyncClient, talk: Talk, path: str) -> httpx.Response:
-    """Ask until it is neither put off nor unanswered, for READ_S at most."""
+    """Return the API's answer; a 503 or a lost connection is retried for READ_S."""
     deadline = time.monotonic() + READ_S
     while True:
         try:
@@ -200,7 +203,7 @@ async def _pages(client: httpx.AsyncClient, talk: Talk) -> Any:
 
 
 def _lag(system: System) -> Optional[int]:
-    """Return how many records of the inbox are not committed, None when Kafka doesn't say."""
+    """Return the number of records of the inbox without a committed offset; None if Kafka doesn't answer."""
     try:
         return lag(_kafka(system), USER_QUERY, GROUP)
     except QueueUnavailable:
@@ -212,10 +215,10 @@ def _kafka(system: System) -> KafkaSettings:
 
 
 def _by_conversation(kafka: KafkaSettings, topic: str) -> Dict[str, List[Tuple[str, bytes]]]:
-    """Return id and value of every record, as often as it is there. Raises QueueUnavailable."""
-    found: Dict[str, List[Tuple[str, bytes]]] = defaultdict(list)
+    """Return id and value of every record by conversation, repeated ones included. Raises QueueUnavailable."""
+    records: Dict[str, List[Tuple[str, bytes]]] = defaultdict(list)
     with closing(TopicReader(kafka, READ_S, READ_S)) as reader:
         for number in range(reader.partitions(topic)):
             for record in reader.records(topic, number):
-                found[record.key.decode()].append((orjson.loads(record.value)["id"], record.value))
-    return dict(found)
+                records[record.key.decode()].append((orjson.loads(record.value)["id"], record.value))
+    return dict(records)

@@ -1,6 +1,6 @@
-"""Does to the running system what the plan says, one fault after another, each when its target is well.
+"""Injects the faults of a plan into the running system, one after another, each once its target is ready.
 
-In: a `System` and its plan. Out: what was done when, as `Trouble`s.
+In: a `System` and its plan. Out: the injected faults with their times, as `Trouble`s.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ from ops.chaos.doors import CUT, HELD
 from ops.chaos.plan import Fault
 from ops.chaos.system import ACTIONS, MAX_WORKERS, REDIS, REDIS_OF_GATEWAY, System
 
-STUCK_S = 240.0
+STUCK_S = 240.0  # longest wait for a target that is ready; beyond it the run fails: something did not recover
 DOORS = {plan.CUT_REDIS: REDIS, plan.CUT_GATEWAY: REDIS_OF_GATEWAY, plan.CUT_ACTIONS: ACTIONS}
 
 
 @dataclass
 class Trouble:
-    """A fault as it was done; times in ms since the epoch. `until_ms` is when its target was well again."""
+    """An injected fault. Times are ms since the epoch; at `until_ms` its target was ready again, None before."""
 
     kind: str
     target: str
@@ -31,20 +31,20 @@ class Trouble:
     until_ms: Optional[int] = None
 
     def show(self) -> Dict[str, Any]:
-        """Return it for the report."""
+        """Return the fault as JSON for the report."""
         return {"kind": self.kind, "target": self.target, "since_ms": self.since_ms, "until_ms": self.until_ms}
 
 
 class NothingCanBeKilled(RuntimeError):
-    """Nothing of the plan was well for STUCK_S: something did not come back."""
+    """No target of the remaining faults was ready for STUCK_S: some part did not recover."""
 
 
-class _NobodyIsWell(Exception):
-    """The last one that it could be done to is well no more."""
+class _NoReadyTarget(Exception):
+    """No target of the fault is ready any more."""
 
 
-class Tormentor:
-    """Works a plan off. Lives in one thread, the one that started the system."""
+class FaultInjector:
+    """Injects the faults of a plan. Use it in the thread that started the system."""
 
     def __init__(self, system: System, faults: List[Fault], tell: Callable[[str], None]) -> None:
         self.troubles: List[Trouble] = []
@@ -53,12 +53,12 @@ class Tormentor:
         self._tell = tell
         self._frozen: Dict[str, float] = {}
         self._leaving: List[threading.Thread] = []
-        self._unwell: List[Tuple[Trouble, Callable[[], bool]]] = []
+        self._recovering: List[Tuple[Trouble, Callable[[], bool]]] = []
         self._can = {
-            plan.WORKER: lambda: bool(self._well(self._workers())),
+            plan.WORKER: lambda: bool(self._ready(self._workers())),
             plan.FREEZE: self._can_freeze,
             plan.REBALANCE: self._can_rebalance,
-            plan.GATEWAY: lambda: bool(self._well(system.gateways)),
+            plan.GATEWAY: lambda: bool(self._ready(system.gateways)),
             plan.ACTIONS_KILL: lambda: system.stack.ready("actions"),
             plan.BROKER: system.brokers_whole,
             plan.MASTER: lambda: self._calm(REDIS) and system.redis_whole(),
@@ -78,12 +78,12 @@ class Tormentor:
         }
 
     def run(self, done: Callable[[], bool] = lambda: False) -> None:
-        """Do all of the plan, or as much as can be done until `done`. Raises NothingCanBeKilled."""
+        """Inject all faults of the plan, or as many as possible until `done`. Raises NothingCanBeKilled."""
         last = time.monotonic()
         while self._pending and not done():
-            self._look_after()
+            self._update()
             fault = self._next()
-            if fault is None or not self._done(fault):
+            if fault is None or not self._inject(fault):
                 if time.monotonic() - last > STUCK_S:
                     kinds = ", ".join(sorted({fault.kind for fault in self._pending}))
                     raise NothingCanBeKilled(f"for {STUCK_S:.0f} s nothing was well enough for: {kinds}")
@@ -94,20 +94,20 @@ class Tormentor:
             self._sleep(fault.gap_s)
 
     def heal(self, deadline_s: float = STUCK_S) -> None:
-        """Wait until all that was killed is well again. Raises NothingCanBeKilled naming what isn't."""
+        """Wait until every target is ready again. Raises NothingCanBeKilled, which names those that aren't."""
         end = time.monotonic() + deadline_s
-        while self._unwell or self._frozen or any(thread.is_alive() for thread in self._leaving):
-            self._look_after()
+        while self._recovering or self._frozen or any(thread.is_alive() for thread in self._leaving):
+            self._update()
             if time.monotonic() > end:
-                raise NothingCanBeKilled(f"did not come back: {', '.join(t.target for t, _ in self._unwell)}")
+                raise NothingCanBeKilled(f"did not come back: {', '.join(t.target for t, _ in self._recovering)}")
             time.sleep(0.2)
 
     def counts(self) -> Dict[str, int]:
-        """Return how many faults of each kind were done."""
+        """Return the number of injected faults of each kind."""
         return dict(Counter(trouble.kind for trouble in self.troubles))
 
     def _next(self) -> Optional[Fault]:
-        """Return the first fault of the plan that can be done now."""
+        """Return the first fault of the plan whose target is ready; None if there is none."""
         possible: Dict[str, bool] = {}
         for fault in self._pending:
             if fault.kind not in possible:
@@ -116,47 +116,47 @@ class Tormentor:
                 return fault
         return None
 
-    def _done(self, fault: Fault) -> bool:
-        """Do it. Returns False when nobody is well any more whom it could be done to: some time passes in the look."""
+    def _inject(self, fault: Fault) -> bool:
+        """Inject a fault; return False if its last ready target has failed since it was checked."""
         try:
             self._do[fault.kind](fault)
-        except _NobodyIsWell:
+        except _NoReadyTarget:
             return False
         return True
 
-    def _look_after(self) -> None:
-        """Thaw what is due, note what is well again."""
+    def _update(self) -> None:
+        """Thaw the workers whose time is over, and note which targets are ready again."""
         for name in [name for name, at in self._frozen.items() if time.monotonic() >= at]:
             del self._frozen[name]
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._system.stack.pid(name), signal.SIGCONT)
-        for trouble, well in list(self._unwell):
+        for trouble, well in list(self._recovering):
             if well():
                 trouble.until_ms = _now_ms()
-                self._unwell.remove((trouble, well))
+                self._recovering.remove((trouble, well))
 
     def _sleep(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            self._look_after()
+            self._update()
             time.sleep(0.05)
 
     def _note(self, kind: str, target: str, well: Callable[[], bool]) -> None:
         trouble = Trouble(kind, target, _now_ms())
         self.troubles.append(trouble)
-        self._unwell.append((trouble, well))
+        self._recovering.append((trouble, well))
         self._tell(f"{len(self.troubles)}: {kind} ({target})")
 
     def _workers(self) -> List[str]:
         return [name for name in self._system.workers if name not in self._frozen]
 
-    def _well(self, names: List[str]) -> List[str]:
+    def _ready(self, names: List[str]) -> List[str]:
         return [name for name in names if self._system.stack.ready(name)]
 
     @staticmethod
     def _one_of(fault: Fault, names: List[str]) -> str:
         if not names:
-            raise _NobodyIsWell
+            raise _NoReadyTarget
         return names[fault.pick % len(names)]
 
     def _kill(self, fault: Fault, name: str, well: Callable[[], bool]) -> None:
@@ -164,10 +164,10 @@ class Tormentor:
         self._system.stack.kill(name, fault.down_s)
 
     def _kill_worker(self, fault: Fault) -> None:
-        self._kill_one_of(fault, self._well(self._workers()))
+        self._kill_one_of(fault, self._ready(self._workers()))
 
     def _kill_gateway(self, fault: Fault) -> None:
-        self._kill_one_of(fault, self._well(self._system.gateways))
+        self._kill_one_of(fault, self._ready(self._system.gateways))
 
     def _kill_actions(self, fault: Fault) -> None:
         self._kill_one_of(fault, ["actions"])
@@ -175,8 +175,8 @@ class Tormentor:
     def _kill_one_of(self, fault: Fault, names: List[str]) -> None:
         name = self._one_of(fault, names)
         workers = self._system.workers
-        left = name in workers  # it may leave for good before it is ready again
-        self._kill(fault, name, lambda: (left and name not in workers) or self._system.stack.ready(name))
+        is_worker = name in workers  # a rebalance may remove a worker before it is ready again
+        self._kill(fault, name, lambda: (is_worker and name not in workers) or self._system.stack.ready(name))
 
     def _kill_broker(self, fault: Fault) -> None:
         brokers = self._system.stack.kafka.servers
@@ -186,17 +186,17 @@ class Tormentor:
         self._kill(fault, self._one_of(fault, self._system.redis_masters()), self._system.redis_whole)
 
     def _can_freeze(self) -> bool:
-        """Another one should be there to take the partitions over, unless there is none at all."""
-        return len(self._well(self._workers())) >= min(2, len(self._system.workers))
+        """Return whether a second worker is ready to take the partitions over; one is enough if there is only one."""
+        return len(self._ready(self._workers())) >= min(2, len(self._system.workers))
 
     def _freeze(self, fault: Fault) -> None:
-        name = self._one_of(fault, self._well(self._workers()))
+        name = self._one_of(fault, self._ready(self._workers()))
         self._frozen[name] = time.monotonic() + fault.down_s
         self._note(fault.kind, name, lambda: name not in self._frozen and self._system.stack.ready(name))
         os.kill(self._system.stack.pid(name), signal.SIGSTOP)
 
     def _can_rebalance(self) -> bool:
-        return bool(self._well(self._workers())) and not any(thread.is_alive() for thread in self._leaving)
+        return bool(self._ready(self._workers())) and not any(thread.is_alive() for thread in self._leaving)
 
     def _rebalance(self, fault: Fault) -> None:
         workers, stack = self._system.workers, self._system.stack
@@ -205,7 +205,7 @@ class Tormentor:
             workers.append(name)
             self._note(fault.kind, f"{name} joins", lambda: name not in workers or stack.ready(name))
             return
-        name = self._one_of(fault, self._well(self._workers()))
+        name = self._one_of(fault, self._ready(self._workers()))
         workers.remove(name)
         leaving = threading.Thread(target=stack.remove, args=(name,), name=f"stop {name}")
         leaving.start()
@@ -213,14 +213,14 @@ class Tormentor:
         self._note(fault.kind, f"{name} leaves", lambda: not leaving.is_alive())
 
     def _calm(self, door: str) -> bool:
-        return not any(trouble.target.startswith(f"{door} ") for trouble, _ in self._unwell)
+        return not any(trouble.target.startswith(f"{door} ") for trouble, _ in self._recovering)
 
     def _cut(self, fault: Fault) -> None:
         name = DOORS[fault.kind]
         self._trouble(fault, name, fault.pick % self._system.doors.count(name), fault.style)
 
     def _isolate(self, fault: Fault) -> None:
-        """Let a master's connections hang, or the master itself: both come back in the belief that they are master."""
+        """Hold a master's connections, or freeze the master. Either way it returns and believes to be master still."""
         name = self._one_of(fault, self._system.redis_masters())
         if fault.pick % 2:
             self._trouble(fault, *self._system.door_of(name), HELD)

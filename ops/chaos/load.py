@@ -1,6 +1,6 @@
-"""Customers who talk through the gateways while parts die, and remember what they were promised.
+"""Simulated customers who write through the gateways while parts are killed.
 
-In: the gateways' addresses. Out: `Talk`s: what was accepted, in which order, and what streams brought.
+In: the gateways' addresses. Out: `Talk`s: the accepted messages in their order, and the replies from streams.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ import jwt
 
 CHATTER = ("hello", "你好", "thanks", "谢谢", "are you a bot?", "再见", "bye")
 ASKS = ("where is my order {}?", "我的订单{}到哪了")
-PATIENCE_S = 240.0  # for a gateway to accept
-TWICE = 0.15  # of the messages are sent a second time, with another text: the first wins
-LISTENS = 0.2  # of the customers hold a stream open
-WAITS = 0.3  # of the messages are sent by somebody who waits for the answer
+PATIENCE_S = 240.0  # longest time that a customer repeats a message until a gateway accepts it
+TWICE = 0.15  # share of messages sent a second time with another text, which the gateway must ignore
+LISTENS = 0.2  # share of customers who hold a stream open
+WAITS = 0.3  # share of messages sent with `Prefer: wait`
 
 
 @dataclass
 class Sent:
-    """A message. `number` is the order that it asks for, None for chatter; `accepted_ms` since the epoch."""
+    """A message. `number` is the order that it asks for, None for small talk; `accepted_ms` is since the epoch."""
 
     message_id: str
     text: str
@@ -39,19 +39,21 @@ class Talk:
     """One customer's conversation.
 
     Attributes:
-        sent: what was accepted, in the order of sending.
-        heard: sequence numbers that came down the stream, as they came; None for who held none.
-        replies: what came with each of them.
-        complaints: answers that no gateway may give.
+        sent: accepted messages, in the order of sending.
+        streamed: sequence numbers from the stream, in the order of arrival; None without a stream.
+        replies: replies from the stream, by sequence number.
+        complaints: answers of a gateway that it must not give.
+        over: whether the customer has sent all messages.
+        last_streamed: id of the message that the last event of the stream is about.
     """
 
     user: str
     token: str
     sent: List[Sent] = field(default_factory=list)
-    heard: Optional[List[int]] = None
+    streamed: Optional[List[int]] = None
     complaints: List[str] = field(default_factory=list)
     over: bool = False
-    last_heard: str = ""
+    last_streamed: str = ""
     replies: Dict[int, Dict[str, Any]] = field(default_factory=dict)
 
     @property
@@ -65,29 +67,29 @@ class Talk:
         return {"Authorization": f"Bearer {self.token}"}
 
     @property
-    def all_heard(self) -> bool:
-        """Whether all is said, and something about the last message came down the stream."""
-        return self.over and (not self.sent or self.sent[-1].message_id == self.last_heard)
+    def is_complete(self) -> bool:
+        """Whether all messages are sent, and the stream has an event about the last one."""
+        return self.over and (not self.sent or self.sent[-1].message_id == self.last_streamed)
 
-    def hear(self, line: str) -> None:
-        """Take a line of the stream. Source: HTML standard, server-sent events."""
+    def read_line(self, line: str) -> None:
+        """Read a line of the stream. Source: HTML standard, server-sent events."""
         if line.startswith("id: "):
-            self.heard.append(int(line[4:]))
+            self.streamed.append(int(line[4:]))
         elif line.startswith("data: "):
-            told = json.loads(line[6:])
-            self.last_heard = told["message_id"]
-            self.replies.setdefault(told.get("seq", 0), told)  # 0: a failure, which has no place in the sequence
+            reply = json.loads(line[6:])
+            self.last_streamed = reply["message_id"]
+            self.replies.setdefault(reply.get("seq", 0), reply)  # 0: a failure has no sequence number
 
 
 class Load:
     """Starts conversations at a steady rate in a thread of its own, until `finish`.
 
     Args:
-        addresses: of the gateways; each call goes to one at random, and to another when that fails.
-        token_secret: by which the shop's backend mints tokens.
-        orders: customer and number of orders; a customer has one conversation.
-        rate: new conversations a second, of six messages on average.
-        seed: of all that is random here.
+        addresses: URLs of the gateways; each attempt goes to one at random.
+        token_secret: secret that signs the customers' tokens.
+        orders: customer and number of each order; a customer has one conversation.
+        rate: new conversations per second, of six messages on average.
+        seed: seed of all random choices.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class Load:
         self._thread.start()
 
     def finish(self, deadline_s: float) -> None:
-        """Begin no more conversations and wait until those under way have said all. Raises what went wrong."""
+        """Begin no more conversations and wait for the running ones to end. Raises the error of a conversation."""
         self._finishing.set()
         self._thread.join(deadline_s)
         if self.failure:
@@ -125,7 +127,7 @@ class Load:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - told by `finish`
+        except BaseException as error:  # noqa: BLE001 - `finish` raises it
             self.failure = error
 
     async def _serve(self) -> None:
@@ -157,8 +159,8 @@ class Load:
 
     def _listens(self, talk: Talk) -> bool:
         if self._chance.random() < LISTENS:
-            talk.heard = []
-        return talk.heard is not None
+            talk.streamed = []
+        return talk.streamed is not None
 
     async def _talk(self, client: httpx.AsyncClient, talk: Talk, order: Optional[str]) -> None:
         try:
@@ -167,17 +169,17 @@ class Load:
                 text = self._chance.choice(ASKS).format(order) if asks else self._chance.choice(CHATTER)
                 sent = Sent(uuid.uuid4().hex, text, order if asks else None)
                 wait = "wait=5" if self._chance.random() < WAITS else ""
-                await self._insist(client, talk, sent, text, wait)
+                await self._send(client, talk, sent, text, wait)
                 sent.accepted_ms = time.time_ns() // 1_000_000
                 talk.sent.append(sent)
                 if self._chance.random() < TWICE:
-                    await self._insist(client, talk, sent, "hello again", "")
+                    await self._send(client, talk, sent, "hello again", "")
                 await asyncio.sleep(self._chance.uniform(0, 1.0))
         finally:
             talk.over = True
 
-    async def _insist(self, client: httpx.AsyncClient, talk: Talk, sent: Sent, text: str, wait: str) -> None:
-        """Send until a gateway accepts, as a client with patience does, always under the same id."""
+    async def _send(self, client: httpx.AsyncClient, talk: Talk, sent: Sent, text: str, wait: str) -> None:
+        """Send a message under the same id until a gateway accepts it, as a real client does."""
         deadline = time.monotonic() + PATIENCE_S
         body = {"text": text, "message_id": sent.message_id}
         headers = {**talk.headers, **({"Prefer": wait} if wait else {})}
@@ -194,20 +196,20 @@ class Load:
         raise RuntimeError(f"message {sent.message_id} of {talk.key} was not accepted within {PATIENCE_S:.0f} s")
 
     async def _listen(self, client: httpx.AsyncClient, talk: Talk) -> None:
-        """Hold a stream open, and open it again after the last reply that came, until all is heard."""
+        """Hold a stream open until all replies came; reopen a broken one after the last reply received."""
         deadline = time.monotonic() + PATIENCE_S
-        while not talk.all_heard and time.monotonic() < deadline:
-            last = {"Last-Event-ID": str(talk.heard[-1])} if talk.heard else {}
+        while not talk.is_complete and time.monotonic() < deadline:
+            last = {"Last-Event-ID": str(talk.streamed[-1])} if talk.streamed else {}
             try:
                 async with client.stream(
                     "GET", f"{self._gateway()}/v1/stream", headers={**talk.headers, **last}, timeout=30
                 ) as answer:
                     async for line in answer.aiter_lines():
-                        talk.hear(line)
-                        if talk.all_heard:
+                        talk.read_line(line)
+                        if talk.is_complete:
                             break
             except (httpx.TransportError, httpx.StreamError):
-                pass  # the gateway has died: there is another one
+                pass  # the gateway was killed: the next attempt may go to another one
             await asyncio.sleep(0.1)
             deadline = deadline if talk.over else time.monotonic() + PATIENCE_S
 

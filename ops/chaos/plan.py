@@ -1,6 +1,6 @@
-"""What is done to the system, in which proportion, by a seed.
+"""The plan of a chaos run: which faults, in which proportion, by a seed.
 
-In: how many kills, a seed, the system's form. Out: a list of `Fault`, the same one each time.
+In: number of kills, seed, the system's form. Out: a list of `Fault`; the same input gives the same list.
 """
 
 import random
@@ -23,7 +23,7 @@ MASTER = "Redis master killed with -9"
 ISOLATE = "Redis master cut off or frozen for seconds"
 
 _MANY = {WORKER: 120, FREEZE: 20, REBALANCE: 60, GATEWAY: 280, ACTIONS_KILL: 120, CUT_ACTIONS: 100}
-# Of a thousand, by form.
+# Faults of each kind per thousand, by form.
 SHARES: Dict[str, Dict[str, int]] = {
     SENTINEL: {**_MANY, CUT_REDIS: 220, BROKER: 40, MASTER: 20, ISOLATE: 20},
     CLUSTER: {**_MANY, CUT_REDIS: 220, BROKER: 40, MASTER: 20, ISOLATE: 20},
@@ -34,14 +34,14 @@ SHARES: Dict[str, Dict[str, int]] = {
 
 @dataclass(frozen=True)
 class Fault:
-    """One kill.
+    """One planned fault.
 
     Attributes:
-        kind: one of the above.
-        pick: which of those that can be killed.
-        down_s: until what was killed is started again, or the trouble ends.
-        gap_s: until the next kill.
-        style: of a troubled connection, see `doors`.
+        kind: one of the kinds above.
+        pick: random number that selects the target among the ready ones.
+        down_s: seconds until the target is restarted, or the fault ends.
+        gap_s: seconds until the next fault.
+        style: for connections, the style of the door, see `doors`.
     """
 
     kind: str
@@ -51,7 +51,7 @@ class Fault:
     style: str = ""
 
 
-# From the shortest to the longest time that each is down, in s. A frozen worker loses its session after 10.
+# Shortest and longest `down_s` of each kind. A frozen worker loses its session after 10 s.
 DOWN_S = {
     FREEZE: (11.0, 15.0),
     GATEWAY: (0.0, 2.0),
@@ -67,7 +67,7 @@ GAP_S = (0.1, 1.2)
 
 
 def plan(kills: int, seed: str, form: str) -> List[Fault]:
-    """Return so many faults, each kind in its share as near as whole numbers allow, in random order."""
+    """Return `kills` faults in random order; whole numbers permitting, each kind has its share."""
     chance = random.Random(seed)  # noqa: S311 - it must be repeatable
     kinds: List[str] = []
     for kind, share in SHARES[form].items():

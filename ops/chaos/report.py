@@ -1,22 +1,22 @@
-"""The rounds so far, for people and in results/chaos.json; there a run that was stopped goes on."""
+"""The results of the rounds so far, as a table and in results/chaos.json, from which a stopped run continues."""
 
 import json
 from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List
 
-SECONDS_A_KILL = 4.5  # measured with 50 kills a round on two cores; a round's start and count are in it
+SECONDS_A_KILL = 4.5  # measured with 50 kills per round on two cores, start and evaluation of a round included
 
 
 class Report:
-    """The results of one run: `kills` in rounds of `size`, from `seed`.
+    """The results of one run.
 
     Args:
-        path: of the JSON; results of the same run that was stopped are taken up, others overwritten.
-        seed: of the run.
-        kills: in all rounds together.
-        size: kills a round.
-        forms: taken by turns.
+        path: path of the JSON. Results of the same run, if it was stopped, are continued; others are overwritten.
+        seed: seed of the run.
+        kills: kills in all rounds together.
+        size: kills per round.
+        forms: forms of the system, used in turn.
     """
 
     def __init__(self, path: Path, seed: str, kills: int, size: int, forms: List[str]) -> None:
@@ -24,18 +24,18 @@ class Report:
         self._run = {"seed": seed, "kills": kills, "round": size, "forms": forms}
         self.rounds: List[Dict[str, Any]] = []
         if path.exists():
-            found = json.loads(path.read_text())
-            stopped = len(found.get("rounds", [])) * size < kills
-            if found.get("run") == self._run and stopped:
-                self.rounds = found["rounds"]
+            earlier = json.loads(path.read_text())
+            stopped = len(earlier.get("rounds", [])) * size < kills
+            if earlier.get("run") == self._run and stopped:
+                self.rounds = earlier["rounds"]
 
     @property
     def breaches(self) -> List[Dict[str, Any]]:
-        """All broken promises, with their round's number."""
+        """All broken promises, with the number of their round."""
         return [{"round": n, **breach} for n, each in enumerate(self.rounds, 1) for breach in each["breaches"]]
 
     def add(self, shown: Dict[str, Any]) -> None:
-        """Keep a round."""
+        """Add a round and write the JSON."""
         self.rounds.append(shown)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         totals = {"kills": dict(self._sum("kills")), "counts": dict(self._sum("counts")), "breaches": self.breaches}

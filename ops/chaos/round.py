@@ -1,4 +1,4 @@
-"""One round: a fresh system, load, kills, calm, the verdict."""
+"""One round: start a fresh system, put load on it, inject the faults, wait for recovery, judge."""
 
 import asyncio
 import time
@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any, Callable, Dict
 
 from ops.chaos.evidence import gather, settle
-from ops.chaos.faults import Tormentor
+from ops.chaos.faults import FaultInjector
 from ops.chaos.load import Load
 from ops.chaos.plan import plan
 from ops.chaos.system import System
 from ops.chaos.verdict import Verdict, judge
 
-RATE = 2.0  # new conversations a second, of six messages each
-TALK_S = 300.0
+RATE = 2.0  # new conversations per second, of six messages each
+TALK_S = 300.0  # longest wait for the running conversations to end; beyond it the round fails
 ORDERS = "SELECT customer_id, number FROM orders ORDER BY number"
 
 
 @dataclass
 class Round:
-    """What came of a round. Times in seconds."""
+    """The result of a round. Times in seconds."""
 
     form: str
     seed: str
@@ -32,7 +32,7 @@ class Round:
     troubles: Any
 
     def show(self) -> Dict[str, Any]:
-        """Return it for the report."""
+        """Return the round as JSON for the report."""
         times = {name: round(getattr(self, name), 1) for name in ("started_s", "tormented_s", "settled_s")}
         troubles = [trouble.show() for trouble in self.troubles] if self.verdict.breaches else []
         shown = {"form": self.form, "seed": self.seed, "kills": self.kills, **times, **self.verdict.show()}
@@ -40,10 +40,10 @@ class Round:
 
 
 def run(form: str, kills: int, seed: str, directory: Path, tell: Callable[[str], None]) -> Round:
-    """Run a round; what it was about lies in `directory` afterwards.
+    """Run a round; logs and data remain in `directory`.
 
     Raises:
-        RuntimeError: the system did not start, or did not come back from what was done to it.
+        RuntimeError: the system did not start, or did not recover from a fault.
     """
     began = time.monotonic()
     system = System(form, directory, tell)
@@ -51,18 +51,18 @@ def run(form: str, kills: int, seed: str, directory: Path, tell: Callable[[str],
         system.start()
         started = time.monotonic()
         load = Load(system.addresses, system.stack.token_secret, system.shop_rows(ORDERS), RATE, seed)
-        tormentor = Tormentor(system, plan(kills, seed, form), tell)
+        injector = FaultInjector(system, plan(kills, seed, form), tell)
         load.start()
         try:
-            tormentor.run()
-            tormentor.heal()
+            injector.run()
+            injector.heal()
         finally:
             load.finish(TALK_S)
-        tormented = time.monotonic()
+        healed = time.monotonic()
         settled_s = asyncio.run(settle(system, load.talks))
         tell(f"calm after {settled_s:.0f} s; counting")
-        verdict = judge(asyncio.run(gather(system, load.talks, tormentor.troubles)))
+        verdict = judge(asyncio.run(gather(system, load.talks, injector.troubles)))
     finally:
         system.stop()
-    kinds = tormentor.counts()
-    return Round(form, seed, kinds, verdict, started - began, tormented - started, settled_s, tormentor.troubles)
+    kinds = injector.counts()
+    return Round(form, seed, kinds, verdict, started - began, healed - started, settled_s, injector.troubles)

@@ -1,6 +1,6 @@
-"""The system that is tormented: its servers in one of three forms, doors between its parts, who is alive.
+"""The system under test: its servers in one of three forms, and doors between its parts.
 
-In: a form and a directory. Out: a running `System`, which knows what can be killed now.
+In: a form and a directory. Out: a running `System`, which says which parts are healthy.
 """
 
 import sqlite3
@@ -25,13 +25,13 @@ READY_S = 180.0
 SETTINGS = {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0", "KEFU_HEARTBEAT_S": "5", **PATIENCE}
 
 # Names of doors.
-REDIS = "redis"  # in the form `single` the worker's, else everybody's to each server
+REDIS = "redis"  # in the form `single` used by the worker, else by all processes, one door per server
 REDIS_OF_GATEWAY = "redis-of-gateway"
 ACTIONS = "actions"
 
 
 class System:
-    """Two gateways, two workers and all that they need, with a door before Redis and the action server."""
+    """Two gateways, two workers and their servers, with doors before Redis and the action server."""
 
     def __init__(self, form: str, directory: Path, tell: Any = print) -> None:
         self.form = form
@@ -55,7 +55,7 @@ class System:
         self.gateways = ["gateway"]
 
     def start(self) -> None:
-        """Start everything; a second worker and a second gateway too."""
+        """Start all servers and processes, with a second worker and a second gateway."""
         self.stack.start()
         self.workers.append(self.stack.add_worker())
         self.gateways.append(self.stack.add_gateway())
@@ -63,17 +63,17 @@ class System:
             self.stack.wait_ready(name, READY_S)
 
     def stop(self) -> None:
-        """Stop everything."""
+        """Stop all processes, servers and doors."""
         self.stack.stop()
         self.doors.close()
 
     @property
     def addresses(self) -> List[str]:
-        """Where the gateways are."""
+        """URLs of the gateways."""
         return [self.stack.url(name) for name in self.gateways]
 
     def brokers_whole(self) -> bool:
-        """Return whether every partition is in sync on all brokers."""
+        """Return whether all brokers are up and every partition is in sync on all of them."""
         try:
             topics = AdminClient({"bootstrap.servers": self.stack.kafka.brokers, "log_level": 0}).list_topics(timeout=3)
         except KafkaException:
@@ -97,7 +97,7 @@ class System:
         return REDIS, [member.name for member in self.stack.redis.members].index(master)
 
     def shop_rows(self, query: str) -> List[Any]:
-        """Return what the shop's database holds."""
+        """Return the rows of a query on the shop's database."""
         with sqlite3.connect(f"file:{self.stack.shop_database}?mode=ro", uri=True) as database:
             return database.execute(query).fetchall()
 
@@ -110,7 +110,7 @@ class System:
         return RedisCluster(directory, door=lambda port: self.doors.to(REDIS, port))
 
     def _through(self, ports: Dict[str, int], door: str) -> Dict[str, str]:
-        """Return the setting by which a single server is reached through a door."""
+        """Return the setting that leads to the single Redis through a door; none in the other forms."""
         if self.form != SINGLE:
             return {}
         return {"REDIS_URL": f"redis://{HOST}:{self.doors.to(door, ports['KEFU_REDIS_PORT'])}/0"}

@@ -1,6 +1,6 @@
-"""Whether the promises were kept, from the evidence alone; every breach is named with what was seen.
+"""Judges from the evidence whether the promises were kept. In: `Evidence`. Out: a `Verdict` with every breach.
 
-Numbers as in DESIGN.md: 1 nothing lost, 2 answered once, 3 in order and without gaps.
+The promises, numbered as in DESIGN.md: 1 nothing lost, 2 answered once, 3 in order and without gaps.
 """
 
 from collections import Counter
@@ -17,14 +17,14 @@ from ops.chaos.load import Sent, Talk
 
 STOCK = {"utter_action_failed", "utter_holding"}
 ACTION = "action_track_order"
-# What can make an action fail: calls that don't arrive, and a worker whose clock has run on while it was frozen.
+# Faults that can make an action fail: lost calls, and a frozen worker, whose deadlines pass meanwhile.
 EXCUSES = (plan.ACTIONS_KILL, plan.CUT_ACTIONS, plan.FREEZE)
-TURN_MS = 11_000  # a turn may have begun so long before its answer
+TURN_MS = 11_000  # longest turn: a fault that ended this long before the answer can still be its cause
 
 
 @dataclass(frozen=True)
 class Breach:
-    """A promise that was not kept. `seen` is enough to find it."""
+    """A broken promise. `seen` has the details needed to find it."""
 
     kind: str
     conversation: str
@@ -34,13 +34,13 @@ class Breach:
 
 @dataclass
 class Verdict:
-    """The counts, and what is wrong."""
+    """The counts of a round and its breaches."""
 
     counts: Dict[str, int]
     breaches: List[Breach]
 
     def show(self) -> Dict[str, Any]:
-        """Return it for the report."""
+        """Return the verdict as JSON for the report."""
         return {"counts": self.counts, "breaches": [asdict(breach) for breach in self.breaches]}
 
 
@@ -59,26 +59,29 @@ def _conversation(evidence: Evidence, talk: Talk) -> Iterator[Breach]:
         yield Breach("unexpected answer of a gateway", talk.key, "", complaint)
     for check in (_outcomes, _published, _replies, _events):
         yield from check(evidence, talk, kept)
-    if talk.heard is not None and talk.heard != list(range(1, len(talk.heard) + 1)):
-        yield Breach("stream has gaps or repeats", talk.key, "", _runs(talk.heard))
+    if talk.streamed is not None and talk.streamed != list(range(1, len(talk.streamed) + 1)):
+        yield Breach("stream has gaps or repeats", talk.key, "", _runs(talk.streamed))
     for seq, reply in kept.replies:
         if talk.replies.get(seq, reply) != reply:
             yield Breach("stream told another reply", talk.key, reply["message_id"], str(talk.replies[seq])[:200])
-    if talk.heard is not None and len(talk.heard) < kept.seq:
-        yield Breach("stream did not bring all", talk.key, "", f"{len(talk.heard)} of {kept.seq}")
+    if talk.streamed is not None and len(talk.streamed) < kept.seq:
+        yield Breach("stream did not bring all", talk.key, "", f"{len(talk.streamed)} of {kept.seq}")
 
 
 def _outcomes(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
-    """Accepted = answered + dead-lettered and told so; in the order of acceptance; no stock answer without cause."""
+    """Every accepted message is answered or dead-lettered, in order, and the API says which.
+
+    A stock answer needs a fault as its cause.
+    """
     last = 0
     for sent in talk.sent:
-        told = evidence.told.get(sent.message_id)
+        status = evidence.statuses.get(sent.message_id)
         if sent.message_id not in kept.markers:
-            yield Breach("accepted and lost", talk.key, sent.message_id, f"no outcome; the API says {told}")
+            yield Breach("accepted and lost", talk.key, sent.message_id, f"no outcome; the API says {status}")
             continue
         marker = orjson.loads(kept.markers[sent.message_id])
-        if told != marker["status"]:
-            yield Breach("sender not told", talk.key, sent.message_id, f"{marker['status']}, the API says {told}")
+        if status != marker["status"]:
+            yield Breach("sender not told", talk.key, sent.message_id, f"{marker['status']}, the API says {status}")
         letters = evidence.letters.get(talk.key, []).count(sent.message_id)
         if (marker["status"] == "failed") != bool(letters):
             yield Breach("dead letter and outcome differ", talk.key, sent.message_id, f"{marker['status']}, {letters}")
@@ -92,34 +95,34 @@ def _outcomes(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
 def _content(evidence: Evidence, talk: Talk, sent: Sent, marker: Dict[str, Any]) -> Iterator[Breach]:
     if marker["status"] == "failed":
         return
-    said = " ".join(reply.get("text", "") for reply in marker["replies"])
+    text = " ".join(reply.get("text", "") for reply in marker["replies"])
     if STOCK & set(marker["actions"]):
         if not _excused(marker["ts"], evidence.troubles):
             yield Breach("stock answer without cause", talk.key, sent.message_id, f"{marker['actions']} {marker['ts']}")
-    elif sent.number and sent.number not in said:
-        yield Breach("answer of another question", talk.key, sent.message_id, f"{marker['actions']}: {said[:100]}")
-    elif not said:
+    elif sent.number and sent.number not in text:
+        yield Breach("answer of another question", talk.key, sent.message_id, f"{marker['actions']}: {text[:100]}")
+    elif not text:
         yield Breach("silent", talk.key, sent.message_id, str(marker["actions"]))
 
 
 def _published(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
-    """`answer.generated`, each id once, is what Redis holds."""
+    """`answer.generated` equals Redis, once repeated ids are removed."""
     by_message: Dict[str, Dict[str, bytes]] = {}
     for answer_id, value in evidence.answers.get(talk.key, []):
         known = by_message.setdefault(orjson.loads(value)["message_id"], {})
         if known.setdefault(answer_id, value) != value:
             yield Breach("one id, two answers", talk.key, orjson.loads(value)["message_id"], answer_id)
     for sent in talk.sent:
-        found = by_message.get(sent.message_id, {})
-        if len(found) > 1:
-            yield Breach("answered twice", talk.key, sent.message_id, f"ids {sorted(found)}")
+        answers = by_message.get(sent.message_id, {})
+        if len(answers) > 1:
+            yield Breach("answered twice", talk.key, sent.message_id, f"ids {sorted(answers)}")
         marker = kept.markers.get(sent.message_id)
-        if marker is not None and list(found.values()) != [marker]:
-            yield Breach("answer.generated differs from Redis", talk.key, sent.message_id, f"{len(found)} records")
+        if marker is not None and list(answers.values()) != [marker]:
+            yield Breach("answer.generated differs from Redis", talk.key, sent.message_id, f"{len(answers)} records")
 
 
 def _replies(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
-    """Replies are numbered from 1 without gaps, and are those of the turns, each once, in the turns' order."""
+    """Replies are numbered from 1 without gaps; they are the turns' replies, each once and in order."""
     numbers = [seq for seq, _ in kept.replies]
     if numbers != list(range(1, kept.seq + 1)):
         yield Breach("sequence has gaps", talk.key, "", f"{_runs(numbers)}, last given {kept.seq}")
@@ -134,12 +137,12 @@ def _replies(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
 
 
 def _events(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
-    """`dialogue.events`, each id once, has every turn with all its events, as Redis has them."""
+    """`dialogue.events` equals the turns in Redis, once repeated ids are removed."""
     by_id: Dict[str, Tuple[int, Any]] = {}
     for turn_id, value in evidence.events.get(talk.key, []):
         turn = orjson.loads(value)
-        found = (turn["tracker_version"], turn["events"])  # its ts is the publication's
-        if by_id.setdefault(turn_id, found) != found:
+        content = (turn["tracker_version"], turn["events"])  # without ts, which is the time of publication
+        if by_id.setdefault(turn_id, content) != content:
             yield Breach("one id, two turns", talk.key, turn_id, f"version {turn['tracker_version']}")
     turns = dict(by_id.values())
     if len(turns) < len(by_id):
@@ -153,18 +156,18 @@ def _events(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
 
 
 def _side_effects(evidence: Evidence) -> Iterator[Breach]:
-    """Each question for an order was noted in the shop once; of a failed action nobody knows."""
-    noted = Counter(evidence.inquiries)
+    """The shop has each question about an order once; at most once if the action failed."""
+    inquiries = Counter(evidence.inquiries)
     for talk in evidence.talks:
         for sent in talk.sent:
             if sent.number is None:
                 continue
-            times = noted.pop(scoped(f"{sent.message_id}:{ACTION}:0", talk.key), 0)
+            times = inquiries.pop(scoped(f"{sent.message_id}:{ACTION}:0", talk.key), 0)
             marker = orjson.loads(evidence.kept[talk.key].markers.get(sent.message_id, b"{}"))
             answered = marker.get("status") == "answered" and not STOCK & set(marker["actions"])
             if times > 1 or (answered and times != 1):
                 yield Breach("side effect not once", talk.key, sent.message_id, f"{times} times")
-    for key, times in noted.items():
+    for key, times in inquiries.items():
         yield Breach("side effect of nothing that was asked", "", "", f"key {key}, {times} times")
 
 
@@ -201,5 +204,5 @@ def _counts(evidence: Evidence) -> Dict[str, int]:
         "replies": sum(kept.seq for kept in evidence.kept.values()),
         "published again": len(records) - len(set(records)),
         "side effects": len(evidence.inquiries),
-        "streams": sum(talk.heard is not None for talk in evidence.talks),
+        "streams": sum(talk.streamed is not None for talk in evidence.talks),
     }

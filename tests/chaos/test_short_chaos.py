@@ -1,4 +1,4 @@
-"""The short version of `make chaos`: 25 kills on one broker and one Redis, and no promise broken."""
+"""A short version of `make chaos`: 25 kills on one broker and one Redis break no promise."""
 
 import pytest
 
@@ -12,10 +12,10 @@ SEED = "short"
 
 @pytest.mark.timeout(900)
 def test_25_kills_break_no_promise(tmp_path):
-    done = run(SINGLE, KILLS, SEED, tmp_path, print)
-    assert done.verdict.breaches == []
-    assert sum(done.kills.values()) == KILLS
-    assert done.kills[plan.WORKER] >= 3
+    result = run(SINGLE, KILLS, SEED, tmp_path, print)
+    assert result.verdict.breaches == []
+    assert sum(result.kills.values()) == KILLS
+    assert result.kills[plan.WORKER] >= 3
     for kind in (plan.GATEWAY, plan.ACTIONS_KILL, plan.CUT_REDIS, plan.CUT_GATEWAY, plan.CUT_ACTIONS, plan.REBALANCE):
-        assert done.kills[kind] >= 1, kind
-    assert done.verdict.counts["accepted"] > 100
+        assert result.kills[kind] >= 1, kind
+    assert result.verdict.counts["accepted"] > 100

@@ -1,4 +1,4 @@
-"""The plan of a torment: the same by the same seed, each kind in its share; a run that was stopped goes on."""
+"""The plan of a chaos run: one seed gives one plan, each kind has its share. A stopped run continues."""
 
 from collections import Counter
 
@@ -10,24 +10,25 @@ from ops.chaos.system import CLUSTER, SENTINEL
 
 
 @pytest.mark.parametrize("form", list(SHARES))
-def test_the_same_seed_gives_the_same_plan_and_another_one_another(form):
+def test_one_seed_gives_one_plan(form):
     assert plan(50, "1:0", form) == plan(50, "1:0", form)
     assert plan(50, "1:0", form) != plan(50, "1:1", form)
     assert len(plan(50, "1:0", form)) == 50
 
 
-def test_a_thousand_in_rounds_of_fifty_kill_a_worker_a_hundred_times_and_masters_of_both_forms():
+def test_thousand_kills_have_each_kind_in_its_share():
+    """In rounds of 50, at least 100 kill a worker, and every round kills a Redis master, in both forms."""
     kinds = Counter()
     for number in range(20):
         form = (SENTINEL, CLUSTER)[number % 2]
-        made = Counter(fault.kind for fault in plan(50, f"1:{number}", form))
-        kinds.update(made)
-        assert made[MASTER] >= 1
+        faults = Counter(fault.kind for fault in plan(50, f"1:{number}", form))
+        kinds.update(faults)
+        assert faults[MASTER] >= 1
     assert sum(kinds.values()) == 1000
     assert kinds[WORKER] >= 100
 
 
-def test_a_run_that_was_stopped_goes_on_and_one_that_is_done_begins_anew(tmp_path):
+def test_stopped_run_continues_and_finished_run_starts_anew(tmp_path):
     path = tmp_path / "chaos.json"
     done = {"kills": {WORKER: 50}, "counts": {"accepted": 7}, "breaches": [], "form": SENTINEL}
     first = Report(path, "1", 100, 50, [SENTINEL])

@@ -1,4 +1,4 @@
-"""The verdict finds each way in which a promise can be broken, and nothing in a run that kept them all."""
+"""The verdict finds every kind of breach, and none in a run that kept all promises."""
 
 from dataclasses import replace
 
@@ -19,21 +19,21 @@ NOW = 1_790_000_000_000
 
 
 def evidence(stock=False):
-    """Three messages, the second asks for an order; all promises kept."""
-    found = Evidence(
+    """Return the evidence of three messages, the second about an order, with all promises kept."""
+    state = Evidence(
         [Talk("alice", "token", [Sent("m1", "hi"), Sent("m2", "where?", "20260001"), Sent("m3", "bye")])], []
     )
     kept = Kept(0, 0, [], [], {})
     for number in (1, 2, 3):
-        store(found, kept, number, ["utter_action_failed"] if stock and number == 2 else ["utter_x"])
-    found.kept[KEY] = kept
-    found.replies[KEY] = [reply for _, reply in kept.replies]
-    found.inquiries = [] if stock else [scoped("m2:action_track_order:0", KEY)]
-    found.talks[0].heard = [1, 2, 3]
-    return found
+        store(state, kept, number, ["utter_action_failed"] if stock and number == 2 else ["utter_x"])
+    state.kept[KEY] = kept
+    state.replies[KEY] = [reply for _, reply in kept.replies]
+    state.inquiries = [] if stock else [scoped("m2:action_track_order:0", KEY)]
+    state.talks[0].streamed = [1, 2, 3]
+    return state
 
 
-def store(found, kept, number, actions, status="answered"):
+def store(state, kept, number, actions, status="answered"):
     reply = {"seq": number, "message_id": f"m{number}", "text": "order 20260001", "ts": NOW}
     answer = AnswerGenerated(
         "demo", "alice", f"m{number}", f"c{number}", number, status, None, [reply], ts=NOW, actions=actions
@@ -43,127 +43,127 @@ def store(found, kept, number, actions, status="answered"):
     kept.turns.append({"v": number, "events": turn.events})
     kept.replies.append((number, reply))
     kept.markers[f"m{number}"] = encode(answer)
-    found.answers.setdefault(KEY, []).append((answer.id, encode(answer)))
-    found.events.setdefault(KEY, []).append((turn.id, encode(turn)))
-    found.told[f"m{number}"] = status
+    state.answers.setdefault(KEY, []).append((answer.id, encode(answer)))
+    state.events.setdefault(KEY, []).append((turn.id, encode(turn)))
+    state.statuses[f"m{number}"] = status
 
 
-def kinds(found):
-    return {breach.kind for breach in judge(found).breaches}
+def kinds(state):
+    return {breach.kind for breach in judge(state).breaches}
 
 
-def changed(found, number, **fields):
-    """Change an answer wherever it is."""
-    marker = orjson.dumps({**orjson.loads(found.kept[KEY].markers[f"m{number}"]), **fields})
-    found.kept[KEY].markers[f"m{number}"] = marker
-    found.answers[KEY][number - 1] = (found.answers[KEY][number - 1][0], marker)
+def changed(state, number, **fields):
+    """Change an answer in Redis and in `answer.generated`."""
+    marker = orjson.dumps({**orjson.loads(state.kept[KEY].markers[f"m{number}"]), **fields})
+    state.kept[KEY].markers[f"m{number}"] = marker
+    state.answers[KEY][number - 1] = (state.answers[KEY][number - 1][0], marker)
 
 
-def test_nothing_is_found_where_all_promises_were_kept():
-    found = evidence()
-    found.answers[KEY] += found.answers[KEY]  # published again under the same ids
-    found.events[KEY] += found.events[KEY]
-    verdict = judge(found)
+def test_kept_promises_give_no_breach():
+    state = evidence()
+    state.answers[KEY] += state.answers[KEY]  # published again under the same ids
+    state.events[KEY] += state.events[KEY]
+    verdict = judge(state)
     assert verdict.breaches == []
     assert verdict.counts["accepted"] == verdict.counts["answered"] == 3
     assert verdict.counts["published again"] == 3
 
 
-def lost(found):
-    del found.kept[KEY].markers["m2"]
+def lost(state):
+    del state.kept[KEY].markers["m2"]
 
 
-def not_told(found):
-    found.told["m2"] = "HTTP 404"
+def not_told(state):
+    state.statuses["m2"] = "HTTP 404"
 
 
-def failed_without_letter(found):
-    changed(found, 2, status="failed")
-    found.told["m2"] = "failed"
+def failed_without_letter(state):
+    changed(state, 2, status="failed")
+    state.statuses["m2"] = "failed"
 
 
-def letter_of_an_answered_message(found):
-    found.letters[KEY] = ["m1"]
+def letter_of_an_answered_message(state):
+    state.letters[KEY] = ["m1"]
 
 
-def answered_in_another_order(found):
-    changed(found, 1, tracker_version=2)
-    changed(found, 2, tracker_version=1)
+def answered_in_another_order(state):
+    changed(state, 1, tracker_version=2)
+    changed(state, 2, tracker_version=1)
 
 
-def answered_under_two_ids(found):
-    found.answers[KEY].append(("another", found.answers[KEY][0][1]))
+def answered_under_two_ids(state):
+    state.answers[KEY].append(("another", state.answers[KEY][0][1]))
 
 
-def another_answer_under_the_same_id(found):
-    answer_id, value = found.answers[KEY][0]
-    found.answers[KEY].append((answer_id, value.replace(b"utter_x", b"utter_y")))
+def another_answer_under_the_same_id(state):
+    answer_id, value = state.answers[KEY][0]
+    state.answers[KEY].append((answer_id, value.replace(b"utter_x", b"utter_y")))
 
 
-def never_published(found):
-    del found.answers[KEY][1]
+def never_published(state):
+    del state.answers[KEY][1]
 
 
-def a_gap(found):
-    found.kept[KEY].replies.pop(1)
+def a_gap(state):
+    state.kept[KEY].replies.pop(1)
 
 
-def a_reply_twice(found):
-    found.kept[KEY].replies.append((4, found.kept[KEY].replies[-1][1]))
-    found.kept[KEY].seq = 4
+def a_reply_twice(state):
+    state.kept[KEY].replies.append((4, state.kept[KEY].replies[-1][1]))
+    state.kept[KEY].seq = 4
 
 
-def api_shows_less(found):
-    found.replies[KEY].pop()
+def api_shows_less(state):
+    state.replies[KEY].pop()
 
 
-def events_not_published(found):
-    found.events[KEY].pop()
+def events_not_published(state):
+    state.events[KEY].pop()
 
 
-def another_turn_under_the_same_id(found):
-    turn_id, value = found.events[KEY][0]
-    found.events[KEY].append((turn_id, value.replace(b"t1", b"t9")))
+def another_turn_under_the_same_id(state):
+    turn_id, value = state.events[KEY][0]
+    state.events[KEY].append((turn_id, value.replace(b"t1", b"t9")))
 
 
-def a_turn_under_two_ids(found):
-    found.events[KEY].append(("another", found.events[KEY][0][1]))
+def a_turn_under_two_ids(state):
+    state.events[KEY].append(("another", state.events[KEY][0][1]))
 
 
-def no_side_effect(found):
-    found.inquiries.clear()
+def no_side_effect(state):
+    state.inquiries.clear()
 
 
-def side_effect_twice(found):
-    found.inquiries *= 2
+def side_effect_twice(state):
+    state.inquiries *= 2
 
 
-def side_effect_of_a_second_run(found):
-    found.inquiries.append(scoped("m2:action_track_order:1", KEY))
+def side_effect_of_a_second_run(state):
+    state.inquiries.append(scoped("m2:action_track_order:1", KEY))
 
 
-def stream_with_a_gap(found):
-    found.talks[0].heard = [1, 3]
+def stream_with_a_gap(state):
+    state.talks[0].streamed = [1, 3]
 
 
-def stream_that_ended_early(found):
-    found.talks[0].heard = [1, 2]
+def stream_that_ended_early(state):
+    state.talks[0].streamed = [1, 2]
 
 
-def stream_that_told_a_reply_that_was_lost(found):
-    found.talks[0].replies = {2: {"seq": 2, "message_id": "m2", "text": "other"}}
+def stream_that_told_a_reply_that_was_lost(state):
+    state.talks[0].replies = {2: {"seq": 2, "message_id": "m2", "text": "other"}}
 
 
-def lagging(found):
-    found.lag = 3
+def lagging(state):
+    state.lag = 3
 
 
-def silent(found):
-    changed(found, 1, replies=[])
+def silent(state):
+    changed(state, 1, replies=[])
 
 
-def another_questions_answer(found):
-    changed(found, 2, replies=[{"text": "good bye"}])
+def another_questions_answer(state):
+    changed(state, 2, replies=[{"text": "good bye"}])
 
 
 @pytest.mark.parametrize(
@@ -194,14 +194,14 @@ def another_questions_answer(found):
         (another_questions_answer, "answer of another question"),
     ],
 )
-def test_each_breach_is_named_with_its_conversation(do, kind):
-    found = evidence()
-    do(found)
-    assert kind in kinds(found)
-    assert all(breach.conversation == KEY or not breach.conversation for breach in judge(found).breaches)
+def test_each_breach_names_its_conversation(do, kind):
+    state = evidence()
+    do(state)
+    assert kind in kinds(state)
+    assert all(breach.conversation == KEY or not breach.conversation for breach in judge(state).breaches)
 
 
-def test_a_stock_answer_needs_trouble_with_the_action_server_about_its_time():
+def test_stock_answer_needs_a_fault_of_the_action_server_as_cause():
     assert kinds(evidence(stock=True)) == {"stock answer without cause"}
     trouble = Trouble(plan.ACTIONS_KILL, "actions", NOW - 3000, NOW - 1000)
     for excuse, expected in (
@@ -211,6 +211,6 @@ def test_a_stock_answer_needs_trouble_with_the_action_server_about_its_time():
         (replace(trouble, since_ms=NOW - 60_000, until_ms=NOW - 50_000), {"stock answer without cause"}),
         (replace(trouble, since_ms=NOW + 1, until_ms=NOW + 2), {"stock answer without cause"}),
     ):
-        found = evidence(stock=True)
-        found.troubles = [excuse]
-        assert kinds(found) == expected
+        state = evidence(stock=True)
+        state.troubles = [excuse]
+        assert kinds(state) == expected
