@@ -1,1 +1,1 @@
-"""How many pods a load needs, when they come, what customers feel and what it costs: `python -m ops.capacity`."""
+"""Forecasts pods, latency and cost of a load: `python -m ops.capacity`."""

@@ -26,7 +26,7 @@ ROWS = 24
 
 
 def main(arguments: List[str]) -> int:
-    """Simulate and print, or measure. Returns 0; 2 for figures that can't be read."""
+    """Simulate and print, or measure. Return 0, or 2 if the measured figures or the prices can't be read."""
     options = _parser().parse_args(arguments)
     if options.what == "measure":
         from ops.capacity.measure import write
@@ -39,14 +39,14 @@ def main(arguments: List[str]) -> int:
     except (OSError, ValueError, KeyError) as error:
         print(f"capacity: {error}", file=sys.stderr)
         return 2
-    found = simulate(options, costs, prices)
+    report = simulate(options, costs, prices)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    options.out.write_text(json.dumps(report, indent=1) + "\n")
     return 0
 
 
 def simulate(options: argparse.Namespace, costs: Measured, prices: Prices) -> Dict[str, Any]:
-    """Run the load that the options name, print it, return all of it."""
+    """Simulate the load that the options name, print the table, return the whole report."""
     base = options.rate or curves.for_users(options.users)
     curve = CURVES[options.curve](options.curve, LASTS_S[options.curve], base)
     changes = {"spare_pods": options.spare_pods} if options.spare_pods is not None else {}

@@ -1,4 +1,4 @@
-"""What a simulated load costs, and a dialogue of it. Prices are input (`prices.json`); the target is 0.003 yuan."""
+"""The cost of a simulated load and of one dialogue. Prices are input (`prices.json`); the target is 0.003 yuan each."""
 
 import math
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from ops.capacity.curves import DAY_S, Curve, Day, messages
 from ops.capacity.inputs import Measured, Prices, Shape
 from ops.capacity.simulate import Outcome
 
-KEPT_DAYS = 7.0  # in Redis, and by the busy topics of Kafka; user.query is kept for 3
-HEADROOM = 1.5  # on disks
+KEPT_DAYS = 7.0  # retention of Redis and of Kafka's busy topics; user.query is kept for 3 days
+HEADROOM = 1.5  # size of disks, as a multiple of the data
 GB = 1e9
 BROKER_GB, MASTER_GB = 8.0, 1.0
 LEAST_BROKERS, LEAST_MASTERS = 3, 3
@@ -17,13 +17,13 @@ LEAST_BROKERS, LEAST_MASTERS = 3, 3
 
 @dataclass(frozen=True)
 class Bill:
-    """Yuan, for the time that was simulated.
+    """The cost of the simulated time, in yuan.
 
     Attributes:
-        parts: by what it is for.
-        dialogues: that were had.
-        per_dialogue: all of it, divided.
-        brokers, masters: that the peak needs.
+        parts: cost by part of the system.
+        dialogues: number of dialogues.
+        per_dialogue: total cost divided by the dialogues.
+        brokers, masters: Kafka brokers and Redis masters that the peak needs.
     """
 
     parts: Dict[str, float]
@@ -35,7 +35,7 @@ class Bill:
 
     @property
     def total(self) -> float:
-        """All parts."""
+        """Cost of all parts."""
         return math.fsum(self.parts.values())
 
 
@@ -43,12 +43,13 @@ def bill(outcome: Outcome, curve: Curve, costs: Measured, shape: Shape, prices: 
     """Price an outcome.
 
     Args:
-        outcome: what was simulated.
-        curve: the load that it came from.
-        costs: what was measured.
+        outcome: result of the simulation.
+        curve: the simulated load.
+        costs: measured costs of a message.
         shape: the installation.
-        prices: yuan.
-        peak: messages a second that Kafka and Redis are built for, who don't scale by themselves; the curve's if less.
+        prices: prices in yuan.
+        peak: messages per second that Kafka and Redis are sized for, since they don't scale by themselves; at least
+            the curve's peak.
     """
     hours = curve.lasts_s / 3600
     peak = max(peak, max(each.came / each.seconds for each in outcome.intervals))
@@ -65,7 +66,7 @@ def bill(outcome: Outcome, curve: Curve, costs: Measured, shape: Shape, prices: 
     }
     fixed = prices.reserved_share * hours
     parts["kafka"] = fixed * brokers * _pod(prices, shape.kafka_cores, BROKER_GB)
-    # Twice the data, for the fork that rewrites the append-only file; each master has a replica.
+    # Memory for twice the data: a fork rewrites the append-only file. Each master has a replica.
     parts["redis"] = fixed * 2 * (masters * _pod(prices, 1.0, MASTER_GB) + 2 * kept_gb * prices.gb_hour)
     disk_gb = HEADROOM * (shape.replicas * kept * costs.kafka_bytes / GB + 4 * kept_gb)
     parts["disks"] = disk_gb * prices.disk_gb_month * hours / 730
@@ -77,5 +78,5 @@ def bill(outcome: Outcome, curve: Curve, costs: Measured, shape: Shape, prices: 
 
 
 def _pod(prices: Prices, cores: float, gb: float) -> float:
-    """Return what a pod costs an hour, with its part of what nodes lose."""
+    """Return the price of a pod per hour, with its share of the node's unusable part."""
     return (cores * prices.vcpu_hour + gb * prices.gb_hour) / prices.node_share

@@ -1,4 +1,4 @@
-"""Loads over time: messages a second that customers send, and how many are there at once."""
+"""Loads over time: messages per second from customers, and their open connections."""
 
 import math
 from dataclasses import dataclass
@@ -6,22 +6,22 @@ from statistics import fmean
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
-SURGE = 15.0
-PARTS = 10  # of a customer's stay, at which is looked how many came
-# Share of the busiest hour, by hour of the day; customers of a shop write at noon and in the evening.
+SURGE = 15.0  # peak of a promotion, as a multiple of the usual load
+PARTS = 10  # points of a customer's stay at which the rate is sampled
+# Load by hour of the day, relative to the busiest hour; a shop's customers write at noon and in the evening.
 _HOURS = (12, 7, 4, 3, 3, 5, 11, 24, 42, 62, 78, 80, 72, 74, 76, 74, 72, 70, 72, 84, 98, 100, 72, 34)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A load. Calling it gives messages a second at a time in s.
+    """A load over time. Calling it with a time in seconds returns the messages per second.
 
     Attributes:
-        name: for the report.
-        lasts_s: how long it is.
-        base: messages a second of the busiest usual hour.
-        turns: messages of a dialogue.
-        dwell_s: how long a customer is there, with a connection open, for a dialogue.
+        name: name in the report.
+        lasts_s: duration in seconds.
+        base: messages per second in the busiest usual hour.
+        turns: messages per dialogue.
+        dwell_s: seconds that a customer holds a connection open for a dialogue.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Curve:
         return self.base * _hour(at_s)
 
     def connections(self, at_s: float) -> float:
-        """Return the customers who are there: those who came while the ones of now would have come and gone."""
+        """Return the number of connected customers: those who arrived during the last `dwell_s`."""
         came = fmean(self(at_s - self.dwell_s * (n + 0.5) / PARTS) for n in range(PARTS))
         return came / self.turns * self.dwell_s
 
@@ -50,10 +50,10 @@ class Promotion(Curve):
     """The hours around midnight of a promotion: fifteen-fold within seconds, then two hours of decay.
 
     Attributes:
-        begins_s: the stroke of midnight.
-        rises_s: from usual to the peak.
-        holds_s: how long the peak lasts.
-        half_life_s: of the decay after it.
+        begins_s: time of midnight.
+        rises_s: time from the usual load to the peak.
+        holds_s: duration of the peak.
+        half_life_s: half-life of the decay after the peak.
     """
 
     begins_s: float = 1800.0
@@ -75,7 +75,7 @@ class Promotion(Curve):
 
 @dataclass(frozen=True)
 class Steps(Curve):
-    """Rates one after the other, each for `step_s`: what a test run does."""
+    """Constant rates one after the other, each for `step_s`, for a test run."""
 
     rates: tuple = (1.0,)
     step_s: float = 10.0
@@ -86,24 +86,24 @@ class Steps(Curve):
 
 
 def _hour(at_s: float) -> float:
-    """Return the share of the busiest hour, between two hours in proportion."""
+    """Return the load relative to the busiest hour, interpolated between two hours."""
     hour, part = divmod((at_s % DAY_S) / HOUR_S, 1)
     now, then = _HOURS[int(hour)], _HOURS[(int(hour) + 1) % 24]
     return (now + (then - now) * part) / max(_HOURS)
 
 
 def messages(curve: Curve, step_s: float = 10.0) -> float:
-    """Return how many messages come in all."""
+    """Return the total number of messages."""
     return math.fsum(curve(n * step_s) * step_s for n in range(int(curve.lasts_s / step_s)))
 
 
 def for_users(users: int, dialogues_a_day: float = 0.2, turns: float = 5.0) -> float:
-    """Return the messages a second of the busiest hour that so many users make.
+    """Return the messages per second in the busiest hour.
 
     Args:
-        users: who have the shop's app.
-        dialogues_a_day: of each of them.
-        turns: messages of a dialogue.
+        users: number of users of the shop's app.
+        dialogues_a_day: dialogues per user and day.
+        turns: messages per dialogue.
     """
     mean_share = sum(_HOURS) / len(_HOURS) / max(_HOURS)
     return users * dialogues_a_day * turns / DAY_S / mean_share

@@ -1,4 +1,4 @@
-"""The consumer group: who has which partition, what waits in each, how long it waited. A fluid in steps of time."""
+"""The consumer group: the owner of each partition, and the messages that wait in it. Simulated in steps of time."""
 
 import math
 import random
@@ -7,12 +7,12 @@ from typing import Deque, Dict, List, Sequence, Tuple
 
 from ops.capacity.pods import Pod
 
-MANY = 30.0
-Chunk = Tuple[float, float]  # when it came, how many messages
+MANY = 30.0  # mean from which the normal distribution replaces Poisson's
+Chunk = Tuple[float, float]  # arrival time, number of messages
 
 
 class Partition:
-    """What waits, oldest first."""
+    """The waiting messages of a partition, oldest first."""
 
     def __init__(self) -> None:
         self._chunks: Deque[Chunk] = deque()
@@ -20,34 +20,34 @@ class Partition:
         self.blocked_until = 0.0
 
     def put(self, now: float, count: float) -> None:
-        """Add messages that came now."""
+        """Add messages that arrive now."""
         if count > 0:
             self._chunks.append((now, count))
             self.waiting += count
 
     def take(self, count: float) -> List[Chunk]:
-        """Remove up to `count` messages; returns when they came."""
-        taken: List[Chunk] = []
+        """Remove up to `count` messages; return them with their arrival times."""
+        chunks: List[Chunk] = []
         count = min(count, self.waiting)
         while count > 1e-9 and self._chunks:
             came, there = self._chunks.popleft()
             part = min(there, count)
-            taken.append((came, part))
+            chunks.append((came, part))
             count -= part
             self.waiting -= part
             if there - part > 1e-9:
                 self._chunks.appendleft((came, there - part))
-        return taken
+        return chunks
 
 
 class Group:
-    """Partitions over pods, moved as the cooperative-sticky assignor moves them: no more than needed.
+    """Partitions and their pods. Partitions move as by the cooperative-sticky assignor: no more than needed.
 
     Args:
-        partitions: how many.
-        rebalance_s: how long one that moves is served by nobody, and how long newcomers wait for the next one.
-        conversations: how many are active at once: the fewer, the more uneven the partitions.
-        seed: of how conversations fall on partitions and of how messages come.
+        partitions: number of partitions.
+        rebalance_s: time that a moving partition is not served, and the least time between two rebalances.
+        conversations: conversations active at once; the fewer, the more uneven the partitions.
+        seed: seed of the distribution of conversations and of the arrivals.
     """
 
     def __init__(self, partitions: int, rebalance_s: float, conversations: float, seed: int = 1) -> None:
@@ -62,12 +62,12 @@ class Group:
         self._shares = [weight / sum(weights) for weight in weights]
 
     def arrive(self, now: float, count: float) -> None:
-        """Put messages that came now where their conversations are."""
+        """Add messages that arrive now to the partitions of their conversations."""
         for partition, share in zip(self.partitions, self._shares, strict=True):
             partition.put(now, self._poisson(count * share))
 
     def _poisson(self, mean: float) -> float:
-        """Return how many come where `mean` come in the mean. Source: Knuth's; the normal law where it is as good."""
+        """Return a Poisson-distributed number. Source: Knuth's algorithm; above MANY the normal distribution."""
         if mean > MANY:
             return max(0.0, self._chance.gauss(mean, mean**0.5))
         left, count = self._chance.random(), 0
@@ -78,7 +78,7 @@ class Group:
         return float(count)
 
     def join(self, now: float, members: Sequence[Pod], first: bool = False) -> None:
-        """Spread the partitions over the members, as soon as the last rebalance is over."""
+        """Distribute the partitions over the members, once the last rebalance is over. `first`: without a pause."""
         if now < self._busy_until or (set(self._owner.values()) == set(members) and self._owner) or not members:
             return
         before = dict(self._owner)
@@ -92,7 +92,7 @@ class Group:
                 self.moved += 1
 
     def _spread(self, members: Sequence[Pod]) -> None:
-        """Level the numbers of partitions; who has too many gives from his own."""
+        """Give each member the same number of partitions; only members with too many lose some."""
         wanted = list(members)
         for pod in wanted:
             pod.partitions = [n for n in pod.partitions if self._owner.get(n) is pod]
@@ -109,17 +109,17 @@ class Group:
         self._owner = {number: pod for pod in wanted for number in pod.partitions}
 
     def serve(self, now: float, pod: Pod, room: float) -> List[Chunk]:
-        """Let a pod take up to `room` messages, the same of each of its partitions that has so many."""
+        """Let a pod take up to `room` messages, evenly from its partitions as far as these have messages."""
         open_now = [self.partitions[n] for n in pod.partitions if self.partitions[n].blocked_until <= now]
         open_now.sort(key=lambda partition: partition.waiting)
-        taken: List[Chunk] = []
+        served: List[Chunk] = []
         for place, partition in enumerate(open_now):
             chunks = partition.take(room / (len(open_now) - place))
             room -= sum(count for _, count in chunks)
-            taken += chunks
-        return taken
+            served += chunks
+        return served
 
     @property
     def waiting(self) -> float:
-        """How many messages wait in all."""
+        """Number of waiting messages in all partitions."""
         return sum(partition.waiting for partition in self.partitions)

@@ -1,7 +1,7 @@
-"""The autoscaler's algorithm as Kubernetes and KEDA have it: metrics in, wanted pods out. Knows no clock of its own.
+"""The autoscaler's algorithm as in Kubernetes and KEDA. In: metrics and the time. Out: the wanted number of pods.
 
 Source: kubernetes pkg/controller/podautoscaler/{horizontal,replica_calculator}.go (autoscaling/v2 with behavior),
-keda pkg/scalers/kafka_scaler.go (GetMetrics). The real run of `ops.capacity.real` scales by the same code.
+keda pkg/scalers/kafka_scaler.go (GetMetrics). The real run of `ops.capacity.real` uses the same code.
 """
 
 import math
@@ -15,7 +15,7 @@ CPU_INITIALIZATION_S = 300  # --horizontal-pod-autoscaler-cpu-initialization-per
 
 @dataclass(frozen=True)
 class Policy:
-    """How many pods (`Pods`) or how much of what there is (`Percent`) may change within `period_s`."""
+    """The largest change within `period_s`, as a number (`Pods`) or as a share of the pods (`Percent`)."""
 
     kind: str
     value: int
@@ -33,12 +33,12 @@ class Rules:
 
 @dataclass(frozen=True)
 class Scaling:
-    """A HorizontalPodAutoscaler's spec, less its metrics. Defaults: the chart's.
+    """A HorizontalPodAutoscaler's spec without its metrics. The defaults are the chart's.
 
     Attributes:
         low: `minReplicas`.
-        high: `maxReplicas`; of workers no more than there are partitions.
-        sync_s: how often the controller looks.
+        high: `maxReplicas`; for workers at most the number of partitions.
+        sync_s: interval of the controller.
     """
 
     low: int
@@ -51,15 +51,15 @@ class Scaling:
 
 @dataclass
 class Autoscaler:
-    """What the controller remembers of one HorizontalPodAutoscaler: recommendations and changes, with their times."""
+    """The controller's state for one HorizontalPodAutoscaler: recommendations and changes, with their times."""
 
     scaling: Scaling
-    _said: Deque[Tuple[float, int]] = field(default_factory=deque)
+    _recommendations: Deque[Tuple[float, int]] = field(default_factory=deque)
     _added: Deque[Tuple[float, int]] = field(default_factory=deque)
     _removed: Deque[Tuple[float, int]] = field(default_factory=deque)
 
     def decide(self, now: float, current: int, proposals: Iterable[int]) -> int:
-        """Return how many pods there shall be. `proposals`: one for each metric, the highest counts."""
+        """Return the wanted number of pods. `proposals` has one for each metric; the highest counts."""
         scaling = self.scaling
         if current > scaling.high:
             wanted = scaling.high
@@ -74,17 +74,17 @@ class Autoscaler:
         return wanted
 
     def _stable(self, now: float, current: int, proposed: int) -> int:
-        """Return the proposal within what was recommended in both windows (stabilizeRecommendationWithBehaviors)."""
+        """Return the proposal, bounded by both windows' recommendations (stabilizeRecommendationWithBehaviors)."""
         up_since, down_since = now - self.scaling.up.window_s, now - self.scaling.down.window_s
-        least = min([proposed, *(said for at, said in self._said if at > up_since)])
-        most = max([proposed, *(said for at, said in self._said if at > down_since)])
-        while self._said and self._said[0][0] < min(up_since, down_since):
-            self._said.popleft()
-        self._said.append((now, proposed))
+        least = min([proposed, *(pods for at, pods in self._recommendations if at > up_since)])
+        most = max([proposed, *(pods for at, pods in self._recommendations if at > down_since)])
+        while self._recommendations and self._recommendations[0][0] < min(up_since, down_since):
+            self._recommendations.popleft()
+        self._recommendations.append((now, proposed))
         return min(max(current, least), most)
 
     def _limited(self, now: float, current: int, wanted: int) -> int:
-        """Return what the policies and the bounds leave of it (convertDesiredReplicasWithBehaviorRate)."""
+        """Return the wanted number, bounded by policies and limits (convertDesiredReplicasWithBehaviorRate)."""
         if wanted > current:
             return min(wanted, self.scaling.high, max(current, self._up_limit(now, current)))
         if wanted < current:
@@ -108,7 +108,7 @@ class Autoscaler:
         return _select(rules.select, limits, current, min, max)
 
     def _at_start(self, now: float, current: int, period_s: int) -> int:
-        """Return how many pods there were at the period's beginning."""
+        """Return the number of pods at the beginning of the period."""
         since = now - period_s
         added = sum(count for at, count in self._added if at > since)
         removed = sum(count for at, count in self._removed if at > since)
@@ -132,22 +132,22 @@ def external_value(value: float, target: float, current: int, ready: int, tolera
     """Return the pods that an external metric of type Value asks for (GetExternalMetricReplicas).
 
     Args:
-        value: the metric, of all pods.
-        target: what it shall be.
-        current: pods that there are.
-        ready: those of them that are.
-        tolerance: of the ratio of both.
+        value: value of the metric, for all pods together.
+        target: target value.
+        current: number of pods.
+        ready: number of ready pods.
+        tolerance: deviation of value / target from 1 that changes nothing.
     """
     ratio = value / target
     return current if abs(1 - ratio) <= tolerance else math.ceil(ratio * ready)
 
 
 def keda_lag(lags: Sequence[int], threshold: int, partitions_with_lag_only: bool = False) -> int:
-    """Return the metric of KEDA's Kafka scaler: the lag of all partitions, no more than they have use for pods.
+    """Return the metric of KEDA's Kafka scaler: the total lag, bounded to one pod per partition.
 
     Args:
-        lags: of each partition, end less committed offset.
-        threshold: `lagThreshold`, in messages a pod.
+        lags: lag of each partition, its end less the committed offset.
+        threshold: `lagThreshold`, in messages per pod.
         partitions_with_lag_only: `limitToPartitionsWithLag`.
     """
     total = sum(lags)
@@ -157,7 +157,7 @@ def keda_lag(lags: Sequence[int], threshold: int, partitions_with_lag_only: bool
 
 @dataclass(frozen=True)
 class PodUse:
-    """What the controller knows of a pod. `cores` is None while the metrics server has nothing of it."""
+    """A pod as the controller sees it. `cores` is None while the metrics server has no figure for it."""
 
     ready: bool
     age_s: float
@@ -169,14 +169,14 @@ def cpu_utilization(
 ) -> int:
     """Return the pods that a Resource metric `cpu` of type Utilization asks for (GetResourceReplicas).
 
-    Pods that are not ready yet count as idle when more are wanted; those without a figure count as idle then, and as
-    fully used when fewer are.
+    When scaling up, pods that are not ready or have no figure count as idle. When scaling down, pods without a figure
+    count as fully used.
     """
     seen = [pod for pod in pods if pod.cores is not None and _counts(pod)]
     starting = sum(not _counts(pod) for pod in pods)
     unseen = len(pods) - len(seen) - starting
     if not seen:
-        return current  # the controller takes an error and does nothing
+        return current  # the controller reports an error and changes nothing
     used = sum(pod.cores or 0.0 for pod in seen)
     ratio = _ratio(used, len(seen) * request_cores, target_percent)
     if not (starting and ratio > 1) and not unseen:
@@ -191,9 +191,9 @@ def cpu_utilization(
 
 
 def _counts(pod: PodUse) -> bool:
-    """Return whether the pod's CPU says something: it is ready, or old enough not to be starting."""
+    """Return whether the pod's CPU counts: it is ready, or too old to be starting."""
     return pod.ready or pod.age_s > CPU_INITIALIZATION_S
 
 
 def _ratio(used: float, requested: float, target_percent: int) -> float:
-    return int(used * 100 / requested) / target_percent  # the controller reckons in whole percents
+    return int(used * 100 / requested) / target_percent  # the controller uses whole percents

@@ -1,7 +1,7 @@
-"""What the simulator is fed with: figures that were measured, prices, and the shape of the installation.
+"""The simulator's input: measured figures, prices, and the shape of the installation.
 
-`measured.json` is written by `python -m ops.capacity measure`, `prices.json` by whoever buys; both lie beside this. The
-shape is that of the chart's values, which Helm would install.
+`python -m ops.capacity measure` writes `measured.json`; people write `prices.json`. Both are in this directory. The
+shape comes from the chart's values, as Helm would install them.
 """
 
 import json
@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Measured:
-    """Costs of a message and times of a pod. CPU in ms a message, times in s, sizes in bytes a message.
+    """Costs of a message and times of a pod. CPU in ms per message, times in s, sizes in bytes per message.
 
     Attributes:
         concurrent_ms: time that a turn holds one of the worker's places (`KEFU_TURNS_AT_ONCE`), waiting included.
         start_s: from the container's start to its partitions, on nodes that have image and model.
-        rebalance_s: how long a partition that moves is served by nobody.
-        commit_s: from a message's answer to its offset's commit: what lag shows of a worker that keeps up.
-        base_p50_ms, base_p99_ms: from POST to reply at 70 % of what the system can do.
+        rebalance_s: time that a moving partition is not served.
+        commit_s: from a message's answer to its offset's commit; a worker that keeps up has the lag of this time.
+        base_p50_ms, base_p99_ms: from POST to reply, at 70 % of the system's capacity.
     """
 
     worker_ms: float
@@ -53,11 +53,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Prices:
-    """What the cloud asks, in yuan; a month has 730 hours.
+    """The cloud's prices in yuan; a month has 730 hours.
 
     Attributes:
-        reserved_share: what a vCPU costs that is there all the time, beside one that comes and goes.
-        node_share: how much of a node the pods can have; the rest is the system's and fragmentation.
+        reserved_share: price of a permanent vCPU relative to one on demand.
+        node_share: share of a node that pods can use; the system and fragmentation take the rest.
     """
 
     vcpu_hour: float
@@ -72,7 +72,7 @@ class Prices:
 
 @dataclass(frozen=True)
 class Kind:
-    """One Deployment. `cpu_percent` is the HPA's target; `cores` the request: more is not to be had on a full node."""
+    """One Deployment. `cpu_percent` is the HPA's target. `cores` is the request, all that a pod gets on a full node."""
 
     scaling: Scaling
     cores: float = 1.0
@@ -84,17 +84,17 @@ class Shape:
     """The installation.
 
     Attributes:
-        partitions: of `user.query`.
-        lag_threshold: messages a pod at which KEDA wants one more; 0 leaves them out.
-        lag_s: what waits may take that long at the present rate (`lagSeconds`); 0 leaves it out.
-        place_s: from the pod's creation to its container's start where a node has room.
-        node_s: what a new node takes, for pods beyond `spare_pods`.
-        spare_pods: how many pods of each kind the nodes that are there have room for.
+        partitions: partitions of `user.query`.
+        lag_threshold: waiting messages per pod from which KEDA adds one; 0 switches this off.
+        lag_s: time to answer the waiting messages from which workers are added (`lagSeconds`); 0 switches this off.
+        place_s: from the pod's creation to its container's start, on a node with room.
+        node_s: time to add a node, for pods beyond `spare_pods`.
+        spare_pods: pods of each kind for which the existing nodes have room.
         turns_at_once: places for turns in a worker.
         drain_s: from SIGTERM to leaving the group.
-        connections_a_gateway: what a gateway shall hold.
-        late_ms: by which gateways may be late before there are more of them.
-        kafka_cores, redis_cores: of each broker and each master that may be used at peak.
+        connections_a_gateway: target of open connections per gateway.
+        late_ms: delay of gateways from which more are added.
+        kafka_cores, redis_cores: cores of each broker and each master that the peak may use.
     """
 
     worker: Kind
@@ -116,32 +116,32 @@ class Shape:
 
 
 def measured(path: Path = HERE / "measured.json") -> Measured:
-    """Read what was measured; raises ValueError naming what is missing or too much."""
+    """Read the measured figures. Raises ValueError, which names missing or unknown ones."""
     return _read(Measured, json.loads(path.read_text())["figures"])
 
 
 def prices(path: Path = HERE / "prices.json") -> Prices:
-    """Read the prices; raises ValueError naming what is missing or too much."""
+    """Read the prices. Raises ValueError, which names missing or unknown ones."""
     return _read(Prices, json.loads(path.read_text())["yuan"])
 
 
-def _read(kind: Type[T], found: Dict[str, Any]) -> T:
+def _read(kind: Type[T], figures: Dict[str, Any]) -> T:
     wanted = {each.name for each in fields(kind)}  # type: ignore[arg-type]
-    wrong = wanted.symmetric_difference(found)
+    wrong = wanted.symmetric_difference(figures)
     if wrong:
         raise ValueError(f"{kind.__name__}: missing or unknown: {', '.join(sorted(wrong))}")
-    bad = [name for name, value in found.items() if not isinstance(value, (int, float)) or value < 0]
+    bad = [name for name, value in figures.items() if not isinstance(value, (int, float)) or value < 0]
     if bad:
         raise ValueError(f"{kind.__name__}: not a number from 0: {', '.join(sorted(bad))}")
-    return kind(**found)
+    return kind(**figures)
 
 
 def production(*more: Path, **changes: Any) -> Shape:
-    """Return what the chart's production values install.
+    """Return the shape that the chart's production values install.
 
     Args:
-        more: values files besides, as they are given to Helm.
-        changes: of any attribute of `Shape`.
+        more: further values files, as given to Helm.
+        changes: changes of any attribute of `Shape`.
     """
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     for path in (PRODUCTION, *more):
@@ -150,7 +150,7 @@ def production(*more: Path, **changes: Any) -> Shape:
 
 
 def from_values(values: Mapping[str, Any]) -> Shape:
-    """Return the shape of merged values of the chart, each component autoscaled as they say."""
+    """Return the shape that merged values of the chart describe."""
     worker, gateway = (values[name]["autoscaling"] for name in ("worker", "gateway"))
     return Shape(
         **{name: _kind(values[name]) for name in ("worker", "gateway", "actions")},
@@ -163,12 +163,12 @@ def from_values(values: Mapping[str, Any]) -> Shape:
 
 
 def _kind(component: Mapping[str, Any]) -> Kind:
-    asked = component["autoscaling"]
-    down = Rules((Policy(PERCENT, asked["downPercent"], 60),), window_s=asked["stableSeconds"])
+    autoscaling = component["autoscaling"]
+    down = Rules((Policy(PERCENT, autoscaling["downPercent"], 60),), window_s=autoscaling["stableSeconds"])
     return Kind(
-        Scaling(low=asked["min"], high=asked["max"], down=down),
+        Scaling(low=autoscaling["min"], high=autoscaling["max"], down=down),
         cores=cores(component["resources"]["requests"]["cpu"]),
-        cpu_percent=asked["cpuPercent"],
+        cpu_percent=autoscaling["cpuPercent"],
     )
 
 
@@ -179,7 +179,7 @@ def cores(quantity: str) -> float:
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Dict[str, Any]:
-    """Return `base` with `over` put on it, as Helm does."""
+    """Return `base` overridden by `over`, as Helm merges values."""
     result = dict(base)
     for key, value in over.items():
         known = result.get(key)

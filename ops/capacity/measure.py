@@ -1,4 +1,4 @@
-"""Writes `measured.json`: CPU a message from `make bench`, times and bytes from workers that run here."""
+"""Writes `measured.json`: CPU per message from `make bench`, times and bytes from workers on this machine."""
 
 import http.client
 import json
@@ -17,14 +17,14 @@ from ops.capacity import forecast
 from ops.capacity.real import RealRun, Seen
 from ops.local.servers import HOST
 
-TIMES = 3  # the quickest start counts: here processes fight for two cores, a pod has its own
-RECORDS = 3  # of a message on Kafka: user.query, dialogue.events, answer.generated
+TIMES = 3  # starts measured; the quickest counts, since processes share two cores here and a pod has its own
+RECORDS = 3  # Kafka records per message: user.query, dialogue.events, answer.generated
 STREAMS, STREAMS_S, STREAMS_A_USER = 200, 20.0, 8
 BYTES_OF = 300
 
 
 def write(folder: Path, bench_path: Path, out: Path) -> None:
-    """Measure and write. Raises OSError where `make bench` has left nothing."""
+    """Measure and write the figures. Raises OSError without a result of `make bench`."""
     benched = json.loads(bench_path.read_text())
     figures = {**from_bench(benched), **from_workers(folder)}
     found = {
@@ -37,9 +37,9 @@ def write(folder: Path, bench_path: Path, out: Path) -> None:
 
 
 def from_bench(found: Dict[str, Any]) -> Dict[str, float]:
-    """Return CPU in ms a message, latency and memory of the whole system: the mean of talk and orders.
+    """Return CPU in ms per message, latency and memory of the whole system, as the mean of small talk and orders.
 
-    CPU is as it was measured, not normalised: a pod's core is as fast as the machine's was.
+    CPU is as measured, not normalised: a pod's core is assumed to be as fast as this machine's.
     """
     talk, orders = (_rounds(found, "gateway", script) for script in (TALK, ORDERS))
     clock = _rounds(found, "gateway", TALK, by_clock=True)
@@ -47,7 +47,7 @@ def from_bench(found: Dict[str, Any]) -> Dict[str, float]:
         name: fmean(median(each["cpu_ms_a_turn"][name] for each in rounds) for rounds in (talk, orders))
         for name in ("worker", "gateway", "actions", "redis")
     }
-    # What a broker does for a record falls with the rate; at a small one it is mostly waiting for more.
+    # The broker's CPU per record falls with the rate, so it comes from the run that only accepts messages.
     accept = _rounds(found, "accept", TALK)
     cpu["kafka"] = RECORDS * median(each["cpu_ms_a_turn"]["kafka"] for each in accept)
     memory = talk[-1]["rss_mb_after"]
@@ -66,7 +66,7 @@ def _rounds(found: Dict[str, Any], driver: str, script: str, by_clock: bool = Fa
 
 
 def from_workers(folder: Path) -> Dict[str, float]:
-    """Return times of a pod, and bytes that a message leaves behind."""
+    """Return times of a pod, and bytes that a message adds to Kafka and Redis."""
     real = RealRun(folder, forecast.PLACES, 0.05, forecast.PARTITIONS)
     try:
         real.start()
@@ -86,7 +86,7 @@ def from_workers(folder: Path) -> Dict[str, float]:
         "rebalance_s": median(each["rebalance_s"] for each in joins),
         **gateway,
         "commit_s": commit_s,
-        "concurrent_ms": 0.0,  # left out: 64 places hold more than a core can do unless the shop is slow
+        "concurrent_ms": 0.0,  # no limit: 64 places are more than a core can fill, unless the shop is slow
         **{name: (after[name] - before[name]) / BYTES_OF for name in after},
     }
 
@@ -98,7 +98,7 @@ def _bytes(real: RealRun, folder: Path) -> Dict[str, float]:
 
 
 def _commit_s(real: RealRun) -> float:
-    """Return how long lag shows messages that have been answered, in the mean over a stream of them."""
+    """Return the mean time for which the lag still counts an answered message."""
     seen, lags, began = Seen(), [], time.monotonic()
     while time.monotonic() - began < 10:
         real._say(seen, f"c{len(seen.sent) % 31}")
@@ -116,7 +116,7 @@ def _gateway_start_s(real: RealRun) -> float:
 
 
 def _stream_ms_s(real: RealRun) -> float:
-    """Return the CPU of a gateway for each open stream on which nothing is said, in ms a second."""
+    """Return the CPU of a gateway for each idle stream, in ms per second."""
     pid = {"gateway": real.stack.pid("gateway")}
     idle = _cpu_s_of(pid)
     lines = []

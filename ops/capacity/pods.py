@@ -1,4 +1,4 @@
-"""Pods of one Deployment over time: created, started, ready, draining; each tick asks the autoscaler's algorithm."""
+"""Pods of one Deployment over time: created, ready, removed. Each tick asks the autoscaler's algorithm."""
 
 import itertools
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from typing import Callable, List, Optional
 from ops.capacity.hpa import Autoscaler, PodUse, cpu_utilization
 from ops.capacity.inputs import Kind
 
-METRICS_S = 15.0  # the metrics server's resolution: a pod's CPU is the mean of that time
+METRICS_S = 15.0  # the metrics server's resolution: a pod's CPU is the mean over this time
 
 
 @dataclass(eq=False)
 class Pod:
-    """One pod. `busy_s` is the CPU time that it used since the metrics server last looked."""
+    """One pod. `busy_s` is its CPU time since the metrics server's last sample."""
 
     number: int
     created: float
@@ -22,7 +22,7 @@ class Pod:
     partitions: List[int] = field(default_factory=list)
 
     def ready(self, now: float) -> bool:
-        """Return whether it takes work."""
+        """Return whether the pod takes work."""
         return now >= self.ready_at
 
 
@@ -30,9 +30,9 @@ class Pool:
     """The pods of a Deployment under a HorizontalPodAutoscaler.
 
     Args:
-        kind: its requests and its autoscaler.
-        start_s: from a pod's creation to ready, by how many pods there are already.
-        first: pods that are there and ready at the beginning.
+        kind: requests and autoscaler of the Deployment.
+        start_s: returns the seconds from a pod's creation to ready, given the number of existing pods.
+        first: pods that are ready at the beginning.
     """
 
     def __init__(self, kind: Kind, start_s: Callable[[int], float], first: int) -> None:
@@ -40,7 +40,7 @@ class Pool:
         self.start_s = start_s
         self._autoscaler = Autoscaler(kind.scaling)
         self._numbers = itertools.count()
-        self._looked = self._synced = 0.0
+        self._sampled = self._synced = 0.0
         self.pods = [Pod(next(self._numbers), 0.0, 0.0) for _ in range(first)]
         self.pod_seconds = 0.0
 
@@ -49,16 +49,16 @@ class Pool:
         return [pod for pod in self.pods if pod.ready(now)]
 
     def tick(self, now: float, step_s: float, further: Callable[[int], List[int]] = lambda _: []) -> List[Pod]:
-        """Let time pass; returns the pods that are told to go now.
+        """Advance the time; return the pods that are removed now.
 
         Args:
             now: the time, in s.
-            step_s: since the last tick.
-            further: what other metrics than CPU ask for, given how many pods there are.
+            step_s: time since the last tick, in s.
+            further: returns the pods that metrics other than CPU ask for, given the number of pods.
         """
         self.pod_seconds += len(self.pods) * step_s
-        if now - self._looked >= METRICS_S:
-            self._look(now)
+        if now - self._sampled >= METRICS_S:
+            self._sample(now)
         if now - self._synced < self.kind.scaling.sync_s:
             return []
         self._synced = now
@@ -67,20 +67,20 @@ class Pool:
         proposals = [cpu_utilization(uses, self.kind.cores, self.kind.cpu_percent, current), *further(current)]
         return self._scale(now, self._autoscaler.decide(now, current, proposals))
 
-    def _look(self, now: float) -> None:
+    def _sample(self, now: float) -> None:
         for pod in self.pods:
-            # A pod that has not been ready for the whole of it has no figure yet.
-            pod.cores = pod.busy_s / (now - self._looked) if pod.ready_at <= self._looked else None
+            # A pod that was not ready for the whole interval has no figure yet.
+            pod.cores = pod.busy_s / (now - self._sampled) if pod.ready_at <= self._sampled else None
             pod.busy_s = 0.0
-        self._looked = now
+        self._sampled = now
 
     def _scale(self, now: float, wanted: int) -> List[Pod]:
         while len(self.pods) < wanted:
             self.pods.append(Pod(next(self._numbers), now, now + self.start_s(len(self.pods))))
         if len(self.pods) == wanted:
             return []
-        # As a ReplicaSet does: those that are not ready first, then the cheapest to delete, which here are the idlest.
+        # As a ReplicaSet does: pods that are not ready first, then those cheapest to delete, here the least busy.
         order = sorted(self.pods, key=lambda pod: (pod.ready(now), pod.busy_s, -pod.number))
-        going = order[: len(self.pods) - wanted]
-        self.pods = [pod for pod in self.pods if pod not in going]
-        return going
+        removed = order[: len(self.pods) - wanted]
+        self.pods = [pod for pod in self.pods if pod not in removed]
+        return removed

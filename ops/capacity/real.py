@@ -1,6 +1,6 @@
-"""The same load against real workers: Kafka, Redis and 1 to 4 workers on this machine, scaled by `ops.capacity.hpa`.
+"""The same load on real workers: Kafka, Redis and 1 to 4 workers on this machine, scaled by `ops.capacity.hpa`.
 
-What it measures feeds the simulator (start, rebalance, places); what it then sees is what that has to foretell.
+Its measurements (start, rebalance, places) are the simulator's input; its run is compared with the forecast.
 """
 
 import statistics
@@ -26,13 +26,13 @@ TEXT = "我的订单20260001到哪了"
 GROUP = "kefu-worker"
 TIMEOUT_S = 30.0
 GIVE_UP_S = 90.0
-SETTLE_S = 4.0  # after the last one is ready, for the group to come to rest
+SETTLE_S = 4.0  # time for the group to settle after the last worker is ready
 USERS = 200
 
 
 @dataclass
 class Second:
-    """What one look at the system saw, `at_s` after the load's beginning."""
+    """A sample of the system, `at_s` after the load's beginning."""
 
     at_s: float
     lag: int
@@ -41,9 +41,9 @@ class Second:
 
 @dataclass
 class Seen:
-    """A load that was really run. `latencies_s`: from produced to answered, by message id."""
+    """The record of a real run. `latencies_s` are from produced to answered, by message id."""
 
-    looks: List[Second] = field(default_factory=list)
+    samples: List[Second] = field(default_factory=list)
     sent: Dict[str, float] = field(default_factory=dict)
     latencies_s: Dict[str, float] = field(default_factory=dict)
     doubled: int = 0
@@ -52,21 +52,21 @@ class Seen:
 
     @property
     def most_lag(self) -> int:
-        """The greatest lag that was seen."""
-        return max(look.lag for look in self.looks)
+        """The greatest lag of all samples."""
+        return max(sample.lag for sample in self.samples)
 
 
 class RealRun:
-    """A system whose workers have `places` for messages in flight, and whose calls of actions take `turn_s` each."""
+    """A system whose workers have `places` messages in flight at most, and whose actions take `turn_s` each."""
 
     def __init__(self, directory: Path, places: int = 4, turn_s: float = 0.4, partitions: int = 8) -> None:
         self._actions = SlowActions(turn_s)
         self.places, self.partitions = places, partitions
-        self._apart_s = max(0.2, turn_s / 2)  # of messages that are only a little load: far less than one worker can do
+        self._apart_s = max(0.2, turn_s / 2)  # interval of messages for a light load, far below one worker's capacity
         overrides = {
             "ACTION_ENDPOINT_URL": self._actions.url,
-            # A turn that waits for its action lends its place, so that messages in flight are the limit; one a poll, or
-            # a poll would bring more of them.
+            # Messages in flight are the limit, because a turn that waits for its action frees its place. A poll brings
+            # one message, so that it can't exceed the limit.
             "KEFU_INFLIGHT_MESSAGES": str(places),
             "KEFU_POLL_MESSAGES": "1",
             "KEFU_TOPIC_PARTITIONS": str(partitions),
@@ -79,7 +79,7 @@ class RealRun:
         self._asked: Dict[str, float] = {}
 
     def start(self) -> None:
-        """Start all of it, with one worker."""
+        """Start the system with one worker."""
         self.stack.start()
         servers = {"bootstrap.servers": self.stack.settings["KAFKA_BROKERS"]}
         self._producer = Producer({**servers, "acks": "all", "linger.ms": 2, "partitioner": "murmur2_random"})
@@ -92,7 +92,7 @@ class RealRun:
         self._answers.assign(places)
 
     def stop(self) -> None:
-        """Stop all of it."""
+        """Stop the system."""
         for consumer in (self._answers, self._offsets):
             consumer.close()
         self._producer.flush(TIMEOUT_S)
@@ -100,7 +100,7 @@ class RealRun:
         self._actions.stop()
 
     def lag(self) -> List[int]:
-        """Return each partition's lag: end less committed."""
+        """Return each partition's lag: its end less the committed offset."""
         places = [TopicPartition(USER_QUERY, number) for number in range(self.partitions)]
         lags = []
         for place in self._offsets.committed(places, TIMEOUT_S):
@@ -109,16 +109,16 @@ class RealRun:
         return lags
 
     def add(self) -> str:
-        """Start one more worker; returns its name at once."""
+        """Start one more worker; return its name without waiting."""
         self.workers.append(self.stack.add_worker())
         return self.workers[-1]
 
     def remove(self) -> None:
-        """Stop the youngest worker in order."""
+        """Stop the youngest worker by SIGTERM."""
         self.stack.remove(self.workers.pop())
 
     def worker_rate(self, messages: int, bursts: int = 1) -> float:
-        """Return how many messages a second the workers that are there answer at most: in the best burst's middle."""
+        """Return the most messages per second that the workers answer, measured in the middle of the best burst."""
         return max(self._burst_rate(messages) for _ in range(bursts))
 
     def _burst_rate(self, messages: int) -> float:
@@ -131,10 +131,10 @@ class RealRun:
         return (last - first) / (done[last] - done[first])
 
     def join_s(self, count: int = 1) -> Dict[str, float]:
-        """Add workers under a little load.
+        """Add workers under a light load.
 
         Returns:
-            `start_s`, the mean of them, and `rebalance_s` for which a partition stood still.
+            `start_s`, the mean time of a start, and `rebalance_s`, the longest time that a partition was not served.
         """
         seen, began = Seen(), time.monotonic()
         ready_after: Dict[str, float] = {self.add(): 0.0 for _ in range(count)}
@@ -153,7 +153,7 @@ class RealRun:
         }
 
     def usual_join_s(self, times: int) -> Dict[str, float]:
-        """Return the median of `join_s` over so many, each of one worker that leaves again."""
+        """Return the median of `times` runs of `join_s`, each with one worker, which is removed again."""
         joins = []
         for _ in range(times):
             joins.append(self.join_s())
@@ -162,7 +162,7 @@ class RealRun:
         return {name: statistics.median(each[name] for each in joins) for name in joins[0]}
 
     def follow(self, curve: Curve, scaling: Scaling, threshold: int) -> Seen:
-        """Send what the curve says, scale by lag as the autoscaler would, until all is answered."""
+        """Send the curve's messages and scale by lag like the autoscaler, until all messages are answered."""
         seen, autoscaler, over = Seen(), Autoscaler(scaling), threading.Event()
         began = time.monotonic()
         beside = [
@@ -172,7 +172,7 @@ class RealRun:
         for thread in beside:
             thread.start()
         synced = 0.0
-        # Workers die with the thread that started them: it has to be this one.
+        # Only this thread may start workers: they die with the thread that started them.
         while not over.wait(0.05):
             now = time.monotonic() - began
             if now - synced >= scaling.sync_s:
@@ -184,7 +184,7 @@ class RealRun:
         return seen
 
     def _customers(self, curve: Curve, seen: Seen, began: float, over: threading.Event) -> None:
-        """Send by the clock and note answers; sets `over` once all is answered, or nothing more is to be hoped."""
+        """Send by the clock and note answers; set `over` once all are answered, or GIVE_UP_S after the end."""
         due, number = 0.0, 0
         while True:
             now = time.monotonic() - began
@@ -198,7 +198,7 @@ class RealRun:
                 return
 
     def _watch(self, seen: Seen, began: float, over: threading.Event) -> None:
-        """Note who is ready: a worker that is starting takes its time to answer."""
+        """Note when workers become ready. It has its own thread: a starting worker answers the check slowly."""
         while not over.wait(0.1):
             for name in list(self.workers):
                 if name not in self._ready and self.stack.ready(name):
@@ -208,7 +208,7 @@ class RealRun:
     def _sync(self, now: float, seen: Seen, autoscaler: Autoscaler, threshold: int) -> None:
         lags, current = self.lag(), len(self.workers)
         wanted = autoscaler.decide(now, current, [external_per_pod(keda_lag(lags, threshold), threshold, current)])
-        seen.looks.append(Second(now, sum(lags), current))
+        seen.samples.append(Second(now, sum(lags), current))
         while len(self.workers) < wanted:
             self._asked[self.add()] = now
         while len(self.workers) > max(wanted, 1):
@@ -227,7 +227,7 @@ class RealRun:
                 continue
             answer = orjson.loads(record.value())
             message_id = answer["message_id"]
-            if message_id in seen.latencies_s:  # published again under its id is as it may be, see record 3
+            if message_id in seen.latencies_s:  # an answer may be published again under its id, see decision record 3
                 seen.doubled += self._ids[message_id] != answer["id"]
             elif message_id in seen.sent:
                 seen.latencies_s[message_id] = time.monotonic() - seen.sent[message_id]

@@ -1,6 +1,6 @@
-"""A load against the installation: gateway, Kafka's partitions, workers and action servers, second by second.
+"""Simulates a load on the installation: gateways, Kafka's partitions, workers and action servers, step by step.
 
-In: a curve, what was measured, the installation. Out: a line a minute, and the sums that `cost` prices.
+In: a curve, measured costs, the installation. Out: figures for each interval, and the sums that `cost` prices.
 """
 
 import math
@@ -14,16 +14,16 @@ from ops.capacity.hpa import external_per_pod, external_value, keda_lag
 from ops.capacity.inputs import Kind, Measured, Shape
 from ops.capacity.pods import Pod, Pool
 
-USABLE = 0.9  # of a core, before a process' queue grows without end
-MEASURED_AT = 0.7  # the share of its capacity at which base_p50_ms and base_p99_ms were measured
-SLOW_MS = 600.0  # the alert's limit
-# The windows of what Prometheus is asked for, and the lag below which it says 0. Source: rules/kefu.yaml.
+USABLE = 0.9  # share of a core that a process can use; beyond it, its queue grows without end
+MEASURED_AT = 0.7  # share of the system's capacity at which base_p50_ms and base_p99_ms were measured
+SLOW_MS = 600.0  # the alert's limit of latency
+# Windows of the Prometheus queries, and the lag below which they return 0. Source: rules/kefu.yaml.
 RATE_S, LATE_S, LEAST_LAG = 60.0, 120.0, 30
 
 
 @dataclass
 class Interval:
-    """What happened in `seconds` up to `at_s`; latencies are of the messages answered in it, in ms."""
+    """Figures of the `seconds` up to `at_s`. Latencies, in ms, are of the messages answered in this time."""
 
     at_s: float
     seconds: float
@@ -40,7 +40,7 @@ class Interval:
 
 @dataclass
 class Outcome:
-    """A simulated load."""
+    """The result of a simulation."""
 
     curve: Dict[str, Any]
     intervals: List[Interval] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Outcome:
 
 
 class Latencies:
-    """How long messages took, kept to three digits."""
+    """Latencies of messages, rounded to three digits."""
 
     def __init__(self) -> None:
         self._counts: Dict[float, float] = defaultdict(float)
@@ -72,7 +72,7 @@ class Latencies:
         self._counts[float(f"{ms:.3g}")] += count
 
     def quantile(self, share: float) -> float:
-        """Return what this share of them stayed within; 0 without any."""
+        """Return the latency that this share of the messages stays within; 0 without messages."""
         left = share * sum(self._counts.values())
         for ms in sorted(self._counts):
             left -= self._counts[ms]
@@ -81,30 +81,30 @@ class Latencies:
         return max(self._counts, default=0.0)
 
     def over(self, ms: float) -> float:
-        """Return how many took longer."""
+        """Return the number of messages with a longer latency."""
         return math.fsum(count for each, count in self._counts.items() if each > ms)
 
 
 class Window:
-    """What was counted in the last `seconds`, by its latency."""
+    """Messages of the last `seconds` with their latencies."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._seen: Deque[Tuple[float, float, float]] = deque()
 
     def add(self, now: float, ms: float, count: float) -> None:
-        """Count messages, and forget what is older."""
+        """Count messages, and drop those older than the window."""
         self._seen.append((now, ms, count))
         while self._seen[0][0] <= now - self._seconds:
             self._seen.popleft()
 
     @property
     def rate(self) -> float:
-        """Messages a second."""
+        """Messages per second in the window."""
         return math.fsum(count for _, _, count in self._seen) / self._seconds
 
     def quantile(self, share: float) -> float:
-        """Return the ms that this share of them stayed within."""
+        """Return the latency in ms that this share of the messages stays within."""
         latencies = Latencies()
         for _, ms, count in self._seen:
             latencies.add(ms, count)
@@ -112,16 +112,16 @@ class Window:
 
 
 class Simulation:
-    """One load. `run` does it all.
+    """The simulation of one load; call `run`.
 
     Args:
         curve: the load.
-        costs: what was measured.
+        costs: measured costs.
         shape: the installation.
-        first: workers that are there and ready at the beginning.
-        step_s: of time.
-        every_s: how long an interval of the report is.
-        seed: of how messages come.
+        first: workers that are ready at the beginning; 0 for as many as the first load needs.
+        step_s: step of time.
+        every_s: length of an interval of the report.
+        seed: seed of the arrivals.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Simulation:
         self._curve, self._costs, self._shape = curve, costs, shape
         self._step_s, self._every_s = step_s, every_s
         self.rate_a_worker = worker_rate(costs, shape)
-        # A turn that waits for a slow back end takes as long however many do; one that wants the CPU doesn't.
+        # Latency grows with the load only if the CPU is the limit, not if turns wait for a slow back end.
         self._by_places = self.rate_a_worker < worker_rate(replace(costs, concurrent_ms=0.0), shape)
         usual, there = curve(0.0), curve.connections(0.0)
         cpu = {
@@ -157,7 +157,7 @@ class Simulation:
         self.outcome = Outcome(asdict(curve))
 
     def run(self) -> Outcome:
-        """Let the curve's time pass, then what still waits be answered; returns what happened."""
+        """Simulate the curve's time; return the outcome."""
         self.group.join(0.0, self.workers.pods, first=True)
         now, interval, latencies = 0.0, Interval(0.0, self._every_s), Latencies()
         while now < self._curve.lasts_s:
@@ -182,21 +182,21 @@ class Simulation:
         self.outcome.most_waiting = max(self.outcome.most_waiting, self.group.waiting + self._door.waiting)
 
     def _accept(self, now: float, rate: float) -> None:
-        """Let gateways take what they have CPU for; the rest waits before them (429, 503 and their retries)."""
+        """Let gateways accept as many messages as their CPU allows; the rest waits (429, 503 and their retries)."""
         self._door.put(now, rate * self._step_s)
         ready, costs = self.gateways.ready(now), self._costs
         streams_s = self._curve.connections(now) * costs.stream_ms_s / 1000 * self._step_s
         room_s = len(ready) * self.gateways.kind.cores * USABLE * self._step_s
-        taken = self._door.take(max(0.0, room_s - streams_s) / (costs.gateway_ms / 1000))
+        accepted = self._door.take(max(0.0, room_s - streams_s) / (costs.gateway_ms / 1000))
         count = 0.0
-        for came, part in taken:
+        for came, part in accepted:
             self.group.arrive(came, part)
             self._accepted.add(now, (now - came) * 1000, part)
             count += part
         _spread_cpu(ready, min(room_s, count * costs.gateway_ms / 1000 + streams_s))
 
     def _settle_group(self, now: float) -> None:
-        """Let pods in that have started, and out that have drained: one is ready when it has its partitions."""
+        """Add started pods to the group and remove drained ones. A pod counts as ready once it has its partitions."""
         self._leaving = {pod: until for pod, until in self._leaving.items() if until > now}
         started = [pod for pod in self.workers.pods if pod.ready(now + self._costs.rebalance_s)]
         self.group.join(now, [*started, *self._leaving])
@@ -204,7 +204,7 @@ class Simulation:
     def _answer(self, now: float, interval: Interval, latencies: Latencies) -> None:
         pods, actions = [*self.workers.ready(now), *self._leaving], self.actions.ready(now)
         full = len(actions) * self.actions.kind.cores * USABLE * self._step_s / (self._costs.actions_ms / 1000 or 1e-9)
-        # Action servers share what they can do among the workers, who wait for them.
+        # The action servers' capacity is shared evenly by the workers, which wait for them.
         room = min(self.rate_a_worker * self._step_s, full / max(1, len(pods)))
         answered = 0.0
         for pod in pods:
@@ -220,16 +220,16 @@ class Simulation:
         interval.answered += answered
 
     def _count(self, latencies: Latencies, waited_ms: float, load: float, count: float) -> None:
-        """Count messages at three points of the distribution that was measured, stretched by the load."""
+        """Count messages at three points of the measured distribution, stretched by the load."""
         stretch = 1.0 if self._by_places else min(5.0, max(0.5, (1 - MEASURED_AT) / max(0.01, 1 - load)))
         for share, ms in ((0.5, self._costs.base_p50_ms), (0.485, self._costs.base_p50_ms * 1.5)):
             latencies.add(waited_ms + ms * stretch, count * share)
         latencies.add(waited_ms + self._costs.base_p99_ms * stretch, count * 0.015)
 
     def _by_lag(self, now: float, current: int) -> List[int]:
-        """Return the workers that lag asks for: by messages a pod, and by the seconds that they would take."""
+        """Return the workers that the lag asks for: by messages per pod, and by the time to answer them."""
         shape, rate = self._shape, self._answered.rate
-        uncommitted = rate * self._costs.commit_s / shape.partitions  # answered, and lag all the same
+        uncommitted = rate * self._costs.commit_s / shape.partitions  # answered messages that still count as lag
         lags = [int(partition.waiting + uncommitted) for partition in self.group.partitions]
         wanted = []
         if shape.lag_threshold:
@@ -240,7 +240,7 @@ class Simulation:
         return wanted
 
     def _by_connections(self, now: float, current: int) -> List[int]:
-        """Return the gateways that connections ask for, and their lateness: what has waited before them."""
+        """Return the gateways that connections ask for, and those that the wait before the gateways asks for."""
         ready = len(self.gateways.ready(now))
         return [
             external_per_pod(self._curve.connections(now), self._shape.connections_a_gateway, current),
@@ -277,14 +277,14 @@ class Simulation:
 
 
 def worker_rate(costs: Measured, shape: Shape) -> float:
-    """Return the messages a second that one worker answers at most: by its CPU, or by its places for turns."""
+    """Return the most messages per second that one worker answers, limited by its CPU or its places for turns."""
     by_cpu = USABLE * shape.worker.cores / (costs.worker_ms / 1000)
     by_places = shape.turns_at_once / (costs.concurrent_ms / 1000) if costs.concurrent_ms else math.inf
     return min(by_cpu, by_places)
 
 
 def _at_rest(kind: Kind, cores: float) -> int:
-    """Return the pods that a steady load has, which uses so many cores."""
+    """Return the number of pods for a steady load of `cores`."""
     needed = math.ceil(cores / (kind.cores * kind.cpu_percent / 100))
     return min(kind.scaling.high, max(kind.scaling.low, needed))
 

@@ -1,4 +1,4 @@
-"""An action server that takes its time: with it a worker's limit is its places for turns, not the machine's cores."""
+"""A slow action server. With it, places for turns limit a worker, not the machine's cores."""
 
 import json
 import threading
@@ -9,7 +9,7 @@ from ops.local.servers import HOST
 
 
 class SlowActions:
-    """Answers each call of an action after `delay_s` with one reply; `url` is what ACTION_ENDPOINT_URL holds."""
+    """Answers each call of an action after `delay_s` with one reply. `url` is the value for ACTION_ENDPOINT_URL."""
 
     def __init__(self, delay_s: float) -> None:
         class Handler(BaseHTTPRequestHandler):
@@ -26,19 +26,19 @@ class SlowActions:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
 
             def handle_error(self, *_: object) -> None:
-                """Let a worker go that was stopped while it waited."""
+                """Ignore connections that a stopped worker left open."""
 
         self._server = Server((HOST, 0), Handler)
         self.url = f"http://{HOST}:{self._server.server_address[1]}/webhook"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()

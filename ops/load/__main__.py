@@ -29,26 +29,26 @@ GOOD, WORSE, UNRUN = 0, 1, 2
 MARGIN_S = 180.0
 TIMES = ("p50_ms", "p99_ms")
 NOTHING_ACCEPTED = "nothing to compare with: no run was accepted yet"
-# One machine, one address: what limits a single customer or address in production is not what is measured.
+# Production's limits per customer and address are off: all load comes from one address.
 NO_LIMITS = {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0"}
 
 
 def main(arguments: List[str]) -> int:
-    """Run or accept; returns the exit code."""
+    """Run a scenario or accept its last run; return the exit code."""
     options = _parser().parse_args(arguments)
     last = options.results / f"{options.scenario}.json"
     accepted = options.accepted / f"{options.scenario}.json"
     if options.verb == "accept":
         return accept(last, accepted)
     wanted = scenario.load(options.scenario, options.scale)
-    last.unlink(missing_ok=True)  # or a night that can't be run would leave an older one to be accepted
+    last.unlink(missing_ok=True)  # if this run fails, `accept` must not find an older one
     try:
         figures = run(wanted, options)
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         print(f"load: {error}", file=sys.stderr)
-        said = f"{error.__class__.__name__}: {error}"
-        text = f"Kefu's load test {wanted.name} could not be run: {said}"
-        tell(options.webhook, {"text": text, "scenario": wanted.name, "problems": [said], "figures": {}})
+        problem = f"{error.__class__.__name__}: {error}"
+        text = f"Kefu's load test {wanted.name} could not be run: {problem}"
+        tell(options.webhook, {"text": text, "scenario": wanted.name, "problems": [problem], "figures": {}})
         return UNRUN
     last.parent.mkdir(parents=True, exist_ok=True)
     last.write_text(json.dumps(figures, indent=1) + "\n")
@@ -59,7 +59,7 @@ def main(arguments: List[str]) -> int:
 
 
 def accept(last: Path, accepted: Path) -> int:
-    """Make the last run, good or not, the one to compare with; returns the exit code."""
+    """Make the last run, good or not, the one to compare with; return the exit code."""
     if not last.exists():
         print(f"load: no run to accept: {last.name} is not there", file=sys.stderr)
         return UNRUN
@@ -69,12 +69,12 @@ def accept(last: Path, accepted: Path) -> int:
 
 
 def _held(thresholds: Dict[str, float], no_times: bool) -> Dict[str, float]:
-    """Return the thresholds to hold: times depend on the machine, whether customers are answered doesn't."""
+    """Return the thresholds to apply; with `no_times` without those of times, which depend on the machine."""
     return {name: limit for name, limit in thresholds.items() if not (no_times and name in TIMES)}
 
 
 def run(wanted: scenario.Scenario, options: argparse.Namespace) -> Dict[str, Any]:
-    """Put the load on and return the figures. Raises RuntimeError when Locust ended with an error."""
+    """Run the load and return its figures. Raises RuntimeError if Locust ended with an error."""
     with tempfile.TemporaryDirectory(prefix="kefu-load-") as folder, installation(options, Path(folder)) as url:
         out = Path(folder) / "said.json"
         settings = {
@@ -99,7 +99,7 @@ def run(wanted: scenario.Scenario, options: argparse.Namespace) -> Dict[str, Any
 
 @contextmanager
 def installation(options: argparse.Namespace, folder: Path) -> Iterator[str]:
-    """Give the address to put load on; what was started for it is stopped."""
+    """Yield the URL of the installation under load. Without `--url`, start one here and stop it afterwards."""
     if options.url:
         yield options.url
         return
@@ -112,9 +112,9 @@ def installation(options: argparse.Namespace, folder: Path) -> Iterator[str]:
 
 
 def judge(figures: Dict[str, Any], problems: List[str], webhook: str, *notes: str) -> int:
-    """Print the verdict, tell the webhook when there are problems or notes, return the exit code.
+    """Print the verdict, tell the webhook about problems or notes, return the exit code.
 
-    Notes are what makes a run say less than it seems to; they are no problem of it.
+    Notes limit what a run proves; they are not problems.
     """
     shown = {name: value for name, value in figures.items() if name != "windows"}
     print(json.dumps(shown))
@@ -122,13 +122,13 @@ def judge(figures: Dict[str, Any], problems: List[str], webhook: str, *notes: st
         print(f"load: {sentence}", file=sys.stderr)
     if problems or notes:
         text = f"Kefu's load test {figures['scenario']}: " + "; ".join((*problems, *notes))
-        told = {"problems": problems, "notes": list(notes), "figures": shown}
-        tell(webhook, {"text": text, "scenario": figures["scenario"], **told})
+        details = {"problems": problems, "notes": list(notes), "figures": shown}
+        tell(webhook, {"text": text, "scenario": figures["scenario"], **details})
     return WORSE if problems else GOOD
 
 
 def tell(webhook: str, body: Dict[str, Any]) -> None:
-    """Post to a webhook, if there is one; chat rooms' show its `text`. Says when it could not be told."""
+    """Post to the webhook if there is one, and print a failure. Chat rooms show the body's `text`."""
     if not webhook:
         return
     request = urllib.request.Request(  # noqa: S310 - the operator's own address

@@ -1,6 +1,6 @@
-"""What Locust runs, in its own environment: customers who talk by the clock, and customers who listen.
+"""The users that Locust runs in its own environment: customers who send messages, and customers who hold streams open.
 
-Arrivals come whether or not answers do, and a message's time counts from when it was due.
+Messages are due by the clock, whether or not earlier ones are answered; a latency counts from the time due.
 Environment: KEFU_LOAD_SCENARIO, KEFU_LOAD_SCALE, KEFU_LOAD_OUT, KEFU_LOAD_SITE (tenant:site_key). One process.
 """
 
@@ -25,36 +25,36 @@ TENANT, SITE_KEY = os.environ.get("KEFU_LOAD_SITE", "demo:demo").split(":", 1)
 TEXTS = ("hello", "我的订单20260001到哪了", "thanks", "are you a bot", "再见", "有哪些支付方式")
 WAIT_S = 20
 SPAWN_S = 5.0
-LATE_S = 30.0  # after the last stage, for the answers under way
+LATE_S = 30.0  # time for the last answers after the last stage
 
-due = deque()  # when messages were to be said that nobody has said yet
-under_way = set()  # those that somebody has said and that have no answer yet
-said = []  # when it was due after the beginning, ms until the answer, whether it was one
-heard = {}  # replies by stream
-broken = set()  # streams that ended before the end
+due = deque()  # times of due messages that are not sent yet
+under_way = set()  # times due of sent messages without an answer
+outcomes = []  # of each message: time due since the beginning, ms until the answer, whether it was answered
+replies = {}  # number of replies by stream
+broken = set()  # streams that the gateway ended
 began = 0.0
-arrived = False  # whether all messages have been put up
+all_due = False  # whether all messages are in `due`
 
 
 class Shape(LoadTestShape):
-    """All customers at once; the clock says who speaks."""
+    """Starts all customers at once; the times due control the load."""
 
     def tick(self):
-        """Return how many users there are, or None at the end."""
+        """Return the number of users and the spawn rate, or None at the end."""
         late_s = self.get_run_time() - SPAWN_S - SCENARIO.lasts_s
-        over = late_s > LATE_S or (arrived and not due and not under_way)
+        over = late_s > LATE_S or (all_due and not due and not under_way)
         users = SCENARIO.customers + SCENARIO.streams
         return None if over else (users, users / SPAWN_S)
 
 
 class Customer(FastHttpUser):
-    """Somebody with a session of his own."""
+    """A customer with a session."""
 
     abstract = True
     network_timeout = connection_timeout = WAIT_S + 10.0
 
     def on_start(self):
-        """Open a session; many at once are put off by the gateway's limit, as real ones would be."""
+        """Open a session, with retries: the gateway's limit refuses many at once."""
         body = {"tenant": TENANT, "site_key": SITE_KEY}
         while True:
             with self.client.post("/v1/sessions", json=body, name="session", catch_response=True) as answer:
@@ -66,14 +66,14 @@ class Customer(FastHttpUser):
 
 
 class Talker(Customer):
-    """Says what is due and waits for the answer."""
+    """Sends due messages and waits for each answer."""
 
     fixed_count = SCENARIO.customers
     wait_time = constant(0)
 
     @task
     def say(self):
-        """Take the oldest message that is due; whatever ends it, the end of the run included, it is counted."""
+        """Send the oldest due message. Its outcome is counted in any case, even if the run ends meanwhile."""
         if not due:
             gevent.sleep(0.005)
             return
@@ -83,10 +83,10 @@ class Talker(Customer):
             good = self._ask()
         finally:
             under_way.discard(when)
-            said.append((when - began, (time.perf_counter() - when) * 1000, good))
+            outcomes.append((when - began, (time.perf_counter() - when) * 1000, good))
 
     def _ask(self):
-        """Say something; returns whether it was answered."""
+        """Send a message; return whether it was answered."""
         body = {"text": random.choice(TEXTS), "message_id": uuid.uuid4().hex}  # noqa: S311 - a load
         headers = {**self.headers, "Prefer": f"wait={WAIT_S}"}
         with self.client.post(
@@ -98,15 +98,15 @@ class Talker(Customer):
 
 
 class Listener(Customer):
-    """Holds a stream open and says one thing a minute, so that something must come."""
+    """Holds a stream open and sends one message per minute, so that the stream must bring replies."""
 
     fixed_count = SCENARIO.streams
     wait_time = constant(0)
 
     @task
     def listen(self):
-        """Read until the gateway ends it, which counts as broken."""
-        heard.setdefault(id(self), 0)
+        """Read the stream until the gateway ends it; it counts as broken then."""
+        replies.setdefault(id(self), 0)
         speaker = gevent.spawn(self._speak)
         try:
             with self.client.get(
@@ -114,8 +114,8 @@ class Listener(Customer):
             ) as answer:
                 answer.success()
                 for line in iter(lambda: answer.stream.readline(b"\n"), b""):
-                    heard[id(self)] += line.startswith(b"event: reply")
-        except Exception:  # noqa: BLE001 - whatever ends a stream, it is broken, counted, and opened again
+                    replies[id(self)] += line.startswith(b"event: reply")
+        except Exception:  # noqa: BLE001 - any error counts as a broken stream, which is opened again
             broken.add(id(self))
             gevent.sleep(1.0)
         finally:
@@ -129,8 +129,8 @@ class Listener(Customer):
 
 
 def _arrivals():
-    """Put messages up as they come: by chance, independent of each other."""
-    global began, arrived
+    """Add due messages at random, independent times (Poisson arrivals)."""
+    global began, all_due
     gevent.sleep(SPAWN_S)
     began = at = time.perf_counter()
     while at - began < SCENARIO.lasts_s:
@@ -139,23 +139,23 @@ def _arrivals():
             due.append(at)
             at += random.expovariate(max(0.01, SCENARIO.rate(at - began)))
         gevent.sleep(0.005)
-    arrived = True
+    all_due = True
 
 
 @events.test_start.add_listener
 def start(environment, **_):
-    """Begin the clock once there are customers."""
+    """Start the clock once the customers exist."""
     gevent.spawn(_arrivals)
 
 
 @events.quitting.add_listener
 def write(environment, **_):
-    """Leave what was seen."""
-    found = {
+    """Write the outcomes to KEFU_LOAD_OUT."""
+    figures = {
         "scenario": SCENARIO.name,
-        "said": said,
+        "said": outcomes,
         "unsaid": len(due) + len(under_way),
-        "streams": [0 if stream in broken else count for stream, count in heard.items()],
+        "streams": [0 if stream in broken else count for stream, count in replies.items()],
     }
-    Path(os.environ["KEFU_LOAD_OUT"]).write_text(json.dumps(found))
-    environment.process_exit_code = 0  # thresholds are judged by ops.load
+    Path(os.environ["KEFU_LOAD_OUT"]).write_text(json.dumps(figures))
+    environment.process_exit_code = 0  # ops.load applies the thresholds

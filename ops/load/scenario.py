@@ -1,4 +1,4 @@
-"""A scenario as its file has it. Standard library alone: the load tool's environment reads it too."""
+"""The scenarios of the load test. This module uses the standard library only, since Locust's environment runs it too."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ THRESHOLDS = {"p50_ms", "p99_ms", "failed", "silent_streams"}
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is done, and what must hold. `stages`: seconds, and messages a second at the end of them."""
+    """The load and its thresholds. Each stage has its seconds, and the messages per second at its end."""
 
     name: str
     about: str
@@ -23,11 +23,11 @@ class Scenario:
 
     @property
     def lasts_s(self) -> float:
-        """All stages together."""
+        """Duration of all stages together."""
         return sum(seconds for seconds, _ in self.stages)
 
     def rate(self, at_s: float) -> float:
-        """Return messages a second at a time; the first stage has its rate from the beginning."""
+        """Return the messages per second at a time; the first stage has its rate from the beginning."""
         before = self.stages[0][1]
         for seconds, rate in self.stages:
             if at_s < seconds:
@@ -38,21 +38,21 @@ class Scenario:
 
 
 def load(name: str, scale: float = 1.0, path: Path = FILE) -> Scenario:
-    """Read a scenario; `scale` multiplies rates, customers and streams, not the thresholds.
+    """Read a scenario. `scale` multiplies rates, customers and streams, not the thresholds.
 
     Raises:
-        KeyError: there is none of this name.
-        ValueError: it lacks something, or has what nobody reads.
+        KeyError: there is no scenario of this name.
+        ValueError: a field is missing or unknown.
     """
-    found = tomllib.loads(path.read_text(encoding="utf-8"))[name]
-    _check(name, found)
+    fields = tomllib.loads(path.read_text(encoding="utf-8"))[name]
+    _check(name, fields)
     return Scenario(
         name=name,
-        about=found["about"],
-        customers=max(1, round(found["customers"] * scale)),
-        streams=max(1, round(found["streams"] * scale)),
-        stages=tuple((float(seconds), float(rate) * scale) for seconds, rate in found["stages"]),
-        thresholds=found["thresholds"],
+        about=fields["about"],
+        customers=max(1, round(fields["customers"] * scale)),
+        streams=max(1, round(fields["streams"] * scale)),
+        stages=tuple((float(seconds), float(rate) * scale) for seconds, rate in fields["stages"]),
+        thresholds=fields["thresholds"],
     )
 
 
@@ -61,7 +61,7 @@ def names(path: Path = FILE) -> List[str]:
     return sorted(tomllib.loads(path.read_text(encoding="utf-8")))
 
 
-def _check(name: str, found: Dict[str, Any]) -> None:
+def _check(name: str, fields: Dict[str, Any]) -> None:
     wanted = {"about", "customers", "streams", "stages", "thresholds"}
-    if set(found) != wanted or set(found["thresholds"]) != THRESHOLDS:
+    if set(fields) != wanted or set(fields["thresholds"]) != THRESHOLDS:
         raise ValueError(f"scenario {name}: must have {sorted(wanted)} and thresholds {sorted(THRESHOLDS)}")

@@ -1,7 +1,7 @@
-"""What a run comes to: quantiles, broken thresholds, and whether it is worse than the last accepted run.
+"""The verdict on a run: quantiles, broken thresholds, and whether it is worse than the last accepted run.
 
-Two runs are compared by their windows of 10 s with the Mann-Whitney test, which asks nothing of how times are spread.
-Windows of one run resemble each other more than runs do, so a difference must also be large (`WORSE`) to count.
+Two runs are compared by their windows of 10 s with the Mann-Whitney test, which assumes no distribution of the times.
+Windows of one run are more alike than windows of two runs, so a difference must also be large (`WORSE`) to count.
 """
 
 import math
@@ -12,38 +12,38 @@ WINDOW_S = 10.0
 LEAST_WINDOWS = 4
 P_VALUE = 0.01
 WORSE = {"p50_ms": 1.15, "p99_ms": 1.25}
-LEAST_MS = 5.0  # a difference that nobody feels
+LEAST_MS = 5.0  # smaller differences don't count: no customer notices them
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """Return what this share of a sorted sequence stays within; 0 of none."""
+    """Return the value that this share of a sorted sequence stays within; 0 for an empty one."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
 def summary(found: Dict[str, Any]) -> Dict[str, Any]:
-    """Return the figures of a run, whole and by window. `found`: what the locustfile left."""
-    said = found["said"]
-    times = sorted(ms for _, ms, good in said if good)
-    bad = sum(not good for _, _, good in said) + found["unsaid"]
+    """Return the figures of a run, in total and by window. `found` is the JSON that the locustfile wrote."""
+    outcomes = found["said"]
+    times = sorted(ms for _, ms, good in outcomes if good)
+    bad = sum(not good for _, _, good in outcomes) + found["unsaid"]
     windows: Dict[int, List[float]] = {}
-    for at, ms, good in said:
+    for at, ms, good in outcomes:
         if good:
             windows.setdefault(int(at // WINDOW_S), []).append(ms)
     ordered = [sorted(windows[number]) for number in sorted(windows)]
     streams = found["streams"]
     return {
         "scenario": found["scenario"],
-        "messages": len(said) + found["unsaid"],
+        "messages": len(outcomes) + found["unsaid"],
         "p50_ms": quantile(times, 0.5),
         "p99_ms": quantile(times, 0.99),
-        "failed": bad / max(1, len(said) + found["unsaid"]),
+        "failed": bad / max(1, len(outcomes) + found["unsaid"]),
         "silent_streams": sum(not replies for replies in streams) / max(1, len(streams)),
         "windows": {"p50_ms": [quantile(w, 0.5) for w in ordered], "p99_ms": [quantile(w, 0.99) for w in ordered]},
     }
 
 
 def broken(figures: Dict[str, Any], thresholds: Dict[str, float]) -> List[str]:
-    """Return a sentence for each threshold that does not hold; a run without a message holds none."""
+    """Return a sentence for each broken threshold, or one for a run without messages."""
     if not figures["messages"]:
         return ["no message was said"]
     return [
@@ -54,24 +54,24 @@ def broken(figures: Dict[str, Any], thresholds: Dict[str, float]) -> List[str]:
 
 
 def regressions(now: Dict[str, Any], accepted: Dict[str, Any]) -> List[str]:
-    """Return a sentence for each figure that is worse than in the accepted run, by more than chance and by much."""
-    found = []
+    """Return a sentence for each figure that is significantly and much worse than in the accepted run."""
+    sentences = []
     for name, factor in WORSE.items():
         new, old = now["windows"][name], accepted["windows"][name]
         if min(len(new), len(old)) < LEAST_WINDOWS:
-            found.append(f"{name} can't be compared: fewer than {LEAST_WINDOWS} windows of {WINDOW_S:.0f} s")
+            sentences.append(f"{name} can't be compared: fewer than {LEAST_WINDOWS} windows of {WINDOW_S:.0f} s")
             continue
         before, after = median(old), median(new)
         chance = greater(new, old)
         if chance < P_VALUE and after > before * factor and after - before > LEAST_MS:
-            found.append(f"{name} was {before:.0f}, is {after:.0f} (medians of windows; by chance: {chance:.2g})")
-    return found
+            sentences.append(f"{name} was {before:.0f}, is {after:.0f} (medians of windows; by chance: {chance:.2g})")
+    return sentences
 
 
 def greater(new: Sequence[float], old: Sequence[float]) -> float:
-    """Return how probable so much greater values of `new` were, if both came from one source (Mann-Whitney, one-sided).
+    """Return the probability of such greater values in `new` if both have one distribution (Mann-Whitney, one-sided).
 
-    Normal approximation with correction for ties and continuity; exact enough from some four values each.
+    Normal approximation with correction for ties and continuity; exact enough from about four values each.
     """
     values = sorted([(value, 1) for value in new] + [(value, 0) for value in old])
     ranks, ties, place = 0.0, 0.0, 0

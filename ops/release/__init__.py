@@ -1,1 +1,1 @@
-"""Releases new code or a new model beside the one that serves: `python -m ops.release`. Why so: decision 21."""
+"""Releases new code or a new model beside the active one: `python -m ops.release`. Reasons: decision record 21."""

@@ -18,28 +18,28 @@ DONE, REFUSED = 0, 1
 
 
 def main(arguments: list[str]) -> int:
-    """Do a command; returns 0, or 1 with a sentence when it can't be done."""
+    """Run a command; return 0, or 1 after printing why it was refused."""
     options = _parser().parse_args(arguments)
     try:
         site = Kubernetes(options.name, options.namespace, options.values, options.chart)
-        told = _do(Release(site, options.file, tenant=options.check_tenant), options)
+        output = _do(Release(site, options.file, tenant=options.check_tenant), options)
     except Refused as refused:
         print(f"release: {refused}", file=sys.stderr)
         return REFUSED
-    if told:
-        print(told)
+    if output:
+        print(output)
     return DONE
 
 
 def differences(options: argparse.Namespace) -> Values:
-    """Return what `start` is to replace: an image is named by digest or tag, a model by address and digest."""
+    """Return the values that `start` replaces: images by digest or tag, the model by address and digest."""
     images = {kind: _image(getattr(options, kind)) for kind in ("services", "worker") if getattr(options, kind)}
-    found: dict[str, Any] = {"image": images} if images else {}
+    values: dict[str, Any] = {"image": images} if images else {}
     if bool(options.model_url) != bool(options.model_sha256):
         raise Refused("a model has both: --model-url and --model-sha256")
     if options.model_url:
-        found["model"] = {"source": "fetch", "url": options.model_url, "sha256": options.model_sha256}
-    return found
+        values["model"] = {"source": "fetch", "url": options.model_url, "sha256": options.model_sha256}
+    return values
 
 
 def _image(name: str) -> dict[str, str]:

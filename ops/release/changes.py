@@ -1,6 +1,6 @@
-"""What each command makes of a release's values: the block `release` of the chart, kept in a file of its own.
+"""The changes of each command to a release's values: the block `release` of the chart, kept in its own file.
 
-Pure functions from values to values; what can't be done now is refused with a sentence.
+Pure functions from values to values. A command that is not possible now raises `Refused` with a sentence.
 """
 
 import copy
@@ -18,11 +18,11 @@ NOTHING: Values = {
 
 
 class Refused(Exception):
-    """The command makes no sense now. The text says why, and what would."""
+    """The command is not possible now. The text says why, and what to do instead."""
 
 
 def other(track: str) -> str:
-    """Return the track that this one isn't."""
+    """Return the other track."""
     return {"blue": "green", "green": "blue"}[track]
 
 
@@ -32,11 +32,11 @@ def has_canary(values: Values) -> bool:
 
 
 def start(values: Values, differences: Values) -> Values:
-    """Run a candidate: the active track's image and model, with these parts replaced.
+    """Run a candidate: the active track's image and model, with the differences applied.
 
     Args:
-        values: the release's.
-        differences: `image.services`, `image.worker` and `model`, each whole or left out.
+        values: values of the release.
+        differences: `image.services`, `image.worker` and `model`, each complete or left out.
     """
     if values["former"]:
         raise Refused("the last release's track still runs: `finish` it first, or go `back`")
@@ -54,7 +54,7 @@ def start(values: Values, differences: Values) -> Values:
 
 
 def canary(values: Values, tenants: list[str], percent: float) -> Values:
-    """Have the candidate answer these tenants' conversations, and a percentage of the others'."""
+    """Let the candidate answer the conversations of these tenants, and a percentage of the other tenants'."""
     _expect_candidate(values)
     if not tenants and not percent:
         raise Refused("name tenants or a percentage: `back` ends a canary")
@@ -62,7 +62,7 @@ def canary(values: Values, tenants: list[str], percent: float) -> Values:
 
 
 def switch(values: Values) -> Values:
-    """Let the candidate serve everybody; the track that served until now stays warm."""
+    """Make the candidate the active track; the former one keeps running for a `back`."""
     _expect_candidate(values)
     return {
         **copy.deepcopy(values),
@@ -73,7 +73,7 @@ def switch(values: Values) -> Values:
 
 
 def back(values: Values) -> Values:
-    """Undo the last of `canary` and `switch`; the candidate stays, to be looked at."""
+    """Undo the last `canary` or `switch`; the candidate keeps running for inspection."""
     if has_canary(values):
         return {**copy.deepcopy(values), "canary": copy.deepcopy(NOTHING["canary"])}
     if not values["former"]:
@@ -82,7 +82,7 @@ def back(values: Values) -> Values:
 
 
 def finish(values: Values) -> Values:
-    """Remove the track that doesn't serve: the former one, or a candidate that is given up."""
+    """Remove the track that isn't active: the former one, or an abandoned candidate."""
     if not values["candidate"]:
         raise Refused("one track alone runs")
     if has_canary(values):

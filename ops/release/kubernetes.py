@@ -1,4 +1,4 @@
-"""An installation in Kubernetes: changed by Helm, asked by kubectl."""
+"""An installation in Kubernetes, changed by Helm and queried by kubectl."""
 
 import hashlib
 import json
@@ -10,8 +10,8 @@ from ops.release.changes import Refused
 
 Done = subprocess.CompletedProcess[str]
 CHART = Path(__file__).parents[1] / "charts" / "kefu"
-OPERATION_S = 900  # what Helm waits for one thing: for the topics' job, whose own limit is 600 s, then for pods
-# Longer than all that Helm may wait for, so that it ends by itself and notes how: killed, its release stays pending.
+OPERATION_S = 900  # Helm's limit for each wait: first the topics' job, which has 600 s itself, then the pods
+# Limit of one Helm command, longer than all its waits: a killed Helm leaves its release pending.
 APPLIED_S = 2 * OPERATION_S + 300
 ASKED_S = 240
 STOP_S = 30
@@ -24,10 +24,10 @@ class Kubernetes:
         """Prepare.
 
         Args:
-            name: of the Helm release.
-            namespace: where it is.
-            values: the installation's own files, as Helm gets them, the first one first.
-            chart: the chart's directory or archive.
+            name: name of the Helm release.
+            namespace: namespace of the Helm release.
+            values: the installation's values files, in Helm's order.
+            chart: directory or archive of the chart.
 
         Raises:
             Refused: helm or kubectl is missing.
@@ -38,7 +38,7 @@ class Kubernetes:
                 raise Refused(f"{program} is not installed")
 
     def expect_free(self) -> None:
-        """Ask Helm, which upgrades nothing while it has a change noted that hasn't ended."""
+        """Ask Helm for a pending change: it upgrades nothing before that has ended."""
         done = self._ended(["helm", "status", self._name, "-n", self._namespace, "-o", "json"], ASKED_S)
         if done.returncode and "not found" in done.stderr:
             return
@@ -51,12 +51,12 @@ class Kubernetes:
             )
 
     def apply(self, file: Path, wait: bool) -> None:
-        """Upgrade, wait for pods to be ready if asked to, then have the kubelets write the changed plan at once."""
+        """Upgrade, wait for ready pods if `wait`, then make the kubelets write the changed ConfigMap at once."""
         files = [word for each in (*self._values, file) for word in ("-f", str(each))]
         upgrade = ["helm", "upgrade", "--install", self._name, str(self._chart), "-n", self._namespace, *files]
-        # Who can't wait can't wait for the topics' job either: on the way back its image is the bad release's.
+        # Without `wait` the topics' job is skipped too: during `back` its image may be the bad release's.
         self._run([*upgrade, "--wait" if wait else "--no-hooks", "--timeout", f"{OPERATION_S}s"], APPLIED_S)
-        # A changed annotation makes a kubelet look at a pod's volumes now, not at its next round in a minute.
+        # A changed annotation makes a kubelet check the pod's volumes now instead of in its next round, a minute later.
         digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
         pods = ["pods", "-l", f"{self._own},app.kubernetes.io/component in (worker,worker-green)"]
         self._run([*self._kubectl, "annotate", "--overwrite", *pods, f"kefu.io/release={digest}"], ASKED_S)
@@ -65,19 +65,31 @@ class Kubernetes:
         """Run the command in a pod of the track's Deployment."""
         component = "worker" if track == "blue" else "worker-green"
         selector = f"{self._own},app.kubernetes.io/component={component}"
-        found = self._run([*self._kubectl, "get", "deployments", "-l", selector, "-o", "name"], ASKED_S).split()
-        if not found:
+        deployments = self._run([*self._kubectl, "get", "deployments", "-l", selector, "-o", "name"], ASKED_S).split()
+        if not deployments:
             return 1, f"there is no Deployment of {track}"
-        command = [*self._kubectl, "exec", found[0], "-c", "worker", "--", "python", "-m", "kefu", "release", *words]
+        command = [
+            *self._kubectl,
+            "exec",
+            deployments[0],
+            "-c",
+            "worker",
+            "--",
+            "python",
+            "-m",
+            "kefu",
+            "release",
+            *words,
+        ]
         done = self._ended(command, ASKED_S)
         return done.returncode, done.stdout or done.stderr
 
     def ready(self) -> dict[str, int]:
-        """Return how many pods of each component are ready."""
-        found = self._run([*self._kubectl, "get", "deployments", "-l", self._own, "-o", "json"], ASKED_S)
+        """Return the number of ready pods of each component."""
+        deployments = self._run([*self._kubectl, "get", "deployments", "-l", self._own, "-o", "json"], ASKED_S)
         return {
             each["metadata"]["labels"]["app.kubernetes.io/component"]: each.get("status", {}).get("readyReplicas", 0)
-            for each in json.loads(found)["items"]
+            for each in json.loads(deployments)["items"]
         }
 
     @property
@@ -99,7 +111,7 @@ class Kubernetes:
 
     @staticmethod
     def _ended(command: list[str], timeout_s: float) -> Done:
-        """Run a program to its end. One that takes too long is asked to end first: Helm then notes that it failed."""
+        """Run a program to its end. After `timeout_s` it gets SIGTERM first: Helm then marks its release as failed."""
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             try:
                 output, errors = process.communicate(timeout=timeout_s)

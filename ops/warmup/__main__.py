@@ -1,4 +1,4 @@
-"""`python -m ops.warmup`: starts everything here, then a worker anew, and says how warm its first answers were."""
+"""`python -m ops.warmup`: start the system here, restart its worker, and print how slow its first answers were."""
 
 import json
 import sys
@@ -11,15 +11,15 @@ from ops.warmup.measure import measure
 
 
 def main() -> int:
-    """Measure once and print; returns 0."""
+    """Measure once and print the figures; return 0."""
     with tempfile.TemporaryDirectory(prefix="kefu-warmup-") as folder:
         stack = Stack(Path(folder), free_ports(), tell=lambda _: None, overrides={"KEFU_USER_RATE": "0"})
         try:
             stack.start()
-            found = measure(stack)
+            warmth = measure(stack)
         finally:
             stack.stop()
-    print(json.dumps({**asdict(found), "slowdown": found.slowdown}, indent=1))
+    print(json.dumps({**asdict(warmth), "slowdown": warmth.slowdown}, indent=1))
     return 0
 
 

@@ -1,7 +1,7 @@
-"""Starts a worker anew and looks at its first answers: real sentences in each language, one at a time.
+"""Restarts a worker and measures its first answers, to real sentences in each language, one at a time.
 
 A worker is ready once it has loaded its model, rehearsed each intent in each language in memory, joined its group and
-reached Redis. What is measured here is whether that is all: the first answers after it are compared with later ones.
+reached Redis. The measurement shows whether that is enough: the first answers are compared with later ones.
 """
 
 import os
@@ -16,23 +16,23 @@ import httpx
 
 from ops.local.stack import Stack
 
-# A question with a look-up, and talk; each language has its own way through NLU.
+# A question with a look-up and small talk, in each language: NLU handles languages differently.
 SENTENCES = ("我的订单20260001到哪了", "where is my order 20260001?", "你好", "thanks a lot")
 FIRST = len(SENTENCES) * 2
 LATER = 60
 WAIT_S = 20
-FAST = 3.0  # times the median of later answers
+FAST = 3.0  # longest latency of a fast answer, as a multiple of the later answers' median
 
 
 @dataclass(frozen=True)
 class Warmth:
-    """What was seen. Times in s and ms, from the moment in which the new worker's process began.
+    """The measurement. `ready_s` and `fast_s` count from the start of the new worker's process.
 
     Attributes:
-        ready_s: until the new one said that it is ready.
-        fast_s: until the first answer that took no more than FAST times the later ones' median; -1 for none.
-        first_ms: of the first answers, one for each sentence in turn.
-        later_ms: median of the later ones.
+        ready_s: time until the new worker was ready.
+        fast_s: time until the first fast answer, see FAST; -1 without one.
+        first_ms: latencies of the first answers.
+        later_ms: median latency of the later answers.
     """
 
     ready_s: float
@@ -42,14 +42,14 @@ class Warmth:
 
     @property
     def slowdown(self) -> float:
-        """The first answers' median over the later ones'; the same sentences, so 1 is as warm as it gets."""
+        """Median of the first answers over the median of the later ones, to the same sentences; 1 is perfectly warm."""
         return statistics.median(self.first_ms) / self.later_ms
 
 
 def measure(stack: Stack) -> Warmth:
-    """End the only worker in order, wait for its successor, talk to it. Blocks.
+    """Stop the only worker by SIGTERM, wait for its successor, and send it messages. Blocks.
 
-    Killed with -9, the old one would hold its partitions for the 10 s of its session, and nothing else would be seen.
+    After `kill -9` the old worker's session would hold its partitions for 10 s, which would hide all else.
 
     Raises:
         RuntimeError: a message was not answered.
@@ -72,8 +72,8 @@ def measure(stack: Stack) -> Warmth:
 
 
 def _answers(client: httpx.Client, token: str, count: int) -> List[Tuple[float, float]]:
-    """Say so many sentences, one after the other; returns when each was answered, and after how many ms."""
-    found = []
+    """Send `count` sentences one after the other; return the time of each answer and its latency in ms."""
+    answers = []
     headers = {"Authorization": f"Bearer {token}", "Prefer": f"wait={WAIT_S}"}
     for number in range(count):
         body = {"text": SENTENCES[number % len(SENTENCES)], "message_id": uuid.uuid4().hex}
@@ -81,5 +81,5 @@ def _answers(client: httpx.Client, token: str, count: int) -> List[Tuple[float, 
         answer = client.post("/v1/messages", json=body, headers=headers)
         if answer.status_code != httpx.codes.OK or not answer.json()["replies"]:
             raise RuntimeError(f"no answer: status {answer.status_code}")
-        found.append((time.monotonic(), (time.monotonic() - began) * 1000))
-    return found
+        answers.append((time.monotonic(), (time.monotonic() - began) * 1000))
+    return answers

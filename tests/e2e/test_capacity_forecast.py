@@ -18,5 +18,5 @@ def test_the_forecast_of_a_surge_holds_on_real_workers(tmp_path):
     assert 0.5 < ratios["lag"] < 2, ratios
     assert 0.67 < ratios["lasted"] < 1.5, ratios
     assert 0.5 < ratios["mean"] < 2, ratios
-    assert max(look.workers for look in seen.looks) == median(each.most_pods["workers"] for each in outcomes) == 4
+    assert max(sample.workers for sample in seen.samples) == median(each.most_pods["workers"] for each in outcomes) == 4
     assert median(each.answered / each.came for each in outcomes) == pytest.approx(1, rel=0.1)
