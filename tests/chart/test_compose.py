@@ -21,20 +21,20 @@ SCHEMA = json.loads((ROOT / "tests" / "chart" / "schemas" / "compose-spec.json")
 NGINX = ROOT / "ops" / "compose" / "nginx.conf"
 
 
-def test_it_is_what_compose_takes():
+def test_compose_file_is_valid():
     jsonschema.validate(COMPOSE, SCHEMA)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**COMPOSE, "services": {"x": {"imgae": "y"}}}, SCHEMA)
 
 
-def test_everything_has_a_limit_and_tells_whether_it_is_well():
+def test_every_service_has_limits_and_a_health_check():
     for name, service in SERVICES.items():
         assert re.fullmatch(r"\d+(m|g)", service["mem_limit"]), name
         assert "healthcheck" in service or name == "topics", name
     assert SERVICES["worker"]["deploy"]["replicas"] == 3
 
 
-def test_who_waits_for_another_waits_until_it_is_well():
+def test_services_wait_for_healthy_dependencies():
     for name, service in SERVICES.items():
         for other, how in service.get("depends_on", {}).items():
             ends = "healthcheck" not in SERVICES[other]
@@ -64,7 +64,7 @@ def test_own_processes_are_contained():
         assert (ROOT / service["build"]["dockerfile"]).is_file(), name
 
 
-def test_only_the_door_and_the_pictures_can_be_reached_from_this_machine_alone():
+def test_only_nginx_and_grafana_publish_loopback_ports():
     published = {name: port for name, service in SERVICES.items() for port in service.get("ports", [])}
     assert set(published) == {"nginx", "grafana"}
     assert all(port.startswith("127.0.0.1:") for port in published.values())
@@ -98,7 +98,7 @@ def test_nginx_finds_a_gateway_that_was_made_anew():
     assert tuple(map(int, version)) > (1, 27)
 
 
-def test_nginx_gives_customers_what_is_theirs_and_neither_probes_nor_metrics():
+def test_nginx_serves_customers_neither_probes_nor_metrics():
     http = next(each for each in crossplane.parse(str(NGINX))["config"][0]["parsed"] if each["directive"] == "http")
     (server,) = (each["block"] for each in http["block"] if each["directive"] == "server")
     places = {" ".join(each["args"]): each["block"] for each in server if each["directive"] == "location"}

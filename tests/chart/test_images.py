@@ -123,7 +123,7 @@ def test_each_has_the_list_of_what_it_is_made_of(services, worker):
         assert all(each["externalReferences"][0]["hashes"] for each in document["components"])
 
 
-def test_a_worker_carries_no_tensorflow_that_it_does_not_import(worker):
+def test_worker_image_has_no_unused_tensorflow(worker):
     size = sum(path.lstat().st_size for path in worker.last.root.rglob("*") if path.is_file())
     assert size < 1.2e9
 
@@ -148,7 +148,7 @@ def digests(root):
     return {str(path.relative_to(root)): hashlib.sha256(content).hexdigest() for path, content in held.items()}
 
 
-def test_no_image_holds_tests_data_or_anything_to_build_with(services, worker):
+def test_no_image_has_tests_data_or_build_tools(services, worker):
     for built in (services, worker):
         names = {path.name for path in (built.last.root / "app").iterdir()}
         assert not names & {"tests", "data", "results", ".git", ".local"}

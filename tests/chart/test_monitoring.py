@@ -104,7 +104,7 @@ def test_an_installation_asks_for_its_own_series_alone():
                 assert own and all("night-kefu" in labels[name] for name in own), rule
 
 
-def test_the_backup_that_is_asked_for_is_the_one_that_is_made():
+def test_backup_alert_queries_the_charts_backup():
     (expression,) = [rule["expr"] for rule in _rules(installed()) if rule.get("alert") == "KefuBackupLate"]
     (pattern,) = {labels["cronjob"] for labels in _selectors(expression)}
     made = of_kind(render("staging"), "CronJob")
@@ -116,7 +116,7 @@ def with_candidate(name, active="blue"):
     return list(manifests(texts(merged(values_of(name), {"release": {"candidate": True, "active": active}}))))
 
 
-def test_the_services_that_are_asked_for_are_those_that_are_scraped():
+def test_queried_services_are_scraped():
     (pattern,) = {
         labels["service"] for rule in _rules(installed()) for labels in _selectors(rule["expr"]) if "service" in labels
     }

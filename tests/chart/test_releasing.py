@@ -177,7 +177,7 @@ def test_all_go_to_the_new_model_and_back_in_the_middle_of_a_form(cluster, relea
     assert [reply["seq"] for reply in history] == list(range(1, len(history) + 1))
 
 
-def test_new_code_serves_at_every_door_and_the_old_one_stands_in_while_nobody_of_it_lives(cluster, release, crowd):
+def test_new_code_serves_and_the_old_takes_over_without_it(cluster, release, crowd):
     release.start({"image": {kind: {"tag": "next", "digest": ""} for kind in ("services", "worker")}})
     images = {pod.spec["containers"][0]["image"] for pod in cluster.pods("kefu-gateway-green")}
     assert images == {"kefu/services:next"}

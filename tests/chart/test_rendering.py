@@ -117,7 +117,7 @@ def test_every_container_says_what_it_needs(found):
             assert _bytes(resources["requests"]["memory"]) <= _bytes(resources["limits"]["memory"]), name
 
 
-def test_one_pod_alone_can_talk_to_the_api_server_and_may_do_little(found):
+def test_one_pod_has_few_rights_at_the_api_server(found):
     for name, pod in pods(found).items():
         assert pod["spec"]["automountServiceAccountToken"] is False, name
         assert pod["spec"]["serviceAccountName"] in of_kind(found, "ServiceAccount"), name
@@ -221,7 +221,7 @@ def test_streams_are_not_buffered_and_only_socketio_sticks():
 
 
 @pytest.mark.parametrize("name", ["staging", "production"])
-def test_customers_reach_what_is_theirs_and_neither_probes_nor_metrics(name):
+def test_ingress_exposes_neither_probes_nor_metrics(name):
     for each in of_kind(render(name, ingress={"socketio": True}), "Ingress").values():
         for rule in each["spec"]["rules"]:
             paths = [(path["pathType"], path["path"]) for path in rule["http"]["paths"]]

@@ -46,7 +46,7 @@ def test_jobs_are_those_that_prometheus_scrapes_on_both_tracks(found, text):
 
 
 @each_page
-def test_who_is_told_of_one_tracks_deployment_is_told_of_the_others(text):
+def test_runbook_names_the_deployments_of_both_tracks(text):
     named = set(re.findall(r"\bdeploy/(kefu-[a-z-]+)", text))
     assert {name.removesuffix("-green") + "-green" for name in named} <= named
     assert not named or "python -m ops.release status" in text
@@ -62,7 +62,7 @@ def test_every_value_is_one_of_the_chart(text):
                 place = place[key]
 
 
-def test_who_is_not_ready_is_asked_at_the_port_of_its_probes(found):
+def test_readiness_is_asked_at_the_port_of_the_probes(found):
     ports = {}
     for name, deployment in of_kind(found, "Deployment").items():
         container = deployment["spec"]["template"]["spec"]["containers"][0]

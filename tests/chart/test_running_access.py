@@ -49,13 +49,13 @@ def test_nobody_goes_past_the_services(cluster, alice, store):
     assert past == set()
 
 
-def test_who_goes_past_the_services_is_noticed(cluster):
+def test_connection_past_the_services_is_noticed(cluster):
     assert _outgoing(cluster.pods("kefu-shop")[0].pid) == []
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
         assert f"127.0.0.1:{server.getsockname()[1]}" in _outgoing(os.getpid())
 
 
-def test_who_stops_and_has_closed_its_listener_is_not_taken_for_a_caller():
+def test_stopping_process_is_not_taken_for_a_caller():
     server = socket.create_server(("127.0.0.1", 0))
     port = server.getsockname()[1]
     with socket.create_connection(server.getsockname()) as customer, server.accept()[0]:
@@ -65,7 +65,7 @@ def test_who_stops_and_has_closed_its_listener_is_not_taken_for_a_caller():
         assert came_from in _outgoing(os.getpid())  # what the ports are told for
 
 
-def test_whoever_is_not_meant_to_is_not_let_in(cluster, alice):
+def test_forbidden_connections_are_refused(cluster, alice):
     stranger = Identity("stranger", {"app": "stranger"}, NAMESPACE)
     elsewhere = Identity("elsewhere", dict(cluster.pods("kefu-worker")[0].identity.labels), "another")
     for name, port in PORTS.items():

@@ -115,7 +115,7 @@ def test_topics_are_made_before_the_rest_and_their_job_needs_nothing_later():
 
 
 @pytest.mark.parametrize("source", ["values", "external", "vault"])
-def test_what_the_topics_job_needed_goes_after_it_and_an_uninstall_leaves_no_password(source):
+def test_objects_of_the_topics_job_are_removed_after_it(source):
     secrets = {"source": source, "external": {"store": "company"}, "vault": {"address": "https://vault"}}
     found = render("staging", secrets={**secrets, "values": SECRETS_OF_STAGING if source == "values" else {}})
     hooks = [each for each in found if "helm.sh/hook" in each["metadata"].get("annotations", {})]

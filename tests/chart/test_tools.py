@@ -29,7 +29,7 @@ def test_without_a_program_a_test_is_skipped_at_home_and_fails_in_ci(folder, mon
         tools.tool(NAME)
 
 
-def test_what_could_not_be_had_is_said_aloud_and_breaks_nothing(folder, monkeypatch):
+def test_missing_program_is_reported_and_fails_nothing(folder, monkeypatch):
     monkeypatch.setenv("CI", "true")
 
     def get():
@@ -43,7 +43,7 @@ def test_what_could_not_be_had_is_said_aloud_and_breaks_nothing(folder, monkeypa
     assert not list(folder.glob("*.missing"))
 
 
-def test_where_programs_are_required_one_that_can_not_be_had_fails(folder, monkeypatch):
+def test_missing_required_program_fails(folder, monkeypatch):
     def get():
         raise FileNotFoundError("no go")
 

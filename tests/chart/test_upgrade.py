@@ -123,7 +123,7 @@ def test_pods_have_no_less_time_to_go(releases):
         assert times[1] >= times[0], name
 
 
-def test_what_would_break_an_upgrade_is_noticed():
+def test_breaking_change_is_noticed():
     old = list(manifests(texts(values_of("laptop"))))
     new = copy.deepcopy(old)
     deployment = of_kind(new, "Deployment")["kefu-actions"]

@@ -109,7 +109,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("name", "over", "sentence"), REFUSED, ids=[case[2] for case in REFUSED])
-def test_what_can_not_work_is_refused_with_a_sentence(name, over, sentence):
+def test_impossible_values_are_refused_with_a_sentence(name, over, sentence):
     with pytest.raises(helm.HelmError) as refused:
         texts(merged(values_of(name), over))
     assert sentence in str(refused.value)
@@ -124,7 +124,7 @@ def test_every_sentence_is_tried():
     assert [piece for piece in pieces if not any(piece in each for each in tried)] == []
 
 
-def test_what_is_refused_in_production_is_fine_elsewhere():
+def test_production_checks_apply_to_production_only():
     assert render("staging", redis={"waitReplicas": 0}, gateway={"demoLogin": True})
 
 

@@ -111,7 +111,7 @@ async def test_a_guest_has_an_id_of_his_own(valkey):
         assert served.inbox.said[0].user.startswith("guest-") and not served.inbox.said[0].identified
 
 
-async def test_what_is_on_its_way_is_shown_as_such(valkey):
+async def test_pending_message_is_marked(valkey):
     async with opened(valkey) as (served, page):
         await say(page, "hello")
         await expect(page.locator(".mine")).to_have_attribute("data-state", "queued")
@@ -133,7 +133,7 @@ async def test_markup_from_either_side_stays_text(valkey):
         await expect(page).to_have_title("Support")
 
 
-async def test_a_card_is_shown_and_what_else_is_custom_is_not(valkey):
+async def test_only_cards_of_custom_payloads_are_shown(valkey):
     evil = "<img src=x>"
     async with opened(valkey) as (served, page):
         card = [{"label": "Carrier", "value": "ZTO Express"}, {"label": evil, "value": "ZT700000007919"}]
@@ -174,7 +174,7 @@ async def test_a_choice_that_is_no_longer_offered_is_refused_politely(valkey):
         await picture(page, "refused-en")
 
 
-async def test_what_kafka_did_not_take_is_sent_again_under_its_id(valkey):
+async def test_message_refused_by_kafka_is_resent_with_its_id(valkey):
     async with opened(valkey) as (served, page):
         served.inbox.away = True
         await say(page, "hello")
@@ -188,7 +188,7 @@ async def test_what_kafka_did_not_take_is_sent_again_under_its_id(valkey):
         await expect(page.locator(".mine")).to_have_count(1)
 
 
-async def test_after_a_dropped_connection_each_reply_is_there_once(valkey):
+async def test_each_reply_is_shown_once_after_a_lost_connection(valkey):
     async with opened(valkey) as (served, page):
         served.worker.answer("alice", "m1", "one")
         await expect(page.locator(".theirs")).to_have_count(1)

@@ -111,12 +111,12 @@ def talk(client, story, token):
     return said
 
 
-def test_effects_and_beginnings_are_named_for_stories_that_exist():
+def test_effects_and_beginnings_belong_to_existing_stories():
     assert set(EFFECTS) | set(BEGINNINGS) <= set(STORIES)
 
 
 @pytest.mark.parametrize("title", STORIES)
-def test_it_goes_as_the_story_says_and_changes_what_it_should(stack, client, shop, answers, title):
+def test_conversation_follows_its_story_and_has_its_effects(stack, client, shop, answers, title):
     story, user = STORIES[title], shop.begin_again(title)
     before = shop.rows()
     token = stack.token() if story.is_guests else known_customer(client, user, stack.token_secret).token
@@ -148,7 +148,7 @@ def test_a_fee_that_changed_before_the_yes_is_named_and_asked_for_again(stack, c
     assert "orders 20260007 status: processing -> cancelled" in changes(before, shop.rows())
 
 
-def test_a_yes_that_the_shop_could_not_hear_is_not_the_next_tasks(stack, client, shop, answers):
+def test_yes_of_a_failed_task_does_not_confirm_the_next(stack, client, shop, answers):
     user = shop.begin_again()
     before, token = shop.rows(), known_customer(client, user, stack.token_secret).token
     say(client, token, text="please cancel my order 20260007")
@@ -163,7 +163,7 @@ def test_a_yes_that_the_shop_could_not_hear_is_not_the_next_tasks(stack, client,
     assert changes(before, shop.rows()) == []
 
 
-def test_no_turn_of_a_conversation_without_a_thread_finds_the_policies_without_a_next_step(stack, client, answers):
+def test_every_turn_of_a_random_conversation_has_a_next_action(stack, client, answers):
     """Phrases of any intent in any order: no story foresees them, yet each is answered by a rule and not given up."""
     choose = random.Random(7)
     heldout = list(phrases(ROOT / "tests" / "dialogue" / "nlu_heldout.yml"))
@@ -183,7 +183,7 @@ def test_no_turn_of_a_conversation_without_a_thread_finds_the_policies_without_a
 
 
 @pytest.mark.parametrize("text", ["怎么联系你们客服", "how can I contact your customer service?"])
-def test_who_asks_how_to_reach_the_shop_reads_its_address_and_not_a_mask(stack, client, text):
+def test_shops_email_address_is_not_masked(stack, client, text):
     _, (reply, *_) = say(client, stack.token(), text=text)
     assert POLICIES["service"]["email"] in reply["text"]
     assert POLICIES["service"]["phone"] in reply["text"]

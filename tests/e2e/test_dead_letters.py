@@ -63,7 +63,7 @@ async def by_partition(stack, customers):
     return found
 
 
-async def test_a_poison_conversation_holds_up_nobody_and_is_answered_by_a_replay(stack, client, store):
+async def test_poison_message_blocks_nobody_and_is_answered_by_replay(stack, client, store):
     run = uuid.uuid4().hex[:8]
     customers = [known_customer(client, f"p{run}-{n}", stack.token_secret) for n in range(24)]
     await asyncio.gather(*(customer.send("hello") for customer in customers))

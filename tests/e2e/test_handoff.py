@@ -185,7 +185,7 @@ async def test_everything_is_on_record(stack, client):
     assert {each["actor"] for each in audit} == {"li.wei"} and {each["subject"] for each in audit} == {handoff}
 
 
-async def test_of_two_who_take_it_at_once_one_has_it_though_everything_dies(stack, client):
+async def test_one_of_two_agents_gets_the_conversation(stack, client):
     who = customer(stack, client)
     li, zhang = Agent(stack, client), Agent(stack, client, "zhang.min")
     handoff = await handed_over(li, who)
@@ -208,7 +208,7 @@ async def test_of_two_who_take_it_at_once_one_has_it_though_everything_dies(stac
     assert (await winner.ask(who, "return", handoff)).status_code == 200
 
 
-async def test_words_on_their_way_when_the_worker_dies_arrive_once_each_in_order(stack, client):
+async def test_agents_messages_survive_a_killed_worker_in_order(stack, client):
     who, agent = customer(stack, client), Agent(stack, client)
     handoff = await handed_over(agent, who)
     assert (await agent.ask(who, "take", handoff)).status_code == 200
@@ -224,7 +224,7 @@ async def test_words_on_their_way_when_the_worker_dies_arrive_once_each_in_order
     assert (await agent.ask(who, "return", handoff)).status_code == 200
 
 
-async def test_who_waits_for_nobody_is_told_and_has_the_assistant_again(stack, client):
+async def test_unanswered_hand_over_returns_to_the_assistant(stack, client):
     who, agent = customer(stack, client), Agent(stack, client)
     handoff = await handed_over(agent, who, "I want to talk to a human agent")
     stack.kill("worker")

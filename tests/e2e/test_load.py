@@ -69,7 +69,7 @@ def slow_gateway():
 
 
 @pytest.mark.timeout(180)
-def test_every_message_is_counted_those_still_under_way_at_the_end_and_those_answered_badly(slow_gateway, tmp_path):
+def test_unanswered_and_failed_messages_are_counted(slow_gateway, tmp_path):
     url, asked = slow_gateway
     load.main(["run", "smoke", "--url", url, "--results", str(tmp_path), "--accepted", str(tmp_path / "accepted")])
     figures = json.loads((tmp_path / "smoke.json").read_text())

@@ -37,7 +37,7 @@ def come_back_as(stack, copy):
 
 
 @pytest.mark.parametrize("worker_dies", [True, False], ids=["with the worker", "alone"])
-async def test_turns_that_redis_lost_are_there_again_and_the_next_go_on_from_them(stack, client, tmp_path, worker_dies):
+async def test_turns_lost_by_redis_are_restored(stack, client, tmp_path, worker_dies):
     run = uuid.uuid4().hex[:8]
     customers = [known_customer(client, f"l{run}-{n}", stack.token_secret) for n in range(12)]
     silent = customers[:4]  # they say nothing more: their answers are looked for all the same

@@ -143,7 +143,7 @@ async def test_kafka_away_is_a_503_and_loses_nothing_accepted(stack, client):
     await check_promises(customers)
 
 
-async def test_an_action_server_that_is_away_is_told_honestly_and_heals(stack, client):
+async def test_action_server_outage_is_told_to_customers_and_heals(stack, client):
     token = stack.token("alice")
     stack.kill("actions", restart_after_s=600)  # longer than the worker goes on calling it
     sorry = await ask(client, token, "where is my order 20260001?")
@@ -195,7 +195,7 @@ async def letters_of(stack, conversation, count):
     return await eventually(enough, f"{count} dead letters")
 
 
-async def test_a_record_that_cannot_be_read_is_put_aside_and_holds_up_nobody(stack, client):
+async def test_unreadable_record_is_dead_lettered_and_blocks_nobody(stack, client):
     producer = Producer({"bootstrap.servers": stack.settings["KAFKA_BROKERS"], "partitioner": "murmur2_random"})
     marks = [uuid.uuid4().hex for _ in range(3)]
     values = [f"not json {marks[0]}", f'{{"type": "Newer", "v": 1, "id": "{marks[1]}"}}', f'["{marks[2]}"]']

@@ -161,13 +161,13 @@ def written(directory):
     return b"".join(path.read_bytes().upper() for path in directory.glob("appendonlydir/*.aof"))
 
 
-def test_what_the_server_runs_with_is_what_the_file_says(server):
+def test_server_runs_with_the_files_settings(server):
     found = server.client("operator").config_get("*")
     assert found["maxmemory-policy"] == "noeviction" and found["appendonly"] == "yes"
     assert found["min-replicas-max-lag"] == "10" and found["save"] == ""
 
 
-def test_at_full_memory_writes_are_refused_and_nothing_is_thrown_away(server):
+def test_full_memory_refuses_writes_and_evicts_nothing(server):
     operator, worker = server.client("operator"), server.client("worker")
     worker.set("kefu:{full}:marker", "1")
     used = operator.info("memory")["used_memory"]

@@ -155,7 +155,7 @@ def send_again(stack, records):
 
 
 @pytest.mark.parametrize(("question", "words"), [("查订单", STILL_THERE[0]), ("track my order", STILL_THERE[1])])
-async def test_a_silent_customer_is_asked_once_on_every_way_that_replies_take(stack, client, question, words):
+async def test_silent_customer_is_asked_once_on_every_channel(stack, client, question, words):
     who = customer(stack, client)
     async with client.stream("GET", "/v1/stream", headers=who.headers) as stream:
         await who.send(question)
@@ -205,7 +205,7 @@ async def never_silent(stack, client, texts, pause_s=0):
     raise AssertionError(f"none of ten customers could go on within {IDLE_S} s")
 
 
-async def test_who_answers_in_time_or_has_no_open_question_is_not_asked(stack, client, store):
+async def test_no_reminder_without_an_open_question(stack, client, store):
     greeter = customer(stack, client)
     await greeter.send("hello")
     leaver = await never_silent(stack, client, ("查订单", "不用了"))

@@ -8,7 +8,7 @@ RESTARTS, SLOWDOWN = 3, 2.5
 
 
 @pytest.mark.timeout(600)
-def test_the_first_answers_of_a_new_worker_are_as_fast_as_later_ones(stack):
+def test_first_answers_of_a_new_worker_are_fast(stack):
     every = []
     while len(every) < RESTARTS and not any(found.slowdown < SLOWDOWN for found in every):
         every.append(measure(stack))

@@ -69,14 +69,14 @@ def test_the_carrier_and_tracking_number_are_those_of_the_shop(actions, shop):
         assert reply["tracking_number"] == stored["tracking_number"]
 
 
-def test_bob_and_alices_namesake_of_another_tenant_are_told_that_it_is_not_found(actions):
+def test_order_is_not_found_for_others_and_other_tenants(actions):
     for asked in (track(actions, "bob", order_number="20260001"),
                   track(actions, "alice", order_number="20260001", tenant="other")):  # fmt: skip
         assert said(asked) == [{"response": "utter_order_not_found", "template": "utter_order_not_found",
                                 "order_number": "20260001"}]  # fmt: skip
 
 
-def test_a_guest_is_told_with_the_right_digits_only_and_not_for_long_without(actions):
+def test_guest_needs_the_digits_and_has_few_attempts(actions):
     right = track(actions, order_number="20260004", phone_last4="1234")
     wrong = [said(track(actions, order_number="20260004", phone_last4=f"000{n}"))[0]["response"] for n in range(6)]
     assert said(right)[0]["response"] == "utter_order_cancelled"
@@ -119,7 +119,7 @@ def test_a_call_repeated_at_once_or_later_counts_once_in_the_shop(actions, shop)
     assert inquiries(shop, "20260002") == before + 1
 
 
-def test_a_rush_of_messages_is_counted_to_the_last(actions, shop):
+def test_inquiries_of_a_rush_are_all_counted(actions, shop):
     before = inquiries(shop, "20260005")
     with ThreadPoolExecutor(32) as pool:
         calls = pool.map(lambda n: track(actions, "alice", f"rush-{n}:t:0", order_number="20260005"), range(200))
@@ -164,7 +164,7 @@ def test_the_actions_and_what_it_measures_can_be_read(actions):
     assert actions.http.get("/health").json() == {"status": "ok"}
 
 
-def test_the_shop_away_fails_the_action_and_leaves_the_server_ready(tmp_path):
+def test_shop_down_fails_the_action_but_not_readiness(tmp_path):
     with running_actions(tmp_path, f"http://127.0.0.1:{free_port()}", timeout_s=1.0) as actions:
         answer = track(actions, "alice", order_number="20260001")
         assert (answer.status_code, answer.json()["error"]) == (500, "ShopUnavailable")
@@ -239,7 +239,7 @@ def test_a_shop_that_hangs_fails_the_action_within_its_budget(tmp_path):
         assert handler.calls in (2, 3)  # two within the budget; a third may have begun in what they left of it
 
 
-def test_an_inquiry_that_the_shop_can_not_take_now_is_told_behind_the_answer(tmp_path):
+def test_inquiry_is_retried_in_the_background(tmp_path):
     away = (503,) * 6  # two calls of three attempts each
     with flaky_shop(notes=away) as (url, handler), running_actions(tmp_path, url, timeout_s=4.0) as actions:
         assert (
@@ -249,7 +249,7 @@ def test_an_inquiry_that_the_shop_can_not_take_now_is_told_behind_the_answer(tmp
         assert len(set(handler.keys)) == 1
 
 
-def test_an_inquiry_that_the_shop_refuses_is_not_told_again(tmp_path):
+def test_refused_inquiry_is_not_retried(tmp_path):
     with flaky_shop(notes=(403,)) as (url, handler), running_actions(tmp_path, url) as actions:
         assert (
             said(track(actions, "alice", "m:t:0", order_number="20260001"))[0]["response"] == "utter_order_processing"
@@ -259,7 +259,7 @@ def test_an_inquiry_that_the_shop_refuses_is_not_told_again(tmp_path):
         assert '"shop not told"' in actions.stderr()
 
 
-def test_a_server_that_stops_tells_the_shop_what_is_under_way(tmp_path):
+def test_stopping_server_finishes_background_inquiries(tmp_path):
     # Two calls of three attempts each take longer than the action waits for them, and less than the stop does.
     with flaky_shop(notes=(503,) * 6) as (url, handler), running_actions(tmp_path, url, timeout_s=4.0) as actions:
         assert (

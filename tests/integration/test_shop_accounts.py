@@ -24,7 +24,7 @@ def account(shop, customer: str) -> dict:
 
 
 @pytest.mark.parametrize(("method", "target", "body"), ACCOUNT_CALLS, ids=lambda value: str(value))
-def test_a_guest_has_no_account_and_an_unknown_customer_none_either(shop, method, target, body):
+def test_guests_and_unknown_customers_have_no_account(shop, method, target, body):
     guest = ask(shop, method, target, guest="guest-1", **body)
     assert (guest.status_code, guest.json()["reason"]) == (403, "known_customers_only")
     unknown = [ask(shop, method, target, "nobody", **body), ask(shop, method, target, "alice", tenant="other", **body)]
@@ -106,7 +106,7 @@ def test_a_ticket_is_answered_by_the_time_of_its_kind(shop, kind, hours):
     assert timedelta(hours=hours, minutes=-5) < due <= timedelta(hours=hours)
 
 
-def test_a_payment_is_looked_after_once_by_order_and_caller(shop):
+def test_waiting_payment_ticket_is_returned_again(shop):
     def number(customer: str, **body: str) -> str:
         return ask(shop, "POST", "/v1/tickets", customer, kind="payment", text="x", **body).json()["number"]
 
@@ -120,14 +120,14 @@ def test_a_payment_is_looked_after_once_by_order_and_caller(shop):
     assert len(others - {first}) == 3
 
 
-def test_who_asks_for_a_call_at_a_time_is_called_then(shop):
+def test_ticket_has_the_requested_time_of_the_call(shop):
     at = tomorrow(hour=15)
     body = {"kind": "callback", "text": "x", "call_at": at.isoformat(), "order": "20260001"}
     ticket = ask(shop, "POST", "/v1/tickets", "alice", **body).json()
     assert datetime.fromisoformat(ticket["answer_by"]) == at
 
 
-def test_a_call_comes_within_the_service_hours_only(shop):
+def test_call_outside_the_service_hours_is_refused(shop):
     body = {"kind": "callback", "text": "x"}
     soon = datetime.fromisoformat(ask(shop, "POST", "/v1/tickets", "alice", **body).json()["answer_by"])
     assert 9 <= soon.astimezone(SHOP_ZONE).hour <= 21
@@ -140,12 +140,12 @@ def test_a_call_comes_within_the_service_hours_only(shop):
     [("text", ""), ("text", "长" * 2001), ("order", "1"), ("rating", 0), ("rating", 6), ("call_at", "tomorrow"),
      ("call_at", "2030-01-01T10:00:00"), ("call_at", "2020-01-01T10:00:00+08:00")],
 )  # fmt: skip
-def test_a_ticket_nobody_could_work_with_is_refused(shop, field, value):
+def test_unusable_ticket_is_refused(shop, field, value):
     answer = ask(shop, "POST", "/v1/tickets", "alice", **{"kind": "review", "text": "x", field: value})
     assert (answer.status_code, answer.json()["reason"]) == (409, f"bad_{field}")
 
 
-def test_a_ticket_of_nobody_or_of_an_unknown_kind_is_malformed(shop):
+def test_ticket_without_caller_or_known_kind_is_malformed(shop):
     assert ask(shop, "POST", "/v1/tickets", kind="review", text="x").status_code == 400
     assert ask(shop, "POST", "/v1/tickets", "alice", kind="party", text="x").status_code == 400
 
@@ -166,7 +166,7 @@ def test_goods_are_found_by_the_names_that_people_use(shop, query, best):
     assert found[0]["sku"] == best
 
 
-def test_goods_say_what_they_are(shop):
+def test_products_have_all_their_fields(shop):
     (lamp,) = shop.http.get("/v1/products", params={"q": "台灯"}).json()["products"]
     assert set(lamp) == {"sku", "name_zh", "name_en", "price", "currency", "stock", "warranty_months", "features_zh",
                          "features_en"}  # fmt: skip
@@ -175,7 +175,7 @@ def test_goods_say_what_they_are(shop):
     assert len(lamp["features_zh"]) == len(lamp["features_en"])
 
 
-def test_unknown_goods_are_not_found_and_without_a_query_all_are_listed(shop):
+def test_unknown_goods_give_none_and_an_empty_query_all(shop):
     assert shop.http.get("/v1/products", params={"q": "冰箱"}).json() == {"products": []}
     assert len(shop.http.get("/v1/products").json()["products"]) >= 10
     other = shop.http.get("/v1/products", headers={"X-Tenant": "other"})

@@ -48,7 +48,7 @@ async def client(url: str):
         await shop.close()
 
 
-async def test_an_order_is_the_same_for_its_customer_and_for_a_guest_with_the_digits(url):
+async def test_customer_and_guest_with_digits_get_the_same_order(url):
     async with client(url) as shop:
         order = await shop.order(ALICE, "20260001")
         assert isinstance(order, Order)
@@ -59,7 +59,7 @@ async def test_an_order_is_the_same_for_its_customer_and_for_a_guest_with_the_di
         assert (await shop.orders(ALICE))[-1] == order
 
 
-async def test_what_is_not_the_askers_is_not_found_by_any_call(url):
+async def test_no_call_finds_another_customers_order(url):
     async with client(url) as shop:
         for asker, number in ((BOB, "20260001"), (ALICE, "99999999"), (replace(GUEST, phone_last4="0000"), "20260004")):
             answers = [
@@ -72,7 +72,7 @@ async def test_what_is_not_the_askers_is_not_found_by_any_call(url):
 
 
 @pytest.mark.parametrize("number", ["", "1", "../account", "20260001/cancellation", "２０２６０００１", "20260001\n"])
-async def test_what_is_no_number_never_becomes_part_of_a_path(url, number):
+async def test_only_an_order_number_becomes_part_of_a_path(url, number):
     async with client(url) as shop:
         assert await shop.order(ALICE, number) == NotFound()
         assert await shop.order(GUEST, number) == NotFound()
@@ -88,7 +88,7 @@ async def test_too_many_tries_are_a_value(url):
     assert 0 < answers[5].retry_after_s <= 900
 
 
-async def test_an_order_is_changed_and_cancelled_once_under_its_key(url, orders):
+async def test_change_and_cancellation_happen_once_per_key(url, orders):
     row = orders.take("processing", paid)
     asker = Asker("demo", row["customer_id"])
     async with client(url) as shop:
@@ -104,7 +104,7 @@ async def test_an_order_is_changed_and_cancelled_once_under_its_key(url, orders)
         assert (refund.status, refund.amount) == ("approved", first.refund)
 
 
-async def test_a_key_used_for_something_else_is_no_answer(url, orders):
+async def test_reused_key_raises_unavailable(url, orders):
     row, key = orders.take("processing", paid), new_key()
     async with client(url) as shop:
         asker = Asker("demo", row["customer_id"])

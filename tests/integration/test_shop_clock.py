@@ -110,7 +110,7 @@ async def test_an_effect_that_fails_leaves_neither_key_nor_change(database_url):
             assert (await accounts.find_account(connection, "demo", "alice", NOW))["name"] == "林雨晴"
 
 
-async def test_one_who_waits_for_an_effect_that_fails_does_it(database_url):
+async def test_waiting_request_runs_the_effect_after_a_failure(database_url):
     async with Opened(database_url) as opened:
         begun, fail = asyncio.Event(), asyncio.Event()
 

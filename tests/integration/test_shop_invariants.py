@@ -93,7 +93,7 @@ async def test_pieces_and_money_are_conserved_by_any_sequence_of_tasks(database_
     assert {status for _, status in statuses} == {200, 201, 409}
 
 
-async def test_a_shop_killed_in_the_middle_of_effects_has_done_each_wholly_or_not_at_all(database_url, tmp_path):
+async def test_killed_shop_has_each_effect_wholly_or_not_at_all(database_url, tmp_path):
     orders, keys = Orders(), {}
     rows = [orders.take("processing", lambda row: row["payment_status"] in PAID) for _ in range(40)]
     with running_shop(tmp_path, database_url) as shop:

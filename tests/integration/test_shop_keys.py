@@ -60,7 +60,7 @@ def test_an_effect_without_key_is_malformed(shops, method, target, body):
 
 
 @pytest.mark.parametrize(("method", "target", "body"), EVERY_EFFECT, ids=lambda value: str(value))
-def test_the_same_again_gets_the_stored_answer_from_any_shop_and_something_else_is_refused(shops, method, target, body):
+def test_repeated_request_gets_the_stored_answer(shops, method, target, body):
     customer = "customer-100" if "orders" not in target else "bob"
     key = new_key()
     first = ask(shops[0], method, target, customer, key=key, **body)
@@ -101,7 +101,7 @@ def test_an_order_that_was_not_found_leaves_the_key_free(shops, orders):
     assert [answer.status_code for answer in answers] == [404, 201]
 
 
-def test_a_guest_who_asks_again_is_answered_though_the_number_is_locked_meanwhile(shops, orders):
+def test_repeated_guest_request_is_answered_despite_the_lock(shops, orders):
     row, key, shop = orders.take("processing", paid), new_key(), shops[0]
     body = {"phone_last4": row["phone_last4"]}
     first = ask(shop, "POST", path(row, "cancellation"), guest="g", key=key, **body)
@@ -121,7 +121,7 @@ def test_ten_equal_requests_at_once_give_one_effect_and_one_answer(shops, orders
         assert len(refunds(shops[0], row)) == 1
 
 
-def test_of_two_tickets_under_one_key_at_once_one_is_written(shops):
+def test_two_concurrent_tickets_with_one_key_give_one(shops):
     key = new_key()
     body = {"kind": "callback", "text": "请回电"}
     answers = at_once(shops, [asking("POST", "/v1/tickets", guest="g-9", key=key, **body)] * 6)
@@ -137,7 +137,7 @@ def test_two_cancellations_at_once_leave_one(shops, orders):
         assert len(refunds(shops[0], row)) == 1
 
 
-def test_of_cancelling_and_shipping_at_once_one_happens(shops, orders):
+def test_concurrent_cancellation_and_shipment_give_one(shops, orders):
     carrier = {"carrier_zh": "顺丰速运", "carrier_en": "SF Express", "tracking_number": "SF1"}
     outcomes = set()
     for n in range(12):
@@ -157,14 +157,14 @@ def test_of_cancelling_and_shipping_at_once_one_happens(shops, orders):
     assert outcomes <= {"cancelled", "shipped"}
 
 
-def test_of_refunds_asked_for_at_once_one_is_made(shops):
+def test_concurrent_refund_requests_give_one(shops):
     calls = [asking("POST", "/v1/orders/20260003/refunds", "alice", reason="坏了")] * 6
     answers = at_once(shops, calls)
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 5
     assert len(refunds(shops[0], {"number": "20260003", "customer_id": "alice"})) == 1
 
 
-def test_orders_at_once_never_take_more_than_the_stock(shops, orders):
+def test_concurrent_changes_never_exceed_the_stock(shops, orders):
     def lamps(shop):
         return shop.http.get("/v1/products", params={"q": "desk lamp"}).json()["products"][0]["stock"]
 

@@ -67,7 +67,7 @@ async def test_the_migrations_build_what_the_models_say(database_url):
     assert await on(database_url, tables) == {*Base.metadata.tables, "alembic_version"}
 
 
-async def test_the_comparison_sees_a_missing_column_index_and_table(database_url):
+async def test_comparison_finds_a_missing_column_index_and_table(database_url):
     await prepare(database_url)
     for statement in (
         "DROP INDEX refunds_of_order", "ALTER TABLE customers DROP COLUMN newsletter", "DROP TABLE tickets",
@@ -111,7 +111,7 @@ async def test_the_old_orders_can_be_worked_with(database_url, tmp_path):
         assert ask(shop, "GET", "/v1/addresses", "bob").json()["addresses"][0]["default"] is True
 
 
-async def test_processes_that_start_at_once_on_an_old_database_migrate_it_once(database_url, tmp_path):
+async def test_concurrent_starts_migrate_an_old_database_once(database_url, tmp_path):
     await on(database_url, make_first_shop)
     folders = [tmp_path / str(n) for n in range(3)]
     for folder in folders:
@@ -124,7 +124,7 @@ async def test_processes_that_start_at_once_on_an_old_database_migrate_it_once(d
     assert logs.count(UP_TO_DATE) == 1
 
 
-async def test_a_start_waits_as_long_as_another_process_has_the_database(tmp_path, monkeypatch):
+async def test_start_waits_for_another_process_to_migrate(tmp_path, monkeypatch):
     url, tried, locked = f"sqlite:///{tmp_path / 'shop.db'}", [], database._lock
     monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 10)
     engine = open_engine(url)
@@ -148,7 +148,7 @@ async def test_a_start_waits_as_long_as_another_process_has_the_database(tmp_pat
     assert await on(url, differences(Base.metadata)) == []
 
 
-async def test_a_start_goes_on_though_the_server_was_slow_to_answer(database_url, monkeypatch):
+async def test_start_succeeds_on_a_slow_database_server(database_url, monkeypatch):
     locked, answers = database._lock, [TimeoutError, None]
 
     async def slow(connection):
@@ -174,7 +174,7 @@ async def test_a_step_that_fails_leaves_the_database_as_it_was(database_url):
     assert await on(database_url, differences(Base.metadata)) == []
 
 
-async def test_going_back_gives_the_tables_of_the_first_shop_with_their_rows(database_url):
+async def test_downgrade_restores_the_first_tables_with_their_rows(database_url):
     await prepare(database_url, datetime(2026, 3, 1, tzinfo=UTC).timestamp())
     before = await on(database_url, rows("SELECT number, status FROM orders ORDER BY number"))
     await move(database_url, "0001")
@@ -185,7 +185,7 @@ async def test_going_back_gives_the_tables_of_the_first_shop_with_their_rows(dat
     assert await on(database_url, rows("SELECT number, status FROM orders ORDER BY number")) == before
 
 
-async def test_rules_of_before_get_their_service_hours_as_times(database_url):
+async def test_migration_adds_service_hours_to_old_rules(database_url):
     await prepare(database_url)
     service = rows("SELECT rules -> 'service' ->> 'opens', rules -> 'service' ->> 'closes' FROM policies")
     await move(database_url, "0002")
@@ -206,7 +206,7 @@ def run(database_url: str, *command: str) -> subprocess.CompletedProcess:
     return subprocess.run(whole, check=False, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
 
 
-async def test_a_start_on_a_newer_shops_database_ends_with_a_sentence(database_url):
+async def test_newer_database_ends_the_start_with_a_sentence(database_url):
     await prepare(database_url)
     newer = "UPDATE alembic_version SET version_num = '9999'"
     await on(database_url, lambda connection: connection.execute(text(newer)))
@@ -216,7 +216,7 @@ async def test_a_start_on_a_newer_shops_database_ends_with_a_sentence(database_u
     assert "Traceback" not in ended.stderr
 
 
-async def test_the_command_goes_back_and_says_what_it_can_not_do(database_url):
+async def test_command_downgrades_and_explains_a_refusal(database_url):
     await prepare(database_url)
     migrations = "ops.local.shop.migrations"
     assert run(database_url, migrations, "0001").returncode == 0

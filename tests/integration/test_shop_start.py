@@ -30,7 +30,7 @@ def start_at_once(folder: Path, count: int, database_url: str) -> list:
         return [listed(shop, "alice") for shop in shops] + ["".join(shop.stderr() for shop in shops)]
 
 
-def test_processes_that_start_at_once_on_an_empty_database_seed_it_once(tmp_path):
+def test_concurrent_starts_seed_an_empty_database_once(tmp_path):
     *answers, logs = start_at_once(tmp_path, 4, f"sqlite:///{tmp_path / 'one.db'}")
     assert all(answer == answers[0] and len(answer) == 5 for answer in answers)
     assert logs.count("demo data written") == 1
@@ -62,7 +62,7 @@ def test_a_signal_ends_it_cleanly(tmp_path, number):
         "postgresql://u:hidden@127.0.0.1:1/d",
     ],
 )
-def test_a_wrong_database_url_ends_the_start_with_the_settings_name_and_no_password(url):
+def test_wrong_database_url_is_named_without_its_password(url):
     command = [sys.executable, "-m", "ops.local.shop"]
     env = {**os.environ, **shop_env(free_port(), url)}
     ended = subprocess.run(command, check=False, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
@@ -72,7 +72,7 @@ def test_a_wrong_database_url_ends_the_start_with_the_settings_name_and_no_passw
     assert "hidden" not in ended.stderr
 
 
-def test_processes_that_start_at_once_on_postgresql_seed_it_once(postgres_database, tmp_path):
+def test_concurrent_starts_on_postgresql_seed_it_once(postgres_database, tmp_path):
     *answers, logs = start_at_once(tmp_path, 3, postgres_database)
     assert all(answer == answers[0] and len(answer) == 5 for answer in answers)
     assert logs.count("demo data written") == 1

@@ -36,7 +36,7 @@ def stock(shop, row) -> int:
     return found[0]["stock"]
 
 
-def test_an_unpaid_order_is_cancelled_for_nothing_and_its_goods_go_back(shop, orders):
+def test_cancelling_an_unpaid_order_is_free_and_restocks_it(shop, orders):
     row = orders.take("awaiting_payment", lambda row: row["payment_status"] == "unpaid")
     before = stock(shop, row)
     assert order(shop, row)["cancellation_fee"] == "0.00"
@@ -49,7 +49,7 @@ def test_an_unpaid_order_is_cancelled_for_nothing_and_its_goods_go_back(shop, or
     assert stock(shop, row) == before + row["items"][0]["quantity"]
 
 
-def test_one_that_is_being_prepared_costs_five_percent_and_the_rest_is_on_its_way_back(shop, orders):
+def test_cancelling_an_order_in_processing_costs_5_percent(shop, orders):
     row = orders.take("processing", paid)
     fee = (row["amount_minor"] * 5 + 50) // 100
     assert order(shop, row)["cancellation_fee"] == f"{fee // 100}.{fee % 100:02d}"
@@ -64,7 +64,7 @@ def test_one_that_is_being_prepared_costs_five_percent_and_the_rest_is_on_its_wa
     assert order(shop, row)["refundable"] == {"until": None, "reason": "already_requested"}
 
 
-def test_it_is_cancelled_for_no_other_fee_than_the_one_said_yes_to(shop, orders):
+def test_cancellation_with_a_changed_fee_is_refused(shop, orders):
     row = orders.take("processing", paid)
     refused = ask(shop, "POST", path(row, "cancellation"), row["customer_id"], fee="0.00")
     assert (reason(refused), order(shop, row)["status"]) == ("fee_changed", "processing")
@@ -77,7 +77,7 @@ def test_it_is_cancelled_for_no_other_fee_than_the_one_said_yes_to(shop, orders)
     [("shipped", "shipped"), ("delivered", "delivered"), ("partly_refunded", "delivered"),
      ("cancelled", "already_cancelled")],
 )  # fmt: skip
-def test_what_is_on_its_way_or_over_is_not_cancelled(shop, orders, status, why):
+def test_shipped_or_finished_order_is_not_cancelled(shop, orders, status, why):
     row = orders.take(status)
     assert order(shop, row)["cancellable"] is False
     assert order(shop, row)["cancellation_fee"] is None
@@ -102,11 +102,11 @@ def test_a_quantity_changes_the_sum_and_the_stock(shop, orders):
     [(0, 1, "no_such_item"), (2, 1, "no_such_item"), (-1, 1, "no_such_item"), (1, 0, "quantity_limit"),
      (1, -1, "quantity_limit"), (1, 11, "quantity_limit"), (1, 2**62, "quantity_limit")],
 )  # fmt: skip
-def test_an_item_that_is_not_there_and_a_quantity_out_of_bounds_are_refused(shop, item, quantity, why):
+def test_unknown_item_and_wrong_quantity_are_refused(shop, item, quantity, why):
     assert reason(ask(shop, "POST", "/v1/orders/20260002/items", "alice", item=item, quantity=quantity)) == why
 
 
-def test_more_than_there_is_can_not_be_ordered(shop, orders):
+def test_quantity_above_the_stock_is_refused(shop, orders):
     most = {"item": 1, "quantity": 10}
     row = orders.take("awaiting_payment")
     while (answer := ask(shop, "POST", path(row, "items"), row["customer_id"], **most)).status_code == 200:
@@ -117,14 +117,14 @@ def test_more_than_there_is_can_not_be_ordered(shop, orders):
 
 
 @pytest.mark.parametrize("status", ["processing", "shipped", "delivered", "cancelled"])
-def test_quantities_are_settled_once_paid(shop, orders, status):
+def test_quantity_of_a_paid_order_can_not_change(shop, orders, status):
     row = orders.take(status)
     assert order(shop, row)["items_changeable"] is False
     assert reason(ask(shop, "POST", path(row, "items"), row["customer_id"], item=1, quantity=1)) == "not_changeable"
 
 
 @pytest.mark.parametrize("status", ["awaiting_payment", "processing"])
-def test_before_it_is_shipped_an_order_can_go_elsewhere(shop, orders, status):
+def test_address_changes_before_shipping(shop, orders, status):
     row = orders.take(status)
     assert order(shop, row)["address_changeable"] is True
     answer = ask(shop, "POST", path(row, "address"), row["customer_id"], address="  2 Larch Street, London ")
@@ -136,7 +136,7 @@ def test_before_it_is_shipped_an_order_can_go_elsewhere(shop, orders, status):
     ("status", "why"),
     [("shipped", "shipped"), ("delivered", "delivered"), ("partly_refunded", "delivered"), ("cancelled", "cancelled")],
 )
-def test_afterwards_it_can_not(shop, orders, status, why):
+def test_address_does_not_change_after_shipping(shop, orders, status, why):
     row = orders.take(status)
     before = order(shop, row)
     assert before["address_changeable"] is False
@@ -144,7 +144,7 @@ def test_afterwards_it_can_not(shop, orders, status, why):
     assert order(shop, row) == before
 
 
-def test_what_was_delivered_yesterday_can_be_sent_back_once(shop):
+def test_delivered_order_can_be_refunded_once(shop):
     shown = ask(shop, "GET", "/v1/orders/20260003", "alice").json()
     assert shown["refundable"] == {"until": (today() + timedelta(days=6)).isoformat(), "reason": None}
     asked = ask(shop, "POST", "/v1/orders/20260003/refunds", "alice", reason="坏了")
@@ -171,7 +171,7 @@ def test_what_was_delivered_yesterday_can_be_sent_back_once(shop):
         ("delivered", lambda row: row["delivered_days_ago"] is not None, "already_requested"),
     ],
 )
-def test_an_order_says_why_it_can_not_be_refunded_and_the_request_says_the_same(shop, orders, status, fits, why):
+def test_order_and_request_give_the_same_refusal_of_a_refund(shop, orders, status, fits, why):
     row = orders.take(status, fits)
     assert order(shop, row)["refundable"] == {"until": None, "reason": why}
     assert reason(ask(shop, "POST", path(row, "refunds"), row["customer_id"], reason="坏了")) == why
@@ -191,7 +191,7 @@ def test_refunds_of_the_demo_are_in_every_state(shop):
     assert found == numbers
 
 
-def test_an_invoice_goes_to_the_masked_address_and_its_title_can_change_until_it_is_issued(shop, orders):
+def test_invoice_title_can_change_until_it_is_issued(shop, orders):
     row = orders.take("shipped", lambda row: paid(row) and int(row["number"]) % 40 not in (19, 20))
     assert order(shop, row)["invoice"] == "none"
     answer = ask(shop, "POST", path(row, "invoice"), row["customer_id"], title="梧桐贸易有限公司")
@@ -211,7 +211,7 @@ def test_an_invoice_goes_to_the_masked_address_and_its_title_can_change_until_it
         ("delivered", lambda row: int(row["number"][4:]) % 40 == 19, "already_issued"),
     ],
 )
-def test_no_invoice_for_what_is_unpaid_cancelled_or_invoiced(shop, orders, status, fits, why):
+def test_no_invoice_for_an_unpaid_cancelled_or_invoiced_order(shop, orders, status, fits, why):
     row = orders.take(status, fits)
     assert reason(ask(shop, "POST", path(row, "invoice"), row["customer_id"], title="个人")) == why
 
@@ -225,7 +225,7 @@ def test_an_order_tells_how_it_was_paid(shop, orders, payment):
 
 
 @pytest.mark.parametrize("task", BODIES)
-def test_a_guest_with_the_right_digits_may_do_it_and_nobody_else(shop, orders, task):
+def test_tasks_are_for_the_customer_or_a_guest_with_digits(shop, orders, task):
     status = {"items": "awaiting_payment", "refunds": "delivered", "invoice": "shipped"}.get(task, "processing")
     row = orders.take(status, lambda row: row["payment_status"] in ("paid", "unpaid"))
     wrong = "0000" if row["phone_last4"] != "0000" else "1111"
@@ -247,7 +247,7 @@ def test_a_guest_with_the_right_digits_may_do_it_and_nobody_else(shop, orders, t
 
 
 @pytest.mark.parametrize("task", [*BODIES, "refund-lookups"])
-def test_tries_of_a_task_count_like_look_ups(shop, orders, task):
+def test_attempts_of_a_task_count_like_look_ups(shop, orders, task):
     row = orders.take("cancelled")
     body = BODIES.get(task, {})
     wrong = "0000" if row["phone_last4"] != "0000" else "1111"
@@ -281,7 +281,7 @@ def test_a_body_of_other_types_is_malformed(shop, task, body):
      ("cancellation", "reason", 500)],
 )  # fmt: skip
 @pytest.mark.parametrize("text", ["", "  \n ", "x\x00y", "\x1b[1m", None])
-def test_what_a_customer_may_type_but_nobody_can_use_is_refused_with_a_reason(shop, task, field, limit, text):
+def test_unusable_text_of_a_customer_is_refused_with_a_reason(shop, task, field, limit, text):
     value = "长" * (limit + 1) if text is None else text
     answer = ask(shop, "POST", f"/v1/orders/20260002/{task}", "alice", **{field: value})
     assert reason(answer) == f"bad_{field}"
@@ -294,7 +294,7 @@ def test_pasted_text_with_tabs_and_windows_line_ends_is_taken(shop, orders):
     assert answer.json()["address"] == "2 Larch Street\nLondon"
 
 
-def test_staff_ship_what_is_being_prepared(shop, orders):
+def test_staff_ship_an_order_in_processing(shop, orders):
     row = orders.take("processing")
     carrier = {"carrier_zh": "顺丰速运", "carrier_en": "SF Express", "tracking_number": "SF1"}
     shipped = ask(shop, "POST", path(row, "shipment"), **carrier).json()

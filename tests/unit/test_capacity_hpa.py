@@ -26,17 +26,17 @@ def over_time(scaler, current, proposals, every_s=15):
     return found
 
 
-def test_upwards_it_doubles_at_each_look_without_delay():
+def test_scaling_up_doubles_at_each_sync():
     assert over_time(Autoscaler(Scaling(1, 100)), 3, [64] * 6) == [6, 12, 24, 48, 64, 64]
 
 
-def test_never_more_than_the_most_nor_fewer_than_the_least():
+def test_pods_stay_within_the_limits():
     assert over_time(Autoscaler(Scaling(2, 8)), 3, [64] * 4) == [6, 8, 8, 8]
     assert Autoscaler(Scaling(2, 8)).decide(0, 1, [50]) == 2
     assert Autoscaler(Scaling(2, 8)).decide(0, 9, [50]) == 8
 
 
-def test_downwards_the_highest_of_the_last_five_minutes_counts_then_a_tenth_goes_a_minute():
+def test_scaling_down_waits_5_minutes_then_removes_a_tenth():
     found = over_time(Autoscaler(Scaling(1, 200)), 100, [100] + [10] * 32)
     assert found[:20] == [100] * 20  # 19 looks after the last one that said 100
     assert found[20:24] == [90, 90, 90, 90]
@@ -47,12 +47,12 @@ def test_one_dip_within_the_window_takes_nothing_away():
     assert over_time(Autoscaler(Scaling(1, 200)), 50, [50] * 10 + [5] + [50] * 10) == [50] * 21
 
 
-def test_a_window_upwards_waits_for_the_lowest_of_it():
+def test_window_for_scaling_up_takes_its_lowest_value():
     rules = Rules((Policy(PERCENT, 100, 15),), window_s=45)
     assert over_time(Autoscaler(Scaling(1, 100, up=rules)), 4, [4, 8, 8, 8, 8]) == [4, 4, 4, 8, 8]
 
 
-def test_of_several_policies_the_greatest_change_counts_unless_the_least_is_asked_for():
+def test_greatest_change_of_several_policies_counts():
     policies = (Policy(PERCENT, 100, 60), Policy(PODS, 4, 60))
     assert over_time(Autoscaler(Scaling(1, 100, up=Rules(policies))), 2, [50]) == [6]
     assert over_time(Autoscaler(Scaling(1, 100, up=Rules(policies, select="Min"))), 2, [50]) == [4]
@@ -72,18 +72,18 @@ def test_the_highest_proposal_counts():
     "total, current, wanted",
     [(300, 10, 10), (329, 10, 10), (331, 10, 12), (271, 10, 10), (260, 10, 9), (0, 10, 0), (31, 0, 2)],
 )
-def test_an_external_metric_is_divided_by_its_target_unless_within_a_tenth(total, current, wanted):
+def test_external_metric_per_pod_has_a_tolerance(total, current, wanted):
     assert external_per_pod(total, 30, current) == wanted
 
 
-def test_a_metric_of_the_whole_multiplies_the_pods_that_are_ready():
+def test_external_value_multiplies_the_ready_pods():
     assert external_value(90.0, 30.0, current=4, ready=4) == 12
     assert external_value(90.0, 30.0, current=8, ready=4) == 12
     assert external_value(32.0, 30.0, current=8, ready=4) == 8
     assert external_value(0.0, 30.0, current=8, ready=8) == 0
 
 
-def test_keda_tells_no_more_lag_than_the_partitions_have_use_for_pods():
+def test_keda_lag_asks_for_one_pod_per_partition_at_most():
     assert keda_lag([10] * 8, 30) == 80
     assert keda_lag([1000] * 8, 30) == 240
     assert keda_lag([0] * 7 + [5000], 30) == 240
@@ -94,13 +94,13 @@ def pods(ready=0, cores=0.0, starting=0, unseen=0):
     return [PodUse(True, 900, cores)] * ready + [PodUse(False, 10, 0.9)] * starting + [PodUse(True, 900, None)] * unseen
 
 
-def test_cpu_asks_for_as_many_pods_as_bring_it_to_its_target():
+def test_cpu_asks_for_the_pods_that_reach_its_target():
     assert cpu_utilization(pods(4, 0.9), 1.0, 60, 4) == 6
     assert cpu_utilization(pods(4, 0.65), 1.0, 60, 4) == 4
     assert cpu_utilization(pods(10, 0.12), 1.0, 60, 10) == 2
 
 
-def test_pods_that_start_count_as_idle_when_more_are_wanted_and_not_at_all_otherwise():
+def test_starting_pods_count_as_idle_when_scaling_up():
     assert cpu_utilization(pods(4, 0.9, starting=4), 1.0, 60, 8) == 8  # 6 would turn the direction
     assert cpu_utilization(pods(4, 0.9, starting=1), 1.0, 60, 5) == 6
     assert cpu_utilization(pods(4, 0.3, starting=4), 1.0, 60, 8) == 2

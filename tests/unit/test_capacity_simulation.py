@@ -32,11 +32,11 @@ def night():
     return simulate()
 
 
-def test_what_came_was_answered_or_waits(night):
+def test_every_message_is_answered_or_waits(night):
     assert night.answered + night.intervals[-1].waiting == pytest.approx(night.came, rel=0.01)
 
 
-def test_a_surge_brings_pods_within_minutes_and_they_go_again(night):
+def test_surge_adds_pods_within_minutes_and_removes_them(night):
     before, peak, after = (night.intervals[n].workers for n in (9, 14, 59))
     assert peak >= SURGE * 0.8 * before
     assert after < peak / 2
@@ -48,7 +48,7 @@ def test_slower_starts_let_more_wait():
     assert waiting[1] > 1.3 * waiting[0]
 
 
-def test_nodes_that_must_come_first_let_more_wait(night):
+def test_missing_nodes_let_more_messages_wait(night):
     assert simulate(spare_pods=3).most_waiting > 1.3 * night.most_waiting
 
 
@@ -59,21 +59,21 @@ def test_workers_wait_for_action_servers_that_are_full():
     assert max(each.answered / each.seconds for each in few.intervals) == pytest.approx(rate, rel=0.02)
 
 
-def test_a_back_end_that_slows_turns_down_brings_workers_by_the_seconds_not_by_messages():
+def test_slow_back_end_adds_workers_by_seconds_of_lag():
     slow, steady = replace(COSTS, concurrent_ms=4000.0), Steps("steady", 900.0, 60.0, rates=(60.0,))
     by_cpu, by_seconds = (simulate(steady, slow, lag_threshold=0, lag_s=lag_s) for lag_s in (0.0, 30.0))
     assert by_cpu.most_pods["workers"] == 2 and by_cpu.most_waiting > 20_000
     assert by_seconds.most_pods["workers"] >= 4 and by_seconds.most_waiting < by_cpu.most_waiting / 4
 
 
-def test_gateways_that_are_late_are_joined_by_more_though_they_have_few_connections():
+def test_late_gateways_are_scaled_up_with_few_connections():
     busy, costs = Kind(Scaling(low=1, high=50), cpu_percent=100), replace(COSTS, stream_ms_s=0.0)
     few = {"gateway": busy, "connections_a_gateway": 1_000_000}
     late, patient = (simulate(costs=costs, late_ms=late_ms, **few) for late_ms in (100.0, 1e9))
     assert late.most_pods["gateways"] > patient.most_pods["gateways"]
 
 
-def test_production_s_values_carry_the_surge_that_they_claim():
+def test_production_values_carry_the_claimed_surge():
     stroke = Promotion("claim", 1200.0, CLAIM, begins_s=300.0, holds_s=900.0)
     night = Simulation(stroke, inputs.measured(), production()).run()
     peak = [each for each in night.intervals if each.at_s >= stroke.begins_s + 360.0]
@@ -82,13 +82,13 @@ def test_production_s_values_carry_the_surge_that_they_claim():
     assert night.actions_full_s < 120  # only until there are enough of them
 
 
-def test_more_pods_than_partitions_would_be_of_no_use(night):
+def test_partitions_limit_the_workers(night):
     few = simulate(partitions=4)
     assert few.most_pods["workers"] == 4
     assert few.longest_wait_ms > 5 * night.longest_wait_ms
 
 
-def test_the_cheaper_a_turn_the_more_lag_a_worker_shows_that_keeps_up():
+def test_cheap_turns_need_a_higher_lag_threshold():
     steady, cheap = Steps("steady", 900.0, 4000.0, rates=(4000.0,)), replace(COSTS, worker_ms=0.5)
     eager, calm = (simulate(steady, cheap, **lag) for lag in ({"lag_threshold": 30}, {"lag_threshold": 3600}))
     assert eager.in_time_share > 0.99 and calm.in_time_share > 0.99
@@ -144,7 +144,7 @@ def test_figures_that_lack_something_are_refused(tmp_path):
         inputs.prices(path)
 
 
-def test_pods_that_go_are_those_that_are_not_ready_then_the_idlest():
+def test_unready_and_least_busy_pods_are_removed_first():
     kind = Kind(Scaling(low=1, high=4))
     simulation = Simulation(NIGHT, COSTS, replace(production(), worker=kind), first=4)
     pool = simulation.workers

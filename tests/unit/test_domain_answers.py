@@ -17,7 +17,7 @@ TEXTS = [(name, each.get("text", "")) for name, variants in DOMAIN["responses"].
     ("pattern", "of_the_shop"),
     [(r"[\w.+-]+@[\w.-]+\w", POLICIES["service"]["email"]), (r"\b\d{3}-\d{3}-\d{4}\b", POLICIES["service"]["phone"])],
 )
-def test_who_to_write_to_and_to_call_is_the_shops(pattern, of_the_shop):
+def test_contact_data_in_responses_is_the_shops(pattern, of_the_shop):
     assert {found for _, text in TEXTS for found in re.findall(pattern, text, re.ASCII)} <= {of_the_shop}
 
 
@@ -46,7 +46,7 @@ WEB = {name: each for name, each in ANSWERS.items() if any("channel" in variant 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
 @pytest.mark.parametrize(("answers", "channel"), [(ANSWERS, None), (WEB, "web")])
-def test_who_asks_again_hears_other_words(answers, channel, language):
+def test_repeated_question_gets_another_wording(answers, channel, language):
     few = {
         name: each
         for name, each in answers.items()
@@ -60,7 +60,7 @@ def test_channels_are_those_of_the_gateway():
     assert named <= set(CHANNELS)
 
 
-def test_all_wordings_of_an_answer_tell_the_same():
+def test_all_wordings_of_an_answer_have_the_same_blanks():
     def blanks(variant: dict) -> frozenset[str]:
         return frozenset(re.findall(r"\{(\w+)\}", f"{variant['text']} {variant.get('custom')}"))
 

@@ -18,7 +18,7 @@ def alone(monkeypatch):
         held.close()
 
 
-def test_two_processes_get_no_port_of_each_other_though_their_numbers_lead_to_one_place(alone, monkeypatch):
+def test_processes_with_the_same_port_range_share_no_port(alone, monkeypatch):
     ports = []
     for process_id in (7, 7 + servers._PLACES):
         monkeypatch.setattr(servers.os, "getpid", lambda process_id=process_id: process_id)
@@ -26,13 +26,13 @@ def test_two_processes_get_no_port_of_each_other_though_their_numbers_lead_to_on
     assert len(set(ports)) == 100
 
 
-def test_a_port_that_somebody_listens_on_is_passed_over(alone):
+def test_port_in_use_is_skipped(alone):
     port = free_port()
     with socket.create_server((HOST, port + 1)):
         assert free_port() == port + 2
 
 
-def test_a_process_that_has_used_all_of_its_ports_is_told(alone):
+def test_process_without_free_ports_gets_an_error(alone):
     held, _ = servers._claim()
     alone[servers.os.getpid()] = held, iter(())
     with pytest.raises(RuntimeError, match="stop what listens on them"):

@@ -47,7 +47,7 @@ def test_each_threshold_can_be_broken(how, name):
     assert [problem.split()[0] for problem in verdict.broken(figures(**how), THRESHOLDS)] == [name]
 
 
-def test_a_run_in_which_nothing_was_said_is_no_good_run():
+def test_run_without_messages_is_broken():
     assert verdict.broken(verdict.summary({**seen(), "said": []}), THRESHOLDS)
 
 
@@ -65,7 +65,7 @@ def test_too_short_a_run_is_said_to_be_too_short():
     assert "compared" in verdict.regressions(figures(seconds=20), figures())[0]
 
 
-def test_the_test_gives_the_probabilities_of_the_book():
+def test_mann_whitney_gives_the_textbook_probabilities():
     # Exact one-sided P for complete separation: 1 / C(10, 5) = 0.004, the approximation's 0.006.
     assert verdict.greater([6, 7, 8, 9, 10], [1, 2, 3, 4, 5]) == pytest.approx(0.006, abs=0.001)
     assert verdict.greater([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) > 0.99
@@ -89,15 +89,13 @@ def load(tmp_path, hook):
 @pytest.mark.parametrize(
     "how, name", [({"bad": 1200}, "failed"), ({"streams": (3, 0)}, "silent_streams"), ({"ms": 9000.0}, None)]
 )
-def test_on_any_machine_customers_are_answered_however_long_it_takes(monkeypatch, load, hook, how, name):
+def test_no_thresholds_still_judges_failed_messages(monkeypatch, load, hook, how, name):
     monkeypatch.setattr(command, "run", lambda *_: figures(**how))
     assert load() == (command.WORSE if name else command.GOOD)
     assert [problem.split()[0] for body in hook[1] for problem in body["problems"]] == ([name] if name else [])
 
 
-def test_a_run_that_nothing_can_be_compared_with_is_said_to_be_one_until_a_run_is_accepted(
-    monkeypatch, load, hook, capsys
-):
+def test_run_without_an_accepted_one_is_reported(monkeypatch, load, hook, capsys):
     monkeypatch.setattr(command, "run", lambda *_: figures())
     assert load() == command.GOOD
     assert "nothing to compare with" in hook[1][0]["text"] and hook[1][0]["problems"] == []
@@ -113,7 +111,7 @@ def test_an_intended_slowdown_can_be_accepted(monkeypatch, load):
     assert (load(), load("accept"), load()) == (command.WORSE, command.GOOD, command.GOOD)
 
 
-def test_what_could_not_be_run_is_not_accepted_nor_is_the_run_before_it(monkeypatch, load, capsys):
+def test_failed_run_leaves_nothing_to_accept(monkeypatch, load, capsys):
     def broken(*_):
         raise RuntimeError("Locust ended with 1")
 
@@ -139,7 +137,7 @@ def test_every_scenario_has_its_night(path):
     assert sorted(matrix.split(", ")) == sorted(set(scenario.names()) - {"smoke"})  # which is for one's own machine
 
 
-def test_a_webhook_that_is_away_is_said_and_changes_no_verdict(capsys):
+def test_unreachable_webhook_changes_no_verdict(capsys):
     assert command.judge(figures(), ["x"], "http://127.0.0.1:9/") == command.WORSE
     assert "webhook was not told" in capsys.readouterr().err
 
@@ -156,7 +154,7 @@ def test_rates_go_in_a_line_from_stage_to_stage():
     assert [surge.rate(at) for at in (0, 119, 135, 150, 700)] == [80, 80, 640, 1200, 1200]
 
 
-def test_a_scenario_with_a_threshold_that_nobody_reads_is_refused(tmp_path):
+def test_unknown_threshold_is_refused(tmp_path):
     path = tmp_path / "scenarios.toml"
     text = "[x]\nabout = ''\ncustomers = 1\nstreams = 1\nstages = [[1, 1]]\nthresholds = {p98_ms = 1}\n"
     path.write_text(text)

@@ -13,7 +13,7 @@ NEW = {"image": {"worker": {"tag": "2", "digest": ""}}}
 MODEL = {"model": {"source": "fetch", "url": "https://models/2.tar.gz", "sha256": "0" * 64}}
 
 
-def test_a_whole_release_and_the_next_one_in_the_other_track():
+def test_two_releases_alternate_the_tracks():
     started = changes.start(NOTHING, NEW)
     assert started["candidate"] and started["active"] == "blue" and started["green"] == NEW
     tried = changes.canary(started, ["b", "a"], 5)
@@ -63,7 +63,7 @@ def test_values_are_not_changed_in_place():
         (lambda: changes.finish(changes.canary(changes.start(NOTHING, NEW), [], 5)), "under way"),
     ],
 )
-def test_what_makes_no_sense_is_refused(what, sentence):
+def test_impossible_command_is_refused(what, sentence):
     with pytest.raises(Refused, match=sentence):
         what()
 
@@ -112,7 +112,7 @@ def test_nothing_changes_for_customers_while_the_candidate_is_not_fit(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["gateway-green", "actions-green"])
-def test_a_track_whose_doors_would_stay_shut_is_not_switched_to(tmp_path, part):
+def test_track_without_ready_gateways_or_actions_is_refused(tmp_path, part):
     site = Site()
     release = Release(site, tmp_path / "release.yaml", print)
     release.start(NEW)
@@ -129,7 +129,7 @@ def test_a_track_whose_doors_would_stay_shut_is_not_switched_to(tmp_path, part):
     assert site.applied[-1][0]["active"] == "green"
 
 
-def test_the_way_back_asks_nobody_first_and_waits_for_nothing_that_is_bad(tmp_path):
+def test_back_needs_no_check_and_no_ready_pods(tmp_path):
     site = Site()
     release = Release(site, tmp_path / "release.yaml", print)
     release.start(NEW)

@@ -45,7 +45,7 @@ def programs(tmp_path, monkeypatch):
     return lambda: (tmp_path / "log").read_text().splitlines()
 
 
-def test_helm_and_kubectl_are_called_with_the_installations_own_values_first(programs, tmp_path, capsys):
+def test_helm_gets_the_installations_values_first(programs, tmp_path, capsys):
     common = ["-f", "yours.yaml", "--file", str(tmp_path / "release.yaml"), "-n", "shop", "--chart", "chart"]
     model = ["--model-url", "https://models/2.tar.gz", "--model-sha256", "0" * 64]
     assert main([*common, "start", "--worker", "sha256:" + "1" * 64, *model]) == 0
@@ -63,7 +63,7 @@ def test_helm_and_kubectl_are_called_with_the_installations_own_values_first(pro
     assert values["green"] == {"image": {"worker": {"tag": "", "digest": "sha256:" + "1" * 64}}, **MODEL}
 
 
-def test_the_way_back_waits_for_no_pod_and_for_no_hook_of_the_bad_image(programs, tmp_path):
+def test_back_waits_for_no_pod_and_no_hook(programs, tmp_path):
     common = ["--file", str(tmp_path / "release.yaml"), "-n", "shop"]
     assert main([*common, "start", "--worker", "2"]) == 0
     assert main([*common, "canary", "--percent", "5"]) == 0
@@ -76,7 +76,7 @@ def test_the_way_back_waits_for_no_pod_and_for_no_hook_of_the_bad_image(programs
     ]
 
 
-def test_half_a_model_and_a_missing_helm_are_refused_with_a_sentence(programs, tmp_path, monkeypatch, capsys):
+def test_incomplete_model_and_missing_helm_are_refused(programs, tmp_path, monkeypatch, capsys):
     common = ["--file", str(tmp_path / "release.yaml")]
     assert main([*common, "start", "--model-url", "https://models/2.tar.gz"]) == 1
     assert "--model-sha256" in capsys.readouterr().err
@@ -85,7 +85,7 @@ def test_half_a_model_and_a_missing_helm_are_refused_with_a_sentence(programs, t
     assert "helm is not installed" in capsys.readouterr().err
 
 
-def test_helm_may_take_all_the_time_that_it_was_given_for_the_job_and_then_for_pods(programs, tmp_path):
+def test_helm_has_time_for_the_topics_job_and_the_pods(programs, tmp_path):
     assert main(["--file", str(tmp_path / "release.yaml"), "start", "--worker", "2"]) == 0
     upgrade = next(line for line in programs() if line.startswith("helm upgrade")).split()
     each = int(upgrade[upgrade.index("--timeout") + 1].rstrip("s"))
@@ -107,7 +107,7 @@ def test_a_helm_that_hangs_is_ended_with_a_sentence(programs, tmp_path, monkeypa
     assert time.monotonic() - started < 10
 
 
-def test_a_pod_that_does_not_answer_is_told_of_with_a_sentence(programs, tmp_path, monkeypatch):
+def test_silent_pod_is_refused_with_a_sentence(programs, tmp_path, monkeypatch):
     monkeypatch.setattr(kubernetes, "ASKED_S", 0.3)
     kubectl = tmp_path / "bin" / "kubectl"
     kubectl.write_text(kubectl.read_text().replace("*exec*status*)", "*exec*status*) exec sleep 60;"))
@@ -123,9 +123,7 @@ def test_a_pod_that_does_not_answer_is_told_of_with_a_sentence(programs, tmp_pat
         ("pending-install", "helm uninstall kefu -n shop"),
     ],
 )
-def test_while_helm_has_a_change_pending_nothing_is_changed_and_the_way_out_is_told(
-    programs, tmp_path, capsys, status, way
-):
+def test_pending_helm_change_is_refused_with_the_way_out(programs, tmp_path, capsys, status, way):
     common = ["--file", str(tmp_path / "release.yaml"), "-n", "shop"]
     assert main([*common, "start", "--worker", "2"]) == 0
     assert main([*common, "switch"]) == 0
@@ -139,7 +137,7 @@ def test_while_helm_has_a_change_pending_nothing_is_changed_and_the_way_out_is_t
 
 
 @pytest.mark.parametrize("status", ["deployed", "failed"])
-def test_the_way_back_is_open_after_an_upgrade_that_ended_however_it_did(programs, tmp_path, status):
+def test_back_works_after_a_failed_upgrade(programs, tmp_path, status):
     common = ["--file", str(tmp_path / "release.yaml"), "-n", "shop"]
     assert main([*common, "start", "--worker", "2"]) == 0
     (tmp_path / "status").write_text(json.dumps({"info": {"status": status}}))

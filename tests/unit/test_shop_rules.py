@@ -45,7 +45,7 @@ def test_cancelling_is_free_for_two_hours_then_five_percent(hours, fee):
     assert cancellation_fee(without_zone, after(hours=hours)) == fee
 
 
-def test_cancelling_what_is_not_paid_is_always_free():
+def test_cancelling_an_unpaid_order_is_always_free():
     assert cancellation_fee(order(status="awaiting_payment", payment_status="failed"), after(days=30)) == 0
 
 
@@ -66,7 +66,7 @@ def test_a_fee_is_five_percent_to_the_nearest_fen(amount):
 LAST = datetime(2026, 3, 12, 15, 59, 59, tzinfo=UTC).timestamp()
 
 
-def test_a_refund_can_be_asked_for_until_the_seventh_day_ends_where_the_shop_is():
+def test_refund_deadline_is_the_end_of_day_7_in_the_shops_zone():
     delivered = order(status="delivered", delivered_on=DELIVERED)
     assert refundable(delivered, LAST) == {"until": "2026-03-12", "reason": None}
     assert refundable(delivered, LAST + 1) == {"until": None, "reason": "too_late"}
@@ -90,7 +90,7 @@ def test_an_order_says_why_it_can_not_be_refunded(changes, reason):
     assert refundable(order(**delivered), LAST)["reason"] == reason
 
 
-def test_money_places_and_masks_are_written_as_people_write_them():
+def test_formats_of_money_places_and_masks():
     assert [money(minor) for minor in (0, 5, 50, 12345)] == ["0.00", "0.05", "0.50", "123.45"]
     assert place("上海市", "浦东新区梧桐路1号") == "上海市浦东新区梧桐路1号"
     assert place("London", "2 Larch Street") == "2 Larch Street, London"
@@ -128,7 +128,7 @@ def at(hour: int, minute: int = 0, day: int = 1) -> datetime:
         (at(21), at(11, day=2)),
     ],
 )
-def test_a_call_that_is_due_in_two_hours_comes_within_the_service_hours(since, by):
+def test_call_due_in_two_hours_is_within_the_service_hours(since, by):
     assert due(since.astimezone(UTC), 2, POLICIES["service"]) == by
 
 
