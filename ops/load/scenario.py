@@ -1,4 +1,4 @@
-"""The scenarios of the load test. This module uses the standard library only, since Locust's environment runs it too."""
+"""The scenarios of the load test. It needs only the standard library, since Locust's environment runs it too."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who asks, whether the order or account is theirs, and whether they asked before."""
+"""Access checks of a request: its caller, the caller's order or account, and the answer stored under its key."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -25,7 +25,7 @@ PHONE_LAST4 = code(LAST4)
 
 
 def caller_of(request: Request) -> str:
-    """Return the scope of the caller's keys."""
+    """Return the caller, which is the scope of their keys."""
     customer, guest = optional_header(request, "X-Customer", ID), optional_header(request, "X-Guest", ID)
     return f"customer:{customer}" if customer is not None else f"guest:{guest or ''}"
 

@@ -1,4 +1,4 @@
-"""What a known customer can see and have done with the account: each task is one effect, and its answer."""
+"""The accounts of known customers: reads, and tasks of one effect and its answer each."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""From a URL to an engine with its tables and, when they are empty, the demo data."""
+"""The database. In: a URL. Out: an engine with its tables and, if they were empty, the demo data."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ KEY = "KEFU_SHOP_DATABASE_URL"
 DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 BUSY_TIMEOUT_MS = 5000
 CONNECT_TIMEOUT_S = 5
-WAIT_S = 120  # for another process that migrates, or a server that is slow
+WAIT_S = 120  # longest wait for another process that migrates or a slow server; beyond it the start fails
 SEED_LOCK = 20260001  # any number: names the lock in PostgreSQL
 ROLLED_BACK = "40"  # the class of PostgreSQL's codes for deadlocks and the like
 MIGRATIONS = Path(__file__).parent / "migrations"

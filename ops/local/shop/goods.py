@@ -1,4 +1,4 @@
-"""What is on sale, and by which rules."""
+"""The products of a tenant, and its rules."""
 
 import unicodedata
 from typing import Any
@@ -10,7 +10,7 @@ from ops.local.shop.models import Policies, Product
 from ops.local.shop.rules import money
 
 LISTED = 50
-SEARCHED = 1000  # most goods of a tenant that a search looks at
+SEARCHED = 1000  # most products that a search reads; further ones are not found
 
 Row = dict[str, Any]
 

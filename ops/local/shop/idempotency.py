@@ -1,4 +1,4 @@
-"""One effect for each Idempotency-Key: what was answered is stored with the effect, and given again."""
+"""One effect for each Idempotency-Key: the answer is stored with the effect, and returned to a repeated request."""
 
 import hashlib
 from collections.abc import Awaitable, Callable

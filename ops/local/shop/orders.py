@@ -1,4 +1,4 @@
-"""What the shop answers about orders: to their owner, to a guest who knows the phone's end, to nobody else."""
+"""Orders, for their owner and for a guest who gives the phone's last four digits; others get "not found"."""
 
 import hmac
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the shop allows with an order, by its row and the shop's rules in it; nothing here asks the database."""
+"""The shop's rules about an order, as pure functions of its row and the tenant's rules in it."""
 
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Any

@@ -1,4 +1,4 @@
-"""The first rows: demo customers and what is theirs where there are none, goods and rules where a tenant has none."""
+"""The first rows: demo customers with their data for an empty database, goods and rules for a tenant without any."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""How the shop reads and writes: connections of one engine, with writers in a queue."""
+"""The shop's connections to its database. Writers wait in a queue."""
 
 import asyncio
 import time

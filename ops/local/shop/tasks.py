@@ -1,4 +1,4 @@
-"""What can be done with an order: each task is one effect on an order that is locked, and its answer.
+"""The tasks on an order. Each has one effect on a locked order, and its answer.
 
 In: the order as `orders.locked` gives it, and the fields of the request. Out: an `Answer`; a refusal changes nothing.
 """

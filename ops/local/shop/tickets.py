@@ -1,4 +1,4 @@
-"""Work for somebody of the shop: complaints, calls back, payments and registrations that went wrong, reviews."""
+"""Tickets for the shop's staff: complaints, call backs, failed payments and registrations, reviews."""
 
 import re
 from datetime import UTC, datetime, timedelta

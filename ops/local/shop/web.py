@@ -1,4 +1,4 @@
-"""Requests read and answers made: headers, bodies, problem documents (RFC 9457)."""
+"""Reads requests and makes responses: headers, bodies, problem documents (RFC 9457)."""
 
 import re
 from collections.abc import Callable
