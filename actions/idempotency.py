@@ -62,7 +62,10 @@ class Answers:
         self._kept: OrderedDict[str, tuple[float, asyncio.Future[bytes]]] = OrderedDict()
 
     async def once(self, key: str, run: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Return the key's answer, made by `run` if there is none. A failure goes to the waiting callers and is dropped."""
+        """Return the key's answer, made by `run` if there is none.
+
+        A failure goes to every caller that waits, and is not kept.
+        """
         self._forget_old()
         kept = self._kept.get(key)
         if kept is None:
