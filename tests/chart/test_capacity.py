@@ -1,4 +1,4 @@
-"""What the simulator takes for production is what Helm would install."""
+"""The simulator's production installation equals the one that Helm installs."""
 
 from dataclasses import replace
 

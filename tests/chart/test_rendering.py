@@ -1,4 +1,4 @@
-"""What comes of the chart's values: valid for Kubernetes, safe, and complete."""
+"""The rendered manifests are valid for Kubernetes, safe, and complete."""
 
 import copy
 import re

@@ -1,4 +1,4 @@
-"""What runbooks name is what the chart makes, on both tracks: Deployments, CronJobs, labels, jobs, values, ports."""
+"""All that runbooks name exists in the chart, on both tracks: Deployments, CronJobs, labels, jobs, values, ports."""
 
 import re
 

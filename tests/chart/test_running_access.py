@@ -1,4 +1,4 @@
-"""In the manifests that are run: who talks to whom, and that nobody sees anything without a token or certificate."""
+"""Access in the running manifests: the connections between processes, and that tokens and certificates are required."""
 
 import json
 import os

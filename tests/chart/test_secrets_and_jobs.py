@@ -1,4 +1,4 @@
-"""Who sees which secret, and what runs as a job: topics, backup, operators' tools."""
+"""The secrets of each pod, and the jobs: topics, backup, operators' tools."""
 
 import re
 

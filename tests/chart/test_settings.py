@@ -1,4 +1,4 @@
-"""What the chart sets is what the processes read: nothing is missing, nothing is set that nobody reads."""
+"""The chart sets exactly the settings that the processes read."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A check that wants a program is not left out in silence where CI runs."""
+"""A check that needs a missing program is skipped at home and fails in CI."""
 
 import subprocess
 

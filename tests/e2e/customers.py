@@ -1,4 +1,4 @@
-"""Many customers who talk through the gateway at once, and what they must have got in the end."""
+"""Many concurrent customers of the gateway, and checks of the replies that they received."""
 
 import asyncio
 import sqlite3

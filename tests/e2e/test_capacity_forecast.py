@@ -1,4 +1,4 @@
-"""What the simulator foretells of 1 to 4 workers, beside what real ones then do, scaled by one algorithm."""
+"""The simulator's forecast for 1 to 4 workers, compared with a run of real ones scaled by the same algorithm."""
 
 from statistics import median
 
@@ -14,7 +14,7 @@ def test_the_forecast_of_a_surge_holds_on_real_workers(tmp_path):
     assert len(seen.latencies_s) == len(seen.sent) and seen.doubled == 0
     outcomes = forecast.forecasts(found)
     ratios = forecast.compare(outcomes, seen)
-    # Workers fight for two cores here, with all else that runs; the forecast has no notion of that.
+    # The bounds are wide: workers share this machine's two cores with everything else, which the forecast ignores.
     assert 0.5 < ratios["lag"] < 2, ratios
     assert 0.67 < ratios["lasted"] < 1.5, ratios
     assert 0.5 < ratios["mean"] < 2, ratios

@@ -1,4 +1,4 @@
-"""What README tells a newcomer to type, typed."""
+"""The commands that README gives a newcomer, run as written."""
 
 import json
 import re

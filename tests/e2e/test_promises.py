@@ -1,4 +1,4 @@
-"""The promises of the way of a message, on the whole system, while things die."""
+"""The platform's promises about messages, on the whole system, while processes are killed."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Everything is gone: from a backup of Kafka's topics alone all conversations are there again, and go on."""
+"""Restore after a total loss: a backup of Kafka's topics alone brings back all conversations, which continue."""
 
 import asyncio
 import uuid

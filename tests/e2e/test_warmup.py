@@ -1,4 +1,4 @@
-"""A worker that says that it is ready answers its first customers as it answers all others."""
+"""A ready worker answers its first customers as fast as later ones."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What changes with time, with a clock of our own: keys are forgotten, accounts end."""
+"""Effects of time on the shop, with an injected clock: keys expire, accounts end."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What holds whatever is asked for, and whenever the shop is killed: pieces and money are conserved."""
+"""Invariants of the shop under any tasks and kills: pieces and money are conserved."""
 
 import random
 import signal

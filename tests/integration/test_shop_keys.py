@@ -1,4 +1,4 @@
-"""Idempotency-Key: one effect for each, whoever asks how often and at once, on both databases."""
+"""Idempotency-Key: one effect for each key, also for repeated and concurrent requests, on both databases."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack

@@ -1,4 +1,4 @@
-"""The shop over HTTP: who sees which order, and what everybody else gets."""
+"""The shop's orders over HTTP: access for owners and guests, and the answers to all others."""
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""What can be done with an order, on both databases: the effect, its answer, and what is refused."""
+"""The tasks on an order, on both databases: their effects, answers and refusals."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""The simulator keeps its books, and shows what it is there to show."""
+"""The simulator conserves messages, and shows the effects of load, starts, partitions and prices."""
 
 from dataclasses import replace
 

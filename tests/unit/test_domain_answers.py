@@ -1,4 +1,4 @@
-"""What the domain's answers say is what the shop's rules say."""
+"""The domain's responses agree with the shop's rules."""
 
 import re
 from pathlib import Path

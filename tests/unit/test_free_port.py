@@ -1,4 +1,4 @@
-"""Ports for the servers of tests: nobody gets one that another process of tests has, or is about to use."""
+"""Ports for the servers of tests: two processes of tests never get the same one."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""A run is judged by its thresholds, and against the accepted one by more than chance and by much."""
+"""A run is judged by its thresholds, and by significant and large differences to the accepted run."""
 
 import random
 import re

@@ -1,4 +1,4 @@
-"""The workflow files of the night: what is slower on purpose can be accepted, and no failure goes unheard."""
+"""The nightly workflows: an intended slowdown can be accepted, and every failure is reported."""
 
 import subprocess
 

@@ -1,4 +1,4 @@
-"""What the commands of a release make of its values, and what is refused when."""
+"""The changes of each release command to the values, and its refusals."""
 
 import json
 
@@ -69,7 +69,7 @@ def test_impossible_command_is_refused(what, sentence):
 
 
 class Site:
-    """An installation that notes what it is asked; its workers do as the file says. Its real side is tests/chart."""
+    """An installation that records its calls; its workers follow the file. tests/chart has the real one."""
 
     def __init__(self, fit=True):
         self.fit, self.applied, self.asked = fit, [], []

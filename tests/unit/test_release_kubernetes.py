@@ -1,4 +1,4 @@
-"""Helm and kubectl as `python -m ops.release` calls them: programs in their place note it, and misbehave."""
+"""The calls of Helm and kubectl by `python -m ops.release`. Fake programs record them, and misbehave."""
 
 import json
 import time

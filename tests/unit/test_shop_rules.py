@@ -1,4 +1,4 @@
-"""What the shop allows with an order, hour by hour and day by day."""
+"""The shop's rules about an order, by the hour and the day."""
 
 from datetime import UTC, date, datetime, timedelta
 

@@ -73,14 +73,14 @@ def no_account() -> Problem:
 async def once(
     request: Request, body: dict[str, Any], admit: Callable[[], Awaitable[Any]], effect: Effect, key: str | None = None
 ) -> HTTPResponse:
-    """Answer with what the effect gives, or gave under the same key.
+    """Run the effect and return its answer, or return the answer stored under the same key.
 
     Args:
         request: names tenant, caller, key, method and path.
         body: what was asked, as it came.
-        admit: raises Problem for one who may not; not asked again for what was answered before.
+        admit: raises Problem for a caller without access; not called for a stored answer.
         effect: changes the database in its transaction.
-        key: instead of the request's own.
+        key: used in place of the request's own key.
     """
     key = key or header(request, "Idempotency-Key", IDEMPOTENCY_KEY)
     tenant, asked_what = header(request, "X-Tenant", ID), fingerprint(request.method, request.path, body)

@@ -22,7 +22,7 @@ class KeyReused(Exception):
 
 @dataclass(frozen=True)
 class Asked:
-    """A request for an effect. `caller` is the scope of the key beside the tenant: what others chose is no matter."""
+    """A request for an effect. Keys are unique per tenant and caller, so that callers can't collide."""
 
     tenant: str
     caller: str
@@ -32,7 +32,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """Status and body as they go out."""
+    """Status and body of a response."""
 
     status: int
     body: bytes
@@ -42,7 +42,7 @@ Effect = Callable[[AsyncConnection], Awaitable[Answer]]
 
 
 def fingerprint(method: str, path: str, body: dict[str, Any]) -> str:
-    """Return what is the same for the same request: spaces and order of the body's fields don't count."""
+    """Return a hash that equal requests share; spaces and the order of the body's fields don't count."""
     asked = f"{method} {path}\n".encode() + orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(asked).hexdigest()
 
@@ -55,7 +55,7 @@ class Answers:
         self._cleaned_at = 0.0
 
     async def stored(self, asked: Asked) -> Answer | None:
-        """Return what was answered under this key, None if nothing yet. Raises KeyReused."""
+        """Return the answer stored under this key, or None. Raises KeyReused."""
         async with self._store.reading() as connection:
             found = await connection.execute(select(Answered.__table__).where(_same_key(asked)))
             row = found.mappings().one_or_none()

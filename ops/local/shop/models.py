@@ -90,7 +90,7 @@ class Order(Base):
 
 
 class Inquiry(Base):
-    """Someone asked about an order: recorded once for each key."""
+    """A customer's question about an order, stored once for each key."""
 
     __tablename__ = "inquiries"
     __table_args__ = (_order(), UniqueConstraint("tenant", "key"), Index("inquiries_of_order", "tenant", "number"))
@@ -104,7 +104,7 @@ class Inquiry(Base):
 
 
 class Attempt(Base):
-    """Guests' tries at one order number within one window, whether the order exists or not."""
+    """The number of guests' attempts at one order number within one window, whether the order exists or not."""
 
     __tablename__ = "attempts"
     __table_args__ = (Index("attempts_by_age", "since"),)
@@ -117,7 +117,7 @@ class Attempt(Base):
 
 
 class Answered(Base):
-    """What a caller was answered under an Idempotency-Key, stored with the effect in one transaction.
+    """The answer to a caller under an Idempotency-Key, stored with the effect in one transaction.
 
     `fingerprint` is the SHA-256 of what was asked; `body` are the bytes that were sent.
     """

@@ -63,7 +63,7 @@ class OrderBook:
         self._store = store
 
     async def own(self, tenant: str, customer: str, number: str) -> Row | None:
-        """Return the customer's order, or None: somebody else's and an unknown one look alike."""
+        """Return the customer's order, or None, for an unknown order as for another customer's."""
         async with self._store.reading() as connection:
             found = await find(connection, tenant, number)
         owner = found["customer_id"] if found else ""
@@ -76,7 +76,7 @@ class OrderBook:
             return [dict(row) for row in found.mappings()]
 
     async def of_guest(self, tenant: str, number: str, phone_last4: str) -> Row | None:
-        """Return the order if its customer's phone ends so, else None.
+        """Return the order if its customer's phone ends in these digits, else None.
 
         The try is counted before it is looked at, so that many at once get no further than one
         after another; the right digits clear the count.

@@ -23,7 +23,7 @@ def today(now: float) -> date:
 
 
 def aware(moment: datetime) -> datetime:
-    """Return the moment with its zone: SQLite gives back what it was given without, and it is given UTC."""
+    """Return the moment with its zone. SQLite returns times without one; the shop stores UTC."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -33,13 +33,13 @@ def day(moment: datetime) -> date:
 
 
 def is_open(moment: datetime, service: Row) -> bool:
-    """Return whether somebody is there at that moment, by the shop's service hours."""
+    """Return whether the moment is within the shop's service hours."""
     opens, closes = _hours(service)
     return opens <= moment.astimezone(SHOP_ZONE).time() < closes
 
 
 def due(since: datetime, hours: int, service: Row) -> datetime:
-    """Return when so many service hours have gone by."""
+    """Return the moment after that many service hours."""
     opens, closes = _hours(service)
     left, begin = timedelta(hours=hours), since.astimezone(SHOP_ZONE)
     while True:
@@ -63,7 +63,7 @@ def delivered_on(order: Row, now: float) -> date | None:
 
 
 def cancellation_fee(order: Row, now: float) -> int | None:
-    """Return what cancelling costs now, in the smallest unit; None when it can't be cancelled."""
+    """Return the fee for cancelling now, in the smallest unit; None if the order can't be cancelled."""
     if order["status"] not in OPEN:
         return None
     rule = order["rules"]["cancellation"]
@@ -75,7 +75,7 @@ def cancellation_fee(order: Row, now: float) -> int | None:
 
 
 def items_changeable(order: Row) -> bool:
-    """Return whether quantities can still change: once paid, the sum is settled."""
+    """Return whether quantities can still change: they can't once the order is paid."""
     return order["status"] == "awaiting_payment"
 
 
@@ -109,7 +109,7 @@ def money(minor: int) -> str:
 
 
 def place(city: str, street: str) -> str:
-    """Return a city and a street as one writes them where they are."""
+    """Return city and street, in the order used in their country."""
     return f"{city}{street}" if not city.isascii() else ", ".join(filter(None, (street, city)))
 
 

@@ -40,12 +40,12 @@ class Task:
     now: float
 
     async def change(self, **values: Any) -> None:
-        """Write these columns of the order."""
+        """Update these columns of the order."""
         same = (Order.tenant == self.order["tenant"]) & (Order.number == self.order["number"])
         await self.connection.execute(update(Order).where(same).values(**values))
 
     async def answer(self) -> Answer:
-        """Answer with the order as it is now."""
+        """Return an answer with the order as it is now."""
         return done(200, shown(await locked(self.connection, self.order["tenant"], self.order["number"]), self.now))
 
     def product(self, item: Row) -> ColumnElement[bool]:
@@ -57,7 +57,7 @@ Perform = Callable[[Task], Awaitable[Answer]]
 
 
 async def cancel(task: Task) -> Answer:
-    """Cancel for the fee that was said yes to, if one was; put the goods back, pay back what was paid less the fee."""
+    """Cancel the order for the fee that the customer accepted, if any; restock it and pay back the rest."""
     order, fee = task.order, cancellation_fee(task.order, task.now)
     if fee is None:
         return refused(NO_CANCELLATION[order["status"]])
@@ -74,7 +74,7 @@ async def cancel(task: Task) -> Answer:
 
 
 async def change_item(task: Task) -> Answer:
-    """Set how many pieces of an item are ordered; the goods are taken from the stock or given back."""
+    """Change the quantity of an item; take the pieces from the stock or return them."""
     order, place, quantity = task.order, task.asked["item"], task.asked["quantity"]
     if not items_changeable(order):
         return refused("not_changeable")
@@ -101,7 +101,7 @@ async def _take(task: Task, item: Row, pieces: int) -> bool:
 
 
 async def change_address(task: Task) -> Answer:
-    """Send it elsewhere."""
+    """Change the delivery address."""
     reason = NO_ADDRESS.get(task.order["status"])
     if reason:
         return refused(reason)
@@ -110,7 +110,7 @@ async def change_address(task: Task) -> Answer:
 
 
 async def request_refund(task: Task) -> Answer:
-    """Ask for what has not been paid back yet."""
+    """Request a refund of the amount not paid back yet."""
     reason = refund_refused(task.order, task.now)
     if reason:
         return refused(reason)
@@ -160,7 +160,7 @@ async def request_invoice(task: Task) -> Answer:
 
 
 async def ship(task: Task) -> Answer:
-    """Hand it to the carrier: done by the shop's staff, never by a customer."""
+    """Hand the order to the carrier; only the shop's staff can do this."""
     if task.order["status"] != "processing":
         return refused(task.order["status"])
     await task.change(status="shipped", **task.asked)

@@ -22,7 +22,7 @@ Fields = dict[str, "Field"]
 
 
 class Problem(Exception):
-    """Answer with a problem: nothing of what was asked is repeated in it.
+    """A problem response. It repeats nothing of the request.
 
     `reason` is for programs, where the shop refuses what a customer may well ask for.
     """
@@ -40,17 +40,17 @@ class Problem(Exception):
 
 
 def not_found() -> Problem:
-    """Unknown, somebody else's, wrong digits: one answer, byte for byte."""
+    """The same 404, byte for byte, for an unknown order, another customer's order, and wrong digits."""
     return Problem(404, "order-not-found", "There is no such order for you.")
 
 
 def refusal(reason: str) -> Problem:
-    """The shop will not do it."""
+    """A 409: the shop refuses the request."""
     return Problem(409, "refused", "The shop can't do this.", reason=reason)
 
 
 def refused(reason: str) -> Answer:
-    """The same, as the answer of an effect that did nothing."""
+    """The same refusal, as the answer of an effect that changed nothing."""
     return Answer(409, orjson.dumps(refusal(reason).document))
 
 
@@ -65,7 +65,7 @@ def json(body: Any, status: int = 200, headers: Headers = None, kind: str = "app
 
 
 def sent(answer: Answer) -> HTTPResponse:
-    """Return the response of an effect, be it done now or before."""
+    """Return the response of an effect, whether it happened now or before."""
     return HTTPResponse(answer.body, answer.status, None, PROBLEM if answer.status >= 400 else "application/json")
 
 
@@ -94,12 +94,12 @@ def body_of(request: Request) -> dict[str, Any]:
 
 
 def bad_body() -> Problem:
-    """No customer's doing."""
+    """A 400: the body is malformed, which no customer can cause."""
     return Problem(400, "bad-body", "A field of the body is missing or malformed.")
 
 
 class Field:
-    """How one field of a body is read.
+    """Reads one field of a body.
 
     Args:
         kind: the type that JSON must give it, else 400: no customer's doing.
