@@ -62,9 +62,9 @@ class Answers:
         self._kept: OrderedDict[str, tuple[float, asyncio.Future[bytes]]] = OrderedDict()
 
     async def once(self, key: str, run: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Return the key's answer, made by `run` if there is none.
+        """Return the answer of a key; `run` makes it if there is none.
 
-        A failure goes to every caller that waits, and is not kept.
+        A failure goes to all callers that wait for it, and is not kept.
         """
         self._forget_old()
         kept = self._kept.get(key)
