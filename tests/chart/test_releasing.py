@@ -214,7 +214,7 @@ def test_no_pod_starts_anew_for_a_switch_or_a_canary():
 
 
 @pytest.mark.parametrize("active", ["blue", "green"])
-def test_one_door_leads_to_the_active_track_and_scaling_goes_by_what_each_reads(active):
+def test_service_follows_the_active_track_and_scaling_each_inbox(active):
     over = {"release": {**NOTHING, "candidate": True, "active": active}}
     found = list(manifests(texts(merged(values_of("production"), over))))
     selected = {name: each["spec"]["selector"] for name, each in of_kind(found, "Service").items()}

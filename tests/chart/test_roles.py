@@ -119,7 +119,7 @@ def test_a_conversation_goes_through_with_the_rights_of_each_role(cluster, redis
     assert redis.client("operator").execute_command("ACL", "LOG") == []
 
 
-def test_the_backup_and_operators_tools_do_their_work_with_the_rights_of_their_roles(cluster, staging):
+def test_backup_and_operators_tools_have_the_rights_they_need(cluster, staging):
     found = staging()
     cron = of_kind(found, "CronJob")
     jobs = [

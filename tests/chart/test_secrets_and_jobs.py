@@ -70,7 +70,7 @@ def test_operators_tools_have_a_place_with_the_rights_of_one_role_each():
         assert [rule["ports"][0]["port"] for rule in egress] == [53, 9093], "names, Kafka, and nobody else"
 
 
-def test_the_backup_runs_each_night_on_a_volume_that_outlives_the_release():
+def test_nightly_backup_has_a_volume_that_outlives_the_release():
     found = render("production", backup={"keep": 5, "volume": {"size": "9Gi", "storageClass": "sealed"}})
     job = of_kind(found, "CronJob")["kefu-backup"]["spec"]
     assert "suspend" not in job and job["concurrencyPolicy"] == "Forbid"
@@ -97,7 +97,7 @@ def test_without_backup_and_tools_there_is_nothing_of_them():
     assert not {"kefu-backup", "kefu-operator", "kefu-restore"} & {each["metadata"]["name"] for each in found}
 
 
-def test_topics_are_made_before_the_rest_and_their_job_needs_nothing_later():
+def test_topics_job_runs_first_and_needs_no_later_object():
     for source in ("existing", "external", "vault"):
         secrets = {"source": source, "external": {"store": "company"}}
         manifests = render("production", secrets=secrets)

@@ -31,7 +31,7 @@ def test_a_text_that_tells_nothing_leaves_the_language_alone(text: str) -> None:
     assert detect(text) is None
 
 
-def test_the_language_is_placed_on_the_first_word_or_character_that_speaks_for_it() -> None:
+def test_language_entity_is_on_the_first_telling_word() -> None:
     assert detect("20260001到哪了")[1:] == (8, 9)
     assert detect("ok, where is it")[1:] == (4, 9)
 
