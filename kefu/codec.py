@@ -90,8 +90,9 @@ def _check_inbox(event: Any) -> None:
 
 
 def _check_said(said: Any) -> None:
-    if [isinstance(said.text, str), isinstance(said.payload, str)].count(True) != 1:
-        raise PoisonMessage("malformed", "exactly one of text and payload must be a string")
+    given = [each for each in (said.text, said.payload) if each is not None]
+    if len(given) != 1 or not isinstance(given[0], str):
+        raise PoisonMessage("malformed", "exactly one of text and payload must be a string, the other absent or null")
     if not isinstance(said.metadata, dict) or not isinstance(said.identified, bool):
         raise PoisonMessage("malformed", "metadata or identified is of the wrong type")
 

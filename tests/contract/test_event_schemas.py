@@ -116,6 +116,8 @@ def test_unknown_fields_are_ignored():
         {"text": None},
         {"text": 7},
         {"payload": "/also"},
+        {"text": 0, "payload": "/x"},
+        {"payload": 0},
         {"ts": "now"},
         {"metadata": []},
         {"identified": "yes"},
