@@ -7,10 +7,11 @@ import time
 
 import pytest
 
-from kefu.check import SECTIONS, settings_of
 from ops.local.servers import HOST, ROOT, free_port, services_python
 
-TOLD_S = 5.0  # beside what Python takes to start, which is long where others compute
+# A check gives up on a server after 3 s, where the servers' clients would wait for 30. Measured beside the start of
+# Python; the rest is room for a machine on which other tests compute.
+TOLD_S = 20.0
 TENANTS = '{"demo": {"site_key": "a", "identity_secret": "b", "token_secret": "c"}}'
 ALIVE_S = 60.0  # a busy machine takes long to start Python
 
@@ -67,20 +68,9 @@ def test_an_unknown_process_is_told_with_the_nearest_one():
 def test_help_of_a_process_names_its_settings_and_which_are_needed():
     code, said, _ = kefu("gateway", "--help")
     assert code == 0
-    assert re.search(r"^ +KAFKA_BROKERS +needed$", said, re.MULTILINE)
-    assert re.search(r"^ +KEFU_TENANTS +needed, or KEFU_TENANTS_FILE, which names a file$", said, re.MULTILINE)
-    assert re.search(r"^ +KAFKA_CA_FILE$", said, re.MULTILINE)
-
-
-@pytest.mark.parametrize("process", SECTIONS)
-def test_help_names_every_variable_that_a_section_reads(process):
-    listed = "\n".join(settings_of(process))
-    source = (ROOT / "kefu" / "settings.py").read_text()
-    for section in SECTIONS[process]:
-        body = source.partition(f"class {section.__name__}:")[2].partition("\nclass ")[0]
-        body = body.partition("def from_env")[2].partition("\ndef ")[0]
-        for name in re.findall(r'\(env, "([A-Z_]+)"', body):
-            assert f"  {name}" in listed, name
+    assert re.search(r"^ +KAFKA_BROKERS +Needed\. Brokers", said, re.MULTILINE)
+    assert re.search(r"^ +KEFU_TENANTS +Needed\. .* Or KEFU_TENANTS_FILE, which names a file\.$", said, re.MULTILINE)
+    assert re.search(r"^ +KAFKA_CA_FILE +File", said, re.MULTILINE)
 
 
 def test_a_word_that_a_process_does_not_take_is_told():
@@ -119,7 +109,7 @@ def test_the_check_of_the_action_server_reads_its_settings():
 def test_the_check_names_every_setting_that_is_wrong(gateway):
     code, _, errors = kefu("gateway", "--check", **{**gateway, "KEFU_TENANTS": "", "KEFU_TOPIC_PARTITIONS": "x"})
     assert code == 1
-    assert "KEFU_TENANTS is not set" in errors and "KEFU_TOPIC_PARTITIONS must be a number" in errors
+    assert "KEFU_TENANTS is not set" in errors and "KEFU_TOPIC_PARTITIONS must be a whole number from 1" in errors
 
 
 def test_a_model_that_is_missing_is_told(worker):
