@@ -25,16 +25,15 @@ class Record:
     @classmethod
     def of(cls, message: Message) -> "Record":
         """Return the record in a message of the Kafka client; a missing key or value becomes empty."""
-        topic, partition, offset = message.topic(), message.partition(), message.offset()
-        assert topic is not None and partition is not None and offset is not None  # it came from a partition
-        headers: Any = message.headers() or []  # a list of pairs; a dict is for messages that are sent
+        # The client types any message. A delivered one has a topic, a partition, an offset, and a list of headers.
+        delivered: Any = message
         return cls(
-            topic=topic,
-            partition=partition,
-            offset=offset,
-            key=message.key() or b"",
-            value=message.value() or b"",
-            headers=headers,
+            topic=delivered.topic(),
+            partition=delivered.partition(),
+            offset=delivered.offset(),
+            key=delivered.key() or b"",
+            value=delivered.value() or b"",
+            headers=delivered.headers() or [],
         )
 
 
