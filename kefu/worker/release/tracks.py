@@ -127,7 +127,7 @@ class Tracks:
         return USER_QUERY if self._has_looked() else current
 
     def lends(self, conversation: str) -> bool:
-        """Return whether a candidate lives and is to answer this conversation."""
+        """Return whether the release gives this conversation to a candidate that is alive to answer it."""
         if not self.plan.lends(conversation):
             return False
         alive = self._others.alive(self._clock(), LENDING_ALIVE_S, surely=True)

@@ -60,7 +60,7 @@ class Conversations:
         return Stored(int(version), int(seq or 0), orjson.loads(snapshot or b"[]"), events, history)
 
     async def histories(self) -> FrozenSet[str]:
-        """Return the history of each master, see `Servers.histories`."""
+        """Return the replication id of each master. A master has another id after a failover or a restart."""
         return await self.servers.histories()
 
     async def skip(self, conversation: str, version: int, seq: int) -> None:
