@@ -33,7 +33,7 @@ Answer = Callable[[Dict[str, Any]], Awaitable[Dict[str, Any]]]
 
 
 class ScriptedActions(ActionEndpoint):
-    """The seam to the action server: answers from a function. Its real side is tests/contract."""
+    """Stand-in for the action server: a function gives its answers. tests/contract tests the real server."""
 
     def __init__(self) -> None:
         super().__init__("http://127.0.0.1:9/", timeout_s=1)
@@ -46,7 +46,7 @@ class ScriptedActions(ActionEndpoint):
 
     @staticmethod
     async def form_is_content(body: Dict[str, Any]) -> Dict[str, Any]:
-        """Validate what the form was given and say of any order that it is shipped."""
+        """Validate the form's slots and report every order as shipped."""
         slots = body["tracker"]["slots"]
         if body["next_action"].startswith("validate_"):
             entities = body["tracker"]["latest_message"]["entities"]
@@ -72,20 +72,20 @@ class ScriptedActions(ActionEndpoint):
 
 @pytest.fixture(scope="session")
 def model() -> LoadedModel:
-    """The trained model; `make train` makes it."""
+    """The trained model, which `make train` writes."""
     assert MODEL.is_file(), f"no model at {MODEL.relative_to(ROOT)}: run `make train`"
     return LoadedModel.from_path(str(MODEL))
 
 
 @pytest.fixture
 def actions() -> ScriptedActions:
-    """The action server's stand-in of one test."""
+    """A new stand-in for the action server."""
     return ScriptedActions()
 
 
 @pytest.fixture
 def agent(model: LoadedModel, actions: ScriptedActions, monkeypatch: pytest.MonkeyPatch) -> TurnAgent:
-    """An agent as the worker builds it, on the trained model."""
+    """An agent of the trained model, as the worker builds it."""
     monkeypatch.delenv("REDIS_URL", raising=False)
     monkeypatch.setattr("kefu.worker.agent.ActionEndpoint", ScriptedActions)
     template = SimpleNamespace(tracker_store=TurnStore(None, TurnBroker()), lock_store=PartitionLock())
@@ -93,7 +93,7 @@ def agent(model: LoadedModel, actions: ScriptedActions, monkeypatch: pytest.Monk
 
 
 class Chat:
-    """One customer's conversation, run in memory turn by turn."""
+    """One customer's conversation, run turn by turn in memory."""
 
     def __init__(self, agent: TurnAgent, deadline_s: float = 10.0) -> None:
         self.runner: TurnRunner = agent.runner(deadline_s)
@@ -101,7 +101,7 @@ class Chat:
         self.sent = 0
 
     async def say(self, text: Optional[str] = None, payload: Optional[str] = None, **fields: Any) -> Outcome:
-        """Run one message and take its outcome as stored."""
+        """Run one message and apply its outcome as if stored."""
         self.sent += 1
         said = UserSaid("demo", "alice", f"m{self.sent}", text=text, payload=payload, identified=True, **fields)
         parsed = asyncio.get_running_loop().create_future()
@@ -110,7 +110,7 @@ class Chat:
         return self.take(await self.runner.run(self.live, said, parsed, time.monotonic()))
 
     def take(self, outcome: Outcome) -> Outcome:
-        """Do what the inbox does after a successful write."""
+        """Update the live conversation as the inbox does after a successful write."""
         if outcome.snapshot is not None:
             self.live.trim(outcome.snapshot, len(outcome.events))
         self.live.written(outcome.write)
@@ -143,7 +143,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest_asyncio.fixture
 async def conversations(valkey: Any) -> Any:
-    """The store, under a key prefix of its own."""
+    """The conversation store, with its own key prefix."""
     store = Conversations(RedisSettings(url=valkey.url, key_prefix=f"t{uuid.uuid4().hex[:8]}", timeout_s=30))
     yield store
     await store.close()
@@ -166,7 +166,7 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="session")
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A small model whose policies are Rasa's and ours side by side."""
+    """A small model with Rasa's policies and their stand-ins."""
     from conversing import trained_bank
 
     return trained_bank(tmp_path_factory.mktemp("bank"))
@@ -174,7 +174,7 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture
 def plan_file(tmp_path: Path) -> Callable[..., str]:
-    """Writes a release's plan; returns its path."""
+    """A function that writes a release's plan and returns its path."""
     path = tmp_path / "release.json"
 
     def write(active: str = "blue", tenants: Sequence[str] = (), percent: int = 0) -> str:
@@ -186,5 +186,5 @@ def plan_file(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def clock() -> Clock:
-    """The time of a release's tracks."""
+    """The clock of a release's tracks."""
     return Clock()

@@ -1,4 +1,4 @@
-"""Random conversations, and a model whose policies are Rasa's and ours side by side."""
+"""Random conversations, and a model with Rasa's policies and their stand-ins."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ BANK = Path(__file__).parent / "bank"
 
 
 class Both:
-    """A model's policies as Rasa has loaded them, and their stand-ins."""
+    """A model's policies as Rasa loads them, and their stand-ins."""
 
     def __init__(self, path):
         metadata, runner = MessageProcessor._load_model(str(path))[1:]
@@ -38,7 +38,7 @@ class Both:
         return LiveTracker("demo:alice", self.view), DialogueStateTracker("demo:alice", self.domain.slots)
 
     def compare(self, live, plain):
-        """Assert that both trackers look the same to policies, and both kinds of policies say the same."""
+        """Assert that both trackers give policies the same input and both kinds of policies predict the same."""
         assert [*map(id, live.applied_events())] == [*map(id, plain.applied_events())]
         assert live.current_slot_values() == plain.current_slot_values()
         assert live.latest_action_name == plain.latest_action_name and live.active_loop == plain.active_loop
@@ -47,7 +47,7 @@ class Both:
             mine, theirs = (states_of(tracker, self.domain, hidden, self.rule_only) for tracker in (live, plain))
             assert mine == theirs
         if not mine:
-            return  # every turn hidden, so that Rasa's own policy finds no state to go by
+            return  # every turn is hidden: Rasa's policy would have no state
         for stock, quick in ((RulePolicy, QuickRulePolicy), (MemoizationPolicy, QuickMemoizationPolicy)):
             given = {"domain": self.domain, "rule_only_data": self.rule_only}
             mine = self.quick[quick].predict_action_probabilities(live, **given)
@@ -56,7 +56,7 @@ class Both:
 
 
 def states_of(tracker, domain, hidden, rule_only):
-    """Return the states without texts that no policy looks at."""
+    """Return the states without the texts, which no policy reads."""
     states = tracker.past_states(domain, ignore_rule_only_turns=hidden, rule_only_data=rule_only)
     for state in states:
         if "intent" in state.get("user", {}):
@@ -65,8 +65,10 @@ def states_of(tracker, domain, hidden, rule_only):
 
 
 def trained_bank(out):
-    """Return a model of rules and stories that use all that the two policies know of."""
-    with mock.patch.dict(os.environ, {CACHE_LOCATION_ENV: str(out / "cache")}):  # the project's is `rasa train`'s
+    """Train a model whose rules and stories use every feature of the two policies."""
+    with mock.patch.dict(
+        os.environ, {CACHE_LOCATION_ENV: str(out / "cache")}
+    ):  # the project's cache belongs to `rasa train`
         trained = train(str(BANK / "domain.yml"), str(BANK / "config.yml"), str(BANK / "data.yml"), output=str(out))
     return Both(trained.model)
 

@@ -1,7 +1,7 @@
 """Workers that may die, lose answers or lose their partition at each call that leaves the process.
 
-The inbox, the store's scripts and the mending are the real ones, on a real Redis-protocol server.
-Kafka is a list here; its real side is tests/e2e.
+The inbox, the store's scripts and the mending are real, on a real Redis-protocol server. Kafka is a list;
+tests/e2e uses a real one.
 """
 
 import asyncio
@@ -40,16 +40,16 @@ Policy = Callable[[str], Any]
 
 
 def at_once(_: int) -> float:
-    """Retries wait for nobody here."""
+    """Return the backoff of these tests: retries do not wait."""
     return 0.0
 
 
 class Died(BaseException):
-    """The process was killed here; what it had begun outside stands."""
+    """The process was killed here; calls that it completed keep their effects."""
 
 
 class Gate:
-    """What a process must pass with each call that leaves it; `policy` says what happens there."""
+    """Every call that leaves the process passes here; `policy` gives the verdict."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -96,7 +96,7 @@ class GatedStore:
 
 
 class Log:
-    """Kafka as a list: what was sent stands, acknowledged or not."""
+    """Kafka as a list: every record sent stays, acknowledged or not."""
 
     def __init__(self) -> None:
         self.records: List[tuple] = []
@@ -120,7 +120,7 @@ class GatedProducer:
 
 
 class LogTail(PublishedTail):
-    """What was published, read back from the list by the code that reads it back from Kafka."""
+    """The published turns, read from the list by the code that reads them from Kafka."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -132,7 +132,7 @@ class LogTail(PublishedTail):
 
 
 class Worker:
-    """One process. `mine` is what it believes; `owner` whether Kafka takes its commits."""
+    """One process. `mine`: it believes it owns the partition; `owner`: Kafka takes its commits."""
 
     def __init__(self, system: "System", policy: Policy) -> None:
         self.mine = self.owner = True
@@ -141,7 +141,7 @@ class Worker:
         store = GatedStore(system.store, self.gate)
 
         async def rearm(*_: Any) -> None:
-            """These turns leave no timers."""
+            """Arm nothing: these turns have no timers."""
 
         self.mender = Mender(store, LogTail(system.log), lambda: [PARTITION], rearm)
         self.live = LiveConversations(10)
@@ -161,11 +161,11 @@ class Worker:
         return runner
 
     def believes(self) -> bool:
-        """Return whether it takes the partition for its own."""
+        """Return whether the worker believes it owns the partition."""
         return self.mine
 
     async def work(self) -> None:
-        """Process what is not committed, in order, as a lane does; ends when done, dead or without partition."""
+        """Process the uncommitted messages in order; end when done, dead or without the partition."""
         start = self._system.committed
         for offset in range(start, len(self._system.messages)):
             try:
@@ -176,7 +176,7 @@ class Worker:
                 self._system.committed = max(self._system.committed, offset + 1)
 
     def lose_partition(self) -> None:
-        """Learn that somebody else owns it."""
+        """Learn that another worker owns the partition."""
         self.mine = False
         self.live.drop({PARTITION})
         self.mender.forget({PARTITION})
@@ -206,21 +206,21 @@ class System:
         return self.store.servers.redis._client
 
     async def snapshot(self) -> Dict[bytes, bytes]:
-        """Return all that is stored at one moment: what a replica has."""
+        """Return every stored key at one moment, as a replica has it."""
         flat = await self.client.eval(_SNAPSHOT, 0, f"{self.settings.key_prefix}:*")
         return dict(zip(flat[::2], flat[1::2], strict=True))
 
     async def fail_over(self, to: Dict[bytes, bytes]) -> None:
-        """Let a server take over that has no more than a snapshot, at one moment for calls under way."""
+        """Replace all data by a snapshot, atomically, as when a replica takes over."""
         pipe = self.client.pipeline(transaction=True)
-        pipe.flushall()  # nobody else uses this server
+        pipe.flushall()  # only this system uses the server
         for key, value in to.items():
             pipe.restore(key, 7 * 24 * 3600 * 1000, value)
         pipe.execute_command("DEBUG", "CHANGE-REPL-ID")
         await pipe.execute()
 
     async def recover(self) -> None:
-        """Let a new worker finish what is left, with nothing going wrong, and mend what nobody asks for."""
+        """Let a new worker without faults process the remaining messages and mend all lost writes."""
         worker = Worker(self, lambda _: OK)
         await worker.work()
         assert self.committed == len(self.messages)
@@ -229,7 +229,7 @@ class System:
             await worker.mender._background
 
     async def check(self, lost_writes: bool = False) -> None:
-        """Check the promises. After lost writes a reply may have been given twice, under one id and number."""
+        """Check the promises. After lost writes a reply may be published twice, with one id and number."""
         wanted = list(dict.fromkeys(self.messages))
         answers: Dict[str, set] = {}
         places: Dict[int, set] = {}

@@ -1,4 +1,4 @@
-"""What the tests of a hand-over share: a conversation with somebody at the desk."""
+"""A conversation with a person at the desk, for the tests of hand-overs."""
 
 import time
 
@@ -11,13 +11,13 @@ WAIT_S = 600
 
 
 def desk_event(kind, handoff, agent, key, user="alice", **fields):
-    """Return what the gateway makes of a request of the desk."""
+    """Return the event that the gateway makes of a desk request."""
     made = derived_id(kind.__name__, "demo", user, agent, key)
     return kind("demo", user, made, handoff, agent, **fields)
 
 
 class Desk(Chat):
-    """A conversation that is run in memory, turn by turn, the desk's turns too."""
+    """A conversation in memory that also runs the desk's turns."""
 
     def __init__(self, agent, wait_s=WAIT_S):
         super().__init__(agent)
@@ -30,7 +30,7 @@ class Desk(Chat):
 
     @property
     def timer(self):
-        """The reminder of a customer who waits, None for one who doesn't."""
+        """The reminder of a waiting customer, None if the customer does not wait."""
         return reminders(self.live.tracker.events).standing.get(handoffs.TIMER)
 
     async def run(self, event):
@@ -50,7 +50,7 @@ class Desk(Chat):
         return await self.desk(HandoffEnded, agent, **fields)
 
     async def waited(self, after_ms=0):
-        """Let the customer's patience end, or the timer be found so long after it was due."""
+        """Run the hand-over's timer `after_ms` after it was due."""
         return await self.run(ReminderDue("demo", "alice", handoffs.TIMER, due_ms(self.timer) + after_ms))
 
 

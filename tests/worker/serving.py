@@ -1,4 +1,4 @@
-"""A worker as its own process, on a real Kafka and a real Redis-protocol server, asked through the inbox."""
+"""A worker in its own process, on a real Kafka and a real Redis-protocol server."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ READY_S = 300.0
 
 
 class ServedWorker:
-    """`python -m kefu worker` on a model, started from the root of the project."""
+    """`python -m kefu worker` with a model, started in the root of the project."""
 
     def __init__(self, brokers: str, redis_url: str, model: Path, log: Path, **settings: str) -> None:
         self._brokers = brokers
@@ -51,7 +51,7 @@ class ServedWorker:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
 
     def wait_ready(self) -> None:
-        """Wait until it takes messages."""
+        """Wait until the worker takes messages."""
         until(self._ready, "the worker to be ready", READY_S)
 
     def _ready(self) -> bool:
@@ -61,7 +61,7 @@ class ServedWorker:
         return False
 
     def ask(self, text: str) -> AnswerGenerated:
-        """Return what comes of a message of a new customer."""
+        """Send a message of a new customer through the inbox; return its answer."""
         said = UserSaid("demo", f"u{uuid.uuid4().hex[:8]}", "m1", text=text)
         producer = Producer({"bootstrap.servers": self._brokers})
         producer.produce(USER_QUERY, encode(said), said.conversation.encode())
@@ -78,7 +78,7 @@ class ServedWorker:
             await store.close()
 
     def swap(self, model: Path) -> dict:
-        """PUT another model; returns the answer's body."""
+        """Swap the model over HTTP; return the answer's body."""
         url, body = f"http://{HOST}:{self._port}/model", json.dumps({"model_file": str(model)}).encode()
         request = urllib.request.Request(url, body, {"Content-Type": "application/json"}, method="PUT")
         try:
@@ -88,16 +88,16 @@ class ServedWorker:
             raise AssertionError(error.read().decode()) from error
 
     def has_mapped(self, library: str) -> bool:
-        """Return whether the process has a shared library of this package in memory."""
+        """Return whether the process has loaded a shared library of this package."""
         return f"/{library}/" in Path(f"/proc/{self.process.pid}/maps").read_text()
 
     def rss_mb(self) -> float:
-        """Return the process's resident memory."""
+        """Return the process's resident memory, in MiB."""
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def tidied_rss_mb(self) -> float:
-        """Return the least resident memory within the time after which a busy worker has tidied up too."""
+        """Return the least resident memory, in MiB, until even a busy worker has tidied up."""
         deadline, least = time.monotonic() + SOON_S + 2, self.rss_mb()
         while time.monotonic() < deadline:
             time.sleep(0.2)
@@ -105,6 +105,6 @@ class ServedWorker:
         return least
 
     def stop(self) -> None:
-        """End it in order."""
+        """Let the worker drain and end; wait for it."""
         self.process.terminate()
         self.process.wait(40)

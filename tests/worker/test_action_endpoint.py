@@ -1,4 +1,4 @@
-"""The way to the action server: a budget, retries of what passes, one key a call, bounded answers."""
+"""Calls to the action server: time budget, retries, one idempotency key per call, bounded answers."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ BODY = {"next_action": "action_track_order"}
 
 
 class Server:
-    """A real HTTP server that answers as a test says."""
+    """A real HTTP server whose answers the test sets."""
 
     def __init__(self):
         self.answers = []
@@ -34,33 +34,33 @@ class Server:
 
 @pytest_asyncio.fixture
 async def server():
-    found = Server()
+    http_server = Server()
     app = web.Application()
-    app.router.add_post("/webhook", found.handle)
+    app.router.add_post("/webhook", http_server.handle)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    found.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/webhook"
-    yield found
+    http_server.url = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}/webhook"
+    yield http_server
     await runner.cleanup()
 
 
 @pytest_asyncio.fixture
 async def endpoint(server):
-    found = ActionEndpoint(server.url, timeout_s=30.0)
-    yield found
-    await found.close()
+    client = ActionEndpoint(server.url, timeout_s=30.0)
+    yield client
+    await client.close()
 
 
-async def test_a_passing_failure_is_tried_again_under_the_same_key(server, endpoint):
+async def test_transient_failure_is_retried_with_the_same_key(server, endpoint):
     CALLS.set(ActionCalls("m1", time.monotonic() + 60))
     server.answers = [web.Response(status=503), web.Response(status=502)]
     assert await endpoint.request(json=BODY) == {"events": []}
     assert server.keys == ["m1:action_track_order:0"] * 3
 
 
-async def test_a_connection_that_was_opened_before_is_the_first_calls(server, endpoint, monkeypatch):
+async def test_first_call_uses_the_connection_opened_before(server, endpoint, monkeypatch):
     monkeypatch.setattr(action_endpoint, "_CONNECTING", aiohttp.ClientTimeout(total=30))
     await endpoint.connect()
     connections = sum(len(each) for each in endpoint._pool.connector._conns.values())
@@ -69,16 +69,18 @@ async def test_a_connection_that_was_opened_before_is_the_first_calls(server, en
     assert sum(len(each) for each in endpoint._pool.connector._conns.values()) == 1
 
 
-async def test_a_server_that_is_away_is_only_told_of(caplog):
+async def test_connect_logs_an_unavailable_server(caplog):
+    """The worker starts without the action server."""
     endpoint = ActionEndpoint("http://127.0.0.1:9/webhook", timeout_s=1.0)
     with caplog.at_level("WARNING", "kefu.worker.act.action_endpoint"):
         await endpoint.connect()
     await endpoint.close()
-    told = [record.message for record in caplog.records if record.name == "kefu.worker.act.action_endpoint"]
-    assert told == ["the action server can't be reached yet"]
+    messages = [record.message for record in caplog.records if record.name == "kefu.worker.act.action_endpoint"]
+    assert messages == ["the action server can't be reached yet"]
 
 
-async def test_the_second_call_of_an_action_has_another_key_and_a_rerun_the_same(server, endpoint):
+async def test_each_call_of_an_action_has_its_own_key(server, endpoint):
+    """A turn that runs again sends the same keys in the same order."""
     for _ in range(2):
         CALLS.set(ActionCalls("m1", time.monotonic() + 60))
         await endpoint.request(json=BODY)
@@ -86,14 +88,14 @@ async def test_the_second_call_of_an_action_has_another_key_and_a_rerun_the_same
     assert server.keys == ["m1:action_track_order:0", "m1:action_track_order:1"] * 2
 
 
-async def test_an_actions_own_failure_is_not_repeated(server, endpoint):
+async def test_status_500_of_an_action_is_not_retried(server, endpoint):
     server.answers = [web.Response(status=500)]
     with pytest.raises(ClientResponseError):
         await endpoint.request(json=BODY)
     assert len(server.keys) == 1
 
 
-async def test_a_server_that_does_not_answer_is_given_up_within_the_budget(server, endpoint):
+async def test_call_without_an_answer_ends_within_its_budget(server, endpoint):
     async def never():
         await asyncio.sleep(30)
 
@@ -102,26 +104,27 @@ async def test_a_server_that_does_not_answer_is_given_up_within_the_budget(serve
         await asyncio.wait_for(endpoint.request(json=BODY), 20)
 
 
-async def test_a_server_that_is_not_there_is_a_client_error():
+async def test_refused_connection_raises_a_client_error():
     endpoint = ActionEndpoint("http://127.0.0.1:1/webhook", timeout_s=0.3)
     with pytest.raises(aiohttp.ClientError):
         await endpoint.request(json=BODY)
     await endpoint.close()
 
 
-async def test_an_answer_that_no_record_could_hold_is_refused(server, endpoint):
+async def test_answer_larger_than_a_kafka_record_is_refused(server, endpoint):
     server.answers = [web.Response(text='"' + "x" * MAX_ANSWER_BYTES + '"')] * 20
     endpoint._timeout_s = 1.0
     with pytest.raises(aiohttp.ClientError):
         await endpoint.request(json=BODY)
 
 
-async def test_what_the_shop_tells_is_masked_where_it_enters(server, endpoint):
+async def test_personal_data_in_an_action_answer_is_masked(server, endpoint):
     server.answers = [web.json_response({"responses": [{"text": "call 13800001234"}]})]
     assert await endpoint.request(json=BODY) == {"responses": [{"text": "call *******1234"}]}
 
 
-async def test_the_domain_is_sent_when_it_is_asked_for_and_named_by_its_digest_otherwise(server, endpoint):
+async def test_domain_is_sent_only_when_the_server_asks_for_it(server, endpoint):
+    """Every call carries the domain's digest. The call repeated with the domain keeps its key."""
     domain = {"intents": ["greet"], "slots": {"order_number": {"type": "text"}}}
     CALLS.set(ActionCalls("m1", time.monotonic() + 60))
     server.answers = [web.Response(status=449)]
@@ -131,17 +134,19 @@ async def test_the_domain_is_sent_when_it_is_asked_for_and_named_by_its_digest_o
     sent = [(body.get("domain"), body["domain_digest"]) for body in server.bodies]
     assert [each for each, _ in sent] == [None, domain, None, None]
     assert sent[0][1] == sent[1][1] == sent[2][1] != sent[3][1]
-    assert server.keys[0] == server.keys[1] != server.keys[2]  # asked for, it is the same call
+    assert server.keys[0] == server.keys[1] != server.keys[2]  # the repetition with the domain is the same call
 
 
-async def test_a_server_that_asks_for_the_domain_again_and_again_is_told_apart_from_a_slow_one(server, endpoint):
+async def test_second_request_for_the_domain_fails_with_449(server, endpoint):
+    """The status tells this failure from a timeout."""
     server.answers = [web.Response(status=449), web.Response(status=449)]
     with pytest.raises(ClientResponseError) as error:
         await endpoint.request(json={**BODY, "domain": {"intents": []}})
     assert error.value.status == 449
 
 
-async def test_who_waits_for_the_action_server_has_given_its_place_to_others(server, endpoint):
+async def test_call_to_the_action_server_gives_up_its_place(server, endpoint):
+    """Another turn runs during the call. The first turn continues when a place is free again."""
     places, asked, answer = asyncio.Semaphore(1), asyncio.Event(), asyncio.Event()
 
     async def slow():
@@ -158,7 +163,7 @@ async def test_who_waits_for_the_action_server_has_given_its_place_to_others(ser
     server.answers = [slow]
     waiting = asyncio.ensure_future(turn())
     await asyncio.wait_for(asked.wait(), 20)
-    async with Place(places):  # "hello" meanwhile
+    async with Place(places):  # another turn runs meanwhile
         answer.set()
         await asyncio.sleep(0.05)
         assert not waiting.done(), "it goes on when it has a place again"
@@ -166,14 +171,15 @@ async def test_who_waits_for_the_action_server_has_given_its_place_to_others(ser
     assert places._value == 1
 
 
-async def test_an_error_page_without_end_is_read_to_its_bound(server, endpoint):
+async def test_error_page_is_read_up_to_its_bound(server, endpoint):
     server.answers = [web.Response(status=500, body=b"x" * (MAX_ERROR_BYTES * 4))]
     with pytest.raises(ClientResponseError) as caught:
         await endpoint.request(json=BODY)
     assert len(caught.value.text) <= MAX_ERROR_BYTES
 
 
-async def test_who_ran_out_of_time_at_the_action_server_waits_for_no_place():
+async def test_turn_past_its_deadline_waits_for_no_place():
+    """The deadline passes during a call, while another turn holds the only place."""
     places = asyncio.Semaphore(1)
 
     async def turn():
@@ -183,13 +189,13 @@ async def test_who_ran_out_of_time_at_the_action_server_waits_for_no_place():
 
     late = asyncio.ensure_future(asyncio.wait_for(turn(), 0.05))
     await asyncio.sleep(0.01)
-    async with Place(places):  # somebody else works, for long
+    async with Place(places):  # another turn holds the only place
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.shield(late), 20)
     assert places._value == 1
 
 
-async def test_an_action_that_hangs_holds_up_no_other(server, endpoint):
+async def test_hanging_action_does_not_delay_others(server, endpoint):
     hang = asyncio.Event()
 
     async def hangs():

@@ -1,4 +1,4 @@
-"""The quick forms and slot extraction leave on a tracker what Rasa's own leave, after any conversation."""
+"""After any conversation, the quick forms and slot extraction change a tracker as Rasa's do."""
 
 import asyncio
 
@@ -15,8 +15,8 @@ from kefu.worker.act.bot_actions import BotActions
 ALL = {"max_examples": 400, "deadline": None, "suppress_health_check": list(HealthCheck)}
 
 
-def told(bank, script, message):
-    """Return Kefu's tracker and Rasa's, both having heard the same."""
+def trackers_after(bank, script, message):
+    """Return Kefu's tracker and Rasa's after the same events."""
     live, plain = bank.trackers()
     for event in [*(event for part in script for event in part), e.ActionExecuted("action_listen"), message]:
         plain.update(event)
@@ -25,7 +25,7 @@ def told(bank, script, message):
 
 
 def run(action, bank, tracker):
-    """Return what an action puts on the tracker and what it says, or that it declines."""
+    """Return the texts, slots and active loop after an action, or "declined"."""
     channel, nlg = CollectingOutputChannel(), TemplatedNaturalLanguageGenerator(bank.domain.responses)
     try:
         events = asyncio.run(action.run(channel, nlg, tracker, bank.domain))
@@ -38,17 +38,17 @@ def run(action, bank, tracker):
 
 @settings(**ALL)
 @given(script=conversation, message=said)
-def test_slots_are_filled_from_a_message_as_rasa_fills_them(bank, script, message):
-    live, plain = told(bank, script, message)
+def test_slots_are_filled_as_by_rasa(bank, script, message):
+    live, plain = trackers_after(bank, script, message)
     quick = BotActions(bank.domain, None)["action_extract_slots"]
     assert run(quick, bank, live) == run(ActionExtractSlots(None), bank, plain)
 
 
 @settings(**ALL)
 @given(script=conversation, message=said)
-def test_forms_ask_fill_and_decline_as_rasas_own(bank, script, message):
+def test_forms_ask_fill_and_decline_as_in_rasa(bank, script, message):
     for form in ("transfer_form", "card_form"):
-        live, plain = told(bank, script, message)
+        live, plain = trackers_after(bank, script, message)
         quick = BotActions(bank.domain, None)
         assert run(quick["action_extract_slots"], bank, live) == run(ActionExtractSlots(None), bank, plain)
         assert run(quick[form], bank, live) == run(FormAction(form, None), bank, plain), form

@@ -1,4 +1,4 @@
-"""The garbage collector holds still while a worker starts, and tidies up when there is time."""
+"""The garbage collector pauses while a worker starts; afterwards it collects when the worker is idle."""
 
 import asyncio
 import gc
@@ -13,7 +13,7 @@ from tests.worker.conftest import MODEL
 
 @pytest.fixture
 def as_before():
-    """Leave the collector of this process as it was."""
+    """Restore this process's collector settings after the test."""
     enabled, thresholds = gc.isenabled(), gc.get_threshold()
     yield
     gc.unfreeze()
@@ -29,13 +29,13 @@ class Clock:
 
 
 class Knot:
-    """Something that only the collector can free."""
+    """An object in a reference cycle: only the collector can free it."""
 
     def __init__(self):
         self.itself = self
 
 
-def test_a_start_is_not_collected_and_what_it_made_is_set_aside(as_before):
+def test_start_runs_without_collection_and_freezes_objects(as_before):
     collector.hold()
     assert not gc.isenabled()
     collector.settle()
@@ -44,18 +44,18 @@ def test_a_start_is_not_collected_and_what_it_made_is_set_aside(as_before):
     assert gc.get_freeze_count() > len(gc.get_objects())
 
 
-def test_what_was_set_aside_is_given_back_once_nobody_needs_it(as_before):
+def test_tidying_frees_frozen_objects_without_references(as_before):
     knot = Knot()
     collector.settle()
     gone = weakref.ref(knot)
     del knot
     gc.collect()
-    assert gone() is not None  # set aside, nobody looks at it
+    assert gone() is not None  # a frozen object is not collected
     collector.tidy()
     assert gone() is None
 
 
-def test_tidying_waits_for_a_quiet_moment_and_not_for_ever():
+def test_tidying_waits_for_an_idle_worker_up_to_a_limit():
     clock = Clock()
     housekeeping = collector.Housekeeping(clock)
     assert not housekeeping.due(busy=False)
@@ -67,7 +67,8 @@ def test_tidying_waits_for_a_quiet_moment_and_not_for_ever():
     assert housekeeping.due(busy=True)
 
 
-def test_after_a_swap_it_is_done_as_soon_as_it_is_quiet():
+def test_swap_brings_tidying_forward():
+    """Tidying waits for the swap's answer and an idle worker, at most SOON_S."""
     clock = Clock()
     housekeeping = collector.Housekeeping(clock)
     housekeeping.soon()
@@ -81,11 +82,11 @@ def test_after_a_swap_it_is_done_as_soon_as_it_is_quiet():
 
 
 @pytest.mark.asyncio
-async def test_of_five_models_loaded_one_after_the_other_the_last_alone_stays(agent, actions, as_before):
+async def test_five_model_swaps_leave_one_model_in_memory(agent, actions, as_before):
     loaded, current = [], agent
     for _ in range(5):
         current = await load_beside(str(MODEL), current, actions, 0.5)
         loaded += [weakref.ref(current), weakref.ref(current.processor), weakref.ref(current.domain)]
-    await asyncio.sleep(0)  # the last task's own reference
+    await asyncio.sleep(0)  # lets the last task drop its reference
     collector.tidy()
     assert [ref() is not None for ref in loaded] == [False] * 12 + [True] * 3

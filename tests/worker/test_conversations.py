@@ -1,4 +1,4 @@
-"""The write of a turn is atomic, fenced by version and marker, and mended after a failover."""
+"""A turn's write is atomic, fenced by version and marker, and waits for its replicas."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ def turn(number, version=None, **fields):
     return TurnWrite(f"m{number}", version, number, events, marker(number), [reply], **fields)
 
 
-async def test_a_turn_is_stored_whole_and_read_back(conversations):
+async def test_turn_is_stored_completely_and_read_back(conversations):
     await conversations.write(ALICE, turn(1))
     stored = await conversations.load(ALICE)
     assert (stored.version, stored.seq, stored.turns) == (1, 1, [[{"event": "user", "text": "t1"}]])
@@ -38,21 +38,21 @@ async def test_a_turn_is_stored_whole_and_read_back(conversations):
     assert await conversations.turn(ALICE, "m2") is None
 
 
-async def test_a_turn_beside_one_that_cannot_be_read_is_found(conversations):
+async def test_turn_is_found_beside_an_unreadable_one(conversations):
     await conversations.write(ALICE, turn(1))
     await conversations.servers.redis._client.rpush(conversations.keys(ALICE).turns, "not json")
     assert await conversations.turn(ALICE, "m1") == (marker(1), turn(1).events)
 
 
-async def test_the_same_message_is_stored_once(conversations):
+async def test_message_is_stored_once(conversations):
     await conversations.write(ALICE, turn(1))
-    with pytest.raises(AlreadyProcessed) as found:
+    with pytest.raises(AlreadyProcessed) as error:
         await conversations.write(ALICE, turn(1))
-    assert found.value.marker == marker(1)
+    assert error.value.marker == marker(1)
     assert (await conversations.load(ALICE)).version == 1
 
 
-async def test_a_write_from_another_version_changes_nothing(conversations):
+async def test_write_with_another_version_changes_nothing(conversations):
     await conversations.write(ALICE, turn(1))
     before = await conversations.load(ALICE)
     for version in (0, 2, 7):
@@ -63,7 +63,7 @@ async def test_a_write_from_another_version_changes_nothing(conversations):
     assert await conversations.marker(ALICE, "m2") is None
 
 
-async def test_of_two_owners_who_write_at_once_one_wins(conversations):
+async def test_one_of_twenty_concurrent_writes_succeeds(conversations):
     writes = [conversations.write(ALICE, turn(n, version=0)) for n in range(1, 21)]
     outcomes = await asyncio.gather(*writes, return_exceptions=True)
     assert outcomes.count(None) == 1
@@ -80,7 +80,7 @@ async def test_trimming_keeps_the_last_turns_and_the_snapshot(conversations):
     assert stored.snapshot == snapshot
 
 
-async def test_all_of_a_conversation_expires(conversations):
+async def test_every_key_of_a_conversation_expires(conversations):
     await conversations.write(ALICE, turn(1))
     keys = conversations.keys(ALICE)
     redis = await conversations.servers.redis.holding(ALICE)
@@ -88,7 +88,8 @@ async def test_all_of_a_conversation_expires(conversations):
         assert 0 < await redis.ttl(key) <= 7 * 24 * 3600
 
 
-async def test_a_write_that_cannot_be_sent_fails_nobody_else(conversations):
+async def test_unsendable_write_fails_alone(conversations):
+    """A write sent at the same time succeeds."""
     unsendable = TurnWrite("m1", 0, 1, [], object(), [])
     outcomes = await asyncio.gather(
         conversations.write("demo:bob", unsendable), conversations.write(ALICE, turn(1)), return_exceptions=True
@@ -97,7 +98,7 @@ async def test_a_write_that_cannot_be_sent_fails_nobody_else(conversations):
     assert (await conversations.load(ALICE)).version == 1
 
 
-async def test_a_server_that_is_away_is_said_to_be_away():
+async def test_unreachable_server_raises_store_unavailable():
     store = Conversations(RedisSettings(url="redis://127.0.0.1:1/0", timeout_s=0.2))
     for call in (store.histories(), store.load(ALICE), store.write(ALICE, turn(1))):
         with pytest.raises(StoreUnavailable):
@@ -105,7 +106,8 @@ async def test_a_server_that_is_away_is_said_to_be_away():
     await store.close()
 
 
-async def test_a_server_without_memory_is_away_and_the_same_write_succeeds_later(conversations):
+async def test_write_refused_for_lack_of_memory_can_be_repeated(conversations):
+    """A server at its memory limit counts as unavailable."""
     redis = await conversations.servers.redis.holding(ALICE)
     await redis.config_set("maxmemory", "1")
     try:
@@ -117,7 +119,8 @@ async def test_a_server_without_memory_is_away_and_the_same_write_succeeds_later
     assert (await conversations.load(ALICE)).version == 1
 
 
-async def test_a_write_counts_only_once_a_replica_has_it_however_often_it_is_sent(valkey, tmp_path):
+async def test_write_is_acknowledged_only_once_a_replica_has_it(valkey, tmp_path):
+    """A repeated write finds its own marker and still waits for the replica."""
     replica = Replica(tmp_path, free_port(), valkey.port)
     replica.start()
     replica.wait_ready(20)
@@ -125,7 +128,7 @@ async def test_a_write_counts_only_once_a_replica_has_it_however_often_it_is_sen
     try:
         await until_written(store, turn(1))
         os.kill(replica.pid, signal.SIGSTOP)
-        for _ in range(2):  # the second finds its own marker, and must wait all the same
+        for _ in range(2):  # the second write finds its own marker and still has to wait
             with pytest.raises(StoreUnavailable):
                 await store.write(ALICE, turn(2))
         with pytest.raises(StoreUnavailable):
@@ -139,8 +142,8 @@ async def test_a_write_counts_only_once_a_replica_has_it_however_often_it_is_sen
         replica.stop()
 
 
-async def test_a_master_that_became_a_replica_under_way_is_away(valkey, tmp_path):
-    """It still takes the write, as one may that was demoted between the write and the wait for replicas."""
+async def test_write_to_a_demoted_master_is_not_acknowledged(valkey, tmp_path):
+    """The server takes the write, like a master demoted between the write and the wait for replicas."""
     replica = Replica(tmp_path, free_port(), valkey.port)
     replica.start()
     replica.wait_ready(20)
@@ -156,7 +159,7 @@ async def test_a_master_that_became_a_replica_under_way_is_away(valkey, tmp_path
 
 
 class Replica(RedisServer):
-    """A server that follows another one."""
+    """A replica of another server."""
 
     def __init__(self, directory, port, master):
         super().__init__(directory, port)
@@ -172,8 +175,8 @@ async def until_written(store, write):
     async def written():
         try:
             await store.write(ALICE, write)
-        except AlreadyProcessed as found:
-            return found.marker
+        except AlreadyProcessed as error:
+            return error.marker
         return write.marker
 
     return await eventually(written, "the replica to follow", not_yet=(StoreUnavailable,))

@@ -1,4 +1,4 @@
-"""The real inbox keeps its promises wherever it dies, whoever else works, whatever Redis lost."""
+"""The real inbox keeps its promises through deaths, rival owners and writes that Redis lost."""
 
 import asyncio
 import itertools
@@ -17,7 +17,7 @@ ENDS = (DIES_BEFORE, DIES_AFTER)
 
 
 class Forgetful(RedisServer):
-    """A server that can be made to look like one that took over without the last writes."""
+    """A server that can act as a replica that took over without the last writes."""
 
     def command(self):
         return [*super().command(), "--enable-debug-command", "local"]
@@ -33,7 +33,7 @@ def forgetful(tmp_path_factory):
 
 
 class At:
-    """A policy: what happens at the n-th call that leaves the process; else it goes well."""
+    """A policy with one fault: at the n-th call that leaves the process."""
 
     def __init__(self, number, verdict):
         self.number, self.verdict, self.calls = number, verdict, 0
@@ -52,7 +52,7 @@ def run(scenario, *arguments):
 
 
 async def one_after_another(agent, url, policies, poison=None):
-    """Workers with these policies work one after another, then one that meets no trouble; the promises are checked."""
+    """Let workers with these policies work one after another, then one without faults; check the promises."""
     system = System(agent, url, [*MESSAGES, MESSAGES[0]], poison)
     try:
         for policy in policies:
@@ -64,7 +64,7 @@ async def one_after_another(agent, url, policies, poison=None):
 
 
 def every_point(agent, url, verdict, poison=None):
-    """Let the verdict fall at each call in turn; returns at how many it did."""
+    """Apply the verdict at each call in turn; return the number of calls."""
     for number in itertools.count(1):
         policy = At(number, verdict)
         run(one_after_another, agent, url, [policy], poison)
@@ -74,11 +74,11 @@ def every_point(agent, url, verdict, poison=None):
 
 @pytest.mark.parametrize("poison", [None, "m1"], ids=["", "m1 always fails"])
 @pytest.mark.parametrize("verdict", [DIES_BEFORE, DIES_AFTER, AWAY, UNHEARD])
-def test_one_thing_goes_wrong_at_any_call(agent, forgetful, verdict, poison):
+def test_one_fault_at_any_call_breaks_no_promise(agent, forgetful, verdict, poison):
     assert every_point(agent, forgetful.url, verdict, poison) > 10
 
 
-def test_a_worker_dies_anywhere_and_so_does_its_successor(agent, forgetful):
+def test_death_of_a_worker_and_its_successor_breaks_no_promise(agent, forgetful):
     for first, second in itertools.product(range(1, 14), range(1, 14, 2)):
         ends = ENDS[(first + second) % 2], ENDS[first % 2]
         policies = [At(first, ends[0]), At(second, ends[1])]
@@ -86,7 +86,7 @@ def test_a_worker_dies_anywhere_and_so_does_its_successor(agent, forgetful):
 
 
 class Turnstile:
-    """A policy that lets a worker pass when, and how, a schedule says."""
+    """A policy that holds a worker at each call until the schedule gives the verdict."""
 
     def __init__(self):
         self.waiting = None
@@ -104,7 +104,7 @@ class Turnstile:
 
 
 class Owner:
-    """A worker under a schedule."""
+    """A worker that a schedule drives."""
 
     def __init__(self, system):
         self.turnstile = Turnstile()
@@ -112,21 +112,21 @@ class Owner:
         self.task = asyncio.ensure_future(self.worker.work())
 
     async def halted(self):
-        """Wait until it stands at its turnstile; returns whether it still works."""
+        """Wait until the worker stands at its turnstile; return whether it still works."""
         reached = asyncio.ensure_future(self.turnstile.reached.wait())
         await asyncio.wait({reached, self.task}, return_when=asyncio.FIRST_COMPLETED)
         reached.cancel()
         return not self.task.done()
 
     async def end(self):
-        """Let it go on without trouble to its end."""
+        """Let the worker finish without faults."""
         while await self.halted():
             self.turnstile.let(OK)
         await self.task
 
 
 async def two_owners(agent, url, order):
-    """Both believe that the partition is theirs; `order` says whose call is next."""
+    """Run two workers that both believe they own the partition; `order` says whose call is next."""
     system = System(agent, url, ["m1"])
     try:
         owners = [Owner(system), Owner(system)]
@@ -141,8 +141,8 @@ async def two_owners(agent, url, order):
         await system.store.close()
 
 
-def test_two_owners_take_turns_in_every_order(agent, forgetful):
-    """The first five calls of each in every order: marker, tracker, history, tracker again, write."""
+def test_two_owners_in_any_order_break_no_promise(agent, forgetful):
+    """The first five calls of each, in every order: marker, tracker, history, tracker again, write."""
     orders = [order for order in itertools.product((0, 1), repeat=10) if sum(order) == 5]
     assert len(orders) == 252
     for order in orders:
@@ -154,7 +154,7 @@ EVENTS = st.sampled_from(["replicate", "fail over", "learn", "evict", "swap owne
 
 
 class Schedule:
-    """Two workers, what befalls them and Redis, in the order that was drawn."""
+    """Two workers, their faults and the failovers of Redis, in the order that Hypothesis drew."""
 
     def __init__(self, agent, url):
         self.system = System(agent, url, [*MESSAGES, "m3", MESSAGES[0]])
@@ -186,7 +186,7 @@ class Schedule:
             self._assign(n)
 
     def _swap(self):
-        """The partition goes to the other worker, which begins at what is committed."""
+        """Move the partition to the other worker, which begins at the committed offset."""
         other = 1 - self.owner
         self.owners[self.owner].worker.owner = False
         if self.owners[other].task.done():
@@ -194,7 +194,7 @@ class Schedule:
             self._assign(other)
 
     def _assign(self, n):
-        """A new process; Kafka takes its commits if the partition is its own."""
+        """Start a new process; Kafka takes its commits if it owns the partition."""
         self.owners[n] = Owner(self.system)
         self.owners[n].worker.owner = n == self.owner
 
@@ -222,24 +222,26 @@ async def as_drawn(agent, url, steps):
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=st.lists(st.one_of(CALLS, CALLS, CALLS, EVENTS), min_size=5, max_size=140))
-def test_whatever_befalls_two_workers_and_redis_in_any_order(agent, forgetful, steps):
+def test_random_faults_of_two_workers_break_no_promise(agent, forgetful, steps):
+    """The order of calls, faults, failovers of Redis and moves of the partition is random."""
     run(as_drawn, agent, forgetful.url, steps)
 
 
-def test_what_redis_loses_after_all_is_answered_is_mended_though_nobody_writes(agent, forgetful):
+def test_lost_writes_are_mended_without_a_new_message(agent, forgetful):
+    """Redis fails over after the last answer."""
     steps = [*[(0, OK)] * 40, "fail over", "replicate", (1, DIES_BEFORE)]
     run(as_drawn, agent, forgetful.url, steps)
 
 
-def test_a_script_that_does_not_look_for_the_marker_is_found_out(agent, forgetful, monkeypatch):
-    """One owner has looked for the marker; the other does it all; then the first goes on."""
+def test_script_without_its_marker_check_is_detected(agent, forgetful, monkeypatch):
+    """One owner has read the marker; the other runs the whole turn; then the first goes on."""
     broken = conversations.WRITE.text.replace("if marker then", "if false then")
     monkeypatch.setattr(conversations, "WRITE", Script(broken))
     with pytest.raises(AssertionError):
         run(two_owners, agent, forgetful.url, [1, *[0] * 8])
 
 
-def test_a_worker_that_does_not_publish_is_found_out(agent, forgetful, monkeypatch):
+def test_worker_that_does_not_publish_is_detected(agent, forgetful, monkeypatch):
     async def publish_nothing(*_):
         return None
 
@@ -248,8 +250,8 @@ def test_a_worker_that_does_not_publish_is_found_out(agent, forgetful, monkeypat
         run(one_after_another, agent, forgetful.url, [])
 
 
-def test_a_worker_that_does_not_mend_is_found_out(agent, forgetful, monkeypatch):
-    """The turn is published, Redis loses it, a new worker takes the next message."""
+def test_worker_that_does_not_mend_is_detected(agent, forgetful, monkeypatch):
+    """The turn is published, Redis loses it, and a new worker takes the next message."""
     steps = [*[(0, OK)] * 9, "fail over", *[(0, DIES_BEFORE)] * 2]
     run(as_drawn, agent, forgetful.url, steps)
 

@@ -1,4 +1,4 @@
-"""A deferred module is imported by its first real use, and then nothing tells that it ever was deferred."""
+"""A deferred module is imported at its first use; afterwards it equals a module imported at once."""
 
 import importlib
 import sys
@@ -27,7 +27,7 @@ from heavy import Base, double
 
 @pytest.fixture
 def modules(tmp_path, monkeypatch):
-    """Write modules where Python finds them; they are forgotten afterwards."""
+    """Write modules where Python finds them; unload them after the test."""
     known = set(sys.modules)
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -53,7 +53,7 @@ def deferral(modules):
         sys.meta_path.remove(started)
 
 
-def test_an_import_alone_runs_nothing(deferral):
+def test_import_alone_does_not_run_a_deferred_module(deferral):
     user = importlib.import_module("user")
     assert type(user.heavy) is DeferredModule and type(user.Base) is StandIn
     assert user.heavy.__file__.endswith("heavy.py")
@@ -79,7 +79,7 @@ def derive(user):
     ],
     ids=["call", "instance", "attribute", "subclass", "constant"],
 )
-def test_a_real_use_puts_the_real_things_everywhere(deferral, use):
+def test_first_use_replaces_every_stand_in(deferral, use):
     user = importlib.import_module("user")
     assert not deferral.over
     assert use(user)
@@ -89,7 +89,7 @@ def test_a_real_use_puts_the_real_things_everywhere(deferral, use):
     assert heavy.loads == 1
 
 
-def test_a_stand_in_that_was_put_aside_goes_on_to_work(deferral):
+def test_kept_stand_in_works_after_the_deferral(deferral):
     user = importlib.import_module("user")
     aside = {"base": user.Base, "module": user.heavy}
     deferral.end()
@@ -98,25 +98,26 @@ def test_a_stand_in_that_was_put_aside_goes_on_to_work(deferral):
     assert aside["base"].kind == aside["module"].Base.kind == "real"
 
 
-def test_many_threads_may_be_the_first_to_use_it(deferral):
+def test_concurrent_first_uses_import_the_module_once(deferral):
     user = importlib.import_module("user")
-    base, found = user.Base, []
+    base, results = user.Base, []
     ready = threading.Barrier(8)
 
     def use():
         ready.wait()
-        found.append((base.kind, user.heavy.LIMIT))
+        results.append((base.kind, user.heavy.LIMIT))
 
     threads = [threading.Thread(target=use) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert found == [("real", 3)] * 8
+    assert results == [("real", 3)] * 8
     assert sys.modules["heavy"].loads == 1
 
 
-def test_who_comes_second_takes_nothing_away_that_the_first_is_importing(modules, monkeypatch):
+def test_second_thread_does_not_disturb_the_first_import(modules, monkeypatch):
+    """Two threads end the deferral at the same time."""
     gate, looked = ModuleType("gate"), threading.Event()
     gate.importing, gate.go_on = threading.Event(), threading.Event()
     monkeypatch.setitem(sys.modules, "gate", gate)
@@ -127,13 +128,13 @@ def test_who_comes_second_takes_nothing_away_that_the_first_is_importing(modules
             yield from super().__iter__()
             if threading.current_thread().name == "second":
                 looked.set()
-                gate.importing.wait(1)  # in vain, where the first waits for this one
+                gate.importing.wait(1)  # times out if the first thread waits for this one
 
     deferral = Deferral(Names(heavy=("Base", "double")))
     deferral.begin()
-    base, found = importlib.import_module("heavy").Base, []
+    base, kinds = importlib.import_module("heavy").Base, []
     second, first = (
-        threading.Thread(target=lambda: found.append(base.kind), name=name) for name in ("second", "first")
+        threading.Thread(target=lambda: kinds.append(base.kind), name=name) for name in ("second", "first")
     )
     second.start()
     assert looked.wait(20)
@@ -143,10 +144,10 @@ def test_who_comes_second_takes_nothing_away_that_the_first_is_importing(modules
     gate.go_on.set()
     for thread in (first, second):
         thread.join(20)
-    assert found == ["real"] * 2 and sys.modules["heavy"].loads == 1
+    assert kinds == ["real"] * 2 and sys.modules["heavy"].loads == 1
 
 
-def test_a_broken_module_says_so_at_each_use(modules):
+def test_broken_module_raises_at_each_use(modules):
     modules({"heavy.py": "raise ImportError('no such library')", "user.py": USER})
     deferral = Deferral({"heavy": ("Base", "double")})
     deferral.begin()
@@ -156,7 +157,7 @@ def test_a_broken_module_says_so_at_each_use(modules):
             user.double(1)
 
 
-def test_a_package_has_the_submodules_that_were_imported_before_it(modules):
+def test_package_keeps_submodules_imported_before_it(modules):
     package = {"__init__": "from pack.inner import thing", "inner": "thing = 1", "errors": "class Failed: pass"}
     modules({f"pack/{name}.py": source for name, source in package.items()})
     deferral = Deferral({"pack": (), "pack.inner": ("thing",)})
@@ -170,7 +171,7 @@ def test_a_package_has_the_submodules_that_were_imported_before_it(modules):
     assert sys.modules["pack"].thing == 1
 
 
-def test_what_has_been_imported_already_stays_as_it_is(modules):
+def test_imported_module_is_not_deferred(modules):
     modules({"heavy.py": HEAVY})
     heavy = importlib.import_module("heavy")
     deferral = Deferral({"heavy": ("Base",)})

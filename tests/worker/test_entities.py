@@ -1,4 +1,4 @@
-"""Entities: held-out sentences by sort, what any text may hold, the day that a message was said."""
+"""Entities: held-out sentences by sort, arbitrary texts, dates relative to the message."""
 
 import json
 import tracemalloc
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HELD_OUT = yaml.safe_load((ROOT / "tests" / "dialogue" / "nlu_heldout_entities.yml").read_text(encoding="utf-8"))
 SATURDAY = datetime(2026, 11, 21, 12, tzinfo=timezone(timedelta(hours=8)))
 BAR = 0.95
-PERSONAL = {"phone", "email", "id_card", "bank_card"}  # the values are what the gateway would leave of them
+PERSONAL = {"phone", "email", "id_card", "bank_card"}  # compared as the gateway masks them
 SORTS = sorted({entity["entity"] for each in HELD_OUT for entity in each["entities"]})
 
 
@@ -60,7 +60,7 @@ def _value(entity: Dict[str, Any]) -> Tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def compared(extractor: PatternEntityExtractor) -> "Tuple[Counter, Counter]":
-    """Return what was to be found in the held-out sentences, and what was, each with its sentence."""
+    """Return the expected and the extracted entities of the held-out sentences, each with its sentence."""
     wanted, got = Counter(), Counter()
     for each, found in zip(HELD_OUT, _found(extractor, [each["text"] for each in HELD_OUT]), strict=True):
         wanted.update((each["text"], *_value(entity)) for entity in each["entities"])
@@ -79,20 +79,18 @@ def test_held_out_sentences_give_their_entities(compared: "Tuple[Counter, Counte
     "said, value",
     [
         ("2026-11-21T00:10+08:00", "2026-11-20"),
-        ("2026-11-20T16:10+00:00", "2026-11-20"),  # the same moment: the shop's clock counts
+        ("2026-11-20T16:10+00:00", "2026-11-20"),  # the same moment: the shop's time zone gives the day
         ("2026-03-01T09:00+08:00", "2026-02-28"),
         ("2024-03-01T09:00+08:00", "2024-02-29"),
         ("2027-01-01T00:00+08:00", "2026-12-31"),
     ],
 )
-def test_yesterday_is_the_day_before_the_message_was_said(
-    extractor: PatternEntityExtractor, said: str, value: str
-) -> None:
+def test_yesterday_is_the_day_before_the_message(extractor: PatternEntityExtractor, said: str, value: str) -> None:
     (found,) = _found(extractor, ["昨天下的单"], datetime.fromisoformat(said))
     assert [each["value"] for each in found if each["entity"] == "date"] == [value]
 
 
-def test_a_poll_may_hold_messages_of_different_days(extractor: PatternEntityExtractor) -> None:
+def test_batch_may_hold_messages_of_different_days(extractor: PatternEntityExtractor) -> None:
     days = [SATURDAY - timedelta(days=each) for each in range(5)]
     messages = [Message(data={"text": "yesterday", "metadata": {"ts": day.timestamp()}}) for day in days]
     values = [message.get("entities")[0]["value"] for message in extractor.process(messages)]
@@ -102,7 +100,7 @@ def test_a_poll_may_hold_messages_of_different_days(extractor: PatternEntityExtr
 @pytest.mark.parametrize(
     "text", ["2月30号", "2026-13-01", "the 31st of February", "25:61", "0月0日", "99点", "8点99分", "9999999天前"]
 )
-def test_what_is_no_date_and_no_time_gives_none(extractor: PatternEntityExtractor, text: str) -> None:
+def test_impossible_dates_and_times_give_no_entity(extractor: PatternEntityExtractor, text: str) -> None:
     (found,) = _found(extractor, [text])
     assert {each["entity"] for each in found} & {"date", "time"} == set()
 
@@ -122,7 +120,8 @@ def test_what_is_no_date_and_no_time_gives_none(extractor: PatternEntityExtracto
         "一一一",
     ],
 )
-def test_words_that_only_look_like_something_are_left_alone(extractor: PatternEntityExtractor, text: str) -> None:
+def test_lookalike_words_give_no_entity(extractor: PatternEntityExtractor, text: str) -> None:
+    """Plain numbers may be found."""
     (found,) = _found(extractor, [text])
     assert [each["entity"] for each in found if each["entity"] != "number"] == []
 
@@ -144,21 +143,22 @@ def test_personal_data_never_becomes_a_value(extractor: PatternEntityExtractor) 
         ("***************0128", "bank_card", "***************0128"),
     ],
 )
-def test_what_the_gateway_has_masked_is_known_all_the_same(
+def test_masked_personal_data_is_still_recognised(
     extractor: PatternEntityExtractor, text: str, sort: str, value: str
 ) -> None:
     (found,) = _found(extractor, [text])
     assert (sort, value) in [(each["entity"], each["value"]) for each in found]
 
 
-def test_a_poll_of_64_finds_what_64_polls_of_one_find(extractor: PatternEntityExtractor) -> None:
+def test_batch_of_64_gives_the_entities_of_single_texts(extractor: PatternEntityExtractor) -> None:
     texts = [each["text"] for each in HELD_OUT[:64]]
     assert _found(extractor, texts) == [_found(extractor, [text])[0] for text in texts]
 
 
 @given(text=st.text(max_size=200) | st.text("0123456789一二三月日号点块元-/:. *年个ap", max_size=60))
 @settings(max_examples=300, deadline=None)
-def test_any_text_gives_entities_in_their_places(extractor: PatternEntityExtractor, text: str) -> None:
+def test_entities_lie_within_the_text(extractor: PatternEntityExtractor, text: str) -> None:
+    """Entities of the patterns do not overlap."""
     (found,) = _found(extractor, [text])
     assert all(0 <= each["start"] < each["end"] <= len(text) for each in found)
     ours = sorted((each["start"], each["end"]) for each in found if each["extractor"] == "PatternEntityExtractor")
@@ -168,10 +168,8 @@ def test_any_text_gives_entities_in_their_places(extractor: PatternEntityExtract
 @pytest.mark.parametrize(
     "part", ["*", "1", "一", "a ", "a.", "a@", "1,", "路", "1-", "两个", "Jan 1 ", "😀", "20260001 "]
 )
-def test_four_thousand_letters_of_anything_take_no_more_than_their_share(
-    extractor: PatternEntityExtractor, part: str
-) -> None:
-    # Counted in what is allocated, for time is not ours: matches that grow by the square would need gigabytes.
+def test_memory_for_4000_characters_is_bounded(extractor: PatternEntityExtractor, part: str) -> None:
+    # Memory is measured because time depends on the machine: quadratic matching would allocate gigabytes.
     text = (part * 4000)[:4000]
     tracemalloc.start()
     _found(extractor, [text])
@@ -180,7 +178,7 @@ def test_four_thousand_letters_of_anything_take_no_more_than_their_share(
     assert peak < 50_000_000
 
 
-def test_words_never_heard_before_are_not_kept(extractor: PatternEntityExtractor) -> None:
+def test_new_words_do_not_grow_the_vocabulary(extractor: PatternEntityExtractor) -> None:
     strings = extractor._matcher._nlp.vocab.strings
     _found(extractor, ["订单20269998的货款399元"])
     before = len(strings)
@@ -189,7 +187,7 @@ def test_words_never_heard_before_are_not_kept(extractor: PatternEntityExtractor
     assert len(strings) == before
 
 
-def test_the_gate_hides_nothing_from_the_matcher(extractor: PatternEntityExtractor) -> None:
+def test_gate_hides_no_match(extractor: PatternEntityExtractor) -> None:
     patterns = read(ROOT / "data" / "entities")
     texts = [fold(each["text"]) for each in HELD_OUT]
     gated = PatternMatcher(patterns, opening(patterns, ([word for word, _ in split(text)] for text in texts), split))
@@ -200,14 +198,14 @@ def test_the_gate_hides_nothing_from_the_matcher(extractor: PatternEntityExtract
 @pytest.mark.parametrize(
     "line", ["{", "[]", '{"label": "city", "pattern": "x"}', '{"label": "a", "pattern": "", "id": ""}']
 )
-def test_a_broken_pattern_is_named_by_file_and_line(tmp_path: Path, line: str) -> None:
+def test_broken_pattern_is_reported_with_file_and_line(tmp_path: Path, line: str) -> None:
     sound = json.dumps({"label": "city", "pattern": "杭州", "id": "杭州"}, ensure_ascii=False)
     (tmp_path / "cities.jsonl").write_text(f"{sound}\n{line}\n", encoding="utf-8")
     with pytest.raises(DesignError, match=r"cities\.jsonl, line 2"):
         read(tmp_path)
 
 
-def test_a_pattern_of_a_new_sort_gives_its_id_as_value(tmp_path: Path) -> None:
+def test_pattern_of_a_new_sort_gives_its_id_as_value(tmp_path: Path) -> None:
     patterns = [
         {"label": "colour", "pattern": "深空灰", "id": "grey"},
         {"label": "colour", "pattern": [{"LOWER": "space"}, {"LOWER": {"IN": ["gray", "grey"]}}], "id": "grey"},

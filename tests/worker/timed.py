@@ -1,4 +1,4 @@
-"""A conversation with timers, for tests of silence and of reminders."""
+"""A conversation with timers, for the tests of silence and reminders."""
 
 import time
 from datetime import datetime, timezone
@@ -18,7 +18,7 @@ SOON = datetime(2030, 1, 1, 12, 0, tzinfo=timezone.utc)
 
 
 class TimedChat(Chat):
-    """A conversation whose timers the test lets fall due."""
+    """A conversation whose timers fall due when the test says so."""
 
     def __init__(self, agent, idle_s=IDLE_S):
         super().__init__(agent)
@@ -39,7 +39,7 @@ class TimedChat(Chat):
         return await self.due(ReminderDue("demo", "alice", name, round(due.timestamp() * 1000)))
 
     def put(self, *events):
-        """Put events on the tracker, as an action of the turn before would have."""
+        """Put events on the tracker, as an action of the turn before would."""
         for event in events:
             self.live.tracker.update(event, self.domain)
 

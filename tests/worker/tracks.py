@@ -1,10 +1,10 @@
-"""Tracks of workers whose time passes when the test says so."""
+"""Tracks of workers with a clock that the test sets."""
 
 from kefu.worker.release.tracks import Tracks
 
 
 class Clock:
-    """Seconds that pass when the test says so."""
+    """A clock that the test sets, in seconds."""
 
     def __init__(self):
         self.now = 1000.0
@@ -23,7 +23,7 @@ async def beat(tracks, inbox, model="m", times=1):
 
 
 async def goes_on(clock, seconds, *beating):
-    """Let time pass in which some beat each second: pairs of tracks and the inbox that they read."""
+    """Let time pass; each second the given tracks beat with the inbox that they read."""
     for _ in range(int(seconds)):
         clock.now += 1
         for tracks, inbox in beating:
