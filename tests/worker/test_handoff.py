@@ -1,4 +1,4 @@
-"""What a conversation does while a person has it: turn by turn, in memory, on the trained model."""
+"""A conversation during a hand-over: turn by turn, in memory, on the trained model."""
 
 import asyncio
 import time
@@ -31,7 +31,8 @@ def silent(outcome):
 
 
 @pytest.mark.parametrize("language", ASK)
-async def test_who_asks_for_a_person_is_told_and_the_assistant_falls_silent(chat, language):
+async def test_asking_for_a_person_silences_the_assistant(chat, language):
+    """The customer is told so. Later messages are stored without an answer."""
     outcome = await chat.say(ASK[language])
     assert said(outcome) == ["utter_handoff_started"]
     assert "action_hand_over" in outcome.answer.actions
@@ -42,13 +43,15 @@ async def test_who_asks_for_a_person_is_told_and_the_assistant_falls_silent(chat
         assert heard.write.events[0]["event"] == "user", "it is kept all the same"
 
 
-async def test_a_person_is_asked_for_though_the_action_server_is_away(chat, actions):
+async def test_hand_over_needs_no_action_server(chat, actions):
     actions.answer = actions.broken
     assert said(await chat.say(ASK["en"])) == ["utter_handoff_started"]
     assert actions.calls == []
 
 
-async def test_the_third_time_nothing_is_understood_the_action_that_asks_back_leads_to_a_person(chat, actions):
+async def test_clarifying_action_can_hand_over(chat, actions):
+    """The action does so when NLU did not understand three messages in a row."""
+
     async def hands_over(body):
         assert body["next_action"] == "action_clarify"
         return {"events": [{"event": "followup", "name": "action_hand_over"}], "responses": []}
@@ -62,7 +65,9 @@ async def test_the_third_time_nothing_is_understood_the_action_that_asks_back_le
     assert (chat.handoff.by, chat.handoff.summary["asked"]) == ("action_hand_over", "x")
 
 
-async def test_any_action_may_hand_over_and_the_platform_says_so_where_it_does_not(chat, actions):
+async def test_action_that_pauses_starts_a_hand_over(chat, actions):
+    """The platform tells the customer if the action says nothing."""
+
     async def pauses(body):
         done = {"event": "slot", "name": "requested_slot", "value": None}
         return {
@@ -75,7 +80,9 @@ async def test_any_action_may_hand_over_and_the_platform_says_so_where_it_does_n
     assert (chat.handoff.by, chat.handoff.summary["task"]) == ("action_track_order", "track_order_form")
 
 
-async def test_an_action_that_hands_over_in_its_own_words_is_left_to_them(chat, actions):
+async def test_platform_adds_nothing_to_an_actions_own_words(chat, actions):
+    """The action starts a hand-over and tells the customer itself."""
+
     async def pauses(body):
         if body["next_action"].startswith("validate_"):
             return {"events": [{"event": "slot", "name": "requested_slot", "value": None}], "responses": []}
@@ -87,7 +94,8 @@ async def test_an_action_that_hands_over_in_its_own_words_is_left_to_them(chat, 
     assert chat.handoff
 
 
-async def test_the_record_tells_who_asks_what_for_and_what_was_said_masked(chat):
+async def test_hand_over_record_has_a_masked_summary(chat):
+    """The summary gives the form, the intent, the question and the last turns."""
     await chat.say("hello, my number is 13800001234")
     await chat.say("where is my order")
     outcome = await chat.say(ASK["en"])
@@ -103,7 +111,7 @@ async def test_the_record_tells_who_asks_what_for_and_what_was_said_masked(chat)
     assert chat.live.tracker.active_loop_name is None, "the form is over"
 
 
-async def test_the_record_is_made_once_and_for_no_other_turn(chat):
+async def test_only_the_turn_that_hands_over_makes_a_record(chat):
     outcomes = [await chat.say("hello"), await chat.say(ASK["zh"]), await chat.say("在吗"), await chat.taken()]
     outcomes += [await chat.spoken("您好"), await chat.ended()]
     made = [len(list(handed_over(_cause(each), each.write.encoded_events))) for each in outcomes]
@@ -114,7 +122,8 @@ def _cause(outcome):
     return UserSaid("demo", "alice", outcome.answer.message_id, text="x", id=outcome.answer.cause)
 
 
-async def test_a_person_takes_it_speaks_and_gives_it_back_with_numbers_without_gaps(chat):
+async def test_replies_of_a_hand_over_are_numbered_without_gaps(chat):
+    """A person takes the hand-over, writes to the customer and ends it."""
     seqs = [reply["seq"] for reply in (await chat.say(ASK["zh"])).write.replies]
     outcome = await chat.taken()
     assert (said(outcome), outcome.answer.status) == (["utter_handoff_taken"], "answered")
@@ -132,7 +141,7 @@ async def test_a_person_takes_it_speaks_and_gives_it_back_with_numbers_without_g
     assert chat.handoff is None and not chat.live.tracker.is_paused()
 
 
-async def test_after_it_was_given_back_the_assistant_goes_on_with_what_it_knew(chat):
+async def test_assistant_keeps_its_slots_through_a_hand_over(chat):
     await chat.say("where is my order 20260001")
     known = dict(chat.live.tracker.current_slot_values())
     await chat.say(ASK["en"])
@@ -146,7 +155,8 @@ async def test_after_it_was_given_back_the_assistant_goes_on_with_what_it_knew(c
     assert said(await chat.say("where is my order 20260001")) == ["utter_order_shipped"]
 
 
-async def test_of_two_who_take_it_the_first_has_it_and_may_ask_again(chat):
+async def test_second_agent_to_take_a_hand_over_is_refused(chat):
+    """The first agent may repeat the request."""
     await chat.say(ASK["zh"])
     await chat.taken("li.wei")
     refused = await chat.taken("zhang.min")
@@ -158,7 +168,7 @@ async def test_of_two_who_take_it_the_first_has_it_and_may_ask_again(chat):
 
 
 @pytest.mark.parametrize("what", ["spoken", "ended"])
-async def test_only_who_has_it_speaks_and_gives_it_back(chat, what):
+async def test_only_the_agent_of_a_hand_over_speaks_and_ends_it(chat, what):
     async def tried(agent):
         outcome = await (chat.spoken("hi", agent) if what == "spoken" else chat.ended(agent))
         return outcome.answer.status, outcome.answer.reason, outcome.write.replies
@@ -170,7 +180,8 @@ async def test_only_who_has_it_speaks_and_gives_it_back(chat, what):
     assert (await tried("li.wei"))[0] == "answered"
 
 
-async def test_nothing_can_be_done_with_what_nobody_gave_or_was_given_back(chat):
+async def test_request_for_no_current_hand_over_is_refused(chat):
+    """The hand-over never began, or it has ended."""
     await chat.say("hello")
     for outcome in (await chat.taken(handoff="0" * 32), await chat.spoken("hi", handoff="0" * 32)):
         assert (outcome.answer.status, outcome.answer.reason) == ("refused", handoffs.ENDED)
@@ -185,7 +196,8 @@ async def test_nothing_can_be_done_with_what_nobody_gave_or_was_given_back(chat)
     assert (await chat.taken(handoff=first)).answer.reason == handoffs.ENDED, "it means the first one"
 
 
-async def test_who_waits_for_nobody_gets_the_assistant_back_and_is_told(chat):
+async def test_unanswered_customer_gets_the_assistant_back(chat):
+    """The customer is told so."""
     await chat.say(ASK["en"])
     assert abs(due_ms(chat.timer) - now_ms() - WAIT_S * 1000) < 60_000
     outcome = await chat.waited()
@@ -196,7 +208,8 @@ async def test_who_waits_for_nobody_gets_the_assistant_back_and_is_told(chat):
     assert ended[0]["metadata"]["handoff"]["why"] == "unanswered"
 
 
-async def test_the_timer_is_armed_with_the_hand_over_and_finds_nothing_once_a_person_spoke(chat):
+async def test_hand_over_timer_is_void_once_a_person_spoke(chat):
+    """The turn that hands over arms the timer."""
     arms = (await chat.say(ASK["en"])).write.arms
     assert [arm.member for arm in arms] == [f"reminder demo:alice {handoffs.TIMER}"]
     await chat.taken()
@@ -208,7 +221,7 @@ async def test_the_timer_is_armed_with_the_hand_over_and_finds_nothing_once_a_pe
     assert chat.handoff.agent == "li.wei"
 
 
-async def test_a_person_who_took_it_and_says_nothing_loses_it(chat):
+async def test_silent_agent_loses_the_hand_over(chat):
     await chat.say(ASK["en"])
     before = due_ms(chat.timer)
     await chat.taken()
@@ -217,7 +230,8 @@ async def test_a_person_who_took_it_and_says_nothing_loses_it(chat):
     assert (await chat.spoken("here I am", handoff="0" * 32)).answer.status == "refused"
 
 
-async def test_a_customer_who_asks_again_and_hears_nothing_gets_the_assistant_back(chat):
+async def test_unanswered_later_question_ends_a_hand_over(chat):
+    """The time counts from the customer's first message without an answer."""
     await chat.say(ASK["en"])
     await chat.taken()
     await chat.spoken("one moment")
@@ -229,14 +243,14 @@ async def test_a_customer_who_asks_again_and_hears_nothing_gets_the_assistant_ba
     assert said(await chat.waited()) == ["utter_handoff_unanswered"]
 
 
-async def test_a_timer_found_before_its_time_is_looked_for_again(chat):
+async def test_early_hand_over_timer_is_armed_again(chat):
     await chat.say(ASK["en"])
     early = await chat.waited(after_ms=-1000)
     assert silent(early) and [arm.due for arm in early.write.arms] == [due_ms(chat.timer)]
     assert chat.handoff
 
 
-async def test_other_reminders_are_put_off_and_come_when_the_assistant_is_back(chat):
+async def test_reminders_wait_for_the_end_of_a_hand_over(chat):
     soon = datetime(2030, 1, 1, tzinfo=timezone.utc)
     await chat.say("hello")
     chat.live.tracker.update(ReminderScheduled("goodbye", soon, name="r", kill_on_user_message=False))
@@ -251,7 +265,7 @@ async def test_other_reminders_are_put_off_and_come_when_the_assistant_is_back(c
     ]
 
 
-async def test_no_silence_of_half_an_hour_ends_a_hand_over(chat):
+async def test_session_expiry_does_not_end_a_hand_over(chat):
     start = now_ms()
     await chat.say(ASK["en"], ts=start)
     late = await chat.say("anybody?", ts=start + 31 * 60_000)
@@ -259,7 +273,7 @@ async def test_no_silence_of_half_an_hour_ends_a_hand_over(chat):
     assert chat.handoff
 
 
-async def test_a_failing_nlu_says_nothing_to_who_talks_with_a_person(chat):
+async def test_nlu_failure_is_silent_during_a_hand_over(chat):
     await chat.say(ASK["en"])
     parsed = asyncio.get_running_loop().create_future()
     parsed.set_exception(ValueError("a bug"))
@@ -267,7 +281,7 @@ async def test_a_failing_nlu_says_nothing_to_who_talks_with_a_person(chat):
     assert silent(chat.take(await chat.runner.run(chat.live, message, parsed, time.monotonic())))
 
 
-async def test_what_stands_is_the_same_read_again_from_the_store_and_after_trimming(chat, agent):
+async def test_hand_over_survives_a_restore_and_trimming(chat, agent):
     turns = [(await chat.say(ASK["en"])).write.events, (await chat.taken()).write.events]
     handoff, timer = chat.handoff, chat.timer
     stored = Stored(version=2, turns=[orjson.loads(orjson.dumps(turn)) for turn in turns])
@@ -286,7 +300,7 @@ def _snapshot(chat):
     return as_stored(snapshot_of(chat.live.tracker))
 
 
-async def test_the_store_is_told_of_a_hand_over_by_the_turns_events_alone(chat):
+async def test_turn_events_give_the_stored_hand_over(chat):
     assert _left(await chat.say("hello")) == b""
     started = orjson.loads(_left(await chat.say(ASK["en"])))
     assert (started["id"], started["status"]) == (chat.handoff.id, "waiting")
@@ -300,7 +314,7 @@ def _left(outcome):
     return left_by(orjson.loads(outcome.write.encoded_events))
 
 
-async def test_a_desk_event_is_refused_without_a_trace_on_the_tracker(chat):
+async def test_refused_desk_event_leaves_the_tracker_unchanged(chat):
     await chat.say("hello")
     before = len(chat.live.tracker.events)
     await chat.desk(HandoffEnded, handoff="0" * 32)

@@ -1,4 +1,4 @@
-"""A hand-over through the inbox: what it leaves in a real Redis and on Kafka, with repetitions, rivals and losses."""
+"""Hand-overs through the inbox, on a real Redis: repetitions, rival agents and workers, lost writes."""
 
 import asyncio
 
@@ -44,16 +44,16 @@ async def redis(conversations):
 
 
 async def handed_over(inbox, conversations, number=1):
-    """Hand alice's conversation over by her message of this number; return the id."""
+    """Hand alice's conversation over by her message `number`; return the hand-over's id."""
     await ask(inbox, number, A_PERSON)
     return (await state(conversations))["id"]
 
 
 async def state(conversations):
-    """Return what the desk finds of alice's conversation, None for nothing."""
+    """Return the stored hand-over of alice's conversation, None without one."""
     redis = await conversations.servers.redis.holding("any")
-    found = await redis.hget(conversations.keys(ALICE).state, "handoff")
-    return orjson.loads(found) if found else None
+    handoff = await redis.hget(conversations.keys(ALICE).state, "handoff")
+    return orjson.loads(handoff) if handoff else None
 
 
 async def listed(conversations):
@@ -71,20 +71,21 @@ async def outcome(conversations, event):
 
 async def replies(conversations):
     redis = await conversations.servers.redis.holding("any")
-    found = await redis.xrange(conversations.keys(ALICE).replies)
-    return [orjson.loads(fields[b"r"]) for _, fields in found]
+    entries = await redis.xrange(conversations.keys(ALICE).replies)
+    return [orjson.loads(fields[b"r"]) for _, fields in entries]
 
 
-async def test_the_desk_finds_it_and_the_record_is_published_with_the_turn(inbox, conversations, sent):
+async def test_hand_over_is_listed_and_its_record_published(inbox, conversations, sent):
     handoff = await handed_over(inbox, conversations)
-    found = await state(conversations)
-    assert (found["status"], found["agent"], found["summary"]["asked"]) == ("waiting", None, A_PERSON)
+    stored = await state(conversations)
+    assert (stored["status"], stored["agent"], stored["summary"]["asked"]) == ("waiting", None, A_PERSON)
     assert await listed(conversations) == [b"alice"]
     (record,) = [decode(value, HandoffStarted) for topic, _, value in sent.records if topic == USER_QUERY]
-    assert (record.id, record.summary) == (handoff, found["summary"])
+    assert (record.id, record.summary) == (handoff, stored["summary"])
 
 
-async def test_a_message_that_handed_over_and_comes_again_publishes_the_same_record(inbox, conversations, sent):
+async def test_repeated_message_publishes_the_same_record(inbox, conversations, sent):
+    """The message started the hand-over."""
     await handed_over(inbox, conversations)
     first = list(sent.records)
     await ask(inbox, 1, A_PERSON)
@@ -97,7 +98,7 @@ def _named(sent):
     return topic, key, orjson.loads(value)["id"]
 
 
-async def test_the_inbox_takes_its_own_record_and_does_nothing(inbox, conversations, sent):
+async def test_inbox_ignores_its_own_hand_over_record(inbox, conversations, sent):
     await handed_over(inbox, conversations)
     (record,) = [value for topic, _, value in sent.records if topic == USER_QUERY]
     before, count = await conversations.load(ALICE), len(sent.records)
@@ -106,7 +107,8 @@ async def test_the_inbox_takes_its_own_record_and_does_nothing(inbox, conversati
     assert (after.version, len(sent.records)) == (before.version, count)
 
 
-async def test_what_an_agent_says_twice_under_one_id_is_one_reply(agent, inbox, conversations, sent):
+async def test_agent_message_sent_twice_is_one_reply(agent, inbox, conversations, sent):
+    """The repetition has the same id, other words, and may reach another worker."""
     handoff = await handed_over(inbox, conversations)
     await desk(inbox, desk_event(HandoffTaken, handoff, "li.wei", "k1"))
     first, again = (desk_event(AgentSaid, handoff, "li.wei", "k2", text=text) for text in ("hello", "other words"))
@@ -120,7 +122,8 @@ async def test_what_an_agent_says_twice_under_one_id_is_one_reply(agent, inbox, 
     assert len(answers) == 6 and len({answer["id"] for answer in answers}) == 1
 
 
-async def test_of_two_who_take_it_at_once_by_two_workers_one_has_it_for_good(agent, inbox, conversations, sent):
+async def test_one_of_two_agents_takes_a_hand_over(agent, inbox, conversations, sent):
+    """Two workers process the requests at once. The outcome survives a restart."""
     for number in range(3):
         handoff = await handed_over(inbox, conversations, number)
         rivals = [desk_event(HandoffTaken, handoff, name, handoff) for name in ("li.wei", "zhang.min")]
@@ -130,28 +133,30 @@ async def test_of_two_who_take_it_at_once_by_two_workers_one_has_it_for_good(age
         assert sorted(each["status"] for each in outcomes) == ["answered", "refused"]
         winner = next(event for event, each in zip(rivals, outcomes, strict=True) if each["status"] == "answered")
         assert (await state(conversations))["agent"] == winner.agent
-        fresh = inbox_of(agent, conversations, sent)  # after a restart of everything
+        fresh = inbox_of(agent, conversations, sent)  # as after a restart of all workers
         for each in rivals:
             await desk(fresh, each)
         assert [await outcome(conversations, each) for each in rivals] == outcomes
         await desk(fresh, desk_event(HandoffEnded, handoff, winner.agent, handoff))
 
 
-async def test_given_back_it_is_no_more_at_the_desk_and_late_words_do_not_reach_the_customer(inbox, conversations):
+async def test_ended_hand_over_leaves_the_desk(inbox, conversations):
+    """A late message of the agent does not reach the customer."""
     handoff = await handed_over(inbox, conversations)
     await desk(inbox, desk_event(HandoffTaken, handoff, "li.wei", "k1"))
     await desk(inbox, desk_event(HandoffEnded, handoff, "li.wei", "k2"))
     assert await state(conversations) is None
     assert await listed(conversations) == []
-    said = await replies(conversations)
+    before = await replies(conversations)
     late = desk_event(AgentSaid, handoff, "li.wei", "k3", text="one more thing")
     await desk(inbox, late)
     found = await outcome(conversations, late)
     assert (found["status"], found["reason"], found["replies"]) == ("refused", handoffs.ENDED, [])
-    assert await replies(conversations) == said
+    assert await replies(conversations) == before
 
 
-async def test_it_outlives_every_worker_with_the_customers_words_in_between(agent, inbox, conversations, sent):
+async def test_hand_over_survives_worker_restarts(agent, inbox, conversations, sent):
+    """Messages of the customer in between are stored."""
     handoff = await handed_over(inbox, conversations)
     await ask(inbox_of(agent, conversations, sent), 2, "hello?")
     after = inbox_of(agent, conversations, sent)
@@ -165,7 +170,7 @@ async def test_it_outlives_every_worker_with_the_customers_words_in_between(agen
     assert len(causes) == 2 and causes[0] == "m1", "the assistant was silent"
 
 
-async def test_who_waits_for_nobody_has_the_assistant_again_once(agent, inbox, conversations, sent):
+async def test_unanswered_hand_over_ends_once(agent, inbox, conversations, sent):
     await handed_over(inbox, conversations)
     (due,) = await DueIndex(conversations.servers).due([PARTITION], 2_000_000_000_000, 10)
     assert isinstance(due.event, ReminderDue)
@@ -175,7 +180,7 @@ async def test_who_waits_for_nobody_has_the_assistant_again_once(agent, inbox, c
     assert len(await replies(conversations)) == 2
 
 
-async def test_the_desk_brings_no_conversation_back_that_is_gone(inbox, conversations, sent):
+async def test_desk_request_does_not_revive_an_expired_conversation(inbox, conversations, sent):
     event = desk_event(HandoffTaken, "0" * 32, "li.wei", "k1")
     await desk(inbox, event)
     assert (await conversations.load(ALICE)).version == 0
@@ -183,26 +188,26 @@ async def test_the_desk_brings_no_conversation_back_that_is_gone(inbox, conversa
     assert sent.records == []
 
 
-async def test_writes_that_a_failover_lost_come_back_to_the_desk(inbox, conversations, redis):
+async def test_lost_hand_over_is_mended_for_the_desk(inbox, conversations, redis):
     handoff = await handed_over(inbox, conversations)
-    taken = desk_event(HandoffTaken, handoff, "li.wei", "k1")
-    await desk(inbox, taken)
-    found, keys = await state(conversations), conversations.keys(ALICE)
-    await redis.delete(keys.state, keys.turns, keys.replies, keys.marker("m1"), keys.marker(taken.id))
+    request = desk_event(HandoffTaken, handoff, "li.wei", "k1")
+    await desk(inbox, request)
+    before, keys = await state(conversations), conversations.keys(ALICE)
+    await redis.delete(keys.state, keys.turns, keys.replies, keys.marker("m1"), keys.marker(request.id))
     await redis.delete(desk_index(conversations._settings.key_prefix, "demo"))
     await ask(inbox, 2, "hello?")
-    assert await state(conversations) == found
+    assert await state(conversations) == before
     assert await listed(conversations) == [b"alice"]
 
 
-async def test_what_kafka_has_of_a_turn_tells_the_desk_the_same(inbox, conversations, sent):
+async def test_published_turn_gives_the_stored_hand_over(inbox, conversations, sent):
     await handed_over(inbox, conversations)
     by_topic = {topic: value for topic, _, value in sent.records}
     again = _write([by_topic[ANSWERS]], [orjson.loads(by_topic[DIALOGUE_EVENTS])["events"]])
     assert orjson.loads(left_by(again.events)) == await state(conversations)
 
 
-async def test_what_an_agent_writes_unmasked_is_masked_before_the_tracker(inbox, conversations):
+async def test_agent_message_is_masked_before_the_tracker(inbox, conversations):
     handoff = await handed_over(inbox, conversations)
     await desk(inbox, desk_event(HandoffTaken, handoff, "li.wei", "k1"))
     await desk(inbox, desk_event(AgentSaid, handoff, "li.wei", "k2", text="call 13800001234 or a@example.com"))

@@ -1,4 +1,4 @@
-"""What one message leaves in the store and on Kafka, when things fail between the steps."""
+"""One message's effects in the store and on Kafka, with failures between the steps."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class Sent:
-    """The seam to Kafka: keeps what was sent. Its real side is tests/e2e."""
+    """Stand-in for Kafka: keeps the records sent. tests/e2e uses a real Kafka."""
 
     def __init__(self):
         self.records = []
@@ -56,7 +56,8 @@ def inbound(inbox, text="hello", message_id="m1", mine=lambda: True, user="alice
     return Inbound(Record("user.query", 3, 7, said.conversation.encode(), encode(said), []), said, mine, parsed)
 
 
-async def test_a_message_delivered_twice_runs_once_and_is_published_twice_alike(inbox, sent, conversations):
+async def test_message_delivered_twice_runs_once(inbox, sent, conversations):
+    """Both deliveries publish the same records."""
     await inbox.process(inbound(inbox))
     first = list(sent.records)
     await inbox.process(inbound(inbox))
@@ -66,9 +67,9 @@ async def test_a_message_delivered_twice_runs_once_and_is_published_twice_alike(
     assert (await conversations.load("demo:alice")).version == 1
 
 
-async def test_a_turn_that_always_fails_is_put_aside_with_its_origin_and_the_next_goes_on(
-    inbox, sent, conversations, monkeypatch
-):
+async def test_turn_that_always_fails_becomes_a_dead_letter(inbox, sent, conversations, monkeypatch):
+    """The letter names the message's origin. The next message is answered."""
+
     async def broken(*_):
         raise ValueError("a bug")
 
@@ -85,9 +86,8 @@ async def test_a_turn_that_always_fails_is_put_aside_with_its_origin_and_the_nex
     assert orjson.loads(await conversations.marker("demo:alice", "m2"))["status"] == "answered"
 
 
-async def test_a_poison_conversation_waits_between_its_attempts_and_others_of_its_partition_go_on(
-    agent, conversations, sent, monkeypatch
-):
+async def test_backoff_of_one_conversation_delays_no_other(agent, conversations, sent, monkeypatch):
+    """alice's turns always fail; bob's messages are in the same partition."""
     live = LiveConversations(10)
     inbox = Inbox(agent.runner(10), conversations, live, sent, attempts=2, turns_at_once=4, backoff=lambda _: 3600)
     run, done = inbox.runner.run, []
@@ -115,7 +115,7 @@ async def test_a_poison_conversation_waits_between_its_attempts_and_others_of_it
     await lanes.cancel()
 
 
-async def test_a_dead_letter_has_the_trace_and_the_key_it_came_with(inbox, sent):
+async def test_dead_letter_keeps_its_trace_and_key(inbox, sent):
     traced = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     message = inbound(inbox, traceparent=traced)
     patience = Patience(message.mine, inbox.waits)
@@ -126,7 +126,8 @@ async def test_a_dead_letter_has_the_trace_and_the_key_it_came_with(inbox, sent)
     assert (sent.keys[1], sent.records[1][2]["traceparent"]) == (b"\xff", b"as it came")
 
 
-async def test_a_dead_letter_whose_writer_died_after_the_marker_is_sent_by_the_next(inbox, sent, conversations):
+async def test_unsent_dead_letter_is_sent_at_the_next_delivery(inbox, sent, conversations):
+    """The first worker died between the marker and the letter."""
     message = inbound(inbox)
     message.runner = inbox.runner
     live = LiveConversation("demo:alice", None, 0, 0)
@@ -135,7 +136,7 @@ async def test_a_dead_letter_whose_writer_died_after_the_marker_is_sent_by_the_n
     assert sent.topics() == [DEAD_LETTERS, ANSWERS]
 
 
-async def test_a_write_whose_answer_was_lost_is_sent_again_and_counts_once(inbox, sent, conversations, monkeypatch):
+async def test_write_with_a_lost_acknowledgement_counts_once(inbox, sent, conversations, monkeypatch):
     write, lost = conversations.write, []
 
     async def write_and_lose_the_answer(*arguments):
@@ -151,7 +152,8 @@ async def test_a_write_whose_answer_was_lost_is_sent_again_and_counts_once(inbox
     assert sent.topics().count(ANSWERS) == 1
 
 
-async def test_of_two_owners_the_slower_publishes_what_the_faster_stored(agent, inbox, sent, conversations):
+async def test_slower_owner_publishes_the_stored_answer(agent, inbox, sent, conversations):
+    """Two workers own the partition and run the same message."""
     other = Inbox(agent.runner(10), conversations, LiveConversations(10), sent, attempts=2, turns_at_once=4)
     for number in range(3):
         both = [inbound(inbox, message_id=f"m{number}") for _ in range(2)]
@@ -166,7 +168,7 @@ async def test_of_two_owners_the_slower_publishes_what_the_faster_stored(agent, 
     assert stored.version == 3
 
 
-async def test_writes_that_a_failover_lost_are_written_again_from_memory(inbox, conversations):
+async def test_lost_writes_are_written_again_from_memory(inbox, conversations):
     for number in range(1, 4):
         await inbox.process(inbound(inbox, message_id=f"m{number}"))
     before = await conversations.load("demo:alice")
@@ -179,26 +181,28 @@ async def test_writes_that_a_failover_lost_are_written_again_from_memory(inbox, 
     assert await conversations.marker("demo:alice", "m2") is not None
 
 
-async def test_nothing_is_begun_for_a_partition_that_is_gone(inbox, sent, conversations):
+async def test_message_of_a_lost_partition_is_not_run(inbox, sent, conversations):
     with pytest.raises(NotMine):
         await inbox.process(inbound(inbox, mine=lambda: False))
     assert sent.records == []
     assert (await conversations.load("demo:alice")).version == 0
 
 
-async def test_a_record_under_another_conversations_key_is_poison(inbox):
+async def test_record_with_another_conversations_key_is_poison(inbox):
     record = inbound(inbox).record
     assert read(record).user == "alice"
     with pytest.raises(PoisonMessage):
         read(replace(record, key=b"demo:bob"))
 
 
-async def test_personal_data_that_a_sender_did_not_mask_is_masked_before_the_tracker(inbox):
+async def test_unmasked_personal_data_is_masked_when_read(inbox):
     said = UserSaid("demo", "alice", "m1", text="call 13800001234")
     assert read(Record("user.query", 0, 0, b"demo:alice", encode(said), [])).text == "call *******1234"
 
 
-async def test_a_record_that_is_too_large_with_its_headers_is_put_aside_by_its_beginning(inbox, sent, monkeypatch):
+async def test_oversized_dead_letter_is_cut(inbox, sent, monkeypatch):
+    """Kafka refuses the record with its headers; its first 64 KiB are sent."""
+
     def send(topic, key, value, headers=None):
         done = Sent.send(sent, topic, key, value, headers)
         if len(value) > 100_000:
@@ -215,10 +219,8 @@ async def test_a_record_that_is_too_large_with_its_headers_is_put_aside_by_its_b
     assert headers["kefu-error-class"] == b"not_json"
 
 
-async def test_of_many_messages_that_wait_only_those_with_a_place_have_their_conversation_in_memory(
-    inbox, conversations, monkeypatch
-):
-    """In a backlog hundreds wait, each of a conversation of megabytes."""
+async def test_waiting_message_does_not_load_its_conversation(inbox, conversations, monkeypatch):
+    """A backlog holds hundreds of messages, and a conversation can take megabytes."""
     loaded, go_on = [], asyncio.Event()
     load, run = conversations.load, inbox.runner.run
 
@@ -245,7 +247,7 @@ async def test_of_many_messages_that_wait_only_those_with_a_place_have_their_con
     assert len(loaded) == 20
 
 
-async def test_an_attempt_that_failed_counts_for_the_turns_deadline(inbox, monkeypatch):
+async def test_failed_attempt_counts_against_the_deadline(inbox, monkeypatch):
     left, run = [], inbox.runner.run
 
     async def late_and_broken(live, said, parsed, begun):
@@ -260,9 +262,8 @@ async def test_an_attempt_that_failed_counts_for_the_turns_deadline(inbox, monke
     assert left[1] - left[0] > 0.2
 
 
-async def test_a_turn_that_no_record_could_hold_is_put_aside_before_it_is_stored(
-    inbox, sent, conversations, monkeypatch
-):
+async def test_turn_larger_than_a_kafka_record_is_not_stored(inbox, sent, conversations, monkeypatch):
+    """Its message becomes a dead letter."""
     monkeypatch.setattr("kefu.worker.inbox.protocol.MAX_EVENTS_BYTES", 10)
     await inbox.process(inbound(inbox))
     assert sent.topics() == [DEAD_LETTERS, ANSWERS]
@@ -270,7 +271,7 @@ async def test_a_turn_that_no_record_could_hold_is_put_aside_before_it_is_stored
     assert (await conversations.load("demo:alice")).turns == []
 
 
-async def test_a_message_is_finished_by_the_model_that_it_was_taken_for(agent, inbox, conversations):
+async def test_message_is_finished_by_the_model_it_began_with(agent, inbox, conversations):
     message = inbound(inbox)
     message.runner, inbox.runner = inbox.runner, SimpleNamespace(model_id="new")
     await inbox.process(message)
@@ -278,7 +279,7 @@ async def test_a_message_is_finished_by_the_model_that_it_was_taken_for(agent, i
     assert inbox.live.check_out("demo:alice") is None, "it would keep the old model in memory"
 
 
-async def test_a_partition_that_is_being_mended_takes_no_place_from_the_others(agent, conversations, sent):
+async def test_mending_a_partition_takes_no_place_from_others(agent, conversations, sent):
     class Mender:
         histories = frozenset()
         mended = asyncio.Event()
@@ -305,7 +306,8 @@ async def test_a_partition_that_is_being_mended_takes_no_place_from_the_others(a
     await asyncio.gather(*waiting)
 
 
-async def test_kafka_that_is_away_while_a_partition_is_mended_is_not_taken_for_redis(agent, conversations, sent):
+async def test_kafka_outage_during_mending_is_not_a_redis_outage(agent, conversations, sent):
+    """The inbox does not report its store as unavailable."""
     tries = []
 
     class Mender:

@@ -1,4 +1,4 @@
-"""Offsets are committed up to the lowest unfinished message, whatever order messages finish in."""
+"""Offsets are committed up to the lowest unfinished message, in whatever order messages finish."""
 
 import itertools
 from types import SimpleNamespace
@@ -11,8 +11,8 @@ from kefu.worker.intake.consumer import Intake
 from kefu.worker.intake.partitions import Partition
 
 
-def test_the_offset_to_commit_never_passes_an_unfinished_message():
-    for order in itertools.permutations([5, 6, 8, 9]):  # 7 is missing: compaction and transactions leave holes
+def test_committed_offset_never_passes_an_unfinished_message():
+    for order in itertools.permutations([5, 6, 8, 9]):  # 7 is missing: compaction and transactions leave gaps
         partition = Partition(0)
         for offset in (5, 6, 8, 9):
             partition.take(offset)
@@ -26,7 +26,7 @@ def test_the_offset_to_commit_never_passes_an_unfinished_message():
         assert partition.committable == 10
 
 
-def test_nothing_is_committed_while_the_first_message_is_unfinished():
+def test_unfinished_first_message_prevents_a_commit():
     partition = Partition(0)
     partition.take(1)
     partition.take(2)
@@ -35,7 +35,7 @@ def test_nothing_is_committed_while_the_first_message_is_unfinished():
 
 
 class Kafka:
-    """The seam to the consumer: takes what is committed. Its real side is tests/chaos and tests/e2e."""
+    """Stand-in for the consumer: keeps the commits. tests/chaos and tests/e2e use a real one."""
 
     def __init__(self):
         self.asked = []
@@ -59,12 +59,12 @@ def intake():
 
 
 def failure(offset):
-    """Return what Kafka answers during a rebalance."""
+    """Return the offsets and the error of a commit that Kafka refused during a rebalance."""
     offsets = [TopicPartition("user.query", number, offset) for number in (0, 1)]
     return offsets, KafkaError(KafkaError.ILLEGAL_GENERATION)
 
 
-def test_what_kafka_did_not_take_is_committed_again_though_nothing_new_comes(intake):
+def test_failed_commit_is_repeated_without_a_new_message(intake):
     intake._commit()
     intake._commit()
     assert intake._consumer.asked == [{0: 5, 1: 5}]
@@ -77,7 +77,7 @@ def test_what_kafka_did_not_take_is_committed_again_though_nothing_new_comes(int
     assert intake._consumer.asked == [{0: 5, 1: 5}] * 2
 
 
-def test_a_late_failure_of_a_partition_that_has_gone_changes_nothing(intake):
+def test_late_commit_failure_of_a_lost_partition_is_ignored(intake):
     intake._commit()
     intake._partitions.remove([0])
     offsets, error = failure(5)
@@ -86,7 +86,8 @@ def test_a_late_failure_of_a_partition_that_has_gone_changes_nothing(intake):
     assert intake._consumer.asked == [{0: 5, 1: 5}, {1: 5}]
 
 
-def test_a_worker_that_no_broker_answers_for_a_sessions_time_is_not_ready(intake):
+def test_worker_whose_session_expired_is_not_ready(intake):
+    """No broker answered it for the session timeout."""
     intake._loop, intake.connected = SimpleNamespace(call_soon_threadsafe=lambda *_: None), True
     consumer = SimpleNamespace(incremental_assign=print, incremental_unassign=print, resume=print)
     intake._on_lost(consumer, [TopicPartition("user.query", 0)])

@@ -1,4 +1,4 @@
-"""A worker that is only busy takes on; what takes up all its room is set aside, and the others go on."""
+"""A busy worker continues to take messages; a partition that takes up all its room is paused."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ DEADLINE_S = 60
 
 
 class Watched:
-    """The consumer, its pauses counted."""
+    """A consumer that counts its pauses."""
 
     def __init__(self, consumer):
         self._consumer = consumer
@@ -38,7 +38,7 @@ class Watched:
 
 
 class Time:
-    """The intake's time: as fast as the real one times `rate`; a busy intake gathers until `enough`."""
+    """The intake's clock: `rate` times the real speed; a busy intake gathers until `enough`."""
 
     def __init__(self):
         self.rate, self._now, self._real = 1.0, 0.0, time.monotonic()
@@ -59,7 +59,7 @@ class Time:
 
 
 class Work:
-    """What the worker does with messages: done with at once, but for those of partitions in `stuck`."""
+    """Stand-in for the worker: finishes messages at once, except those of partitions in `stuck`."""
 
     def __init__(self, brokers, kafka=None):
         self.kafka = kafka or KafkaSettings(brokers, topic_prefix=f"t{uuid.uuid4().hex[:8]}.", group=uuid.uuid4().hex)
@@ -99,7 +99,7 @@ class Work:
         assert producer.flush(DEADLINE_S) == 0
 
     def fetched_to(self, partition):
-        """The partition's end, as the client's last fetch told it."""
+        """Return the partition's end as of the client's last fetch."""
         place = TopicPartition(f"{self.kafka.topic_prefix}user.query", partition)
         return self.consumer.get_watermark_offsets(place, cached=True)[1]
 
@@ -111,7 +111,7 @@ class Work:
 
 
 class Room:
-    """Back pressure without Kafka: messages are taken and done by hand, and time passes while it sleeps."""
+    """Back pressure without Kafka: the test takes and finishes messages; time passes in `_sleep` alone."""
 
     def __init__(self, partitions=4):
         self.now, self.stalls_s, self.held, self.sleeps = 0.0, 0.0, False, 0
@@ -142,7 +142,7 @@ class Room:
         return self.pressure.wait_for_room(lambda: False)
 
     def pause(self):
-        """Wait for room, then pause as the intake does; return what is paused."""
+        """Wait for room, then pause as the intake does; return the paused partitions."""
         self.pressure.paused = self.pressure.to_pause(self.wait())
         return self.pressure.paused
 
@@ -152,25 +152,26 @@ def room():
     return Room()
 
 
-def test_with_room_nothing_is_waited_for_and_nothing_paused(room):
+def test_intake_with_room_neither_waits_nor_pauses(room):
     room.take(0, LIMIT - 1)
     assert room.pause() == set() and room.now == 0.0
 
 
-def test_room_that_comes_within_the_patience_pauses_nothing(room):
+def test_room_within_the_patience_pauses_nothing(room):
     room.take(0, LIMIT)
     room.after_sleep = lambda: room.now > PATIENCE_S / 2 and room.done(0, 1)
     assert room.pause() == set() and 0 < room.now < PATIENCE_S
 
 
-def test_a_partition_over_its_share_is_paused_and_makes_room(room):
+def test_partition_over_its_share_is_paused(room):
+    """Of its messages only the share counts from then on, so the others have room."""
     room.take(0, LIMIT)
     assert room.pause() == {0} and PATIENCE_S < room.now < PATIENCE_S + MOST_CHECK_S
     before = room.now
     assert room.wait() and room.now == before, "only the paused partition's share counts"
 
 
-def test_a_paused_partition_goes_on_at_half_of_its_share(room):
+def test_paused_partition_resumes_at_half_of_its_share(room):
     share = LIMIT // 4
     room.take(0, LIMIT)
     room.pause()
@@ -180,14 +181,14 @@ def test_a_paused_partition_goes_on_at_half_of_its_share(room):
     assert room.pause() == set()
 
 
-def test_while_asked_to_hold_all_partitions_are_paused(room):
+def test_held_intake_pauses_all_partitions(room):
     room.held = True
     assert room.pause() == {0, 1, 2, 3}
     room.held = False
     assert room.pause() == set()
 
 
-def test_beyond_the_bound_all_partitions_are_paused():
+def test_messages_beyond_the_bound_pause_all_partitions():
     room = Room(partitions=2 * MOST_LIMITS)
     paused = []
     for number in range(MOST_LIMITS):
@@ -196,7 +197,8 @@ def test_beyond_the_bound_all_partitions_are_paused():
     assert paused == [*range(1, MOST_LIMITS), 2 * MOST_LIMITS]
 
 
-def test_a_process_that_stood_still_keeps_its_patience(room):
+def test_stalled_process_keeps_its_patience(room):
+    """A stall of the process does not use up PATIENCE_S."""
     room.held, room.stalls_s = True, 10 * PATIENCE_S
 
     def once_the_loop_runs_again():
@@ -206,7 +208,7 @@ def test_a_process_that_stood_still_keeps_its_patience(room):
     assert room.wait()
 
 
-def test_an_intake_that_stops_waits_for_no_room(room):
+def test_stopping_intake_does_not_wait_for_room(room):
     room.held = True
     assert not room.pressure.wait_for_room(lambda: True) and room.now == 0.0
 
@@ -223,11 +225,11 @@ async def work(brokers):
     await work.intake.stop()
 
 
-async def test_a_partition_that_is_stuck_holds_up_no_other(work):
+async def test_stuck_partition_does_not_delay_others(work):
     work.stuck = {0, 1}
     await work.produce(10 * LIMIT, 0, 1)
     await work.until(lambda: set(work.consumer.pauses) == {0, 1})
-    work.time.rate = 0.0  # patience never ends: the stuck partitions are set aside, so the others need none
+    work.time.rate = 0.0  # patience never ends: with the stuck partitions paused, the others need none
     await work.produce(10 * LIMIT, 2, 3)
     await work.until(lambda: work.done[2] == work.done[3] == 10 * LIMIT)
     assert work.done[0] == work.done[1] == 0
@@ -237,7 +239,7 @@ async def test_a_partition_that_is_stuck_holds_up_no_other(work):
     await work.until(lambda: work.done[0] == work.done[1] == 10 * LIMIT)
 
 
-async def test_partitions_stuck_one_after_the_other_take_no_more_than_the_bound(work):
+async def test_successively_stuck_partitions_stay_within_the_bound(work):
     for number in range(8):
         work.stuck.add(number)
         await work.produce(4 * LIMIT, number)
@@ -251,16 +253,16 @@ async def test_partitions_stuck_one_after_the_other_take_no_more_than_the_bound(
     await work.until(lambda: sum(work.done.values()) == 32 * LIMIT)
 
 
-async def test_who_is_only_busy_pauses_nothing(work):
-    """A pause would cost a second: the client throws away what it has fetched."""
-    work.time.rate = 0.25  # a patience of 2 s: more than a busy machine's own stalls, less than the blinks' sum
+async def test_busy_intake_pauses_nothing(work):
+    """A pause would cost a second, because the client discards the records it has fetched."""
+    work.time.rate = 0.25  # a patience of 2 s: longer than a busy machine's stalls, shorter than all holds together
     work.stuck = set(range(8))
     await work.produce(8 * LIMIT, *range(8))
     while sum(work.done.values()) < 64 * LIMIT:
         await work.until(
             lambda: len(work.waiting) >= LIMIT or sum(work.done.values()) + len(work.waiting) == 64 * LIMIT
         )
-        work.held = not work.held  # a blink of Redis, or many texts to understand
+        work.held = not work.held  # a short outage of Redis, or many texts in NLU
         await asyncio.sleep(0.05)
         work.stuck, stuck = set(), work.stuck
         work.work()
@@ -268,7 +270,7 @@ async def test_who_is_only_busy_pauses_nothing(work):
     assert not work.consumer.pauses
 
 
-async def test_who_is_not_busy_takes_at_once_what_comes_and_who_is_takes_what_comes_in_a_moment(work):
+async def test_idle_intake_takes_at_once_busy_intake_gathers(work):
     work.time.enough.clear()
     for partition in (0, 1):
         await work.produce(1, partition)
@@ -280,7 +282,7 @@ async def test_who_is_not_busy_takes_at_once_what_comes_and_who_is_takes_what_co
     work.polls.clear()
     await work.produce(1, 0)
     await work.until(work.time.gathers.is_set)
-    for partition, end in ((1, 2), (2, 1)):  # fetched one after the other: who has 2's end has queued 1's message
+    for partition, end in ((1, 2), (2, 1)):  # fetched in order: once 2's end is known, 1's message is queued
         await work.produce(1, partition)
         await work.until(lambda partition=partition, end=end: work.fetched_to(partition) == end)
     work.time.enough.set()
@@ -288,7 +290,8 @@ async def test_who_is_not_busy_takes_at_once_what_comes_and_who_is_takes_what_co
     assert work.polls[0] >= 2
 
 
-async def test_while_the_store_is_away_nothing_is_taken_and_the_partitions_stay(work):
+async def test_held_intake_keeps_its_partitions(work):
+    """The worker holds the intake while Redis is unavailable."""
     work.held = True
     await work.until(lambda: len(work.consumer.pauses) == 8)
     await work.produce(4, *range(8))
@@ -298,24 +301,24 @@ async def test_while_the_store_is_away_nothing_is_taken_and_the_partitions_stay(
     await work.until(lambda: sum(work.done.values()) == 32)
 
 
-def told():
+def inbox_lag():
     return metrics.INBOX_LAG._value.get()
 
 
-async def test_what_waits_is_told_while_all_partitions_are_paused(work):
+async def test_inbox_lag_is_measured_while_all_partitions_pause(work):
     await work.produce(2, 0)
     await work.until(lambda: work.done[0] == 2)
     work.held = True
     await work.until(lambda: len(work.consumer.pauses) == 8)
-    await work.produce(100, 0, 1)  # of one that was read from, and of one that never was
-    await work.until(lambda: told() == 200)
+    await work.produce(100, 0, 1)  # of a partition that was read, and of one that never was
+    await work.until(lambda: inbox_lag() == 200)
     await work.produce(50, 1)
-    await work.until(lambda: told() == 250)
+    await work.until(lambda: inbox_lag() == 250)
     work.held = False
-    await work.until(lambda: told() == 0)
+    await work.until(lambda: inbox_lag() == 0)
 
 
-async def test_a_kafka_that_does_not_tell_how_much_waits_holds_up_nothing(work, monkeypatch):
+async def test_failed_lag_query_delays_nothing(work, monkeypatch):
     asked = []
 
     def silent(*_):
@@ -333,8 +336,8 @@ async def test_a_kafka_that_does_not_tell_how_much_waits_holds_up_nothing(work, 
     await work.until(lambda: work.done[0] == 2)
 
 
-async def test_a_partition_that_went_away_paused_comes_back_to_be_taken_from(work):
-    """Kafka's client keeps a partition paused while it is somebody else's."""
+async def test_partition_lost_while_paused_is_read_on_return(work):
+    """Kafka's client keeps a partition paused while another worker owns it."""
     work.held = True
     await work.until(lambda: len(work.consumer.pauses) == 8)
     other = Work(work.kafka.brokers, work.kafka)
@@ -348,8 +351,8 @@ async def test_a_partition_that_went_away_paused_comes_back_to_be_taken_from(wor
     await work.until(lambda: sum(work.done.values()) == 32)
 
 
-async def test_who_gives_partitions_away_does_not_wait_for_a_slow_turn(work):
-    """Nothing else is polled meanwhile: the drain time is for who leaves for good."""
+async def test_rebalance_does_not_wait_for_a_slow_turn(work):
+    """No partition is polled during the wait. The drain time is for a worker that shuts down."""
     work.intake._drain_s = 10 * DEADLINE_S
     work.stuck = set(range(8))
     await work.produce(1, *range(8))
@@ -367,8 +370,8 @@ async def test_who_gives_partitions_away_does_not_wait_for_a_slow_turn(work):
     await other.intake.stop()
 
 
-async def test_who_is_left_without_a_partition_is_ready_and_takes_one_over(work):
-    """As in an update of as many workers as partitions: the old one goes only for a new one that is ready."""
+async def test_worker_without_a_partition_is_ready(work):
+    """In an update of as many workers as partitions, an old worker stops only once a new one is ready."""
     others = [Work(work.kafka.brokers, work.kafka) for _ in range(8)]
     for other in others:
         other.intake.start()

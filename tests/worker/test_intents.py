@@ -1,4 +1,4 @@
-"""The intent classifier: on any data set, on any text, the same each time, from one script to the other."""
+"""The intent classifier: any data set, any text, the same result each time, and across scripts."""
 
 import json
 import re
@@ -22,7 +22,7 @@ from kefu.worker.nlu.vectors import SentenceEncoder
 ROOT = Path(__file__).resolve().parents[2]
 TOKENIZER = MixedTokenizer(MixedTokenizer.get_default_config())
 FALLBACK = "nlu_fallback"
-EACH = 30  # phrases an intent and script
+EACH = 30  # phrases per intent and script
 INTENTS = (
     "track_order get_invoice recover_password newsletter_subscription check_payment_methods greet thank "
     "bot_challenge delete_account out_of_scope"
@@ -44,7 +44,7 @@ Phrases = List[Tuple[str, str]]
 
 
 class Trained:
-    """A classifier trained on (text, intent), and the files that it was stored in."""
+    """A classifier trained on pairs of text and intent, with its stored files."""
 
     def __init__(self, folder: Path, phrases: Phrases, **config: Any) -> None:
         self.config = {**CascadeIntentClassifier.get_default_config(), **config}
@@ -72,7 +72,7 @@ def _parse(classifier: CascadeIntentClassifier, texts: List[str], poll: int = 64
 
 
 def _intents(classifier: CascadeIntentClassifier, texts: List[str]) -> List[str]:
-    """Return the likeliest intents, whether or not they are likely enough."""
+    """Return the most likely intents, even where the fallback would win."""
     rankings = [message.get(INTENT_RANKING_KEY) for message in _parse(classifier, texts)]
     return [next(each["name"] for each in ranking if each["name"] != FALLBACK) for ranking in rankings]
 
@@ -88,16 +88,16 @@ def _chinese(text: str) -> bool:
 
 @pytest.fixture(scope="module")
 def shop() -> Tuple[Phrases, Phrases]:
-    """Return phrases to learn and others to try, of ten intents in both scripts."""
+    """Return phrases to train on and others to test with, of ten intents in both scripts."""
     learn: Phrases = []
     others: Phrases = []
     data = load_data(str(ROOT / "data" / "nlu"))
     for intent in INTENTS:
         texts = [each.get(TEXT) for each in data.intent_examples if each.get(INTENT) == intent]
         for chinese in (True, False):
-            found = [(text, intent) for text in texts if _chinese(text) == chinese]
-            learn += found[:EACH]
-            others += found[EACH : 2 * EACH]
+            phrases = [(text, intent) for text in texts if _chinese(text) == chinese]
+            learn += phrases[:EACH]
+            others += phrases[EACH : 2 * EACH]
     return learn, others
 
 
@@ -106,7 +106,7 @@ def trained(shop: Tuple[Phrases, Phrases], tmp_path_factory: pytest.TempPathFact
     return Trained(tmp_path_factory.mktemp("shop"), shop[0])
 
 
-def test_a_poll_of_64_says_what_64_polls_of_one_say(shop, trained: Trained) -> None:
+def test_batch_of_64_gives_the_intents_of_single_texts(shop, trained: Trained) -> None:
     texts = [text for text, _ in shop[1]][::4]
     for together, alone in zip(_parse(trained.classifier, texts), _parse(trained.classifier, texts, 1), strict=True):
         assert together.get(INTENT)["name"] == alone.get(INTENT)["name"]
@@ -124,11 +124,11 @@ def test_any_text_gets_an_intent_and_probabilities(trained: Trained, text: str) 
 
 
 @pytest.mark.parametrize("text", ["", "  ", "\n"])
-def test_nothing_said_is_not_understood(trained: Trained, text: str) -> None:
+def test_empty_text_gets_the_fallback_intent(trained: Trained, text: str) -> None:
     assert _parse(trained.classifier, [text])[0].get(INTENT)["name"] == FALLBACK
 
 
-def test_what_is_loaded_says_what_was_trained(shop, trained: Trained) -> None:
+def test_loaded_model_predicts_as_trained(shop, trained: Trained) -> None:
     texts = [text for text, _ in shop[1]]
     for before, after in zip(_parse(trained.classifier, texts), _parse(trained.loaded(), texts), strict=True):
         ranking = [each["name"] for each in before.get(INTENT_RANKING_KEY)]
@@ -136,7 +136,7 @@ def test_what_is_loaded_says_what_was_trained(shop, trained: Trained) -> None:
         assert after.get(INTENT)["confidence"] == pytest.approx(before.get(INTENT)["confidence"], abs=1e-4)
 
 
-def test_the_same_seed_gives_the_same_model(shop, trained: Trained, tmp_path: Path) -> None:
+def test_same_seed_gives_the_same_model(shop, trained: Trained, tmp_path: Path) -> None:
     again, other = Trained(tmp_path / "a", shop[0]).stored(), Trained(tmp_path / "b", shop[0], random_seed=7).stored()
     first = trained.stored()
     assert all(np.array_equal(first[name], again[name]) for name in first.keys() | again.keys())
@@ -150,7 +150,7 @@ def _cross_validated(phrases: Phrases, **config: Any) -> Dict[str, Any]:
     return CascadeIntentClassifier(config, None, None).cross_validate(data)
 
 
-def test_a_measured_tuning_is_taken_for_the_same_phrases_alone(tmp_path: Path) -> None:
+def test_measured_tuning_applies_to_the_same_phrases_only(tmp_path: Path) -> None:
     phrases = SMALL["two intents"]
     measured = _cross_validated(phrases)
     measured["tuning"]["least"] = 0.123
@@ -162,7 +162,7 @@ def test_a_measured_tuning_is_taken_for_the_same_phrases_alone(tmp_path: Path) -
     assert Trained(tmp_path / "c", phrases, measured=str(tmp_path / "none")).classifier._tuning.least != 0.123
 
 
-def test_kept_vectors_give_the_same_model(tmp_path: Path) -> None:
+def test_cached_vectors_give_the_same_model(tmp_path: Path) -> None:
     phrases, file = SMALL["uneven"], str(tmp_path / "vectors.npz")
     first, again = (Trained(tmp_path / name, phrases, vector_cache=file).stored() for name in "ab")
     assert all(np.array_equal(first[name], again[name]) for name in first)
@@ -180,7 +180,8 @@ def test_vectors_understand_more_than_ngrams_alone(shop, trained: Trained, tmp_p
     assert _right(trained.classifier, shop[1]) > _right(ngrams.classifier, shop[1])
 
 
-def test_an_intent_with_english_phrases_only_is_understood_in_chinese(shop, tmp_path: Path) -> None:
+def test_intent_with_english_phrases_is_understood_in_chinese(shop, tmp_path: Path) -> None:
+    """Other intents have Chinese phrases."""
     english_only = {"recover_password", "check_payment_methods", "thank"}
     left_out = [(text, intent) for text, intent in shop[0] if intent in english_only and _chinese(text)]
     rest = [each for each in shop[0] if each not in left_out]
@@ -190,7 +191,8 @@ def test_an_intent_with_english_phrases_only_is_understood_in_chinese(shop, tmp_
     assert _right(classifier, others) > 0.85
 
 
-def test_english_phrases_alone_are_understood_in_chinese(shop, tmp_path: Path) -> None:
+def test_english_data_set_is_understood_in_chinese(shop, tmp_path: Path) -> None:
+    """No intent has a Chinese phrase."""
     learn, others = ([each for each in half if not _chinese(each[0])] for half in shop)
     chinese = [each for each in shop[1] if _chinese(each[0])]
     classifier = Trained(tmp_path, learn).classifier
@@ -223,22 +225,22 @@ def test_any_data_set_is_learnt(name: str, tmp_path: Path) -> None:
     assert _right(trained.loaded(), SMALL[name]) > 0.95
 
 
-def test_one_intent_is_always_meant(tmp_path: Path) -> None:
+def test_single_intent_is_always_predicted(tmp_path: Path) -> None:
     trained = Trained(tmp_path, [("anything", "all"), ("什么都行", "all")])
     assert _intents(trained.loaded(), ["", "something", "别的"]) == ["all"] * 3
 
 
-def test_without_phrases_nothing_is_classified(tmp_path: Path) -> None:
+def test_model_without_phrases_predicts_nothing(tmp_path: Path) -> None:
     message = _parse(Trained(tmp_path, []).loaded(), ["hello"])[0]
     assert (message.get(INTENT) or {}).get("name") is None
 
 
-def test_vectors_do_not_depend_on_what_was_said_before(shop) -> None:
+def test_vectors_do_not_depend_on_earlier_texts(shop) -> None:
     texts = [text for text, _ in shop[0]][::3]
     first = SentenceEncoder()
-    said = first.vectors(texts)
-    for _ in range(3):  # more pieces than are kept: they are forgotten, and learnt again
+    expected = first.vectors(texts)
+    for _ in range(3):  # more pieces than the cache keeps: it drops them and computes them again
         first.vectors([chr(0x4E00 + at) * 2 for at in range(4_000)])
-        assert np.allclose(first.vectors(texts), said, atol=1e-5)
+        assert np.allclose(first.vectors(texts), expected, atol=1e-5)
     pieces = [piece for text in first.pieces(texts[:50]) for piece in text]
-    assert np.allclose(SentenceEncoder(pieces).vectors(texts), said, atol=1e-5)
+    assert np.allclose(SentenceEncoder(pieces).vectors(texts), expected, atol=1e-5)
