@@ -16,7 +16,7 @@ from kefu.worker.start import lean
 from tests.worker.conftest import MODEL, ROOT
 from tests.worker.serving import ServedWorker
 
-# Training, starts and swaps each have a limit of their own; a test's is above the sum, for its fixtures count too.
+# Above the sum of the limits of training, starts and swaps: pytest counts the fixtures' time too.
 pytestmark = pytest.mark.timeout(1800)
 HEAVY_PACKAGES = ("tensorflow", "keras", "sklearn", "matplotlib", "jax")
 CONFIG = """
@@ -68,7 +68,7 @@ def python(code, **environment):
 
 @pytest.fixture(scope="module")
 def heavy_model(tmp_path_factory):
-    """A model of DIET and TED, trained as a designer does."""
+    """A model of DIET and TED, trained with `rasa train`."""
     project = tmp_path_factory.mktemp("heavy")
     (project / "data").mkdir()
     for name, text in (("config.yml", CONFIG), ("domain.yml", DOMAIN), ("data/all.yml", DATA)):
@@ -95,7 +95,7 @@ def serve(brokers, valkey, tmp_path):
 
 
 def archive(path, *uses):
-    """Write a model archive that names these components, and nothing else."""
+    """Write a model archive with these components in its metadata and nothing else."""
     graph = {"nodes": {f"n{n}": {"uses": name} for n, name in enumerate(uses)}}
     body = json.dumps({"train_schema": {"nodes": {}}, "predict_schema": graph}).encode()
     with tarfile.open(path, "w:gz") as files:
@@ -107,12 +107,12 @@ def archive(path, *uses):
 
 def model_id_in(path):
     with tarfile.open(path) as files:
-        found = [member for member in files.getmembers() if member.name.lstrip("./") == "metadata.json"]
-        return json.load(files.extractfile(found[0]))["model_id"]
+        members = [member for member in files.getmembers() if member.name.lstrip("./") == "metadata.json"]
+        return json.load(files.extractfile(members[0]))["model_id"]
 
 
-def test_the_shipped_model_is_served_from_a_process_without_any_heavy_package():
-    found = python(
+def test_shipped_model_is_loaded_without_heavy_packages():
+    imported = python(
         f"""
         import json, sys
         from kefu.worker.start import lean
@@ -123,11 +123,11 @@ def test_the_shipped_model_is_served_from_a_process_without_any_heavy_package():
         print(json.dumps([name for name in {HEAVY_PACKAGES} if name in sys.modules]))
         """
     )
-    assert found == []
+    assert imported == []
 
 
-def test_no_light_component_brings_a_heavy_package():
-    found = python(
+def test_light_components_import_no_heavy_package():
+    imported = python(
         f"""
         import importlib, json, sys
         from kefu.worker.start import lean
@@ -137,11 +137,11 @@ def test_no_light_component_brings_a_heavy_package():
         print(json.dumps([name for name in {HEAVY_PACKAGES} if name in sys.modules]))
         """
     )
-    assert found == []
+    assert imported == []
 
 
 @pytest.mark.parametrize("packages", [lean.DEFERRED, *lean.CONNECTORS], ids=lambda packages: next(iter(packages)))
-def test_stand_ins_stand_for_classes_and_functions_that_are_there(packages):
+def test_stand_ins_name_existing_classes_and_functions(packages):
     for module, names in packages.items():
         for name in names:
             thing = getattr(importlib.import_module(module), name)
@@ -149,8 +149,9 @@ def test_stand_ins_stand_for_classes_and_functions_that_are_there(packages):
             assert not (inspect.isclass(thing) and issubclass(thing, BaseException))
 
 
-def test_a_channels_package_is_imported_with_its_first_use_and_brings_no_other():
-    found = python(
+def test_channel_package_is_imported_at_its_first_use():
+    """No other channel's package is imported with it."""
+    imports = python(
         f"""
         import json, sys
         from kefu.worker.start import lean
@@ -163,11 +164,12 @@ def test_a_channels_package_is_imported_with_its_first_use_and_brings_no_other()
         print(json.dumps([before, kind, [name for name in names if name in sys.modules]]))
         """
     )
-    assert found == [[], "AsyncWebClient", ["slack_sdk.errors"]]
+    assert imports == [[], "AsyncWebClient", ["slack_sdk.errors"]]
 
 
-def test_an_end_of_the_deferral_leaves_a_process_as_if_nothing_had_been_deferred():
-    found = python(
+def test_ended_deferral_leaves_no_stand_in():
+    """Every module then has the real classes, as without a deferral."""
+    result = python(
         f"""
         import json, sys
         from kefu.worker.start import lean
@@ -193,7 +195,7 @@ def test_an_end_of_the_deferral_leaves_a_process_as_if_nothing_had_been_deferred
         """,
         TF_CPP_MIN_LOG_LEVEL="3",
     )
-    assert found == ["StandIn", False, True, [], True, True]
+    assert result == ["StandIn", False, True, [], True, True]
 
 
 @pytest.mark.parametrize(
@@ -207,12 +209,12 @@ def test_an_end_of_the_deferral_leaves_a_process_as_if_nothing_had_been_deferred
         ("kefuish.Policy", False),
     ],
 )
-def test_a_model_is_light_only_if_each_of_its_components_is_known_to_be(tmp_path, uses, light):
+def test_model_is_light_only_if_every_component_is(tmp_path, uses, light):
     path = archive(tmp_path / "m.tar.gz", "rasa.core.policies.rule_policy.RulePolicy", uses)
     assert lean.is_light(path) is light
 
 
-def test_the_newest_model_of_a_folder_counts(tmp_path):
+def test_newest_model_of_a_folder_counts(tmp_path):
     old = archive(tmp_path / "b.tar.gz", "rasa.nlu.classifiers.diet_classifier.DIETClassifier")
     os.utime(old, (1, 1))
     archive(tmp_path / "a.tar.gz", "kefu.worker.nlu.intents.CascadeIntentClassifier")
@@ -220,16 +222,15 @@ def test_the_newest_model_of_a_folder_counts(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", None])
-def test_what_is_no_model_is_left_to_rasa(tmp_path, content):
+def test_file_that_is_no_model_is_left_to_rasa(tmp_path, content):
     path = tmp_path / "m.tar.gz"
     if content is not None:
         path.write_bytes(content)
     assert not lean.is_light(str(path))
 
 
-def test_a_worker_of_the_shipped_model_stays_without_tensorflow_until_it_is_given_a_model_that_needs_it(
-    serve, heavy_model
-):
+def test_worker_loads_tensorflow_only_for_a_model_with_it(serve, heavy_model):
+    """The shipped model needs none; the model that replaces it does."""
     worker = serve(MODEL)
     light = worker.ask("hello")
     assert (light.status, light.intent) == ("answered", "greet")
@@ -241,19 +242,20 @@ def test_a_worker_of_the_shipped_model_stays_without_tensorflow_until_it_is_give
     assert worker.has_mapped("tensorflow")
 
 
-def test_a_model_of_diet_and_ted_is_served_and_named_in_its_answers(serve, heavy_model):
+def test_model_of_diet_and_ted_is_served(serve, heavy_model):
+    """Its answers carry its model id."""
     worker = serve(heavy_model)
     answer = worker.ask("good morning")
     assert [reply["text"] for reply in answer.replies] == ["hello from afar"]
     assert answer.model_id == model_id_in(heavy_model)
 
 
-def test_swaps_give_the_old_models_memory_back(serve):
-    worker = serve(MODEL, MALLOC_ARENA_MAX="1")  # else the sizes are also of how many threads were busy at once
+def test_swaps_free_the_old_models_memory(serve):
+    worker = serve(MODEL, MALLOC_ARENA_MAX="1")  # with more arenas the sizes would depend on the number of busy threads
     sizes = []
-    for swaps in (2, 5):  # the first ones bring what every later one uses again
+    for swaps in (2, 5):  # the first swaps allocate memory that the later ones reuse
         for _ in range(swaps):
             worker.swap(MODEL)
             assert worker.ask("hello").status == "answered"
         sizes.append(worker.tidied_rss_mb())
-    assert sizes[1] - sizes[0] < 2.7 * 5 / 2  # each model kept would be 2.7 MB
+    assert sizes[1] - sizes[0] < 2.7 * 5 / 2  # a model that stays takes 2.7 MB; at most half of them may

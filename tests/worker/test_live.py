@@ -1,4 +1,4 @@
-"""The memory of live conversations: bounded by conversations and by turns, the latest used kept."""
+"""The memory of live conversations: bounded by conversations and turns; the most recently used stay."""
 
 from rasa.shared.core.events import ActionExecuted
 
@@ -15,11 +15,11 @@ def conversation(name, turns, partition=0):
 
 
 def held(memory, *names):
-    """Return which of these conversations are in memory; takes them out."""
+    """Take these conversations out of memory; return the names of those that were there."""
     return [name for name in names if memory.check_out(name) is not None]
 
 
-def test_the_least_recently_used_conversation_goes_when_there_are_too_many():
+def test_least_recently_used_conversation_leaves_first():
     memory = LiveConversations(limit=2, turns_limit=100)
     for name in ("a", "b"):
         memory.put_back(conversation(name, 1))
@@ -28,7 +28,7 @@ def test_the_least_recently_used_conversation_goes_when_there_are_too_many():
     assert held(memory, "a", "b", "c") == ["a", "c"]
 
 
-def test_a_long_conversation_takes_the_place_of_many_short_ones():
+def test_long_conversation_replaces_many_short_ones():
     memory = LiveConversations(limit=100, turns_limit=10)
     for n in range(10):
         memory.put_back(conversation(f"short-{n}", 1))
@@ -36,7 +36,7 @@ def test_a_long_conversation_takes_the_place_of_many_short_ones():
     assert held(memory, "long", *(f"short-{n}" for n in range(10))) == ["long", "short-8", "short-9"]
 
 
-def test_turns_are_counted_as_conversations_grow_and_go():
+def test_turns_are_counted_as_conversations_grow_and_leave():
     memory = LiveConversations(limit=100, turns_limit=10)
     for _ in range(3):
         growing = memory.check_out("a") or conversation("a", 3, partition=1)
@@ -50,14 +50,15 @@ def test_turns_are_counted_as_conversations_grow_and_go():
     assert held(memory, "a", "b", "c") == ["b", "c"]
 
 
-def test_a_conversation_longer_than_the_whole_memory_is_not_held():
+def test_conversation_longer_than_the_limit_is_not_kept():
     memory = LiveConversations(limit=100, turns_limit=10)
     memory.put_back(conversation("a", 11))
     assert held(memory, "a") == []
     assert metrics.LIVE_TURNS._value.get() == 0
 
 
-def test_a_write_is_kept_as_it_was_sent_without_the_room_that_its_json_came_with():
+def test_kept_write_equals_the_sent_one():
+    """Its JSON is copied, because the original buffers are larger than their content."""
     event = {"event": "user", "text": "x" * 700}
     write = TurnWrite("m", 3, 7, [event], b"marker", [{"seq": 7, "text": "y"}])
     kept = write.kept()
@@ -66,7 +67,7 @@ def test_a_write_is_kept_as_it_was_sent_without_the_room_that_its_json_came_with
     assert {len(part) for part in copied} == {len(write.arguments[1]), len(write.marker), len(write.arguments[-1])}
 
 
-def test_events_of_a_model_share_what_says_so(agent):
+def test_events_of_a_model_share_their_metadata(agent):
     tracker = LiveTracker("demo:alice", agent.processor.view)
     tracker.model_id, tracker.assistant_id = "m", "a"
     for event in (

@@ -1,4 +1,4 @@
-"""A Redis that lost acknowledged writes is mended from Kafka, by workers that remember nothing of them."""
+"""Mending from Kafka of acknowledged writes that Redis lost and no worker remembers."""
 
 import asyncio
 import uuid
@@ -28,7 +28,7 @@ ALICE = "demo:alice"
 
 
 class Forgetful(RedisServer):
-    """A server that can be made to look like one that took over without the last writes."""
+    """A server that can act as a replica that took over without the last writes."""
 
     def command(self):
         return [*super().command(), "--enable-debug-command", "local"]
@@ -44,9 +44,9 @@ def forgetful(tmp_path_factory):
 
 
 class Place:
-    """Redis and Kafka, and workers on one partition of theirs, one after another."""
+    """Redis, Kafka and the successive workers of one partition."""
 
-    partition = 1  # of 8, where murmur2 puts demo:alice and demo:bob
+    partition = 1  # of 8: murmur2 gives demo:alice and demo:bob this one
 
     def __init__(self, agent, kafka, redis):
         self.agent, self.kafka, self.redis = agent, kafka, redis
@@ -57,7 +57,7 @@ class Place:
         self.start_worker()
 
     def start_worker(self, live=10):
-        """A process that knows nothing of what was before."""
+        """Start a worker that has no conversation in memory."""
         self.mender = Mender(self.store, self.tail, lambda: [self.partition], self.rearm)
         self.inbox = Inbox(
             self.agent.runner(10), self.store, LiveConversations(live), self.producer, 2, 4, mender=self.mender
@@ -78,12 +78,12 @@ class Place:
         return Inbound(record, said, lambda: True, parsed)
 
     async def snapshot(self):
-        """Return all that is stored: what a replica has."""
+        """Return every stored key, as a replica has it."""
         keys = await self.client.keys(f"{self.redis.key_prefix}:*")
         return {key: await self.client.dump(key) for key in keys}
 
     async def fail_over(self, to):
-        """Let a server take over that has no more than the snapshot `to`."""
+        """Replace all data by the snapshot `to`, as when a replica takes over."""
         pipe = self.client.pipeline()
         for key in await self.client.keys(f"{self.redis.key_prefix}:*"):
             pipe.delete(key)
@@ -116,7 +116,7 @@ def mended(source="kafka"):
     return metrics.MENDED_TURNS.labels(source)._value.get()
 
 
-async def test_a_new_worker_writes_again_what_a_failover_lost_and_goes_on_from_there(place):
+async def test_new_worker_mends_lost_writes_and_continues(place):
     await place.say("m1", "m2")
     replica = await place.snapshot()
     await place.say("m3", "m4")
@@ -132,7 +132,7 @@ async def test_a_new_worker_writes_again_what_a_failover_lost_and_goes_on_from_t
     assert place.rearmed == [(ALICE, place.partition)]
 
 
-async def test_a_message_delivered_again_after_its_answer_was_lost_is_not_run_again(place):
+async def test_redelivered_message_with_a_lost_write_is_not_rerun(place):
     await place.say("m1")
     nothing = {}
     before = mended()
@@ -143,18 +143,19 @@ async def test_a_message_delivered_again_after_its_answer_was_lost_is_not_run_ag
     assert mended() == before + 1
 
 
-async def test_a_worker_that_lives_on_mends_what_it_no_longer_has_in_memory(place):
+async def test_running_worker_mends_turns_evicted_from_memory(place):
     place.start_worker(live=1)
     await place.say("m1")
     replica = await place.snapshot()
     await place.say("m2")
-    await place.say("n1", user="bob")  # alice's tracker has to go
+    await place.say("n1", user="bob")  # evicts alice's tracker
     await place.fail_over(replica)
     await place.say("m3")
     assert await place.replies() == [(1, "m1"), (2, "m2"), (3, "m3")]
 
 
-async def test_more_lost_writes_than_a_worker_remembers_are_mended_from_kafka(place):
+async def test_more_lost_writes_than_in_memory_are_mended(place):
+    """The worker's memory has the last turns only; Kafka has the others."""
     await place.say("m1")
     replica = await place.snapshot()
     await place.say(*(f"m{n}" for n in range(2, 13)))
@@ -163,18 +164,19 @@ async def test_more_lost_writes_than_a_worker_remembers_are_mended_from_kafka(pl
     assert await place.replies() == [(n, f"m{n}") for n in range(1, 14)]
 
 
-async def test_a_conversation_that_nobody_asks_for_is_mended_when_the_failover_is_seen(place):
+async def test_conversation_is_mended_without_a_message(place):
+    """The mender sees the failover at its next look."""
     await place.say("m1")
     await place.mender.look()
     await place.fail_over({})
     await place.mender.look()
-    while place.mender.in_doubt(place.partition):  # put off where a server was late: the next look begins again
+    while place.mender.in_doubt(place.partition):  # postponed where a server was late: the next look retries
         await place.mender._background
         await place.mender.look()
     assert await place.replies() == [(1, "m1")]
 
 
-async def test_a_failover_that_lost_nothing_costs_no_write(place, monkeypatch):
+async def test_failover_without_losses_costs_no_write(place, monkeypatch):
     await place.say("m1", "m2")
     await place.fail_over(await place.snapshot())
     place.start_worker()
@@ -185,10 +187,8 @@ async def test_a_failover_that_lost_nothing_costs_no_write(place, monkeypatch):
 
 
 @pytest.mark.parametrize("when", ["after", "within"])
-async def test_what_is_published_after_the_mending_had_read_is_mended_before_the_next_tracker_is_read(
-    place, monkeypatch, when
-):
-    """Stored, lost, Redis mended without it, then published: the next turn must not take its place."""
+async def test_late_publication_is_mended_before_the_next_turn(place, monkeypatch, when):
+    """m1 is stored, lost, missed by the mending, then published. m2 must not take its version."""
     await place.mender.look()
     publish, entered, go_on = place.inbox.publisher.publish, asyncio.Event(), asyncio.Event()
 
@@ -200,7 +200,7 @@ async def test_what_is_published_after_the_mending_had_read_is_mended_before_the
     monkeypatch.setattr(place.inbox.publisher, "publish", publish_late)
     first = asyncio.ensure_future(place.say("m1"))
     await entered.wait()
-    if when == "within":  # the mending has read what is published, and is not done
+    if when == "within":  # the mending has read the published turns and has not finished
         behind = place.mender._behind
 
         async def slow_behind(published):
@@ -219,7 +219,7 @@ async def test_what_is_published_after_the_mending_had_read_is_mended_before_the
     assert await place.replies() == [(1, "m1"), (2, "m2")]
 
 
-async def test_a_turn_that_was_published_in_part_is_run_again_when_its_message_comes_again(place, monkeypatch):
+async def test_partly_published_turn_runs_again_on_redelivery(place, monkeypatch):
     send = place.producer.send
 
     def send_no_events(topic, *arguments):
@@ -245,7 +245,8 @@ async def test_a_turn_that_was_published_in_part_is_run_again_when_its_message_c
     assert (await place.store.load(ALICE)).version == 3
 
 
-async def test_turns_lost_beyond_the_window_leave_a_gap_and_no_number_is_given_twice(place, monkeypatch):
+async def test_turns_lost_beyond_the_window_leave_a_gap(place, monkeypatch):
+    """No sequence number is given twice."""
     monkeypatch.setattr(published, "MIN_RECORDS", 2)
     place.tail = PublishedTail(place.kafka, 0)
     await place.say("m1")
@@ -263,7 +264,7 @@ async def test_turns_lost_beyond_the_window_leave_a_gap_and_no_number_is_given_t
     assert mended("lost") > before
 
 
-async def test_what_redis_has_forgotten_in_its_time_is_not_brought_back(place, monkeypatch):
+async def test_expired_conversation_is_not_restored(place, monkeypatch):
     monkeypatch.setattr(published, "CONVERSATION_LIFETIME_S", 5)
     await place.say("m1", "m2", "m3")
     await asyncio.sleep(5.1)
@@ -276,7 +277,7 @@ async def test_what_redis_has_forgotten_in_its_time_is_not_brought_back(place, m
     assert (await place.store.load(ALICE)).version == 2
 
 
-async def test_a_partition_that_comes_back_is_looked_at_again(place):
+async def test_returning_partition_is_mended_again(place):
     await place.say("m1")
     place.mender.forget({place.partition})
     place.inbox.live.drop({place.partition})
@@ -285,7 +286,7 @@ async def test_a_partition_that_comes_back_is_looked_at_again(place):
     assert await place.replies() == [(1, "m1"), (2, "m2")]
 
 
-async def test_a_conversation_that_cannot_be_mended_stops_no_other(place):
+async def test_unmendable_conversation_does_not_stop_others(place):
     await place.say("m1")
     await place.say("n1", user="bob")
     await place.fail_over({})

@@ -1,4 +1,4 @@
-"""The quick policies and states decide as Rasa's own do, at every step of any conversation."""
+"""The quick policies and states equal Rasa's at every step of any conversation."""
 
 import copy
 import random
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def shipped():
-    """The project's own model, as `make train` left it."""
+    """The project's own model, which `make train` writes."""
     return Both(ROOT / "models" / "kefu.tar.gz")
 
 
@@ -38,7 +38,8 @@ def test_any_events_give_the_same_states_and_predictions(bank, script):
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(script=conversation, later=conversation, cut=st.integers(0, 40))
-def test_a_history_whose_beginning_was_replaced_is_one_that_never_saw_it(bank, script, later, cut):
+def test_trimmed_history_equals_one_without_the_beginning(bank, script, later, cut):
+    """`begun_with` replaces the first events by their snapshot."""
     events = [copy.deepcopy(event) for part in script for event in part]
     cut = min(cut, len(events))
     past, whole, fresh = bank.trackers()[0], History(bank.view), History(bank.view)
@@ -59,19 +60,19 @@ def test_a_history_whose_beginning_was_replaced_is_one_that_never_saw_it(bank, s
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_conversations_as_they_run_are_decided_the_same(bank, seed):
-    """Follow what is predicted, as in a real conversation, with forms, rejections and changes of mind."""
+def test_random_conversations_are_decided_as_by_rasa(bank, seed):
+    """Each step follows the prediction, with forms, rejections and changes of topic."""
     walk(bank, INTENTS[:-1], ENTITIES, random.Random(seed))
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_the_shipped_model_decides_conversations_as_they_run_the_same(shipped, seed):
+def test_shipped_model_decides_conversations_as_rasa_does(shipped, seed):
     entities = [[], [{"entity": "order_number", "value": "20260001"}], [{"entity": "language", "value": "en"}]]
     intents = sorted(set(shipped.domain.intents) - set(DEFAULT_INTENTS))
     walk(shipped, intents, entities, random.Random(seed))
 
 
-def test_the_shipped_model_decides_every_test_story_the_same(shipped):
+def test_shipped_model_decides_test_stories_as_rasa_does(shipped):
     reader = YAMLStoryReader(shipped.domain)
     stories = reader.read_from_file(ROOT / "tests" / "dialogue" / "test_stories.yml")
     assert len(stories) > 90
@@ -103,8 +104,10 @@ def walk(bank, intents, entities, chance):
 def follow(bank, tracker, chance):
     """Return the events of the action that stock Rasa would run."""
     rules, memory = bank.stock[RulePolicy], bank.stock[MemoizationPolicy]
-    found = [policy.predict_action_probabilities(tracker, bank.domain, bank.rule_only) for policy in (memory, rules)]
-    best = max(found, key=lambda each: (each.is_no_user_prediction, each.max_confidence))
+    predictions = [
+        policy.predict_action_probabilities(tracker, bank.domain, bank.rule_only) for policy in (memory, rules)
+    ]
+    best = max(predictions, key=lambda each: (each.is_no_user_prediction, each.max_confidence))
     action = bank.domain.action_names_or_texts[best.max_confidence_index]
     before = [e.DefinePrevUserUtteredFeaturization(False)] if tracker.latest_action_name == "action_listen" else []
     if action.endswith("_form"):

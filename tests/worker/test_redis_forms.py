@@ -1,4 +1,4 @@
-"""The store behind Sentinels and in a cluster: the same promises, through failovers and moved slots."""
+"""The store behind Sentinels and in a cluster keeps its promises through failovers and moved slots."""
 
 import asyncio
 import os
@@ -26,12 +26,12 @@ from tests.waiting import eventually, until
 
 pytestmark = pytest.mark.timeout(720)
 PARTITIONS = range(5)
-PEOPLE = [f"demo:p{number}" for number in range(12)]  # over all masters of a cluster
+PEOPLE = [f"demo:p{number}" for number in range(12)]  # spread over all masters of a cluster
 
 
 @pytest.fixture(scope="module", params=[RedisSentinels, RedisCluster])
 def group(request, tmp_path_factory):
-    """Servers that one URL names."""
+    """A group of servers behind one URL."""
     servers = request.param(tmp_path_factory.mktemp("redis"))
     try:
         servers.start()
@@ -53,20 +53,20 @@ def turn(number):
 
 
 def armed(person, number):
-    """Return a turn with a timer, whose index may lie on any master."""
+    """Return a turn with a timer; its index may be on any master."""
     partition = PARTITIONS[PEOPLE.index(person) % len(PARTITIONS)]
     return replace(turn(number), arms=[Arm(partition, due_entry(person), number)])
 
 
 async def insist(call, *arguments):
-    """Repeat until the store is back, as the inbox does; the write that finds itself has happened."""
+    """Repeat a call until the store is available, as the inbox does; a write that finds its marker succeeded."""
     answers = []
 
     async def answered():
         try:
             answers.append(await call(*arguments))
-        except AlreadyProcessed as found:
-            assert found.marker == arguments[1].marker
+        except AlreadyProcessed as error:
+            assert error.marker == arguments[1].marker
             answers.append(None)
         return answers
 
@@ -75,14 +75,14 @@ async def insist(call, *arguments):
 
 async def whole(group):
     """Wait until every master has its replicas; return the masters."""
-    found, masters = [], 1 if isinstance(group, RedisSentinels) else len(group.members) // 2
+    present, masters = [], 1 if isinstance(group, RedisSentinels) else len(group.members) // 2
 
     def holds():
-        found[:] = group.masters() if group.whole() else []
-        return len(found) == masters
+        present[:] = group.masters() if group.whole() else []
+        return len(present) == masters
 
     await asyncio.to_thread(until, holds, "the group to be whole")
-    return found
+    return present
 
 
 @pytest.mark.asyncio
@@ -99,8 +99,8 @@ async def test_conversations_on_all_masters_are_stored_and_read_back(settings):
 
 
 @pytest.mark.asyncio
-async def test_nothing_acknowledged_is_lost_when_masters_die(group, settings):
-    """Four writers a conversation after another, a master killed twice: each has its 40 turns, in order."""
+async def test_acknowledged_writes_survive_the_death_of_masters(group, settings):
+    """Every conversation has a writer; a master is killed twice. Each has its 40 turns, in order."""
     store = Conversations(settings)
     failed, killed = 0, asyncio.Event()
 
@@ -108,13 +108,13 @@ async def test_nothing_acknowledged_is_lost_when_masters_die(group, settings):
         nonlocal failed
         for number in range(1, 41):
             if number == 31:
-                await killed.wait()  # however late a master dies, there is something left to write
+                await killed.wait()  # writes remain for the time after the first death
             while True:
                 try:
                     await store.write(person, armed(person, number))
                     break
-                except AlreadyProcessed as found:
-                    assert found.marker == turn(number).marker
+                except AlreadyProcessed as error:
+                    assert error.marker == turn(number).marker
                     break
                 except StoreUnavailable:
                     failed += 1
@@ -137,28 +137,28 @@ async def test_nothing_acknowledged_is_lost_when_masters_die(group, settings):
         stored = await insist(store.load, person)
         assert (stored.version, stored.seq) == (40, 40)
         assert [events[0]["text"] for events in stored.turns] == [f"t{number}" for number in range(1, 41)]
-    found = await insist(DueIndex(store.servers).due, PARTITIONS, 100, 100)
-    assert {(due.event.conversation, due.due) for due in found} == {(person, 40) for person in PEOPLE}
-    await insist(DueIndex(store.servers).remove, found)
+    due_timers = await insist(DueIndex(store.servers).due, PARTITIONS, 100, 100)
+    assert {(due.event.conversation, due.due) for due in due_timers} == {(person, 40) for person in PEOPLE}
+    await insist(DueIndex(store.servers).remove, due_timers)
     assert await insist(DueIndex(store.servers).due, PARTITIONS, 100, 100) == []
     await store.close()
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("waited_for", [1, 2])
-async def test_waiting_for_fewer_replicas_than_there_are_is_said_once(group, settings, waited_for, caplog):
+async def test_warning_about_too_few_replicas_to_wait_for_comes_once(group, settings, waited_for, caplog):
     await whole(group)
     store = Conversations(replace(settings, wait_replicas=waited_for))
     for _ in range(3):
         await insist(store.histories)
-    said = [record.fields for record in caplog.records if "wait for all replicas" in record.message]
+    warnings = [record.fields for record in caplog.records if "wait for all replicas" in record.message]
     replicas = settings.wait_replicas
-    assert said == [{"replicas": replicas, "waited_for": waited_for}] * (replicas > waited_for)
+    assert warnings == [{"replicas": replicas, "waited_for": waited_for}] * (replicas > waited_for)
     await store.close()
 
 
 @pytest.mark.asyncio
-async def test_a_write_that_no_replica_has_is_not_acknowledged(group, settings):
+async def test_write_that_no_replica_has_is_not_acknowledged(group, settings):
     store = Conversations(settings)
     await insist(store.write, PEOPLE[0], turn(1))
     masters = await whole(group)
@@ -179,7 +179,7 @@ async def test_a_write_that_no_replica_has_is_not_acknowledged(group, settings):
 
 
 @pytest.mark.asyncio
-async def test_a_slot_that_moves_is_waited_for_and_followed(group, settings):
+async def test_moving_slot_is_waited_for_and_followed(group, settings):
     if not isinstance(group, RedisCluster):
         pytest.skip("only a cluster has slots")
     store = Conversations(settings)
@@ -222,7 +222,8 @@ class Locked(RedisServer):
 
 
 @pytest.mark.asyncio
-async def test_a_password_with_reserved_characters_opens_server_and_socket(tmp_path):
+async def test_password_may_have_reserved_characters(tmp_path):
+    """It is part of the URL of a server or a socket."""
     server = Locked(tmp_path, free_port())
     server.start()
     try:
@@ -237,7 +238,7 @@ async def test_a_password_with_reserved_characters_opens_server_and_socket(tmp_p
         server.stop()
 
 
-def test_a_connection_that_uvloop_has_closed_is_lost_and_nothing_else(valkey):
+def test_connection_that_uvloop_closed_is_replaced(valkey):
     """The worker runs on uvloop, which raises RuntimeError at a write where asyncio raises OSError."""
 
     async def write_on_closed():

@@ -1,4 +1,4 @@
-"""Before a model serves, its turns are rehearsed: in memory, with nobody called and nothing left behind."""
+"""Before a model serves, its turns are rehearsed in memory, without calls and without lasting state."""
 
 import logging
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class CountingRunner:
-    """Passes on to a runner and keeps what came of it; a seam that needs no contract of its own."""
+    """A runner that keeps its outcomes; it needs no contract test because it calls the real one."""
 
     def __init__(self, runner, broken=None):
         self.processor = runner.processor
@@ -47,31 +47,32 @@ def runner(model, endpoint, monkeypatch):
 
 
 def own(runner):
-    """Return the assistant's intents, without those that Rasa adds to every domain."""
+    """Return the assistant's intents without those that Rasa adds to every domain."""
     return set(runner.processor.domain.intents) - set(DEFAULT_INTENTS)
 
 
-async def test_every_intent_is_rehearsed_in_both_languages_up_to_the_call_of_its_action(runner, endpoint):
+async def test_every_intent_is_rehearsed_in_both_languages(runner, endpoint):
+    """The turns end before the call of the action server."""
     assert await rehearse(runner, 120) == len(runner.outcomes) == len(own(runner)) * len(TEXTS)
     assert {outcome.answer.status for outcome in runner.outcomes} == {"answered"}
     assert any("action_ask_product" in outcome.answer.actions for outcome in runner.outcomes)
-    assert endpoint._pool is None  # the only way to the action server has never been opened
+    assert endpoint._pool is None  # no connection to the action server was opened
 
 
-async def test_a_rehearsal_leaves_nothing_for_the_turns_that_follow(runner):
+async def test_rehearsal_leaves_no_state_for_later_turns(runner):
     await rehearse(runner, 120)
     assert (REHEARSED.get(), CALLS.get(), MESSAGE_TIME.get()) == (False, None, None)
 
 
-async def test_an_intent_that_breaks_its_turn_is_told_and_the_others_are_rehearsed(runner, caplog):
+async def test_failing_intent_is_logged_and_others_are_rehearsed(runner, caplog):
     runner._broken = "goodbye"
     with caplog.at_level(logging.ERROR, "kefu.worker.turns.rehearsal"):
         assert await rehearse(runner, 120) == 2 * len(own(runner)) - 2
-    told = [record for record in caplog.records if record.name == "kefu.worker.turns.rehearsal"]
-    assert [record.fields["intent"] for record in told] == ["goodbye"]
+    records = [record for record in caplog.records if record.name == "kefu.worker.turns.rehearsal"]
+    assert [record.fields["intent"] for record in records] == ["goodbye"]
 
 
-async def test_a_model_that_understands_nothing_is_not_taken(runner, monkeypatch):
+async def test_model_with_broken_nlu_is_refused(runner, monkeypatch):
     def broken(*_):
         raise RuntimeError("NLU is broken")
 
@@ -80,7 +81,7 @@ async def test_a_model_that_understands_nothing_is_not_taken(runner, monkeypatch
         await rehearse(runner, 120)
 
 
-async def test_a_model_of_which_no_turn_succeeds_is_not_taken(runner, monkeypatch):
+async def test_model_without_a_successful_turn_is_refused(runner, monkeypatch):
     async def broken(*_):
         raise RuntimeError("broken")
 
@@ -89,6 +90,6 @@ async def test_a_model_of_which_no_turn_succeeds_is_not_taken(runner, monkeypatc
         await rehearse(runner, 120)
 
 
-async def test_a_rehearsal_of_a_slow_model_ends_early(runner):
+async def test_rehearsal_of_a_slow_model_ends_early(runner):
     assert await rehearse(runner, 0.001) <= 1
     assert await rehearse(runner, 0) == 0
