@@ -1,4 +1,4 @@
-"""What is compared before a track is switched to, and what a model does without what conversations rely on."""
+"""The checks before a switch of tracks, and conversations that rely on parts a new model lacks."""
 
 import json
 from types import SimpleNamespace
@@ -15,17 +15,18 @@ from kefu.worker.turns.live import LiveConversation
 from tests.worker.tracks import beat, tracks_of
 
 
-def test_what_conversations_rely_on_is_compared_by_name_and_type(agent):
+def test_domains_are_compared_by_name_and_type(agent):
+    """Compared are the slots, forms and intents that conversations rely on."""
     had = relied(agent.domain)
     assert not missing(had, had) and "track_order_form" in had["forms"]
     less = {**had, "slots": {**had["slots"], "order_number": "float"}, "forms": had["forms"][1:], "intents": []}
-    found = missing(had, less)
-    assert "slot order_number is float, not text" in found and f"form {had['forms'][0]} is missing" in found
-    assert len(found) == 2 + len(had["intents"])
+    differences = missing(had, less)
+    assert "slot order_number is float, not text" in differences and f"form {had['forms'][0]} is missing" in differences
+    assert len(differences) == 2 + len(had["intents"])
 
 
 @pytest.mark.asyncio
-async def test_a_conversation_in_a_form_that_this_model_has_not_goes_on_without_it(chat, agent, conversations):
+async def test_conversation_in_an_unknown_form_continues_without_it(chat, agent, conversations):
     outcome = await chat.say("我的订单到哪了")
     events = json.loads(json.dumps(as_stored(outcome.events)).replace("track_order_form", "form_of_the_candidate"))
     assert "form_of_the_candidate" in str(events)
@@ -49,16 +50,16 @@ def entry(inbox=CANDIDATE_QUERY, model="m", turns=0, failed=0):
         ([entry()], [entry(), entry()], "green has 1 workers, the other track 2"),
     ],
 )
-def test_a_track_that_could_not_serve_is_not_switched_to(own, others, sentence):
+def test_switch_to_a_track_that_cannot_serve_is_refused(own, others, sentence):
     assert sentence in "\n".join(command.about_workers("green", own, others))
     assert not command.about_workers("green", [entry(), entry()], [entry(USER_QUERY)])
 
 
-def test_fewer_workers_are_fine_where_it_is_said_so():
+def test_fewer_workers_are_allowed_on_request():
     assert not command.about_workers("green", [entry()], [entry(), entry()], fewer=True)
 
 
-def test_failures_are_compared_once_there_are_enough_turns():
+def test_failures_are_compared_from_enough_turns_on():
     usual = [entry(turns=1000, failed=10)]
     assert not command.about_turns([entry(turns=19, failed=19)], usual)
     assert not command.about_turns([entry(turns=100, failed=3)], usual)
@@ -69,21 +70,22 @@ def test_failures_are_compared_once_there_are_enough_turns():
 
 
 @pytest.mark.asyncio
-async def test_a_model_without_what_conversations_under_way_rely_on_is_told(conversations, plan_file, clock, agent):
+async def test_missing_parts_of_the_new_domain_are_reported(conversations, plan_file, clock, agent):
+    """Conversations rely on them. The switch back drops nothing and reports nothing."""
     path, prefix = plan_file(), conversations.keys("x").prefix
     blue, green = (tracks_of(conversations, track, path, clock) for track in ("blue", "green"))
     had = relied(agent.domain)
     await blue.beat(USER_QUERY, "m", lambda: had)
     assert await command._about_domains(conversations, prefix, "green", "blue") == []
     await green.beat(CANDIDATE_QUERY, "n", lambda: {**had, "forms": []})
-    found = await command._about_domains(conversations, prefix, "green", "blue")
-    assert len(found) == len(had["forms"]) and "form track_order_form is missing" in "\n".join(found)
+    complaints = await command._about_domains(conversations, prefix, "green", "blue")
+    assert len(complaints) == len(had["forms"]) and "form track_order_form is missing" in "\n".join(complaints)
     assert await command._about_domains(conversations, prefix, "blue", "green") == [], "the way back drops nothing"
 
 
 @pytest.mark.asyncio
 @pytest.mark.parametrize("late", [1, 2, command.MOST_BEATS])
-async def test_the_living_are_told_from_the_dead(conversations, plan_file, clock, monkeypatch, late):
+async def test_live_workers_are_told_from_dead_ones(conversations, plan_file, clock, monkeypatch, late):
     path, prefix = plan_file(), conversations.keys("x").prefix
     dead, lives = (tracks_of(conversations, "blue", path, clock) for _ in range(2))
     slept = []
@@ -95,18 +97,18 @@ async def test_the_living_are_told_from_the_dead(conversations, plan_file, clock
 
     monkeypatch.setattr(command, "asyncio", SimpleNamespace(sleep=sleep))
     await beat(lives, USER_QUERY, "lives")
-    found = await command.alive(conversations, prefix)
-    assert [each["model"] for each in found["blue"]] == ["lives"] and found["green"] == []
+    workers = await command.alive(conversations, prefix)
+    assert [each["model"] for each in workers["blue"]] == ["lives"] and workers["green"] == []
     assert len(slept) == late, "nobody else is waited for"
     await beat(dead, USER_QUERY, "dead")
     slept.clear()
-    found = await command.alive(conversations, prefix)
-    assert [each["model"] for each in found["blue"]] == ["lives"] and found["green"] == []
+    workers = await command.alive(conversations, prefix)
+    assert [each["model"] for each in workers["blue"]] == ["lives"] and workers["green"] == []
     assert sum(slept) == ALIVE_S
 
 
 @pytest.mark.asyncio
-async def test_an_answer_that_says_that_an_action_failed_counts_as_failed(chat, actions):
+async def test_answer_with_a_failed_action_counts_as_failed(chat, actions):
     good = (await chat.say("我的订单到哪了")).answer
     actions.answer = actions.broken
     bad = (await chat.say("20260001")).answer

@@ -1,4 +1,4 @@
-"""A worker follows its release: which inbox it reads, and what it tells of itself."""
+"""A worker follows its release: the inbox that it reads and the entry that it writes."""
 
 import asyncio
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ DEADLINE_S = 20
 
 
 class Tracks:
-    """The seam to the tracks: the test says which inbox to read. Its real side is test_release_tracks.py."""
+    """Stand-in for the tracks: the test sets the inbox. test_release_tracks.py tests the real ones."""
 
     def __init__(self):
         self.wanted, self.away, self.beats, self.left = CANDIDATE_QUERY, False, [], False
@@ -65,7 +65,7 @@ async def until(holds):
         await asyncio.sleep(0.001)
 
 
-async def test_the_inbox_changes_once_when_the_release_wants_another(following, tracks, changes):
+async def test_inbox_changes_once_when_the_release_changes_it(following, tracks, changes):
     assert await following.first_inbox() == CANDIDATE_QUERY
     following.start()
     tracks.wanted = USER_QUERY
@@ -74,7 +74,7 @@ async def test_the_inbox_changes_once_when_the_release_wants_another(following, 
     assert changes == [USER_QUERY] and not following.ended
 
 
-async def test_it_goes_on_while_the_store_is_away(following, tracks, changes):
+async def test_following_continues_while_the_store_is_away(following, tracks, changes):
     tracks.away = True
     await following.first_inbox()
     following.start()
@@ -82,14 +82,14 @@ async def test_it_goes_on_while_the_store_is_away(following, tracks, changes):
     assert changes == [] and not following.ended
 
 
-async def test_an_inbox_that_can_not_be_changed_ends_it(following, tracks):
+async def test_failed_change_of_the_inbox_ends_following(following, tracks):
     await following.first_inbox()
     following.start()
     tracks.wanted = "broken"
     await until(lambda: following.ended)
 
 
-async def test_a_worker_that_leaves_takes_its_entry_away(following, tracks):
+async def test_leaving_worker_removes_its_entry(following, tracks):
     await following.first_inbox()
     following.start()
     await following.leave()

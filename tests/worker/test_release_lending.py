@@ -1,4 +1,4 @@
-"""Messages lent to a release's candidate: each is done once, whoever does it."""
+"""Messages lent to a release's candidate: each is run once, by the candidate or the lender."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ from tests.worker.tracks import tracks_of
 
 
 class Wire:
-    """Kafka between a lender and a candidate: what is lent is processed at once, in a task, unless it gets lost."""
+    """Kafka between lender and candidate: a task processes each lent message at once, unless it is lost."""
 
     def __init__(self):
         self.records, self.candidate, self.tasks = [], None, []
@@ -56,7 +56,7 @@ def wire():
 
 @pytest.fixture
 def pair(agent, conversations, wire, plan_file, clock):
-    """The inbox of an active worker, which lends everything, and that of the candidate."""
+    """The inbox of an active worker, which lends every message, and the inbox of the candidate."""
     path = plan_file("blue", percent=100)
 
     def make(track):
@@ -71,7 +71,8 @@ def pair(agent, conversations, wire, plan_file, clock):
 
 
 @pytest.mark.asyncio
-async def test_a_lent_message_is_run_by_the_candidate_alone_and_published_alike_by_both(pair, wire, conversations):
+async def test_lent_message_is_run_by_the_candidate_alone(pair, wire, conversations):
+    """Lender and candidate publish the same answer."""
     lender, candidate = pair
     lender.candidate._limit_s = 60.0
     runs = []
@@ -88,7 +89,8 @@ async def test_a_lent_message_is_run_by_the_candidate_alone_and_published_alike_
 
 
 @pytest.mark.asyncio
-async def test_a_conversation_changes_hands_at_each_message_and_stays_whole(pair, wire, conversations):
+async def test_conversation_stays_whole_while_tracks_alternate(pair, wire, conversations):
+    """Every other message is lent."""
     lender, _ = pair
     gets = lender.candidate.gets
     for number, text in enumerate(["我的订单到哪了", "20260001", "hello", "我的订单到哪了", "20260001"]):
@@ -104,7 +106,8 @@ async def test_a_conversation_changes_hands_at_each_message_and_stays_whole(pair
 
 
 @pytest.mark.asyncio
-async def test_what_the_candidate_can_not_do_is_done_by_the_lender_and_then_it_rests(pair, wire, conversations):
+async def test_failed_lent_message_is_run_by_the_lender(pair, wire, conversations):
+    """The candidate then gets no message for REST_S."""
     lender, candidate = pair
 
     async def broken(*_):
@@ -121,7 +124,7 @@ async def test_what_the_candidate_can_not_do_is_done_by_the_lender_and_then_it_r
 
 @pytest.mark.parametrize("trouble", ["lost", "away", "stuck"])
 @pytest.mark.asyncio
-async def test_a_message_that_does_not_reach_the_candidate_is_taken_back(pair, wire, conversations, trouble):
+async def test_message_that_misses_the_candidate_is_taken_back(pair, wire, conversations, trouble):
     lender, _ = pair
     setattr(wire, trouble, True)
     await lender.process(inbound(lender))
@@ -134,9 +137,8 @@ async def test_a_message_that_does_not_reach_the_candidate_is_taken_back(pair, w
 
 
 @pytest.mark.asyncio
-async def test_a_candidate_that_has_gone_is_not_waited_for_long_and_nothing_is_held_against_it(
-    pair, wire, conversations, monkeypatch
-):
+async def test_lender_waits_only_briefly_for_a_stopped_candidate(pair, wire, conversations, monkeypatch):
+    """A stop is no failure: the candidate does not have to rest."""
     monkeypatch.setattr("kefu.worker.inbox.lending.GONE_S", 0.05)
     lender, _ = pair
     lender.candidate._limit_s = 3600.0
@@ -152,7 +154,7 @@ async def test_a_candidate_that_has_gone_is_not_waited_for_long_and_nothing_is_h
 
 
 @pytest.mark.asyncio
-async def test_a_silent_candidate_takes_a_part_of_the_turns_deadline_and_no_more(pair, wire):
+async def test_silent_candidate_uses_only_part_of_the_deadline(pair, wire):
     lender, _ = pair
     wire.lost = True
     begun = {}
@@ -169,7 +171,7 @@ async def test_a_silent_candidate_takes_a_part_of_the_turns_deadline_and_no_more
 
 
 @pytest.mark.asyncio
-async def test_only_so_many_are_lent_at_once(pair, wire, conversations):
+async def test_number_of_lent_messages_is_bounded(pair, wire, conversations):
     lender, _ = pair
     wire.lost = True
     customers = [UserSaid("demo", f"u{number}", "m1", text="hello", identified=True) for number in range(5)]
@@ -185,7 +187,7 @@ async def test_only_so_many_are_lent_at_once(pair, wire, conversations):
 
 
 @pytest.mark.asyncio
-async def test_a_candidate_that_comes_late_finds_it_done(pair, wire, conversations):
+async def test_late_candidate_finds_the_message_done(pair, wire, conversations):
     lender, candidate = pair
     wire.lost = True
     message = inbound(lender)

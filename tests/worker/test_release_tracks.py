@@ -1,4 +1,4 @@
-"""Two tracks of workers: who reads the inbox, who is there, and who is lent to."""
+"""Two tracks of workers: which one reads the inbox, which workers live, which messages are lent."""
 
 import pytest
 
@@ -9,7 +9,8 @@ from kefu.worker.release.tracks import ALIVE_S, TIDY_BEATS
 from tests.worker.tracks import beat, goes_on, tracks_of
 
 
-def test_a_plan_gives_tenants_whole_and_of_the_others_a_share_that_stays_the_same(plan_file):
+def test_plan_lends_whole_tenants_and_a_stable_share_of_others(plan_file):
+    """A lent conversation stays lent as the share grows."""
     plan = Plan.read(plan_file(tenants=["acme"], percent=12.5))
     assert all(plan.lends(f"acme:u{number}") for number in range(50))
     lent = {number for number in range(4000) if plan.lends(f"demo:u{number}")}
@@ -21,7 +22,7 @@ def test_a_plan_gives_tenants_whole_and_of_the_others_a_share_that_stays_the_sam
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"active": "red", "canary": {"tenants": [], "percent": 0}}', "[]"])
-def test_a_plan_that_means_nothing_stops_the_start(tmp_path, text):
+def test_invalid_plan_stops_the_start(tmp_path, text):
     (tmp_path / "release.json").write_text(text)
     with pytest.raises(SettingsError):
         Plan.read(str(tmp_path / "release.json"))
@@ -30,7 +31,7 @@ def test_a_plan_that_means_nothing_stops_the_start(tmp_path, text):
 
 
 @pytest.mark.asyncio
-async def test_the_inbox_is_left_only_when_all_of_the_active_track_read_it(conversations, plan_file, clock):
+async def test_inbox_is_left_once_all_of_the_active_track_read_it(conversations, plan_file, clock):
     path = plan_file("blue")
     blue, green = (tracks_of(conversations, track, path, clock) for track in ("blue", "green"))
     second = tracks_of(conversations, "green", path, clock)
@@ -47,13 +48,13 @@ async def test_the_inbox_is_left_only_when_all_of_the_active_track_read_it(conve
     await beat(blue, USER_QUERY)
     assert blue.inbox(USER_QUERY) == CANDIDATE_QUERY
     third = tracks_of(conversations, "green", path, clock)
-    await beat(third, "")  # one more starts: nothing changes for who has left
+    await beat(third, "")  # a starting worker changes nothing for the track that left
     await beat(blue, CANDIDATE_QUERY)
     assert blue.inbox(CANDIDATE_QUERY) == CANDIDATE_QUERY
 
 
 @pytest.mark.asyncio
-async def test_the_inbox_is_taken_over_when_the_active_track_is_dead(conversations, plan_file, clock):
+async def test_inbox_of_a_dead_active_track_is_taken_over(conversations, plan_file, clock):
     path = plan_file("green")
     blue, green = (tracks_of(conversations, track, path, clock) for track in ("blue", "green"))
     await goes_on(clock, 2 * ALIVE_S, (green, USER_QUERY), (blue, CANDIDATE_QUERY))
@@ -68,7 +69,8 @@ async def test_the_inbox_is_taken_over_when_the_active_track_is_dead(conversatio
 
 
 @pytest.mark.asyncio
-async def test_nobody_is_there_at_the_start_of_all_and_who_left_is_gone_at_once(conversations, plan_file, clock):
+async def test_stopped_track_is_replaced_at_once(conversations, plan_file, clock):
+    """A track that has never been seen may still be starting: ALIVE_S must pass first."""
     path = plan_file("green")
     blue, green = (tracks_of(conversations, track, path, clock) for track in ("blue", "green"))
     await beat(blue, "")
@@ -84,7 +86,7 @@ async def test_nobody_is_there_at_the_start_of_all_and_who_left_is_gone_at_once(
 
 
 @pytest.mark.asyncio
-async def test_a_store_that_is_away_is_nobodys_death(conversations, plan_file, clock, monkeypatch):
+async def test_store_outage_counts_no_worker_as_dead(conversations, plan_file, clock, monkeypatch):
     path = plan_file("green")
     blue, green = (tracks_of(conversations, track, path, clock) for track in ("blue", "green"))
     await goes_on(clock, 2 * ALIVE_S, (green, USER_QUERY), (blue, CANDIDATE_QUERY))
@@ -101,7 +103,7 @@ async def test_a_store_that_is_away_is_nobodys_death(conversations, plan_file, c
             assert blue.inbox(CANDIDATE_QUERY) == CANDIDATE_QUERY
     await beat(blue, CANDIDATE_QUERY)
     assert blue.inbox(CANDIDATE_QUERY) == CANDIDATE_QUERY, "it is back, and green has not told yet"
-    await green.leave()  # as when what was in the store is lost
+    await green.leave()  # as when the store has lost its entries
     await goes_on(clock, ALIVE_S - 1, (blue, CANDIDATE_QUERY))
     assert blue.inbox(CANDIDATE_QUERY) == CANDIDATE_QUERY
     await goes_on(clock, 1, (blue, CANDIDATE_QUERY))
@@ -109,7 +111,7 @@ async def test_a_store_that_is_away_is_nobodys_death(conversations, plan_file, c
 
 
 @pytest.mark.asyncio
-async def test_only_a_candidate_that_surely_lives_is_lent_to(conversations, plan_file, clock):
+async def test_candidate_without_a_new_beat_gets_no_message(conversations, plan_file, clock):
     path = plan_file("blue", percent=100)
     dead, blue = (tracks_of(conversations, track, path, clock) for track in ("green", "blue"))
     await beat(dead, CANDIDATE_QUERY)
@@ -128,7 +130,7 @@ async def test_only_a_candidate_that_surely_lives_is_lent_to(conversations, plan
 
 
 @pytest.mark.asyncio
-async def test_a_plan_that_can_not_be_read_for_a_while_changes_nothing(conversations, plan_file, clock, tmp_path):
+async def test_plan_that_becomes_unreadable_changes_nothing(conversations, plan_file, clock, tmp_path):
     blue = tracks_of(conversations, "blue", plan_file("blue", tenants=["demo"]), clock)
     (tmp_path / "release.json").write_text("{")
     await beat(blue, USER_QUERY)
@@ -136,7 +138,7 @@ async def test_a_plan_that_can_not_be_read_for_a_while_changes_nothing(conversat
 
 
 @pytest.mark.asyncio
-async def test_the_entries_of_dead_workers_are_removed(conversations, plan_file, clock):
+async def test_entries_of_dead_workers_are_removed(conversations, plan_file, clock):
     path = plan_file()
     dead, blue, green = (tracks_of(conversations, track, path, clock) for track in ("blue", "blue", "green"))
     await beat(dead, USER_QUERY)

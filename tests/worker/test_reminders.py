@@ -1,4 +1,4 @@
-"""Reminders that actions schedule: armed by turns, fired once, taken back by their conversation's own events."""
+"""Reminders that actions schedule: armed by turns, fired once, cancelled by events of their conversation."""
 
 from datetime import timedelta
 
@@ -28,7 +28,7 @@ def chat(agent):
     return TimedChat(agent)
 
 
-async def test_a_reminder_triggers_its_intent_with_its_entities_once(chat):
+async def test_reminder_triggers_its_intent_with_its_entities_once(chat):
     await chat.say("hello")
     chat.put(reminder(intent="track_order", entities=[{"entity": "order_number", "value": "20260001"}]))
     outcome = await chat.reminded()
@@ -39,13 +39,13 @@ async def test_a_reminder_triggers_its_intent_with_its_entities_once(chat):
     assert nothing(await chat.reminded())
 
 
-async def test_entities_may_be_a_dict_as_in_rasa(chat):
+async def test_entities_of_a_reminder_may_be_a_dict_as_in_rasa(chat):
     await chat.say("hello")
     chat.put(reminder(intent="track_order", entities={"order_number": "20260001"}))
     assert said(await chat.reminded()) == ["utter_order_shipped"]
 
 
-async def test_actions_know_the_customer_of_the_last_message(chat, actions):
+async def test_actions_of_a_reminder_know_the_customer(chat, actions):
     await chat.say("hello")
     chat.put(reminder(intent="track_order", entities={"order_number": "20260001"}))
     seen = []
@@ -70,7 +70,7 @@ async def test_actions_know_the_customer_of_the_last_message(chat, actions):
     ],
     ids=lambda ended: str(ended[0]),
 )
-async def test_a_reminder_that_was_taken_back_does_not_fire(chat, ended):
+async def test_cancelled_reminder_does_not_fire(chat, ended):
     await chat.say("hello")
     chat.put(reminder(), *ended)
     assert nothing(await chat.reminded())
@@ -80,14 +80,14 @@ async def test_a_reminder_that_was_taken_back_does_not_fire(chat, ended):
     "other",
     [ReminderCancelled(name="other"), ReminderCancelled(intent="greet"), ReminderCancelled(entities=[{"a": 1}])],
 )
-async def test_what_takes_back_another_leaves_it_alone(chat, other):
+async def test_cancelling_another_reminder_leaves_it_alone(chat, other):
     await chat.say("hello")
     chat.put(reminder(), other)
     assert said(await chat.reminded()) == ["utter_goodbye"]
 
 
 @pytest.mark.parametrize("fields", [{"name": "r"}, {"intent": "goodbye"}, {"entities": [{"entity": "a"}]}, {}], ids=str)
-async def test_what_is_taken_back_is_the_same_when_it_is_read_again(fields):
+async def test_cancellation_is_the_same_after_storing(fields):
     (again,) = deserialise_events(as_stored([ReminderCancelled(**fields)]))
     assert (again.name, again.intent, again.entities) == tuple(
         fields.get(name) for name in ("name", "intent", "entities")
@@ -95,14 +95,15 @@ async def test_what_is_taken_back_is_the_same_when_it_is_read_again(fields):
 
 
 @pytest.mark.parametrize(("killed", "expected"), [(True, []), (False, ["utter_goodbye"])])
-async def test_a_message_since_ends_those_reminders_that_it_is_meant_to(chat, killed, expected):
+async def test_message_ends_reminders_with_kill_on_user_message(chat, killed, expected):
     await chat.say("hello")
     chat.put(reminder(kill_on_user_message=killed))
     await chat.say("hello")
     assert said(await chat.reminded()) == expected
 
 
-async def test_another_timer_is_no_message_of_the_customer(chat):
+async def test_timer_does_not_count_as_a_message(chat):
+    """A silence and another reminder do not end a reminder with kill_on_user_message."""
     await chat.say("track my order")
     chat.put(reminder(), reminder("other", intent="thank"))
     await chat.silent()
@@ -110,7 +111,7 @@ async def test_another_timer_is_no_message_of_the_customer(chat):
     assert "utter_goodbye" in said(await chat.reminded())
 
 
-async def test_a_reminder_moved_to_later_fires_then(chat):
+async def test_postponed_reminder_fires_at_its_new_time(chat):
     await chat.say("hello")
     later = SOON + timedelta(hours=1)
     chat.put(reminder(), reminder(due=later))
@@ -120,7 +121,7 @@ async def test_a_reminder_moved_to_later_fires_then(chat):
     assert said(await chat.reminded(due=later)) == ["utter_goodbye"]
 
 
-async def test_a_reminder_of_tomorrow_outlives_the_session(chat):
+async def test_reminder_outlives_the_session(chat):
     start = now_ms()
     await chat.say("hello", ts=start)
     chat.put(reminder(kill_on_user_message=False))
@@ -128,14 +129,15 @@ async def test_a_reminder_of_tomorrow_outlives_the_session(chat):
     assert said(await chat.reminded()) == ["utter_goodbye"]
 
 
-async def test_a_reminder_for_what_the_model_does_not_know_is_dropped(chat):
+async def test_reminder_with_an_unknown_intent_is_dropped(chat):
     await chat.say("hello")
     chat.put(reminder(intent="no_such_intent"))
     assert nothing(await chat.reminded())
     assert nothing(await chat.reminded("never scheduled"))
 
 
-async def test_a_reminder_waits_while_a_person_has_the_conversation_and_comes_once_afterwards(chat):
+async def test_reminder_waits_for_the_end_of_a_pause(chat):
+    """It then fires once."""
     await chat.say("hello")
     chat.put(reminder(kill_on_user_message=False), ConversationPaused())
     put_off = await chat.reminded()
@@ -145,14 +147,14 @@ async def test_a_reminder_waits_while_a_person_has_the_conversation_and_comes_on
     assert nothing(await chat.reminded())
 
 
-async def test_a_reminder_whose_action_fails_says_so(chat, actions):
+async def test_reminder_with_a_failing_action_tells_the_customer(chat, actions):
     await chat.say("hello")
     chat.put(reminder(intent="track_order", entities={"order_number": "20260001"}))
     actions.answer = actions.broken
     assert said(await chat.reminded()) == ["utter_action_failed"]
 
 
-async def test_the_words_of_a_timer_fill_no_slot(chat):
+async def test_text_of_a_timer_fills_no_slot(chat):
     slot = next(slot for slot in chat.domain.slots if slot.name == "last_order_number")
     mappings, slot.mappings = slot.mappings, [{"type": "from_text"}]
     try:
@@ -166,7 +168,7 @@ async def test_the_words_of_a_timer_fill_no_slot(chat):
         slot.mappings = mappings
 
 
-async def test_reminders_outlive_trimming_and_a_restart(agent, chat):
+async def test_reminders_survive_trimming_and_a_restart(agent, chat):
     stored, snapshot = [], []
     chat.put(
         reminder(kill_on_user_message=False), reminder("killed"), reminder("cancelled", kill_on_user_message=False)
@@ -189,7 +191,7 @@ async def test_reminders_outlive_trimming_and_a_restart(agent, chat):
     assert said(await chat.reminded()) == ["utter_goodbye"]
 
 
-async def test_a_turn_arms_what_its_action_schedules_up_to_a_limit(chat, actions):
+async def test_turn_arms_reminders_of_its_action_up_to_a_limit(chat, actions):
     many = [f"r{n}" for n in range(timers.MAX_REMINDERS + 5)] + ["x" * 300]
 
     async def schedule(body):

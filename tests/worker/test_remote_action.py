@@ -1,4 +1,4 @@
-"""What an action server is told, and what of its answers is believed: as Rasa has it, but cheaper."""
+"""Requests to the action server and checks of its answers: Rasa's, but cheaper."""
 
 import copy
 
@@ -33,7 +33,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=str)
-def test_an_answer_is_valid_where_rasa_finds_it_valid(answer):
+def test_answers_are_validated_as_by_rasa(answer):
     def accepted(action):
         try:
             return action._validate_action_result(copy.deepcopy(answer))
@@ -44,7 +44,8 @@ def test_an_answer_is_valid_where_rasa_finds_it_valid(answer):
 
 
 @pytest.mark.asyncio
-async def test_an_action_is_told_what_rasa_tells_it_and_no_more_of_a_long_conversation(agent):
+async def test_action_gets_the_request_that_rasa_sends(agent):
+    """A long conversation is sent with its last EVENTS_FOR_ACTIONS events."""
     chat = Chat(agent)
     await chat.say("where is my order 20260001?")
     tracker, domain = chat.live.tracker, agent.domain
@@ -54,12 +55,12 @@ async def test_an_action_is_told_what_rasa_tells_it_and_no_more_of_a_long_conver
     assert mine == theirs
     for _ in range(20):
         await chat.say("谢谢")
-    told = QuickRemoteAction("action_x", None)._action_call_format(chat.live.tracker, domain)["tracker"]["events"]
-    assert told == chat.live.tracker.current_state(EventVerbosity.ALL)["events"][-EVENTS_FOR_ACTIONS:]
+    events = QuickRemoteAction("action_x", None)._action_call_format(chat.live.tracker, domain)["tracker"]["events"]
+    assert events == chat.live.tracker.current_state(EventVerbosity.ALL)["events"][-EVENTS_FOR_ACTIONS:]
 
 
 @pytest.mark.asyncio
-async def test_events_are_read_as_rasa_reads_them(agent):
+async def test_events_are_read_as_by_rasa(agent):
     chat = Chat(agent)
     for text in ("hello", "where is my order 20260001?", "谢谢"):
         await chat.say(text)
@@ -82,7 +83,7 @@ async def test_events_are_read_as_rasa_reads_them(agent):
     ],
     ids=str,
 )
-async def test_what_can_not_be_said_is_a_failed_action_and_no_broken_turn(chat, actions, answer):
+async def test_malformed_response_fails_the_action_not_the_turn(chat, actions, answer):
     async def answered(_):
         return answer
 

@@ -1,4 +1,4 @@
-"""The wording of an answer: what fits, and not what the customer has just heard."""
+"""The wording of a response: it fits the slots and differs from the one used last."""
 
 import pytest
 from rasa.shared.core.events import BotUttered, SlotSet, UserUttered
@@ -34,24 +34,24 @@ async def say(tracker, name, **blanks):
     return message
 
 
-async def test_who_asks_again_hears_every_wording_before_one_comes_twice(tracker):
-    said = [(await say(tracker, "utter_shipped", number="20260001"))["text"] for _ in range(9)]
-    assert set(said[:3]) == {"20260001 已发货", "您的 20260001 在路上", "20260001 已经寄出"}
-    assert said[3:6] == said[6:9] == said[:3]
+async def test_every_wording_is_used_before_one_repeats(tracker):
+    texts = [(await say(tracker, "utter_shipped", number="20260001"))["text"] for _ in range(9)]
+    assert set(texts[:3]) == {"20260001 已发货", "您的 20260001 在路上", "20260001 已经寄出"}
+    assert texts[3:6] == texts[6:9] == texts[:3]
 
 
-async def test_where_one_wording_fits_it_is_said_again(tracker):
+async def test_only_fitting_wording_is_repeated(tracker):
     tracker.update(SlotSet("language", "en"))
-    said = {(await say(tracker, "utter_shipped", number="20260001"))["text"] for _ in range(3)}
-    assert said == {"20260001 is on its way"}
+    texts = {(await say(tracker, "utter_shipped", number="20260001"))["text"] for _ in range(3)}
+    assert texts == {"20260001 is on its way"}
 
 
-async def test_none_fits_where_the_language_has_none(tracker):
+async def test_language_without_a_wording_gets_none(tracker):
     tracker.update(SlotSet("language", "fr"))
     assert await QuickResponses(RESPONSES).generate("utter_shipped", tracker, "kafka", number="1") is None
     assert await QuickResponses(RESPONSES).generate("utter_unknown", tracker, "kafka") is None
 
 
-async def test_answers_without_a_text_take_turns_too(tracker):
-    said = [await say(tracker, "utter_picture") for _ in range(4)]
-    assert {message.get("text") for message in said[:2]} == {None, "no picture"}
+async def test_wordings_without_a_text_alternate_too(tracker):
+    messages = [await say(tracker, "utter_picture") for _ in range(4)]
+    assert {message.get("text") for message in messages[:2]} == {None, "no picture"}

@@ -1,4 +1,4 @@
-"""What the rooms of the worker may import: a store and a command without Rasa start a second sooner."""
+"""The imports of the store and the release command: without Rasa they start a second sooner."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A worker that could not keep the promises does not start, and says why."""
+"""A worker that cannot keep its promises does not start, and reports why."""
 
 import os
 import shutil
@@ -42,7 +42,8 @@ def project(tmp_path):
         ("lock_store", "kefu.worker.lock.PartitionLock", "in_memory"),
     ],
 )
-def test_a_store_that_rasa_would_replace_by_memory_stops_the_start(project, part, kefus, other):
+def test_endpoint_that_rasa_would_replace_stops_the_start(project, part, kefus, other):
+    """Rasa would use its own in memory if it cannot load one of endpoints.yml."""
     endpoints = (project / "endpoints.yml").read_text()
     assert kefus in endpoints
     (project / "endpoints.yml").write_text(endpoints.replace(kefus, other))
@@ -51,23 +52,23 @@ def test_a_store_that_rasa_would_replace_by_memory_stops_the_start(project, part
     assert f"{part} is " in done.stderr and "check endpoints.yml" in done.stderr
 
 
-def test_a_missing_setting_stops_the_start_by_its_name(project):
+def test_missing_setting_stops_the_start_with_its_name(project):
     without = {key: value for key, value in ADDRESSES.items() if key != "ACTION_ENDPOINT_URL"}
     done = start(project, **without)
     assert (done.returncode, done.stderr.strip()) == (2, "kefu worker: ACTION_ENDPOINT_URL is not set")
 
 
-def test_the_kafka_channel_refuses_to_start_without_an_address(project):
+def test_kafka_channel_does_not_start_without_an_address(project):
     done = start(project, **{key: value for key, value in ADDRESSES.items() if key != "KAFKA_BROKERS"})
     assert (done.returncode, done.stderr.strip()) == (2, "kefu worker: KAFKA_BROKERS is not set")
 
 
-def test_more_sanic_workers_than_one_are_refused_rather_than_ignored(project):
+def test_more_than_one_sanic_worker_is_refused(project):
     done = start(project, **ADDRESSES, SANIC_WORKERS="4")
     assert done.returncode == 2 and "SANIC_WORKERS" in done.stderr
 
 
-def test_designers_commands_use_the_redis_that_a_file_names(tmp_path, monkeypatch):
+def test_designer_commands_read_the_redis_url_from_a_file(tmp_path, monkeypatch):
     from kefu.worker.broker import TurnBroker
     from kefu.worker.store import TurnStore
 
