@@ -1,4 +1,4 @@
-"""Silence: what arms it, what it asks, and how entries of the timers' index are read."""
+"""Silence: its timer, its question, and the entries of the timers' index."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ def chat(agent):
     return TimedChat(agent)
 
 
-async def test_an_open_question_is_asked_about_once_after_the_silence(chat):
+async def test_open_question_is_repeated_once_after_a_silence(chat):
     await chat.say("track my order")
     outcome = await chat.silent()
     assert said(outcome) == ["utter_still_there", "utter_ask_for_order_number"]
@@ -36,33 +36,33 @@ async def test_an_open_question_is_asked_about_once_after_the_silence(chat):
 
 
 @pytest.mark.parametrize(("ask", "words"), [("查订单", "您还在吗"), ("track my order", "Are you still there")])
-async def test_the_question_has_the_customers_language(chat, ask, words):
+async def test_silence_question_has_the_customers_language(chat, ask, words):
     await chat.say(ask)
     assert words in (await chat.silent()).write.replies[0]["text"]
 
 
-async def test_the_form_goes_on_where_it_was(chat):
+async def test_form_continues_after_a_silence(chat):
     await chat.say("track my order")
     await chat.silent()
     assert chat.live.tracker.get_slot("requested_slot") == "order_number"
     assert said(await chat.say("20260001")) == ["utter_order_shipped"]
 
 
-async def test_after_the_silence_never_mind_still_leaves_the_form(chat):
+async def test_never_mind_after_a_silence_leaves_the_form(chat):
     await chat.say("查订单")
     await chat.silent()
     assert said(await chat.say("不用了")) == ["utter_form_stopped"]
     assert chat.live.tracker.active_loop_name is None
 
 
-async def test_a_new_silence_is_asked_about_again(chat):
+async def test_new_silence_is_asked_about_again(chat):
     await chat.say("track my order")
     await chat.silent()
     await chat.say("track my order")
     assert said(await chat.silent()) == ["utter_still_there", "utter_ask_for_order_number"]
 
 
-async def test_silence_is_armed_while_a_form_waits_and_never_otherwise(chat):
+async def test_silence_is_armed_only_while_a_form_waits(chat):
     assert (await chat.say("hello")).write.arms == ()
     (arm,) = (await chat.say("track my order")).write.arms
     assert arm.member == "idle demo:alice"
@@ -70,7 +70,7 @@ async def test_silence_is_armed_while_a_form_waits_and_never_otherwise(chat):
     assert (await chat.say("20260001")).write.arms == ()
 
 
-async def test_all_that_stands_is_armed_anew_for_an_index_that_was_lost(chat):
+async def test_all_standing_timers_are_armed_for_a_lost_index(chat):
     chat.live.partition = 3
     (silence,) = (await chat.say("track my order")).write.arms
     chat.put(reminder("one"), reminder("two"), ReminderCancelled("two"))
@@ -78,7 +78,8 @@ async def test_all_that_stands_is_armed_anew_for_an_index_that_was_lost(chat):
     assert {tuple(arm) for arm in chat.runner.timers(chat.live)} == {one, tuple(silence)}
 
 
-async def test_nothing_is_armed_when_switched_off_or_without_an_intent_for_it(agent, chat, monkeypatch):
+async def test_silence_is_not_armed_when_switched_off(agent, chat, monkeypatch):
+    """A domain without an intent for it switches it off too."""
     off = TimedChat(agent, idle_s=0)
     assert (await off.say("track my order")).write.arms == ()
     assert nothing(await off.silent())
@@ -88,7 +89,7 @@ async def test_nothing_is_armed_when_switched_off_or_without_an_intent_for_it(ag
     assert nothing(await chat.silent())
 
 
-async def test_a_domain_with_the_other_intent_hears_of_every_silence(chat, monkeypatch):
+async def test_intent_session_idled_arms_every_silence(chat, monkeypatch):
     intents = {**chat.domain.intent_properties, "session_idled": chat.domain.intent_properties["form_idled"]}
     monkeypatch.setattr(chat.domain, "intent_properties", intents)
     assert [arm.member for arm in (await chat.say("hello")).write.arms] == ["idle demo:alice"]
@@ -97,7 +98,8 @@ async def test_a_domain_with_the_other_intent_hears_of_every_silence(chat, monke
     assert reminders.idle_intent(chat.live.tracker, chat.domain) == "form_idled"
 
 
-async def test_a_message_since_is_no_silence_and_the_new_one_is_looked_for(chat):
+async def test_message_begins_a_new_silence(chat):
+    """The old silence's timer does nothing but arm the new one."""
     await chat.say("track my order")
     first = reminders.silence(chat.live.tracker.events).since
     await asyncio.sleep(0.01)
@@ -107,13 +109,13 @@ async def test_a_message_since_is_no_silence_and_the_new_one_is_looked_for(chat)
     assert [arm.due for arm in outcome.write.arms] == [reminders.silence(chat.live.tracker.events).since + IDLE_MS]
 
 
-async def test_a_message_of_a_backlog_begins_the_silence_when_it_is_taken_up(chat):
+async def test_delayed_message_begins_its_silence_when_processed(chat):
     hour_ago = now_ms() - 3_600_000
     (arm,) = (await chat.say("track my order", ts=hour_ago)).write.arms
     assert arm.due >= hour_ago + 3_600_000 + IDLE_MS
 
 
-async def test_a_silence_that_waited_in_kafka_is_looked_for_later(chat):
+async def test_silence_that_waited_in_kafka_is_armed_again(chat):
     await chat.say("track my order")
     outcome = await chat.silent(ts=now_ms() - timers.LATE_MS - 1000)
     assert nothing(outcome)
@@ -121,13 +123,13 @@ async def test_a_silence_that_waited_in_kafka_is_looked_for_later(chat):
     assert said(await chat.silent()) == ["utter_still_there", "utter_ask_for_order_number"]
 
 
-async def test_nobody_is_asked_whose_session_is_over(chat):
+async def test_silence_after_the_session_is_not_asked_about(chat):
     await chat.say("track my order")
     outcome = await chat.silent(ts=now_ms() + 31 * 60_000)
     assert nothing(outcome) and outcome.write.arms == ()
 
 
-async def test_the_question_does_not_keep_the_session_alive(chat):
+async def test_silence_question_does_not_extend_the_session(chat):
     start = now_ms()
     await chat.say("track my order", ts=start)
     await chat.silent(after_ms=29 * 60_000, ts=start + 29 * 60_000)
@@ -135,7 +137,7 @@ async def test_the_question_does_not_keep_the_session_alive(chat):
     assert "action_session_start" in after.answer.actions
 
 
-async def test_nobody_is_asked_while_a_person_has_the_conversation(chat):
+async def test_paused_conversation_is_not_asked_about_a_silence(chat):
     await chat.say("track my order")
     chat.put(ConversationPaused())
     assert nothing(await chat.silent())
@@ -144,7 +146,7 @@ async def test_nobody_is_asked_while_a_person_has_the_conversation(chat):
     assert [arm.member for arm in (await chat.say("track my order")).write.arms] == ["idle demo:alice"]
 
 
-async def test_nothing_is_said_of_a_silence_when_the_form_fails(chat, actions):
+async def test_failing_form_says_nothing_after_a_silence(chat, actions):
     await chat.say("track my order")
     actions.answer = actions.broken
     outcome = await chat.silent()
@@ -155,20 +157,21 @@ async def test_nothing_is_said_of_a_silence_when_the_form_fails(chat, actions):
 
 
 @pytest.mark.parametrize("name", [None, "r", "two words", "电话 回访", "a:b"])
-async def test_an_entry_is_read_as_it_was_written(name):
-    found = read(3, due_entry("demo:alice", name).encode(), b"1700000000000")
-    assert (found.event.conversation, found.event.due, found.partition) == ("demo:alice", 1700000000000, 3)
-    assert getattr(found.event, "name", None) == name
+async def test_entry_is_read_as_it_was_written(name):
+    entry = read(3, due_entry("demo:alice", name).encode(), b"1700000000000")
+    assert (entry.event.conversation, entry.event.due, entry.partition) == ("demo:alice", 1700000000000, 3)
+    assert getattr(entry.event, "name", None) == name
 
 
 @pytest.mark.parametrize(
     "entry", [b"", b"idle", b"idle alice", b"reminder demo:alice", b"other demo:alice", b"idle a:b:c"]
 )
-async def test_what_is_no_entry_stands_for_no_event(entry):
+async def test_malformed_entry_gives_no_event(entry):
     assert read(3, entry, b"1").event is None
 
 
-async def test_the_time_of_silence_is_within_a_session_and_can_be_switched_off():
+async def test_silence_is_shorter_than_a_session():
+    """0 switches it off."""
     needed = {"ACTION_ENDPOINT_URL": "http://127.0.0.1:1/"}
     assert 0 < WorkerSettings.from_env(needed).idle_s < 30 * 60
     assert WorkerSettings.from_env({**needed, "KEFU_IDLE_S": "0"}).idle_s == 0

@@ -1,4 +1,4 @@
-"""The index of due times and the look-out on a real Redis, and the way of a timer through the inbox."""
+"""The index of due times and its scan on a real Redis, and timers in the inbox."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ PARTITION = 3
 
 
 class Sent:
-    """The seam to Kafka: keeps what was sent, or is away. Its real side is tests/e2e."""
+    """Stand-in for Kafka: keeps the records sent, or is unavailable. tests/e2e uses a real Kafka."""
 
     def __init__(self):
         self.records = []
@@ -47,7 +47,7 @@ class Sent:
 
 
 class Look:
-    """A worker's look-out whose circumstances the test sets."""
+    """A worker's scan for due timers, with circumstances that the test sets."""
 
     def __init__(self, index, sent):
         self.assigned, self.inflight, self.served, self.away, self.now = [PARTITION], 0, 0, False, NOW
@@ -81,13 +81,14 @@ async def left(index, partition=PARTITION):
     return [(due.member.decode(), due.due) for due in await index.due([partition], 2 * NOW, 1000)]
 
 
-async def test_a_turn_and_its_timers_are_stored_together(conversations, index):
+async def test_turn_and_its_timers_are_stored_together(conversations, index):
     await conversations.write(*write(1, arm(NOW), arm(NOW + 5, "call back")))
     assert await left(index) == [("idle demo:alice", NOW), ("reminder demo:alice call back", NOW + 5)]
     assert (await conversations.load(ALICE)).version == 1
 
 
-async def test_a_write_that_fails_leaves_an_entry_at_most_and_never_a_timer_without_one(conversations, index):
+async def test_failed_write_leaves_no_timer_without_an_entry(conversations, index):
+    """It may leave an entry without a timer. The repeated write stores both."""
     redis = await conversations.servers.redis.holding("any")
     await redis.config_set("maxmemory", "1")
     try:
@@ -105,7 +106,7 @@ async def test_arming_again_moves_the_entry(conversations, index):
     assert await left(index) == [("idle demo:alice", NOW + 5)]
 
 
-async def test_what_is_due_goes_to_the_inbox_and_leaves_the_index(conversations, index, look, sent):
+async def test_due_timers_go_to_the_inbox_and_leave_the_index(conversations, index, look, sent):
     await conversations.write(*write(1, arm(NOW), arm(NOW, "call back"), arm(NOW + 1, "later")))
     await look.scan.once()
     assert {(e["type"], e["due"]) for e in sent.of(USER_QUERY)} == {("SessionIdled", NOW), ("ReminderDue", NOW)}
@@ -116,7 +117,7 @@ async def test_what_is_due_goes_to_the_inbox_and_leaves_the_index(conversations,
     assert [event["name"] for event in sent.of(USER_QUERY) if event["due"] == NOW + 1] == ["later"]
 
 
-async def test_what_kafka_has_not_acknowledged_is_sent_again_under_the_same_id(conversations, index, look, sent):
+async def test_unacknowledged_timer_is_sent_again_with_the_same_id(conversations, index, look, sent):
     await conversations.write(*write(1, arm(NOW)))
     sent.away = True
     with pytest.raises(QueueUnavailable):
@@ -130,7 +131,7 @@ async def test_what_kafka_has_not_acknowledged_is_sent_again_under_the_same_id(c
     assert len(sent.of(USER_QUERY)) == 2
 
 
-async def test_an_entry_armed_again_while_it_is_sent_stays(conversations, index, look, sent):
+async def test_entry_armed_again_while_it_is_sent_stays(conversations, index, look, sent):
     await conversations.write(*write(1, arm(NOW)))
     (due,) = await index.due([PARTITION], NOW, 10)
     await conversations.write(*write(2, arm(NOW + 7)))
@@ -138,7 +139,7 @@ async def test_an_entry_armed_again_while_it_is_sent_stays(conversations, index,
     assert await left(index) == [("idle demo:alice", NOW + 7)]
 
 
-async def test_only_partitions_of_this_worker_are_looked_at(conversations, index, look, sent):
+async def test_scan_covers_only_the_partitions_of_the_worker(conversations, index, look, sent):
     await conversations.write(*write(1, arm(NOW, partition=5)))
     for look.assigned in ([], [PARTITION]):
         await look.scan.once()
@@ -148,7 +149,7 @@ async def test_only_partitions_of_this_worker_are_looked_at(conversations, index
     assert len(sent.records) == 1
 
 
-async def test_a_partition_that_leaves_while_it_is_looked_at_is_left_alone(conversations, index, look, sent):
+async def test_partition_lost_during_a_scan_is_left_alone(conversations, index, look, sent):
     await conversations.write(*write(1, arm(NOW)))
     look.scan._index = Leaving(index, look)
     await look.scan.once()
@@ -157,27 +158,26 @@ async def test_a_partition_that_leaves_while_it_is_looked_at_is_left_alone(conve
 
 
 class Leaving:
-    """An index whose partitions are another's by the time it answers."""
+    """An index whose partitions belong to another worker by the time it answers."""
 
     def __init__(self, index, look):
         self._index, self._look = index, look
 
     async def due(self, *arguments):
-        found = await self._index.due(*arguments)
+        entries = await self._index.due(*arguments)
         self._look.assigned = []
-        return found
+        return entries
 
 
-async def test_nothing_is_looked_for_while_the_worker_takes_nothing(conversations, look, sent):
+async def test_worker_that_takes_no_messages_does_not_scan(conversations, look, sent):
     await conversations.write(*write(1, arm(NOW)))
     look.away = True
     await look.scan.once()
     assert sent.records == []
 
 
-async def test_thousands_due_at_once_come_in_portions_and_in_smaller_ones_while_customers_write(
-    conversations, index, look, sent
-):
+async def test_thousands_of_due_timers_are_sent_in_portions(conversations, index, look, sent):
+    """The portions are smaller while customers write."""
     for part in range(3):
         arms = [arm(NOW - n, conversation=f"demo:c{part}-{n}", partition=part) for n in range(1000)]
         await conversations.write(*write(1, *arms, conversation=f"demo:w{part}"))
@@ -197,7 +197,7 @@ async def test_thousands_due_at_once_come_in_portions_and_in_smaller_ones_while_
     assert len({event["id"] for event in sent.of(USER_QUERY)}) == len(sent.records) == 3000
 
 
-async def test_an_entry_that_cannot_be_read_is_counted_and_holds_up_nothing(conversations, index, look, sent):
+async def test_unreadable_entry_is_counted_and_dropped(conversations, index, look, sent):
     dropped = metrics.TIMERS_DROPPED.labels("unknown", "malformed")
     before = dropped._value.get()
     await conversations.write(*write(1, Arm(PARTITION, "nonsense", NOW - 1), arm(NOW)))
@@ -207,7 +207,7 @@ async def test_an_entry_that_cannot_be_read_is_counted_and_holds_up_nothing(conv
     assert await left(index) == []
 
 
-async def test_the_look_out_and_the_index_outlive_a_restart_of_redis(tmp_path, sent):
+async def test_scan_and_index_survive_a_restart_of_redis(tmp_path, sent):
     server = RedisServer(tmp_path, free_port())
     server.start()
     server.wait_ready(20)
@@ -233,7 +233,7 @@ async def something(sent):
         await asyncio.sleep(0.05)
 
 
-async def test_a_broken_look_out_says_so(look):
+async def test_failed_scan_reports_its_error(look):
     look.scan._index = None
     look.scan.start()
     for _ in range(400):
@@ -273,22 +273,21 @@ async def armed(index, moment=None):
     return due.event
 
 
-async def test_a_silence_delivered_twice_or_by_another_worker_is_asked_about_once(
-    agent, conversations, index, inbox, sent
-):
+async def test_silence_delivered_again_is_asked_about_once(agent, conversations, index, inbox, sent):
+    """One worker gets it twice, another worker once."""
     await ask(inbox)
     event = await armed(index)
     for each in (inbox, inbox, inbox_of(agent, conversations, sent)):
         await each.process(inbound(event))
     answers = [answer for answer in sent.of(ANSWERS) if answer["message_id"] == event.id]
     assert len(answers) == 3 and len({answer["id"] for answer in answers}) == 1
-    assert [reply["seq"] for reply in answers[0]["replies"]] == [2, 3]  # "still there?", and the form's question
+    assert [reply["seq"] for reply in answers[0]["replies"]] == [2, 3]  # "Are you still there?" and the form's question
     redis = await conversations.servers.redis.holding("any")
     replies = [orjson.loads(fields[b"r"]) for _, fields in await redis.xrange(conversations.keys(ALICE).replies)]
     assert [(reply["seq"], reply["message_id"]) for reply in replies] == [(1, "m1"), (2, event.id), (3, event.id)]
 
 
-async def test_an_outdated_silence_leaves_a_marker_and_nothing_else(conversations, index, inbox, sent):
+async def test_outdated_silence_leaves_only_a_marker(conversations, index, inbox, sent):
     await ask(inbox)
     event = await armed(index)
     await asyncio.sleep(0.01)
@@ -306,14 +305,14 @@ async def test_an_outdated_silence_leaves_a_marker_and_nothing_else(conversation
 @pytest.mark.parametrize(
     "event", [ReminderDue("demo", "alice", "call back", NOW), SessionIdled("demo", "alice", NOW)], ids=lambda e: e.type
 )
-async def test_a_timer_of_a_conversation_that_is_gone_brings_nothing_back(conversations, inbox, sent, event):
+async def test_timer_does_not_revive_an_expired_conversation(conversations, inbox, sent, event):
     await inbox.process(inbound(event))
     assert (await conversations.load(ALICE)).version == 0
     assert await conversations.marker(ALICE, event.id) is None
     assert sent.records == []
 
 
-async def test_a_timer_whose_turn_always_fails_is_put_aside(conversations, index, inbox, sent, monkeypatch):
+async def test_timer_that_always_fails_becomes_a_dead_letter(conversations, index, inbox, sent, monkeypatch):
     await ask(inbox)
     event = await armed(index)
 
@@ -326,7 +325,7 @@ async def test_a_timer_whose_turn_always_fails_is_put_aside(conversations, index
     assert orjson.loads(await conversations.marker(ALICE, event.id))["status"] == "failed"
 
 
-async def test_writes_that_a_failover_lost_come_back_with_their_timers(conversations, index, inbox):
+async def test_lost_writes_are_mended_with_their_timers(conversations, index, inbox):
     for number in range(1, 4):
         await ask(inbox, number)
     event = await armed(index)
@@ -334,5 +333,5 @@ async def test_writes_that_a_failover_lost_come_back_with_their_timers(conversat
     keys = conversations.keys(ALICE)
     await redis.delete(keys.state, keys.turns, keys.replies, *(keys.marker(f"m{n}") for n in (1, 2, 3)))
     await redis.delete(f"{conversations._settings.key_prefix}:due:{{{PARTITION}}}")
-    await ask(inbox, 4, "hello")  # its own turn arms too; what counts is that there is one for a later silence
+    await ask(inbox, 4, "hello")  # this turn arms too: the entry must be no earlier than the lost one
     assert (await armed(index)).due >= event.due

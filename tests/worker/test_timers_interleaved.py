@@ -1,8 +1,7 @@
 """Reminders under random interleavings of two workers, deaths, redeliveries and moved partitions.
 
-The real inbox, rules, index and look-out on a real Redis; Kafka is a list. Afterwards the stored
-events are read by a judge of its own: every reminder that stood when it was due fired once, and
-no other did.
+The real inbox, rules, index and scan work on a real Redis; Kafka is a list. Afterwards `judge` reads the
+stored events: every reminder that stood when it was due fired once, and no other did.
 """
 
 import asyncio
@@ -42,7 +41,7 @@ def cancels(name=None):
     return lambda _: ReminderCancelled(name)
 
 
-# What follows from what the customer says; times count from when it was said.
+# The events that follow each of the customer's texts; times count from the text.
 DOES = {
     "in two": [sets("a", 2_000)],
     "in six": [sets("a", 6_000)],
@@ -56,11 +55,11 @@ STALLS = contextvars.ContextVar("stalls", default=False)
 
 
 class Died(Exception):
-    """The worker is gone, between two steps."""
+    """The worker died between two steps."""
 
 
 class World:
-    """One conversation, its partition, and two workers of which one owns it."""
+    """One conversation, its partition, and two workers, one of which owns the partition."""
 
     def __init__(self, seed, agent, conversations, parsed):
         self.chance = random.Random(seed)
@@ -75,7 +74,7 @@ class World:
         self.assigned, self.inflight, self.served = [PARTITION], 0, 0
         self.scan = DueScan(self, self, self, lambda: False, lambda: self.now)
 
-    # Kafka: what is produced to the inbox is read from there
+    # Kafka: records produced to the inbox are read from the log
 
     def send(self, topic, key, value, headers=None, partition=-1):
         if topic == USER_QUERY:
@@ -84,7 +83,7 @@ class World:
         done.set_result(None)
         return done
 
-    # The index, whose caller may die before it removes
+    # The index: its caller may die before it removes entries
 
     async def due(self, *arguments):
         return await self.index.due(*arguments)
@@ -93,7 +92,7 @@ class World:
         chance = self.chance.random()
         if chance < 0.3:
             raise Died
-        if chance < 0.6:  # what was sent is handled, and more, before the entry goes
+        if chance < 0.6:  # the inbox handles the sent timers, and more, before the entries are removed
             await self.take()
         await self.index.remove(entries)
 
@@ -115,7 +114,7 @@ class World:
             self.hand_over()
 
     async def take(self):
-        """The owner handles the next events, and dies now and then before it commits."""
+        """Let the owner handle the next events; now and then it dies before it commits."""
         for value in self.log[self.read_up_to :][: self.chance.randint(1, 3)]:
             await self.handle(self.owner, value)
             if self.chance.random() < 0.2:
@@ -124,7 +123,7 @@ class World:
             self.read_up_to += 1
 
     async def two_owners(self):
-        """The other worker, with a memory of long ago, begins the next message and ends long after the owner."""
+        """Let the other worker, with outdated trackers, begin the next message and end after the owner."""
         while len(self.log) < self.read_up_to + 3:
             await self.say()
         self.stalled, self.go_on = asyncio.Event(), asyncio.Event()
@@ -137,7 +136,7 @@ class World:
         await slow
 
     async def decide(self, turn):
-        """Do as the customer says: Rasa's own part in it is the same for any message."""
+        """Apply the events of the customer's text in place of Rasa's decision, which is the same for any text."""
         if STALLS.get():
             self.stalled.set()
             await self.go_on.wait()
@@ -166,7 +165,7 @@ class World:
         await self.inboxes[worker].process(Inbound(record, said, lambda: True, parsed))
 
     async def end(self):
-        """Let all that is due come, and all that came be handled."""
+        """Send every due timer and handle every event."""
         self.now += 10_000_000
         while self.read_up_to < len(self.log) or await self.index.due([PARTITION], self.now, 1):
             await self.look()
@@ -174,10 +173,10 @@ class World:
 
 
 def judge(turns, log, handled):
-    """Read the stored turns: return the reminders that should have fired and did not, and what fired, in order.
+    """Read the stored turns; return the reminders that should have fired and did not, and the fired ones in order.
 
-    One that was set for a time at which its name had had its event already need not fire: `handled`
-    has the tracker version of each event's outcome.
+    A reminder set to a time whose event was already handled under its name need not fire: `handled` has
+    the tracker version of each event's outcome.
     """
     dues = {event.id: event.due for event in map(decode_inbox, log) if type(event) is not UserSaid}
     standing, fired = {}, []
@@ -201,14 +200,14 @@ def judge(turns, log, handled):
 
 @pytest.fixture(scope="module")
 def outcomes():
-    """How often anything fired, over all runs: a test in which nothing does shows nothing."""
+    """The number of fired reminders per run: runs in which none fires prove nothing."""
     counts = []
     yield counts
     assert sum(counts) > len(counts)
 
 
 @pytest.mark.parametrize("seed", range(40))
-async def test_what_stands_fires_once_and_nothing_else_does(seed, agent, conversations, outcomes, monkeypatch):
+async def test_standing_reminders_fire_once_and_no_others(seed, agent, conversations, outcomes, monkeypatch):
     of_timers = Turn._decide
     parsed = dict(zip(TEXTS, agent.processor.parse_batch("test", TEXTS), strict=True))
     world = World(seed, agent, conversations, parsed)

@@ -1,4 +1,4 @@
-"""A turn ends with a true reply, whatever fails, and leaves a tracker that goes on well."""
+"""A turn ends with a true reply, whatever fails, and leaves a tracker that the next turn can use."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ def said_by(chat, outcome):
     return [event.metadata.get("utter_action") for event in outcome.events if event.type_name == "bot"]
 
 
-async def test_an_order_is_looked_up_and_the_reply_numbered(chat, actions):
+async def test_order_is_looked_up_and_the_reply_numbered(chat, actions):
     outcome = await chat.say("where is my order 20260001?")
     assert said_by(chat, outcome) == ["utter_order_shipped"]
     assert [reply["seq"] for reply in outcome.write.replies] == [1]
@@ -39,8 +39,8 @@ async def test_an_order_is_looked_up_and_the_reply_numbered(chat, actions):
         ("查订单", "我的订单到哪了"),
     ],
 )
-async def test_asking_again_within_the_form_asks_its_question_again(chat, first, again):
-    """By the real form: `rasa test` doesn't run forms, and so doesn't see what follows a refusal."""
+async def test_repeated_request_within_a_form_repeats_its_question(chat, first, again):
+    """`rasa test` runs no forms, so only this test sees the turns after a refusal."""
     await chat.say(first)
     for _ in range(2):
         assert said_by(chat, await chat.say(again)) == ["utter_form_continue", "utter_ask_for_order_number"]
@@ -56,7 +56,8 @@ async def test_asking_again_within_the_form_asks_its_question_again(chat, first,
         ("查订单", "谢谢", "utter_thank"),
     ],
 )
-async def test_another_topic_within_the_form_is_answered_before_its_question_comes_again(chat, first, other, answer):
+async def test_other_topic_within_a_form_is_answered_first(chat, first, other, answer):
+    """The form's question follows the answer."""
     await chat.say(first)
     for _ in range(2):
         assert said_by(chat, await chat.say(other)) == [answer, "utter_ask_for_order_number"]
@@ -64,7 +65,7 @@ async def test_another_topic_within_the_form_is_answered_before_its_question_com
 
 
 @pytest.mark.parametrize("greeting", ["hello", "你好"])
-async def test_the_button_clicked_again_within_the_form_asks_its_question_again(chat, greeting):
+async def test_repeated_button_within_a_form_repeats_its_question(chat, greeting):
     await chat.say(greeting)
     assert said_by(chat, await chat.say(payload="/track_order")) == ["utter_ask_for_order_number"]
     again = await chat.say(payload="/track_order")
@@ -72,18 +73,18 @@ async def test_the_button_clicked_again_within_the_form_asks_its_question_again(
     assert said_by(chat, await chat.say("20260001")) == ["utter_order_shipped"]
 
 
-async def test_the_answer_has_the_language_of_the_question(chat):
+async def test_answer_has_the_language_of_the_question(chat):
     for asked, unit in (("我的订单20260001到哪了", "运单号"), ("where is my order 20260001", "tracking number")):
         wordings = {texts(await chat.say(asked))[0] for _ in range(3)}
         assert len(wordings) == 2 and all("20260001" in said and unit in said for said in wordings), wordings
 
 
-async def test_sequence_numbers_go_on_from_turn_to_turn(chat):
+async def test_sequence_numbers_continue_from_turn_to_turn(chat):
     seqs = [reply["seq"] for _ in range(4) for reply in (await chat.say("hello")).write.replies]
     assert seqs == list(range(1, len(seqs) + 1))
 
 
-async def test_a_failed_action_is_answered_by_its_own_reply_and_undone(chat, actions):
+async def test_failed_action_gets_its_own_reply_and_is_undone(chat, actions):
     actions.answer = actions.broken
     outcome = await chat.say("where is my order 20260001?")
     assert said_by(chat, outcome) == ["utter_action_failed"]
@@ -92,7 +93,7 @@ async def test_a_failed_action_is_answered_by_its_own_reply_and_undone(chat, act
     assert said_by(chat, await chat.say("where is my order 20260001?")) == ["utter_order_shipped"]
 
 
-async def test_a_slow_action_gets_the_holding_reply_within_the_deadline(agent, actions):
+async def test_slow_action_gets_the_holding_reply_in_time(agent, actions):
     actions.answer = actions.slow
     chat = Chat(agent, deadline_s=1.0)
     outcome = await asyncio.wait_for(chat.say("where is my order 20260001?"), 20)
@@ -102,7 +103,7 @@ async def test_a_slow_action_gets_the_holding_reply_within_the_deadline(agent, a
     assert said_by(chat, await chat.say("where is my order 20260001?")) == ["utter_order_shipped"]
 
 
-async def test_a_message_that_waited_past_its_deadline_is_answered_at_once(chat):
+async def test_message_past_its_deadline_is_answered_at_once(chat):
     parsed = asyncio.get_running_loop().create_future()
     said = UserSaid("demo", "alice", "m1", text="hello")
     outcome = await asyncio.wait_for(chat.runner.run(chat.live, said, parsed, time.monotonic() - 60), 60)
@@ -110,7 +111,7 @@ async def test_a_message_that_waited_past_its_deadline_is_answered_at_once(chat)
     assert any(event.type_name == "user" for event in outcome.events)
 
 
-async def test_nothing_is_said_while_a_person_has_the_conversation(chat, actions):
+async def test_assistant_is_silent_during_a_hand_over(chat, actions):
     await chat.say("转人工")
     assert (await chat.say("where is my order 20260001?")).write.replies == []
     broken = asyncio.get_running_loop().create_future()
@@ -120,7 +121,7 @@ async def test_nothing_is_said_while_a_person_has_the_conversation(chat, actions
     assert (outcome.answer.status, outcome.write.replies) == ("answered", [])
 
 
-async def test_failed_language_understanding_gets_the_holding_reply(chat):
+async def test_nlu_failure_gets_the_holding_reply(chat):
     broken = asyncio.get_running_loop().create_future()
     broken.set_exception(ValueError("a component broke"))
     said = UserSaid("demo", "alice", "m1", text="hello")
@@ -128,7 +129,7 @@ async def test_failed_language_understanding_gets_the_holding_reply(chat):
     assert said_by(chat, outcome) == ["utter_holding"]
 
 
-async def test_a_slash_typed_by_a_customer_is_text(chat):
+async def test_slash_typed_by_a_customer_is_text(chat):
     outcome = await chat.say("/track_order")
     assert outcome.answer.confidence != 1.0
     assert outcome.write.events[-1] is not None
@@ -136,7 +137,7 @@ async def test_a_slash_typed_by_a_customer_is_text(chat):
     assert user.text == "/track_order"
 
 
-async def test_a_payload_is_accepted_only_if_a_button_offered_it(chat):
+async def test_payload_is_accepted_only_if_a_button_offered_it(chat):
     refused = await chat.say(payload="/track_order")
     assert (refused.answer.status, refused.answer.reason) == ("failed", "payload_not_offered")
     assert refused.write.events == [] and refused.write.replies == []
@@ -147,7 +148,7 @@ async def test_a_payload_is_accepted_only_if_a_button_offered_it(chat):
     assert (await chat.say(payload='/track_order{"order_number": "20260002"}')).answer.status == "failed"
 
 
-async def test_a_yes_answers_the_question_that_it_stood_under_and_no_later_one(chat):
+async def test_yes_button_answers_only_its_own_question(chat):
     yes = {"buttons": [{"title": "Yes", "payload": "/affirm"}]}
     chat.live.tracker.update(UserUttered("cancel my order"))
     chat.live.tracker.update(BotUttered("Shall I cancel it?", yes))
@@ -157,14 +158,14 @@ async def test_a_yes_answers_the_question_that_it_stood_under_and_no_later_one(c
     assert (again.answer.status, again.answer.reason) == ("failed", "payload_not_offered")
 
 
-async def test_what_actions_see_of_the_user_comes_from_the_token_alone(chat):
+async def test_actions_see_only_the_users_data_of_the_token(chat):
     outcome = await chat.say("hello", metadata={"user": "mallory", "identified": False})
     user = next(event for event in outcome.events if event.type_name == "user")
     assert (user.metadata["user"], user.metadata["identified"]) == ("alice", True)
     assert user.metadata["client"] == {"user": "mallory", "identified": False}
 
 
-async def test_a_session_expires_by_the_time_of_the_messages(chat):
+async def test_session_expires_by_the_time_of_the_messages(chat):
     start = 1_000_000_000_000
     await chat.say("hello", ts=start)
     within = await chat.say("hello", ts=start + 29 * 60_000)
@@ -173,8 +174,8 @@ async def test_a_session_expires_by_the_time_of_the_messages(chat):
     assert "action_session_start" in after.answer.actions
 
 
-async def test_state_of_early_turns_outlives_trimming_and_a_restart(agent):
-    """Slots and a form of the first turns are there at turn 300, in memory and read again."""
+async def test_early_slots_and_form_survive_trimming_and_a_restart(agent):
+    """They are there after 300 turns, in memory and read from the store."""
     chat = Chat(agent)
     await chat.say("track my order")  # opens the form, which asks for the number
     assert chat.live.tracker.active_loop_name == "track_order_form"
@@ -205,7 +206,7 @@ async def test_neutral_text_keeps_its_length(text, expected):
 
 
 @pytest.mark.parametrize("trouble", [ActionFailed("action_session_start", "ValueError"), asyncio.TimeoutError()])
-async def test_a_session_start_that_fails_loses_nothing_of_what_was_said(chat, monkeypatch, trouble):
+async def test_failed_session_start_keeps_the_message(chat, monkeypatch, trouble):
     async def broken(tracker, channel):
         tracker.update(SlotSet("about", "half done"))
         raise trouble

@@ -1,4 +1,4 @@
-"""NLU beside the turns: texts that wait are understood together, and one that breaks it breaks no other."""
+"""NLU beside the turns: waiting texts are parsed in one batch, and a text that breaks NLU fails alone."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class Processor:
-    """NLU that works when it is let, and notes what it got at once."""
+    """NLU that waits until `let` is set and keeps the batches that it got."""
 
     def __init__(self):
         self.let, self.batches, self.entities = threading.Event(), [], []
@@ -43,27 +43,27 @@ async def begun(processor):
     await eventually(lambda: processor.batches)
 
 
-async def test_texts_that_come_while_nlu_works_are_understood_together(understanding, processor):
+async def test_texts_that_arrive_while_nlu_works_form_a_batch(understanding, processor):
     first = understanding.ask(processor, [("first", 1.0)])
     await begun(processor)
     texts = [(f"later {number}", 2.0) for number in range(MOST_AT_ONCE + 5)]
     later = [future for text in texts for future in understanding.ask(processor, [text])]
     processor.let.set()
-    found = await asyncio.wait_for(asyncio.gather(*first, *later), 20)
+    results = await asyncio.wait_for(asyncio.gather(*first, *later), 20)
     assert [len(batch) for batch in processor.batches] == [1, MOST_AT_ONCE, 5]
-    assert [each["text"] for each in found] == ["first", *(f"later {number}" for number in range(MOST_AT_ONCE + 5))]
-    assert found[0]["at"] == 1.0
+    assert [each["text"] for each in results] == ["first", *(f"later {number}" for number in range(MOST_AT_ONCE + 5))]
+    assert results[0]["at"] == 1.0
     assert (await asyncio.wait_for(understanding.ask(processor, [("afterwards", 3.0)])[0], 20))["text"] == "afterwards"
 
 
-async def test_a_text_that_breaks_nlu_breaks_no_other(understanding, processor):
+async def test_text_that_breaks_nlu_fails_alone(understanding, processor):
     processor.let.set()
     futures = understanding.ask(processor, [("good", 1.0), ("broken", 1.0), ("good too", 1.0)])
-    found = await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), 20)
-    assert [type(each) for each in found] == [dict, ValueError, dict]
+    results = await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), 20)
+    assert [type(each) for each in results] == [dict, ValueError, dict]
 
 
-async def test_more_is_not_taken_while_very_many_wait(understanding, processor):
+async def test_understanding_is_full_while_too_many_texts_wait(understanding, processor):
     futures = understanding.ask(processor, [("first", 1.0)])
     await begun(processor)
     futures += understanding.ask(processor, [("waits", 1.0)] * (MOST_WAITING - 1))
@@ -75,7 +75,7 @@ async def test_more_is_not_taken_while_very_many_wait(understanding, processor):
     assert not understanding.full
 
 
-async def test_each_text_is_understood_by_the_model_that_it_was_taken_for(understanding, processor):
+async def test_text_is_parsed_by_the_model_it_was_taken_for(understanding, processor):
     swapped_in = Processor()
     first = understanding.ask(processor, [("first", 1.0)])
     await begun(processor)
@@ -90,9 +90,8 @@ async def understood(understanding, processor, *said):
     return await asyncio.wait_for(asyncio.gather(*understanding.ask(processor, list(said))), 20)
 
 
-async def test_what_was_said_before_is_not_asked_for_again_until_the_model_or_the_day_may_be_another(
-    understanding, processor
-):
+async def test_repeated_text_is_parsed_once(understanding, processor):
+    """A new model parses it again. So does a new period of SAME_TIME_S, because dates may have changed."""
     processor.let.set()
     first = await understood(understanding, processor, ("hello", 10.0))
     assert await understood(understanding, processor, ("hello", 20.0)) == first and len(processor.batches) == 1
@@ -103,9 +102,10 @@ async def test_what_was_said_before_is_not_asked_for_again_until_the_model_or_th
     assert swapped_in.batches == [["hello"]]
 
 
-async def test_only_so_much_is_remembered_and_nothing_that_is_long_or_exact(understanding, processor):
+async def test_number_of_remembered_texts_is_bounded(understanding, processor):
+    """Long texts and texts with an exact time are not remembered."""
     processor.let.set()
-    for text in ("one", "two", "one", "three", "one", "two"):  # "two" was unused for longest
+    for text in ("one", "two", "one", "three", "one", "two"):  # "two" is the least recently used
         await understood(understanding, processor, (text, 1.0))
     assert processor.batches == [["one"], ["two"], ["three"], ["two"]]
     processor.batches.clear()
@@ -117,14 +117,14 @@ async def test_only_so_much_is_remembered_and_nothing_that_is_long_or_exact(unde
     assert len(processor.batches) == 4
 
 
-async def test_a_model_that_is_in_use_no_more_is_not_held(understanding):
+async def test_unused_model_is_released(understanding):
     swapped_out = Processor()
     swapped_out.let.set()
     await understood(understanding, swapped_out, ("hello", 1.0))
     held = weakref.ref(swapped_out)
     del swapped_out
     understanding.forget()
-    # A thread holds what it was last given until it is given more.
+    # A thread keeps a reference to its last call until the next one.
     await asyncio.get_running_loop().run_in_executor(understanding.thread, int)
     gc.collect()
     assert held() is None

@@ -1,4 +1,4 @@
-"""The phrases' vectors on disk: the same as computed, bounded, and safe against a file that is damaged."""
+"""The phrases' vectors on disk: equal to computed ones, bounded, and safe against a damaged file."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +14,7 @@ TEXTS = ["where is my parcel", "我的包裹在哪", "hello", "", "hello", "\ud8
 
 
 class Counting(SentenceEncoder):
-    """Tells which texts were encoded."""
+    """An encoder that keeps the texts it encoded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ def _cached(texts: List[str], encoder: SentenceEncoder, file: Path, threads: int
         return vector_cache.cached(texts, encoder, pool, threads, file)
 
 
-def test_two_threads_say_what_one_says(encoder: Counting) -> None:
+def test_two_threads_give_the_vectors_of_one(encoder: Counting) -> None:
     assert np.allclose(_cached(TEXTS, encoder, None, threads=2), SentenceEncoder().vectors(TEXTS), atol=1e-5)
 
 
@@ -48,7 +48,7 @@ def test_only_new_phrases_are_encoded(encoder: Counting, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("left", [0, 1, 1_000, -1], ids=["empty", "a byte", "half", "all but one byte"])
-def test_a_damaged_file_is_made_anew(encoder: Counting, tmp_path: Path, left: int) -> None:
+def test_damaged_file_is_replaced(encoder: Counting, tmp_path: Path, left: int) -> None:
     file = tmp_path / "vectors.npz"
     first = _cached(TEXTS, encoder, file)
     whole = file.read_bytes()
@@ -59,7 +59,7 @@ def test_a_damaged_file_is_made_anew(encoder: Counting, tmp_path: Path, left: in
     assert encoder.encoded == []
 
 
-def test_a_changed_byte_is_found(encoder: Counting, tmp_path: Path) -> None:
+def test_changed_byte_is_detected(encoder: Counting, tmp_path: Path) -> None:
     file = tmp_path / "vectors.npz"
     first = _cached(TEXTS, encoder, file)
     changed = bytearray(file.read_bytes())
@@ -68,18 +68,18 @@ def test_a_changed_byte_is_found(encoder: Counting, tmp_path: Path) -> None:
     assert np.array_equal(_cached(TEXTS, encoder, file), first)
 
 
-def test_other_arrays_count_as_none(encoder: Counting, tmp_path: Path) -> None:
+def test_file_with_other_arrays_is_ignored(encoder: Counting, tmp_path: Path) -> None:
     file = tmp_path / "vectors.npz"
     np.savez(file, keys=np.zeros((1, 16), dtype=np.uint8), vectors=np.zeros((1, 3), dtype=np.float32))
     assert _cached(TEXTS, encoder, file).shape == (len(TEXTS), vector_cache.SIZE)
 
 
-def test_a_place_that_cannot_be_written_is_no_failure(encoder: Counting, tmp_path: Path) -> None:
+def test_unwritable_path_is_no_failure(encoder: Counting, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert len(_cached(TEXTS, encoder, tmp_path / "file" / "vectors.npz")) == len(TEXTS)
 
 
-def test_the_latest_phrases_stay(encoder: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latest_phrases_stay_in_the_cache(encoder: Counting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vector_cache, "MOST", 3)
     file = tmp_path / "vectors.npz"
     _cached(["one", "two"], encoder, file)

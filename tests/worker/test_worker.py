@@ -1,4 +1,4 @@
-"""What comes in goes to the lanes and to NLU, and a swap of models holds up none of it."""
+"""Records go to the lanes and to NLU, and a swap of models does not delay them."""
 
 import asyncio
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.asyncio
 
 
 class Lanes:
-    """Keeps what was put into lanes."""
+    """Stand-in for the lanes: keeps the items put into them."""
 
     def __init__(self):
         self.items = {}
@@ -38,10 +38,11 @@ def worker():
     made._intake = SimpleNamespace(inflight=1, assigned=[])
     yield made
     made._understanding.stop()
-    made._health._server.server_close()  # it was never started
+    made._health._server.server_close()  # the server was never started
 
 
-async def test_a_record_that_breaks_the_reader_is_put_aside_and_the_others_of_its_poll_are_read(worker, monkeypatch):
+async def test_unreadable_record_does_not_stop_its_poll(worker, monkeypatch):
+    """The record becomes poison; the other records of the poll are read."""
     said = UserSaid("demo", "alice", "m1", payload="/greet", identified=True)
     asked = []
     monkeypatch.setattr(worker._understanding, "ask", lambda _, texts: asked.extend(texts) or [None] * len(texts))
@@ -60,14 +61,16 @@ async def test_a_record_that_breaks_the_reader_is_put_aside_and_the_others_of_it
 
 
 def encode_deep(said):
-    """Return the event as another writer than ours may encode it, however deep."""
+    """Return the event with metadata nested deeper than `encode` allows, as another writer may send it."""
     shallow = encode(UserSaid(said.tenant, said.user, said.message_id, said.text, said.payload, identified=True))
     if not said.metadata:
         return shallow
     return shallow.replace(b'"metadata":{}', b'"metadata":' + b'{"a":' * 600 + b"0" + b"}" * 600)
 
 
-async def test_a_swap_waits_for_no_turn_and_what_was_taken_before_is_finished_by_the_old_model(worker, monkeypatch):
+async def test_swap_of_models_does_not_wait_for_turns(worker, monkeypatch):
+    """Messages taken before the swap are finished by the old model."""
+
     async def loaded(*_):
         return SimpleNamespace(model_id="new", domain=None, tracker_store=SimpleNamespace(), runner=lambda *_: new)
 
