@@ -1,4 +1,4 @@
-"""What must hold of every state of the model, by the promises of the product."""
+"""The promises of the product, checked on every state of the model."""
 
 from typing import Iterable, Iterator, List, Optional
 
@@ -22,7 +22,7 @@ def _complaints(world: World, state: State, is_end: bool) -> Iterator[str]:
 
 
 def _nothing_is_lost(world: World, state: State) -> Iterator[str]:
-    """What is committed has been published; what failed is a dead letter."""
+    """Every committed message was published; every failed one is a dead letter."""
     published = {write.message for write in state.answers}
     for _, message in world.messages[: state.committed]:
         if message not in published:
@@ -32,7 +32,7 @@ def _nothing_is_lost(world: World, state: State) -> Iterator[str]:
 
 
 def _answered_once(world: World, state: State) -> Iterator[str]:
-    """One message, one turn, one answer, one side effect."""
+    """A message has one turn, one answer and one side effect."""
     keys = [key[0] if isinstance(key, tuple) else key for key in state.effects]
     if len(set(keys)) < len(keys):
         yield "a side effect happened twice"
@@ -46,17 +46,17 @@ def _answered_once(world: World, state: State) -> Iterator[str]:
 
 
 def _may_repeat(world: World, state: State) -> bool:
-    """Replies may repeat under the same ids once an unreplicated write was lost."""
+    """Return whether replies may repeat under the same ids: after the loss of an unreplicated write."""
     return not world.waits and state.history > 0
 
 
 def _in_order(world: World, c: int, stored: Iterable[Write]) -> Iterator[str]:
-    """Turns in the order of the partition, one version each, replies numbered without gaps."""
+    """Turns follow the order of the partition, one version each; replies are numbered without gaps."""
     writes = list(stored)
     if [write.version for write in writes] != list(range(1, len(writes) + 1)):
         yield "versions have a gap or a repetition"
-    said = [write for write in writes if not write.failed]
-    if [write.seq for write in said] != list(range(1, len(said) + 1)):
+    answered = [write for write in writes if not write.failed]
+    if [write.seq for write in answered] != list(range(1, len(answered) + 1)):
         yield "sequence numbers have a gap or a repetition"
     asked = _asked(world, c)
     if [write.message for write in writes] != asked[: len(writes)]:
@@ -64,7 +64,7 @@ def _in_order(world: World, c: int, stored: Iterable[Write]) -> Iterator[str]:
 
 
 def _one_version_one_message(state: State) -> Iterator[str]:
-    """Of what was published, a version or a sequence number never belongs to two messages."""
+    """No two messages were published under one version or one sequence number."""
     places = {(write.conversation, write.version, write.message) for write in state.answers}
     if len({place[:2] for place in places}) < len(places):
         yield "two messages were published under one version"
@@ -74,7 +74,7 @@ def _one_version_one_message(state: State) -> Iterator[str]:
 
 
 def _all_is_answered(world: World, state: State) -> Iterator[str]:
-    """At the end nothing waits, and whoever listened all the time has every reply, in order."""
+    """At the end no message waits, and a customer who listened all the time has every reply, in order."""
     if state.committed < len(world.messages):
         yield "the end comes with messages that nobody will process"
     for c in range(world.conversations):
@@ -86,9 +86,9 @@ def _all_is_answered(world: World, state: State) -> Iterator[str]:
 
 
 def _asked(world: World, c: int) -> List[str]:
-    """Return the message ids of a conversation, in order, repetitions left out."""
-    found: List[str] = []
+    """Return the message ids of a conversation in order, without repetitions."""
+    ids: List[str] = []
     for conversation, message in world.messages:
-        if conversation == c and message not in found:
-            found.append(message)
-    return found
+        if conversation == c and message not in ids:
+            ids.append(message)
+    return ids

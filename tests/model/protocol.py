@@ -1,7 +1,7 @@
 """A small model of the atomic turn (ops/decisions/0003), one partition, two workers.
 
-Each function below is one step that a worker, Redis, Kafka or fate can take; a state is all that
-matters of the system between two steps. `search.py` takes them in every order.
+Each function below is one step of a worker, Redis or Kafka, or one fault. A state is the part of the
+system that matters between two steps. `search.py` takes the steps in every order.
 """
 
 from typing import Iterator, Optional, Tuple
@@ -32,7 +32,7 @@ Steps = Iterator[Tuple[str, State]]
 
 
 def steps(world: World, state: State) -> Steps:
-    """Yield every step that can be taken, with what it leads to."""
+    """Yield every possible step with the state that it leads to."""
     for n in range(2):
         yield from _worker_steps(world, state, n)
     yield from _fate_steps(world, state)
@@ -63,7 +63,7 @@ def _lane_steps(world: World, state: State, n: int, c: int, lane: Lane) -> Steps
     yield from step(world, state, n, c, lane)
 
 
-# What Redis holds
+# The contents of Redis
 
 
 def turns(state: State, c: int) -> Tuple[Write, ...]:
@@ -76,8 +76,8 @@ def _version(state: State, c: int) -> int:
 
 
 def _seq(state: State, c: int) -> int:
-    found = turns(state, c)
-    return found[-1].seq if found else 0
+    writes = turns(state, c)
+    return writes[-1].seq if writes else 0
 
 
 def _marker(state: State, c: int, message: str) -> Optional[Write]:
@@ -85,7 +85,7 @@ def _marker(state: State, c: int, message: str) -> Optional[Write]:
 
 
 def _store(state: State, write: Write) -> State:
-    """Append a write; the customer's stream shows its replies at once."""
+    """Append a write; the customer's stream gets its replies at once."""
     c = write.conversation
     last = state.seen[c][-1].seq if state.seen[c] else 0
     seen = state.seen
@@ -103,8 +103,8 @@ def _take(world: World, state: State, n: int, c: int, _: Lane) -> Steps:
         return
     for offset, (conversation, _message) in enumerate(world.messages):
         if conversation == c and offset >= worker.start and offset not in worker.done:
-            taken = Lane(AGAIN, offset, True)
-            yield from _read_marker(world, change_lane(state, n, c, taken), n, c, taken)
+            fresh = Lane(AGAIN, offset, True)
+            yield from _read_marker(world, change_lane(state, n, c, fresh), n, c, fresh)
             return
 
 
@@ -112,15 +112,15 @@ def _read_marker(world: World, state: State, n: int, c: int, lane: Lane) -> Step
     if not lane.mine:
         yield f"{n} leaves {lane.offset} to the owner", change_lane(state, n, c, Lane())
         return
-    found = _marker(state, c, world.messages[lane.offset][1])
-    if found is None or world.without == "marker read":
+    marker = _marker(state, c, world.messages[lane.offset][1])
+    if marker is None or world.without == "marker read":
         yield f"{n} finds no marker of {lane.offset}", change_lane(state, n, c, lane._replace(at=FRESH))
-    elif _replicated(world, state, found):
-        yield f"{n} finds the marker of {lane.offset}", change_lane(state, n, c, lane._replace(at=FOUND, write=found))
+    elif _replicated(world, state, marker):
+        yield f"{n} finds the marker of {lane.offset}", change_lane(state, n, c, lane._replace(at=FOUND, write=marker))
 
 
 def _read_turn(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
-    """Marker and events in one piece; what a failover lost since the marker was seen is looked for again."""
+    """Read marker and events together; if a failover has lost them since, read the marker again."""
     if lane.write in state.stored:
         yield f"{n} reads the turn of {lane.offset}", change_lane(state, n, c, lane._replace(at=STORED))
     elif world.without == "marker and turn in one piece":
@@ -130,7 +130,7 @@ def _read_turn(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
 
 
 def _run(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
-    """Take the tracker, live or from Redis, and run the turn. A live tracker is out until its write succeeded."""
+    """Run the turn on the tracker, live or from Redis. A live tracker is checked out until its write succeeds."""
     worker = state.workers[n]
     live = worker.live[c]
     if live is None and not lane.mine:
@@ -138,7 +138,7 @@ def _run(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
         return
     if live is None:
         if worker.mends < state.history and world.without != "mending at a load":
-            return  # it mends first, see `_mend`
+            return  # `_mend` comes first
         live = Live(_version(state, c), _seq(state, c), ())
     message = world.messages[lane.offset][1]
     if message in world.poison:
@@ -151,11 +151,11 @@ def _run(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
 
 
 def _write(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
-    """The script. With a budget its answer may be lost, and the same write is sent again."""
+    """Run the script. Its answer may be lost, `unsure` times; the same write is then sent again."""
     write = lane.write
-    found = _marker(state, c, write.message)
-    if found is not None and world.without != "marker in the script":
-        yield f"{n} finds {write.message} stored", _found(world, state, n, c, lane, found)
+    marker = _marker(state, c, write.message)
+    if marker is not None and world.without != "marker in the script":
+        yield f"{n} finds {write.message} stored", _found(world, state, n, c, lane, marker)
         return
     version = _version(state, c)
     if version != write.version - 1 and world.without != "version":
@@ -169,7 +169,7 @@ def _write(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
 
 
 def _found(world: World, state: State, n: int, c: int, lane: Lane, found: Write) -> State:
-    """The marker was there: our own write, sent again, or somebody else's."""
+    """Handle a marker that is there: of this write, sent before, or of another worker's."""
     if found != lane.write:
         return change_lane(change_live(state, n, c, None), n, c, lane._replace(at=AGAIN, write=None))
     return _acknowledged(state, n, c, lane, WAITING if world.waits else STORED, world)
@@ -183,7 +183,7 @@ def _acknowledged(state: State, n: int, c: int, lane: Lane, at: int, world: Worl
 
 
 def _wait(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
-    """WAIT: until a replica has the write; if a failover lost it meanwhile, it is sent again."""
+    """WAIT until a replica has the write; send it again if a failover lost it meanwhile."""
     if lane.write not in state.stored:
         yield f"{n} sends {lane.write.message} again", change_lane(state, n, c, lane._replace(at=RAN))
     elif _replicated(world, state, lane.write):
@@ -195,7 +195,7 @@ def _replicated(world: World, state: State, write: Write) -> bool:
 
 
 def _conflict(world: World, state: State, n: int, c: int, lane: Lane, version: int) -> Steps:
-    """Another version than read: above, start again; below, write again what Redis lost, if it is remembered."""
+    """Handle a changed version: if higher, start again; if lower, write the lost turns again from memory."""
     if version < lane.write.version - 1:
         live = state.workers[n].live[c]
         missing = [write for write in (live.writes if live else ()) if write.version == version + 1]
@@ -203,7 +203,7 @@ def _conflict(world: World, state: State, n: int, c: int, lane: Lane, version: i
         if known and world.without != "mending from memory":
             yield f"{n} writes {missing[0].message} again", _store(state, missing[0])
             return
-        state = change_worker(state, n, mends=-1)  # not by memory: by what was published, before the next load
+        state = change_worker(state, n, mends=-1)  # not in memory: the published turns mend it before the next load
     yield (
         f"{n} starts {lane.offset} again",
         change_lane(change_live(state, n, c, None), n, c, lane._replace(at=AGAIN, write=None)),
@@ -211,10 +211,10 @@ def _conflict(world: World, state: State, n: int, c: int, lane: Lane, version: i
 
 
 def _mark_failed(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
-    """The marker of a dead letter, before the letter."""
+    """Write the marker of a dead letter before the letter."""
     message = world.messages[lane.offset][1]
-    found = _marker(state, c, message)
-    if found is not None:
+    marker = _marker(state, c, message)
+    if marker is not None:
         yield f"{n} finds {message} stored", change_lane(state, n, c, lane._replace(at=AGAIN))
         return
     if not lane.mine:
@@ -229,20 +229,20 @@ def _mark_failed(world: World, state: State, n: int, c: int, lane: Lane) -> Step
 
 
 def _tell(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
-    """The turn's events, or the dead letter."""
+    """Publish the turn's events, or the dead letter."""
     if lane.write.failed and world.without == "letter before the commit":
-        told = state
+        after = state
     elif lane.write.failed:
-        told = state._replace(letters=state.letters | {lane.write.message})
+        after = state._replace(letters=state.letters | {lane.write.message})
     else:
-        told = state._replace(told=state.told | {lane.write})
-    yield f"{n} tells of {lane.write.message}", change_lane(told, n, c, lane._replace(at=TOLD))
+        after = state._replace(told=state.told | {lane.write})
+    yield f"{n} tells of {lane.write.message}", change_lane(after, n, c, lane._replace(at=TOLD))
     if world.without == "publishing before the commit":
         yield f"{n} is done with {lane.offset} too early", _done(state, n, lane)
 
 
 def _answer(world: World, state: State, n: int, c: int, lane: Lane) -> Steps:
-    """The answer, and done. Was Redis mended meanwhile, from what was published before, it is in doubt again."""
+    """Publish the answer and finish. A mending that began earlier missed it: the partition is in doubt again."""
     if lane.mine and lane.stale and world.without != "doubt":
         read = state.workers[n].read if world.without == "doubt within a mending" else None
         state = change_worker(state, n, mends=-1, read=read)
@@ -256,7 +256,7 @@ def _done(state: State, n: int, lane: Lane) -> State:
 
 
 def _commit(world: World, state: State, n: int) -> Steps:
-    """Kafka takes the commit of the owner alone."""
+    """Commit; Kafka takes the commit of the owner only."""
     worker = state.workers[n]
     lowest = worker.start
     while lowest in worker.done:
@@ -272,18 +272,18 @@ def _learn(state: State, n: int) -> State:
     return change_worker(state, n, believes=False, lanes=lanes, live=out, mends=-1, read=None)
 
 
-# Redis lost writes
+# Mending of writes that Redis lost
 
 
 def _mend(world: World, state: State, n: int) -> Steps:
-    """Bring Redis to where the published turns are: look at them, one turn a step, then the history is mended.
+    """Mend Redis from the published turns: read them, write one turn a step, then mark the history as mended.
 
-    A turn that is published after the look puts the partition in doubt again, and the mending has been for nothing.
+    A turn published after the read puts the partition in doubt again, and the mending starts over.
     """
     worker = state.workers[n]
     if not worker.believes or worker.mends == state.history or world.without == "mending at a load":
         return
-    if not world.failovers:  # nothing is lost: it makes no difference when it is looked at
+    if not world.failovers:  # nothing can be lost: the time of the look makes no difference
         yield f"{n} has mended", change_worker(state, n, mends=state.history)
         return
     if worker.read is None:
@@ -301,7 +301,7 @@ def _mend(world: World, state: State, n: int) -> Steps:
     yield f"{n} has mended", change_worker(state, n, mends=history, read=None)
 
 
-# Fate
+# Faults
 
 
 def _fate_steps(world: World, state: State) -> Steps:

@@ -1,4 +1,4 @@
-"""Takes a model's steps in every order and looks at every state that they lead to."""
+"""Take a model's steps in every order and check every state that they lead to."""
 
 from array import array
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ Check = Callable[[State, bool], Optional[str]]
 
 @dataclass
 class Found:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        states: how many states there are.
-        violation: what is wrong with the first bad state; None when every state is good.
-        way: the steps that lead to it, in order, none shorter.
+        states: the number of states.
+        violation: the promise that the first bad state breaks; None if every state is good.
+        way: the shortest sequence of steps that leads to this state.
     """
 
     states: int
@@ -25,13 +25,13 @@ class Found:
 
 
 class Search:
-    """Breadth first, so that what it finds wrong is told in the fewest steps."""
+    """A breadth-first search, so that the way to a violation is as short as possible."""
 
     def __init__(self, first: State, steps: Steps, check: Check, limit: int) -> None:
-        """Prepare; `check` gets a state and whether it is an end: a state that nothing leads out of.
+        """Prepare; `check` gets a state and whether it is an end: a state without a further step.
 
         Raises:
-            RuntimeError: from `run`, when there are more than `limit` states: then nothing is proved.
+            RuntimeError: from `run`, if there are more than `limit` states: the search then proves nothing.
         """
         self._steps = steps
         self._check = check
@@ -44,7 +44,7 @@ class Search:
         self._ends: List[int] = []
 
     def run(self) -> Found:
-        """Look at every state; also that from each of them an end can be reached."""
+        """Check every state, and that each of them can reach an end."""
         at = 0
         while at < len(self._states):
             wrong = self._look(at)
@@ -79,14 +79,14 @@ class Search:
         return number
 
     def _way(self, at: int) -> Tuple[str, ...]:
-        found = []
+        labels = []
         while at > 0:
-            found.append(self._labels[at])
+            labels.append(self._labels[at])
             at = self._from[at]
-        return tuple(reversed(found))
+        return tuple(reversed(labels))
 
     def _without_end(self) -> Optional[int]:
-        """Return a state from which no end can be reached, None if there is none."""
+        """Return a state that cannot reach an end, None if there is none."""
         reached = bytearray(len(self._states))
         waiting = list(self._ends)
         for end in waiting:

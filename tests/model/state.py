@@ -1,15 +1,15 @@
-"""What the model of the atomic turn is made of: Redis, Kafka and two workers between two steps."""
+"""The state of the model of the atomic turn: Redis, Kafka and two workers between two steps."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Optional, Tuple
 
-# How far a lane is. What nobody else can see is one step: to take a message and read its marker, to
-# have the last acknowledgement and be done.
+# The progress of a lane. Actions that no other process can observe are one step: taking a message and reading
+# its marker; getting the last acknowledgement and finishing.
 IDLE, AGAIN, FOUND, FRESH, RAN, WAITING, BROKEN, STORED, TOLD = range(9)
 
 
 class Write(NamedTuple):
-    """A turn as Redis stores it. `run` tells two runs of one message apart, as their texts might."""
+    """A turn as Redis stores it. `run` differs between two runs of a message, as their texts may."""
 
     conversation: int
     message: str
@@ -20,9 +20,9 @@ class Write(NamedTuple):
 
 
 class Lane(NamedTuple):
-    """One conversation's lane in a worker: the message under way and how far it is.
+    """One conversation's lane in a worker: the current message and its progress.
 
-    `stale`: since it took the message the worker has learnt of another of Redis's histories.
+    `stale`: the worker has read the published turns for a mending since it took the message.
     """
 
     at: int = IDLE
@@ -33,7 +33,7 @@ class Lane(NamedTuple):
 
 
 class Live(NamedTuple):
-    """What a worker remembers of a conversation: where it stands, and its last writes, oldest first."""
+    """A conversation in memory of a worker: its version, its sequence number, its last writes, oldest first."""
 
     version: int
     seq: int
@@ -44,8 +44,8 @@ class Worker(NamedTuple):
     """A process.
 
     Attributes:
-        mends: the histories of Redis up to this one are mended, as far as it knows; -1 for none.
-        read: while it mends, that history and what it found published and not stored.
+        mends: the last history of Redis that it knows to be mended; -1 for none.
+        read: during a mending, the history and the published turns that Redis lacks.
     """
 
     believes: bool
@@ -59,7 +59,7 @@ class Worker(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything. `stored` is Redis as the writes it took; the first `safe` of them no failover loses."""
+    """The whole system. `stored`: the writes in Redis; `safe`: how many of them no failover loses."""
 
     stored: Tuple[Write, ...]
     safe: int
@@ -81,14 +81,14 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class World:
-    """What is tried: the messages of the partition, how much may go wrong, and which rule is left out.
+    """One experiment: the messages of the partition, the number of faults, and the rule left out.
 
     Attributes:
-        messages: conversation and message id of each offset; one id twice is a client's repetition.
+        messages: conversation and message id of each offset; a repeated id is a message sent twice.
         poison: ids whose turn always fails.
-        lost: how many writes a failover may lose at most.
-        waits: whether a write counts only once a replica has it (WAIT).
-        remembered: how many writes of a conversation a worker can write again from memory.
+        lost: the most writes that one failover may lose.
+        waits: whether a write is acknowledged only once a replica has it (WAIT).
+        remembered: the number of writes per conversation that a worker can repeat from memory.
         without: the rule that is broken on purpose, see `tests/model/test_protocol.py`.
     """
 
@@ -106,12 +106,12 @@ class World:
 
     @property
     def conversations(self) -> int:
-        """How many conversations there are."""
+        """Return the number of conversations."""
         return 1 + max(conversation for conversation, _ in self.messages)
 
 
 def first(world: World) -> State:
-    """Return the beginning: nothing stored, worker 0 owns the partition."""
+    """Return the first state: nothing is stored, worker 0 owns the partition."""
     lanes, live = (Lane(),) * world.conversations, (None,) * world.conversations
     idle = [Worker(n == 0, 0, (), lanes, live, 0 if n == 0 else -1, n * 10) for n in range(2)]
     nothing: frozenset = frozenset()
@@ -138,6 +138,6 @@ def change_lane(state: State, n: int, c: int, lane: Lane) -> State:
 
 
 def change_live(state: State, n: int, c: int, live: Optional[Live]) -> State:
-    """Return the state with what worker `n` remembers of conversation `c`."""
+    """Return the state with worker `n`'s memory of conversation `c` replaced."""
     held = state.workers[n].live
     return change_worker(state, n, live=(*held[:c], live, *held[c + 1 :]))

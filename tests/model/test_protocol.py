@@ -53,19 +53,20 @@ def search(world, limit=LIMIT):
 
 
 @pytest.mark.parametrize("name", WORLDS)
-def test_the_promises_hold_in_every_order_of_steps_when(name):
-    found = search(WORLDS[name])
-    assert found.violation is None, "\n".join((found.violation, *found.way))
+def test_promises_hold_in_every_order_of_steps(name):
+    result = search(WORLDS[name])
+    assert result.violation is None, "\n".join((result.violation, *result.way))
 
 
 @pytest.mark.parametrize("rule", NEEDED)
-def test_without_a_rule_a_promise_breaks(rule):
+def test_every_rule_is_needed(rule):
+    """Without the rule, some order of the steps breaks a promise."""
     world, complaint = NEEDED[rule]
     found = search(World(**{**vars(world), "without": rule}))
     assert found.violation is not None, f"{found.states} states, and {rule} is not needed"
     assert complaint in found.violation
 
 
-def test_a_search_that_does_not_see_all_says_so():
+def test_search_beyond_its_limit_raises():
     with pytest.raises(RuntimeError, match="more than 100 states"):
         search(WORLDS["workers die twice"], limit=100)
