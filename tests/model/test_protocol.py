@@ -62,9 +62,9 @@ def test_promises_hold_in_every_order_of_steps(name):
 def test_every_rule_is_needed(rule):
     """Without the rule, some order of the steps breaks a promise."""
     world, complaint = NEEDED[rule]
-    found = search(World(**{**vars(world), "without": rule}))
-    assert found.violation is not None, f"{found.states} states, and {rule} is not needed"
-    assert complaint in found.violation
+    result = search(World(**{**vars(world), "without": rule}))
+    assert result.violation is not None, f"{result.states} states, and {rule} is not needed"
+    assert complaint in result.violation
 
 
 def test_search_beyond_its_limit_raises():

@@ -86,8 +86,8 @@ def test_held_out_sentences_give_their_entities(compared: "Tuple[Counter, Counte
     ],
 )
 def test_yesterday_is_the_day_before_the_message(extractor: PatternEntityExtractor, said: str, value: str) -> None:
-    (found,) = _found(extractor, ["昨天下的单"], datetime.fromisoformat(said))
-    assert [each["value"] for each in found if each["entity"] == "date"] == [value]
+    (entities,) = _found(extractor, ["昨天下的单"], datetime.fromisoformat(said))
+    assert [each["value"] for each in entities if each["entity"] == "date"] == [value]
 
 
 def test_batch_may_hold_messages_of_different_days(extractor: PatternEntityExtractor) -> None:
@@ -101,8 +101,8 @@ def test_batch_may_hold_messages_of_different_days(extractor: PatternEntityExtra
     "text", ["2月30号", "2026-13-01", "the 31st of February", "25:61", "0月0日", "99点", "8点99分", "9999999天前"]
 )
 def test_impossible_dates_and_times_give_no_entity(extractor: PatternEntityExtractor, text: str) -> None:
-    (found,) = _found(extractor, [text])
-    assert {each["entity"] for each in found} & {"date", "time"} == set()
+    (entities,) = _found(extractor, [text])
+    assert {each["entity"] for each in entities} & {"date", "time"} == set()
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_impossible_dates_and_times_give_no_entity(extractor: PatternEntityExtra
 )
 def test_lookalike_words_give_no_entity(extractor: PatternEntityExtractor, text: str) -> None:
     """Plain numbers may be found."""
-    (found,) = _found(extractor, [text])
-    assert [each["entity"] for each in found if each["entity"] != "number"] == []
+    (entities,) = _found(extractor, [text])
+    assert [each["entity"] for each in entities if each["entity"] != "number"] == []
 
 
 def test_personal_data_never_becomes_a_value(extractor: PatternEntityExtractor) -> None:
@@ -146,8 +146,8 @@ def test_personal_data_never_becomes_a_value(extractor: PatternEntityExtractor) 
 def test_masked_personal_data_is_still_recognised(
     extractor: PatternEntityExtractor, text: str, sort: str, value: str
 ) -> None:
-    (found,) = _found(extractor, [text])
-    assert (sort, value) in [(each["entity"], each["value"]) for each in found]
+    (entities,) = _found(extractor, [text])
+    assert (sort, value) in [(each["entity"], each["value"]) for each in entities]
 
 
 def test_batch_of_64_gives_the_entities_of_single_texts(extractor: PatternEntityExtractor) -> None:
@@ -159,9 +159,9 @@ def test_batch_of_64_gives_the_entities_of_single_texts(extractor: PatternEntity
 @settings(max_examples=300, deadline=None)
 def test_entities_lie_within_the_text(extractor: PatternEntityExtractor, text: str) -> None:
     """Entities of the patterns do not overlap."""
-    (found,) = _found(extractor, [text])
-    assert all(0 <= each["start"] < each["end"] <= len(text) for each in found)
-    ours = sorted((each["start"], each["end"]) for each in found if each["extractor"] == "PatternEntityExtractor")
+    (entities,) = _found(extractor, [text])
+    assert all(0 <= each["start"] < each["end"] <= len(text) for each in entities)
+    ours = sorted((each["start"], each["end"]) for each in entities if each["extractor"] == "PatternEntityExtractor")
     assert all(before[1] <= after[0] for before, after in pairwise(ours))
 
 

@@ -115,9 +115,9 @@ async def test_agent_message_sent_twice_is_one_reply(agent, inbox, conversations
     for each in (inbox, inbox, inbox_of(agent, conversations, sent)):
         await desk(each, first)
         await desk(each, again)
-    found = await replies(conversations)
-    assert [reply["seq"] for reply in found] == [1, 2, 3]
-    assert [reply["text"] for reply in found if reply["message_id"] == first.id] == ["hello"]
+    stored = await replies(conversations)
+    assert [reply["seq"] for reply in stored] == [1, 2, 3]
+    assert [reply["text"] for reply in stored if reply["message_id"] == first.id] == ["hello"]
     answers = [answer for answer in sent.of(ANSWERS) if answer["message_id"] == first.id]
     assert len(answers) == 6 and len({answer["id"] for answer in answers}) == 1
 
@@ -150,8 +150,8 @@ async def test_ended_hand_over_leaves_the_desk(inbox, conversations):
     before = await replies(conversations)
     late = desk_event(AgentSaid, handoff, "li.wei", "k3", text="one more thing")
     await desk(inbox, late)
-    found = await outcome(conversations, late)
-    assert (found["status"], found["reason"], found["replies"]) == ("refused", handoffs.ENDED, [])
+    refusal = await outcome(conversations, late)
+    assert (refusal["status"], refusal["reason"], refusal["replies"]) == ("refused", handoffs.ENDED, [])
     assert await replies(conversations) == before
 
 
