@@ -1,4 +1,4 @@
-"""What the tests of the gateway's API and of the shop ask for."""
+"""Fixtures of the tests of the gateway's API and of the shop."""
 
 import pytest
 import pytest_asyncio
@@ -11,27 +11,27 @@ from tests.integration.shop_fixtures import running_shop
 
 @pytest.fixture(scope="module")
 def valkey(tmp_path_factory):
-    """One Redis-protocol server a test module, which its tests may stop and start."""
+    """A Redis-protocol server for each test module, whose tests may stop and start it."""
     with running_valkey(tmp_path_factory.mktemp("valkey")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def postgres():
-    """One PostgreSQL for all tests that want one."""
+    """One PostgreSQL server for all tests."""
     with running_postgres() as url:
         yield url
 
 
 @pytest.fixture
 def postgres_database(postgres):
-    """An empty database of its own."""
+    """An empty PostgreSQL database for each test."""
     return new_database(postgres)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request, tmp_path):
-    """An empty database, once of each kind."""
+    """An empty database for each test, once of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'shop.db'}"
     return new_database(request.getfixturevalue("postgres"))
@@ -55,5 +55,5 @@ async def served(valkey):
 
 @pytest.fixture
 def only_hints(monkeypatch):
-    """Nothing is found by looking again: what comes was hinted."""
+    """Switches polling off, so that only hints bring news."""
     monkeypatch.setattr(hints, "POLL_S", 3600.0)

@@ -1,4 +1,4 @@
-"""What the tests of the desk's API share: tokens, hand-overs as the worker stores them, and a worker that judges."""
+"""Helpers of the desk's tests: tokens, hand-overs as the worker stores them, and a stand-in that gives outcomes."""
 
 import json
 import time
@@ -28,7 +28,7 @@ SUMMARY = {
 
 
 def desk_token(agent: str = "li.wei", tenant: str = "demo", secret: Optional[str] = None, **claims: Any) -> str:
-    """Return a token as the shop's backend mints it; claims given as None are left out."""
+    """Return a token like the shop's backend mints it; claims that are None are left out."""
     now = int(time.time())
     made = {"sub": agent, "tenant": tenant, "role": "agent", "aud": AUDIENCE, "iat": now, "exp": now + 600, **claims}
     kept = {name: value for name, value in made.items() if value is not None}
@@ -37,7 +37,7 @@ def desk_token(agent: str = "li.wei", tenant: str = "demo", secret: Optional[str
 
 @dataclass
 class Desk:
-    """The desk's API, and Redis as the worker leaves it."""
+    """The desk's API, and the worker's writes to Redis."""
 
     served: Served
     token: str
@@ -58,12 +58,12 @@ class Desk:
         return handoff
 
     def end(self, user: str) -> None:
-        """Let the assistant have it again; the index is not told."""
+        """End a hand-over, but leave it in the index."""
         keys = self._keys(user)
         self._redis.hdel(keys.state, "handoff")
 
     def turn(self, user: str, version: int, *events: Dict[str, Any]) -> None:
-        """Store a turn, and hint at it."""
+        """Store a turn and publish its hint."""
         keys = self._keys(user)
         self._redis.rpush(keys.turns, json.dumps({"v": version, "events": [{"timestamp": 5.0, **e} for e in events]}))
         self._redis.execute_command("SPUBLISH", keys.hint, f"m{version}")
@@ -83,7 +83,7 @@ class Desk:
         return {**bearer(token or self.token), **{name.replace("_", "-"): value for name, value in headers.items()}}
 
     def judged(self, status: str = "answered", reason: Optional[str] = None, *texts: str) -> List[Any]:
-        """Let a worker give this outcome to all that the desk asks; return what it gets."""
+        """Give every desk event this outcome; return the list that the events are added to."""
         got: List[Any] = []
 
         def judge(event: Any) -> None:

@@ -1,6 +1,6 @@
-"""What the gateway's tests share: the real app on a loopback port, and a stand-in for the worker.
+"""Helpers of the gateway's tests: the real app on a loopback port, and a stand-in for the worker.
 
-The stand-in writes what the worker's atomic write does: replies, marker, hint, in one script.
+The stand-in writes like the worker's atomic write does: replies, marker and hint in one script.
 `tests/e2e` runs the gateway with the real worker.
 """
 
@@ -65,7 +65,7 @@ return seq
 
 
 def settings(**changes: Any) -> GatewaySettings:
-    """Settings with short times, no rate limits."""
+    """Return settings with short times and no rate limits."""
     base = GatewaySettings(
         host="127.0.0.1",
         port=0,
@@ -82,7 +82,7 @@ def settings(**changes: Any) -> GatewaySettings:
 
 
 class Valkey:
-    """A real Redis-protocol server that can be stopped and started, its data kept."""
+    """A real Redis-protocol server that keeps its data when it is stopped and started."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self._folder, self.port = folder, port
@@ -103,7 +103,7 @@ class Valkey:
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Let it take connections and answer nothing."""
+        """Make the server accept connections and answer nothing."""
         self._process.send_signal(signal.SIGSTOP)
         try:
             yield
@@ -119,7 +119,7 @@ class Valkey:
 
 
 class Inbox:
-    """A producer that keeps what it was given; `away` makes it never acknowledge, `full` refuse at once."""
+    """A producer that keeps its records. With `away` it never acknowledges, with `full` it refuses at once."""
 
     def __init__(self) -> None:
         self.said: List[UserSaid] = []
@@ -131,11 +131,11 @@ class Inbox:
         self.audited: List[AuditEntry] = []
 
     async def connect(self) -> None:
-        """Note it."""
+        """Record that the gateway connected."""
         self.connected = True
 
     def send(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
-        """Keep the record, acknowledge it."""
+        """Keep the record and acknowledge it."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.away:
             return done
@@ -158,13 +158,13 @@ class Inbox:
         return done
 
     def close(self, timeout_s: float = 10.0) -> int:
-        """Nothing is left."""
+        """Return 0: no record is given up."""
         return 0
 
 
 @dataclass
 class Worker:
-    """Writes outcomes as the worker does."""
+    """Writes outcomes like the worker does."""
 
     redis_settings: RedisSettings
     hints: bool = True
@@ -214,7 +214,7 @@ class Served:
     connections: Set[Any] = field(default_factory=set)
 
     async def token(self, user: Optional[str] = None, tenant: str = "demo") -> str:
-        """Open a session, as a guest without `user`."""
+        """Open a session and return its token; without `user` it is a guest's."""
         body = {"tenant": tenant, "site_key": f"{tenant}-site"}
         if user:
             body.update(user_id=user, user_hash=user_hash(user, tenant))
@@ -231,12 +231,12 @@ class Served:
 
 
 def user_hash(user: str, tenant: str = "demo") -> str:
-    """The shop's word for a customer."""
+    """Return the shop's signature of a customer's id."""
     return hmac.new(TENANTS[tenant].identity_secret.encode(), user.encode(), hashlib.sha256).hexdigest()
 
 
 def bearer(token: str) -> Dict[str, str]:
-    """The header of a token."""
+    """Return the Authorization header for a token."""
     return {"Authorization": f"Bearer {token}"}
 
 
@@ -252,7 +252,7 @@ async def serve(
     name = f"gateway-{os.getpid()}-{next(_numbers)}"
     producer = None if real_kafka else (lambda: inbox)
     app = create_app(gateway_settings or settings(), kafka, redis_settings, producer, name)
-    app.config.TOUCHUP = False  # it rewrites classes of Sanic, which works once a process
+    app.config.TOUCHUP = False  # TOUCHUP rewrites classes of Sanic, which works only once in a process
     listening = socket.create_server(("127.0.0.1", 0))
     server = await app.create_server(sock=listening, return_asyncio_server=True)
     await server.startup()
@@ -294,7 +294,7 @@ class Events:
 
 @asynccontextmanager
 async def stream(served: Served, token: str, **headers: str) -> AsyncIterator[Events]:
-    """Open a stream."""
+    """Open a stream of server-sent events."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     async with served.client.stream("GET", "/v1/stream", headers={**bearer(token), **named}) as response:
         assert response.status_code == 200, await response.aread()
@@ -302,7 +302,7 @@ async def stream(served: Served, token: str, **headers: str) -> AsyncIterator[Ev
 
 
 def listening(served: Served) -> bool:
-    """Return whether somebody watches, and hints reach all who do."""
+    """Return whether there is a watcher and every subscription is confirmed."""
     hub = served.app.ctx.gateway.hub
     return hub.watched > 0 and len(hub.subscribed) == len(hub._channels)
 

@@ -1,4 +1,4 @@
-"""Brokers as in production: `ops/kafka/server.properties` filled in, certificates made for the test, SCRAM users."""
+"""Brokers as in production: `ops/kafka/server.properties` with the test's own certificates and SCRAM users."""
 
 import datetime
 import ipaddress
@@ -14,7 +14,7 @@ from ops.local.clusters import Group
 from ops.local.servers import HOST, ROOT, KafkaServer, free_port
 
 PRODUCTION = ROOT / "ops" / "kafka" / "server.properties"
-# One broker keeps no copies.
+# A single broker can't replicate.
 ALONE = """
 default.replication.factor=1
 min.insync.replicas=1
@@ -37,7 +37,7 @@ USERS = {
 
 
 def make_authority(path):
-    """Write a new authority's certificate to `path`; returns what signs with it."""
+    """Write a new authority's certificate to `path`; return its name and key, which sign certificates."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, path.stem)])
     certificate = _certificate(name, name, key.public_key(), key, x509.BasicConstraints(True, None))
@@ -103,7 +103,7 @@ class SecureKafka(KafkaServer):
 
 
 class SecureCluster(Group):
-    """Three of them, or one where it is passwords and rights that count."""
+    """Three secure brokers, or one for tests of passwords and rights only."""
 
     def __init__(self, directory, size=3):
         directory.mkdir(parents=True, exist_ok=True)

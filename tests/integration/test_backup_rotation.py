@@ -1,4 +1,4 @@
-"""`python -m kefu backup rotate` on a real Kafka: a new backup each time, old ones go only after it."""
+"""`python -m kefu backup rotate` on a real Kafka: old backups are removed only after the new one is finished."""
 
 from datetime import datetime, timedelta, timezone
 
@@ -11,7 +11,7 @@ from kefu.tools.backup.topics import CONTENTS, SAVED, restore
 
 @pytest.fixture
 def folder(tmp_path, kafka_settings, monkeypatch):
-    """What a volume holds after some nights: three backups, one that was cut off, and what is not ours."""
+    """A volume after some nights: three finished backups, an interrupted one, and a folder that is no backup."""
     monkeypatch.setenv("KAFKA_BROKERS", kafka_settings.brokers)
     monkeypatch.setenv("KEFU_TOPIC_PREFIX", kafka_settings.topic_prefix)
     monkeypatch.setenv("KEFU_CONSUMER_GROUP", kafka_settings.group)
@@ -28,7 +28,7 @@ def of_age(folder, days):
     return made
 
 
-def test_a_new_backup_takes_the_place_of_the_oldest(folder, kafka_settings, capsys):
+def test_a_new_backup_replaces_the_oldest(folder, kafka_settings, capsys):
     oldest, *stay = backups(folder, finished=True)
     (cut_off,) = backups(folder, finished=False)
     assert command.main(["rotate", str(folder), "--keep", "3"]) == 0
@@ -39,7 +39,7 @@ def test_a_new_backup_takes_the_place_of_the_oldest(folder, kafka_settings, caps
     assert restore(kafka_settings, new, lambda _: None) == dict.fromkeys(SAVED, 0)
 
 
-def test_a_night_without_kafka_takes_no_backup_away(folder, monkeypatch, capsys):
+def test_a_failed_backup_removes_no_finished_one(folder, monkeypatch, capsys):
     before = backups(folder, finished=True)
     monkeypatch.setenv("KEFU_TOPIC_PREFIX", "nobody.")
     assert command.main(["rotate", str(folder), "--keep", "1"]) == 1
@@ -47,7 +47,7 @@ def test_a_night_without_kafka_takes_no_backup_away(folder, monkeypatch, capsys)
     assert backups(folder, finished=True) == before
 
 
-def test_one_that_is_being_made_is_left_alone(folder):
+def test_a_running_backup_is_not_removed(folder):
     running = of_age(folder, 0.1)
     assert command.main(["rotate", str(folder)]) == 0
     assert running.is_dir()

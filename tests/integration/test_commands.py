@@ -1,4 +1,4 @@
-"""`python -m kefu` as an operator meets it: help, checks, and what he has mistaken, told within 5 s."""
+"""`python -m kefu` from an operator's view: help, checks, and mistakes that are reported without a long wait."""
 
 import re
 import subprocess
@@ -9,15 +9,15 @@ import pytest
 
 from ops.local.servers import HOST, ROOT, free_port, services_python
 
-# A check gives up on a server after 3 s, where the servers' clients would wait for 30. Measured beside the start of
-# Python; the rest is room for a machine on which other tests compute.
+# Limits a command that meets a server which doesn't answer, without the start of Python. A check gives up after 3 s,
+# the servers' own clients would after 30. The rest is a margin for a busy machine.
 TOLD_S = 20.0
 TENANTS = '{"demo": {"site_key": "a", "identity_secret": "b", "token_secret": "c"}}'
-ALIVE_S = 60.0  # a busy machine takes long to start Python
+ALIVE_S = 60.0  # limits a whole command, of which the start of Python takes long on a busy machine
 
 
 def kefu(*words, python=None, cwd=ROOT, **settings):
-    """Run it; returns exit code, stdout, stderr."""
+    """Run `python -m kefu`; return exit code, stdout, stderr."""
     environment = {"PATH": "/usr/bin:/bin", **settings}
     command = [str(python or services_python()), "-m", "kefu", *words]
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=ALIVE_S)
@@ -25,14 +25,14 @@ def kefu(*words, python=None, cwd=ROOT, **settings):
 
 
 def timed(call):
-    """Return what a call gave and how long it took, s."""
+    """Return a call's result and its duration in s."""
     began = time.monotonic()
     return call(), time.monotonic() - began
 
 
 @pytest.fixture
 def gateway(kafka_settings, redis_settings):
-    """Settings with which a gateway starts."""
+    """The settings that a gateway needs to start."""
     return {
         "KAFKA_BROKERS": kafka_settings.brokers,
         "REDIS_URL": redis_settings.url,
@@ -43,29 +43,29 @@ def gateway(kafka_settings, redis_settings):
 
 @pytest.fixture
 def worker(gateway, tmp_path):
-    """Settings with which a worker starts."""
+    """The settings that a worker needs to start."""
     (tmp_path / "model.tar.gz").touch()
     given = {"ACTION_ENDPOINT_URL": "http://127.0.0.1:9/webhook", "KEFU_MODEL": str(tmp_path / "model.tar.gz")}
     return {**gateway, **given}
 
 
-def test_help_lists_every_process_and_is_no_failure():
+def test_help_lists_every_process_and_exits_with_0():
     code, said, errors = kefu("--help")
     assert (code, errors) == (0, "")
     assert all(f"\n  {name} " in said for name in ("gateway", "worker", "actions", "dlq", "probe"))
 
 
-def test_without_a_word_the_usage_is_a_failure():
+def test_without_arguments_the_usage_exits_with_2():
     code, said, errors = kefu()
     assert (code, said) == (2, "") and errors.startswith("usage:")
 
 
-def test_an_unknown_process_is_told_with_the_nearest_one():
+def test_an_unknown_process_is_reported_with_the_nearest_name():
     code, _, errors = kefu("gatway")
     assert code == 2 and errors.startswith("kefu: there is no process 'gatway'; did you mean gateway?")
 
 
-def test_help_of_a_process_names_its_settings_and_which_are_needed():
+def test_help_of_a_process_names_its_settings():
     code, said, _ = kefu("gateway", "--help")
     assert code == 0
     assert re.search(r"^ +KAFKA_BROKERS +Needed\. Brokers", said, re.MULTILINE)
@@ -73,53 +73,53 @@ def test_help_of_a_process_names_its_settings_and_which_are_needed():
     assert re.search(r"^ +KAFKA_CA_FILE +File", said, re.MULTILINE)
 
 
-def test_a_word_that_a_process_does_not_take_is_told():
+def test_an_unknown_argument_of_a_process_is_reported():
     code, _, errors = kefu("gateway", "--chekc")
     assert code == 2 and "--check" in errors
 
 
 @pytest.mark.parametrize(("process", "environment"), [("worker", "worker"), ("release", "worker"), ("dlq", "services")])
-def test_a_wrong_interpreter_is_told_with_the_right_one(process, environment):
+def test_a_wrong_interpreter_is_reported_with_the_right_one(process, environment):
     other = services_python("worker" if environment == "services" else "services")
     code, _, errors = kefu(process, python=other)
     assert code == 2 and f".local/{environment}/bin/python" in errors and "Traceback" not in errors
 
 
-def test_a_python_of_no_environment_is_told_the_right_one():
+def test_a_bare_python_is_reported_with_the_right_one():
     code, _, errors = kefu("dlq", "list", python=sys.base_prefix + "/bin/python3")
     assert code == 2 and ".local/services/bin/python" in errors and "Traceback" not in errors
 
 
-def test_the_check_of_a_gateway_whose_servers_answer_is_passed(gateway):
+def test_a_gateways_check_passes_with_answering_servers(gateway):
     code, said, errors = kefu("gateway", "--check", **gateway)
     assert (code, errors) == (0, "") and "right" in said
 
 
-def test_the_check_of_a_worker_whose_servers_answer_is_passed(worker):
+def test_a_workers_check_passes_with_answering_servers(worker):
     code, said, errors = kefu("worker", "--check", python=services_python("worker"), **worker)
     assert (code, errors) == (0, "") and "right" in said
 
 
-def test_the_check_of_the_action_server_reads_its_settings():
+def test_the_action_servers_check_reads_its_settings():
     assert kefu("actions", "--check", SHOP_URL="http://shop", KEFU_SHOP_TOKEN="t")[0] == 0
     code, _, errors = kefu("actions", "--check", SHOP_URL="http://shop")
     assert code == 1 and "KEFU_SHOP_TOKEN is not set" in errors
 
 
-def test_the_check_names_every_setting_that_is_wrong(gateway):
+def test_a_check_names_every_wrong_setting(gateway):
     code, _, errors = kefu("gateway", "--check", **{**gateway, "KEFU_TENANTS": "", "KEFU_TOPIC_PARTITIONS": "x"})
     assert code == 1
     assert "KEFU_TENANTS is not set" in errors and "KEFU_TOPIC_PARTITIONS must be a whole number from 1" in errors
 
 
-def test_a_model_that_is_missing_is_told(worker):
+def test_a_check_names_a_missing_model(worker):
     settings = {**worker, "KEFU_MODEL": "/nowhere"}
     code, _, errors = kefu("worker", "--check", python=services_python("worker"), **settings)
     assert code == 1 and "KEFU_MODEL names /nowhere" in errors
 
 
 @pytest.mark.parametrize("side", ["gateway", "worker"])
-def test_servers_that_are_away_are_named_with_their_variables(gateway, worker, side):
+def test_a_check_names_the_variables_of_unreachable_servers(gateway, worker, side):
     nowhere = f"{HOST}:{free_port()}"
     away = {"KAFKA_BROKERS": nowhere, "REDIS_URL": f"redis://{nowhere}"}
     python = services_python("services" if side == "gateway" else "worker")
@@ -131,7 +131,7 @@ def test_servers_that_are_away_are_named_with_their_variables(gateway, worker, s
     assert took_s - timed(lambda: kefu(side, "--help", python=python))[1] < TOLD_S
 
 
-def test_a_password_that_redis_refuses_is_told_and_not_shown(gateway):
+def test_a_check_does_not_show_a_refused_redis_password(gateway):
     url = gateway["REDIS_URL"].replace("redis://", "redis://nobody:hunter2@")
     code, _, errors = kefu("gateway", "--check", **{**gateway, "REDIS_URL": url})
     assert code == 1 and "REDIS_URL has a user or password that Redis refuses" in errors
@@ -141,7 +141,7 @@ def test_a_password_that_redis_refuses_is_told_and_not_shown(gateway):
 @pytest.mark.parametrize(
     "words", [("dlq", "list"), ("tenants",), ("partitions", "8"), ("topics",), ("backup", "save", "kept")]
 )
-def test_every_tool_names_a_broker_that_is_away_within_5_s(words, tmp_path):
+def test_every_tool_reports_an_unreachable_broker_in_time(words, tmp_path):
     nowhere = f"{HOST}:{free_port()}"
     where = [str(tmp_path / word) if word == "kept" else word for word in words]
     (code, _, errors), took_s = timed(lambda: kefu(*where, KAFKA_BROKERS=nowhere))

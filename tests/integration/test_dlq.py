@@ -1,4 +1,4 @@
-"""`python -m kefu dlq` on a real Kafka: what it shows, and that nothing is acted on twice."""
+"""`python -m kefu dlq` on a real Kafka: its output, and that no letter is handled twice."""
 
 import asyncio
 import json
@@ -63,7 +63,7 @@ def letter(said, error_class="ValueError", offset=7, attempts=3):
 
 
 def put(settings, *records):
-    """Put records on their topics."""
+    """Write records to their topics."""
 
     async def send():
         await asyncio.gather(*(producer.send(*record) for record in records))
@@ -94,7 +94,7 @@ def listed(dlq, *words):
     return [json.loads(line) for line in lines]
 
 
-def test_list_tells_all_but_the_text(dlq, kafka_settings):
+def test_list_shows_everything_but_the_text(dlq, kafka_settings):
     put(kafka_settings, letter(message()), letter(message("bob", "m2"), "KeyError", 8))
     code, lines, errors = dlq("list")
     assert (code, len(lines)) == (0, 3)
@@ -126,7 +126,7 @@ def test_filters_choose_by_class_time_and_conversation(dlq, kafka_settings):
     assert len(listed(dlq, "--limit", "1")) == 1
 
 
-def test_show_gives_headers_and_value_masked(dlq, kafka_settings):
+def test_show_prints_headers_and_value_masked(dlq, kafka_settings):
     unreadable = letter(b"not json, call 13800001234", offset=8)
     put(kafka_settings, letter(message(text=f"{SECRET}, call 13800001234")), unreadable)
     places = [each["position"] for each in listed(dlq)]
@@ -140,7 +140,7 @@ def test_show_gives_headers_and_value_masked(dlq, kafka_settings):
     assert code == 1 and errors.count("no dead letter there") == 2
 
 
-def test_a_replay_is_a_new_message_and_is_sent_once(dlq, kafka_settings):
+def test_a_replay_is_sent_once_as_a_new_message(dlq, kafka_settings):
     before = now_ms()
     said = message()
     put(kafka_settings, letter(said))
@@ -167,7 +167,7 @@ def test_a_replay_is_a_new_message_and_is_sent_once(dlq, kafka_settings):
     assert (known["state"], known["handled"]["by"], known["handled"]["attempt"]) == ("replayed", "li.wei", 1)
 
 
-def test_replaying_again_on_purpose_is_another_attempt_under_another_id(dlq, kafka_settings):
+def test_replay_again_is_a_new_attempt_with_a_new_id(dlq, kafka_settings):
     put(kafka_settings, letter(message()))
     place = listed(dlq)[0]["position"]
     assert [dlq("replay", "--yes", *again, place)[0] for again in ((), ("--again",), ("--again",))] == [0, 0, 0]
@@ -180,7 +180,7 @@ def test_replaying_again_on_purpose_is_another_attempt_under_another_id(dlq, kaf
     [ReminderDue("demo", "alice", "call back", due=1), SessionIdled("demo", "alice", due=1)],
     ids=lambda t: t.type,
 )
-def test_a_timer_is_replayed_as_the_same_timer_under_an_id_of_its_own(dlq, kafka_settings, timer):
+def test_a_replayed_timer_differs_only_in_id_and_time(dlq, kafka_settings, timer):
     put(kafka_settings, letter(timer))
     code, lines, errors = dlq("replay", "--yes", "--json", listed(dlq)[0]["position"])
     assert code == 0, errors
@@ -191,7 +191,7 @@ def test_a_timer_is_replayed_as_the_same_timer_under_an_id_of_its_own(dlq, kafka
 
 
 @pytest.mark.parametrize("dies_after", [1, 2])
-def test_a_replay_that_died_half_way_is_sent_again_under_the_same_id(dlq, kafka_settings, monkeypatch, dies_after):
+def test_an_interrupted_replay_is_repeated_under_the_same_id(dlq, kafka_settings, monkeypatch, dies_after):
     put(kafka_settings, letter(message()))
     place = listed(dlq)[0]["position"]
     steps, send = [], Handler._all
@@ -216,7 +216,8 @@ def test_a_replay_that_died_half_way_is_sent_again_under_the_same_id(dlq, kafka_
     assert listed(dlq, "--all")[0]["state"] == "replayed"
 
 
-def test_a_replay_of_unknown_end_is_not_sent_again_once_its_marker_may_be_gone(dlq, kafka_settings, monkeypatch):
+def test_an_old_interrupted_replay_is_not_repeated(dlq, kafka_settings, monkeypatch):
+    """Beyond RESEND_MS the marker of the first sending may be gone; only --again sends it then."""
     said = message()
     put(kafka_settings, letter(said))
     place = listed(dlq)[0]["position"]
@@ -231,7 +232,7 @@ def test_a_replay_of_unknown_end_is_not_sent_again_once_its_marker_may_be_gone(d
     assert len(records_on(kafka_settings, USER_QUERY)) == 1
 
 
-def test_a_dropped_letter_is_gone_from_the_list_and_noted(dlq, kafka_settings):
+def test_a_dropped_letter_is_unlisted_and_audited(dlq, kafka_settings):
     put(kafka_settings, letter(message()), letter(message("bob", "m2")))
     place = next(each["position"] for each in listed(dlq) if each["conversation"] == "demo:alice")
     assert dlq("drop", "--yes", place)[0] == 0
@@ -242,7 +243,7 @@ def test_a_dropped_letter_is_gone_from_the_list_and_noted(dlq, kafka_settings):
     assert dlq("drop", "--yes", place)[0] == 1
 
 
-def test_what_cannot_be_read_can_be_dropped_and_not_replayed(dlq, kafka_settings):
+def test_an_unreadable_letter_can_only_be_dropped(dlq, kafka_settings):
     wrong_key = (DEAD_LETTERS, b"demo:bob", encode(message()), letter(message())[3])
     put(kafka_settings, letter(b"\xff{", "not_json", offset=8), wrong_key)
     found = listed(dlq)
@@ -255,7 +256,7 @@ def test_what_cannot_be_read_can_be_dropped_and_not_replayed(dlq, kafka_settings
     assert listed(dlq) == []
 
 
-def test_copies_of_a_letter_are_one_letter(dlq, kafka_settings):
+def test_copies_of_a_letter_are_handled_as_one(dlq, kafka_settings):
     put(kafka_settings, letter(message(), offset=7), letter(message(), "internal_error", offset=7))
     put(kafka_settings, letter(message(), "internal_error", offset=19))
     (known,) = listed(dlq)
@@ -265,7 +266,7 @@ def test_copies_of_a_letter_are_one_letter(dlq, kafka_settings):
     assert listed(dlq) == []
 
 
-def test_all_that_match_are_replayed_in_their_order(dlq, kafka_settings):
+def test_a_filtered_replay_keeps_the_letters_order(dlq, kafka_settings):
     said = [message("alice", f"m{number}", f"text {number}") for number in range(250)]
     put(kafka_settings, *(letter(each) for each in said), letter(message("bob", "b"), "KeyError"))
     assert dlq("replay", "--dry-run", "--error-class", "ValueError")[1][0].endswith(tuple("0123456789abcdef"))
@@ -288,19 +289,19 @@ def test_all_that_match_are_replayed_in_their_order(dlq, kafka_settings):
         (("replay", "0:1"), "--yes or --dry-run"),
     ],
 )
-def test_wrong_words_are_told_and_do_nothing(dlq, words, says):
+def test_wrong_arguments_are_refused(dlq, words, says):
     code, _, errors = dlq(*words)
     assert code == 2 and says in errors
 
 
-def test_kafka_away_is_said_and_is_a_failure(dlq, monkeypatch):
+def test_an_unreachable_kafka_is_reported_and_exits_with_1(dlq, monkeypatch):
     monkeypatch.setenv("KAFKA_BROKERS", "127.0.0.1:1")
     code, _, errors = dlq("list")
     assert code == 1 and "Run the same command again" in errors
     assert "KAFKA_BROKERS names 127.0.0.1:1, where no broker answers" in errors
 
 
-def test_a_topic_that_was_just_made_is_waited_for_and_a_missing_one_is_told(dlq, kafka_settings, monkeypatch):
+def test_a_new_topic_is_waited_for_and_a_missing_one_reported(dlq, kafka_settings, monkeypatch):
     new = replace(kafka_settings, topic_prefix=f"t{uuid.uuid4().hex[:8]}.")
     monkeypatch.setenv("KEFU_TOPIC_PREFIX", new.topic_prefix)
     monkeypatch.setattr("kefu.tools.topic_reader.NEW_S", 0)
@@ -330,8 +331,8 @@ def peak_kb(settings):
     return int(peak), len(letters)
 
 
-def test_memory_does_not_grow_with_the_letters(kafka_settings):
-    """60 MB of letters pass through a process that grows by a fraction of it."""
+def test_memory_does_not_grow_with_the_size_of_letters(kafka_settings):
+    """60 MB of letters raise the peak memory by less than 35 MB."""
     put(kafka_settings, letter(message()))
     few, one = peak_kb(kafka_settings)
     for start in range(0, 20_000, 5000):
@@ -342,7 +343,8 @@ def test_memory_does_not_grow_with_the_letters(kafka_settings):
     assert many - few < 35_000, (few, many)
 
 
-def test_in_a_container_whose_user_has_no_name_the_operator_gives_one(dlq, monkeypatch):
+def test_a_user_without_login_name_needs_kefu_operator(dlq, monkeypatch):
+    """As in a container; --dry-run needs no name."""
     monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
     for name in LOGIN_NAMES:
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""The desk's API: who may call it, what it shows, what it asks the worker, and what it does when servers are away."""
+"""The desk's API: its authentication, its lists and transcripts, its requests to the worker, and failing servers."""
 
 import asyncio
 import itertools
@@ -24,7 +24,7 @@ UNTAKEN = {"status": "waiting", "agent": None}
 
 @pytest_asyncio.fixture
 async def office(valkey):
-    """A gateway with a desk, whose caller is li.wei of the tenant demo."""
+    """A gateway with a desk; calls are made by the agent li.wei of the tenant demo."""
     async with desk(valkey.settings) as running:
         yield running
 
@@ -34,7 +34,7 @@ def kind(answer):
 
 
 def fits(path, method, answer):
-    """Hold an answer against what the API says of it."""
+    """Check a response against the OpenAPI document; return the response."""
     described = OPENAPI["paths"][path][method]["responses"][str(answer.status_code)]["content"]
     (media,) = described
     assert answer.headers["content-type"].startswith(media)
@@ -46,7 +46,7 @@ def fits(path, method, answer):
 LIST, READ = "/v1/desk/conversations", "/v1/desk/conversations/{user}"
 
 
-# Who may call
+# Authentication
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ LIST, READ = "/v1/desk/conversations", "/v1/desk/conversations/{user}"
         desk_token(name="a\nb"),
     ],
 )
-async def test_a_token_that_is_not_the_desks_opens_nothing(office, token):
+async def test_an_invalid_desk_token_is_401(office, token):
     office.hand_over("alice")
     for answer in (
         await office.get("conversations", token),
@@ -76,7 +76,7 @@ async def test_a_token_that_is_not_the_desks_opens_nothing(office, token):
         assert (answer.status_code, kind(answer)) == (401, "unauthorized")
 
 
-async def test_a_customers_token_opens_no_desk_and_the_desks_none_of_a_customer(office):
+async def test_customer_and_desk_tokens_are_not_interchangeable(office):
     customer = await office.served.token("alice")
     assert (await office.get("conversations", customer)).status_code == 401
     assert (await office.served.say(office.token)).status_code == 401
@@ -90,14 +90,14 @@ async def test_a_tenant_without_a_desk_secret_has_no_desk(valkey):
 
 
 @pytest.mark.parametrize("desk_secret", ["t" * 40, 7])
-async def test_a_desk_secret_that_customers_tokens_would_fit_stops_the_start(desk_secret):
+async def test_a_desk_secret_equal_to_another_key_is_refused(desk_secret):
     keys = {"site_key": "s", "identity_secret": "i", "token_secret": "t" * 40, "desk_secret": desk_secret}
     with pytest.raises(SettingsError) as error:
         tenants({"KEFU_TENANTS": json.dumps({"demo": keys})})
     assert "t" * 40 not in str(error.value)
 
 
-async def test_who_may_only_look_looks_and_does_no_more(office):
+async def test_a_viewer_may_read_but_not_act(office):
     handoff = office.hand_over("alice")
     viewer = desk_token("li.wei", role="viewer")
     assert (await office.get("conversations", viewer)).status_code == 200
@@ -108,10 +108,11 @@ async def test_who_may_only_look_looks_and_does_no_more(office):
     assert office.served.inbox.audited == []
 
 
-# What it shows
+# Lists and transcripts
 
 
-async def test_the_list_shows_who_waits_longest_first_with_summaries_and_without_what_was_said(office):
+async def test_the_list_shows_handoffs_oldest_first(office):
+    """A list shows the summaries without the customer's words, and filters by status."""
     later, first = office.hand_over("bob", since=2000), office.hand_over("alice", since=1000)
     office.hand_over("carol", since=1500, status="taken", agent="li.wei", taken_at=1600)
     answer = fits(LIST, "get", await office.get("conversations"))
@@ -126,14 +127,15 @@ async def test_the_list_shows_who_waits_longest_first_with_summaries_and_without
     assert (await office.get("conversations?status=all")).status_code == 400
 
 
-async def test_what_is_over_is_not_listed_though_the_index_still_has_it(office):
+async def test_an_ended_handoff_is_not_listed(office):
+    """The index may still name it."""
     office.hand_over("alice")
     office.hand_over("bob")
     office.end("alice")
     assert [each["user"] for each in (await office.get("conversations")).json()["conversations"]] == ["bob"]
 
 
-async def test_a_long_list_is_cut_and_says_so(office, monkeypatch):
+async def test_a_long_list_is_cut_and_marked(office, monkeypatch):
     monkeypatch.setattr(desk_routes, "MAX_SHOWN", 2)
     for number in range(3):
         office.hand_over(f"u{number}", since=1000 + number)
@@ -141,7 +143,7 @@ async def test_a_long_list_is_cut_and_says_so(office, monkeypatch):
     assert ([each["user"] for each in body["conversations"]], body["more"]) == (["u0", "u1"], True)
 
 
-async def test_a_tenant_sees_and_touches_nothing_of_another(office):
+async def test_a_tenant_can_not_see_or_change_another_tenants_handoffs(office):
     theirs = office.hand_over("alice", tenant="other")
     got = office.judged()
     assert (await office.get("conversations")).json()["conversations"] == []
@@ -153,7 +155,7 @@ async def test_a_tenant_sees_and_touches_nothing_of_another(office):
     assert [each["handoff"] for each in shown] == [theirs]
 
 
-async def test_a_conversation_is_read_with_all_three_voices_masked(office):
+async def test_a_transcript_has_all_three_speakers_masked(office):
     handoff = office.hand_over("alice")
     office.turn(
         "alice",
@@ -175,7 +177,7 @@ async def test_a_conversation_is_read_with_all_three_voices_masked(office):
     assert (await office.get("conversations/alice?after=4")).json()["messages"] == []
 
 
-async def test_reading_is_noted_when_anything_is_shown(office):
+async def test_reading_messages_is_audited(office):
     handoff = office.hand_over("alice")
     await office.get("conversations/alice")
     assert office.served.inbox.audited == []
@@ -185,14 +187,14 @@ async def test_reading_is_noted_when_anything_is_shown(office):
     assert (entry.action, entry.actor, entry.user, entry.subject) == ("handoff.read", "li.wei", "alice", handoff)
 
 
-async def test_only_what_is_handed_over_can_be_read(office):
+async def test_a_conversation_without_handoff_is_404(office):
     office.turn("alice", 1, {"event": "user", "text": "private"})
     for path in ("conversations/alice", "conversations/nobody", "conversations/a%20b"):
         answer = await office.get(path)
         assert answer.status_code == 404 and "private" not in answer.text
 
 
-async def test_who_waits_for_the_customers_next_word_gets_it_when_it_comes(office, only_hints):
+async def test_a_waiting_read_returns_with_the_next_message(office, only_hints):
     office.hand_over("alice")
     waiting = asyncio.create_task(office.get("conversations/alice?after=0", prefer="wait=20"))
     await eventually(lambda: listening(office.served))
@@ -203,7 +205,7 @@ async def test_who_waits_for_the_customers_next_word_gets_it_when_it_comes(offic
     assert (later.status_code, later.json()["messages"]) == (200, [])
 
 
-async def test_who_waits_on_a_conversation_that_is_given_back_is_told(office, only_hints):
+async def test_a_waiting_read_is_404_once_the_handoff_ends(office, only_hints):
     office.hand_over("alice")
     waiting = asyncio.create_task(office.get("conversations/alice", prefer="wait=20"))
     await eventually(lambda: listening(office.served))
@@ -212,7 +214,7 @@ async def test_who_waits_on_a_conversation_that_is_given_back_is_told(office, on
     assert (await waiting).status_code == 404
 
 
-# What it asks the worker
+# Requests to the worker
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,7 @@ async def test_who_waits_on_a_conversation_that_is_given_back_is_told(office, on
         ("return", {}, HandoffEnded, "handoff.end"),
     ],
 )
-async def test_what_the_desk_asks_goes_to_the_worker_once_and_is_noted(office, what, body, made, action):
+async def test_a_desk_request_reaches_the_worker_once_and_is_audited(office, what, body, made, action):
     handoff = office.hand_over("alice")
     got = office.judged("answered", None, "a reply")
     path = READ + f"/{what}"
@@ -243,7 +245,7 @@ async def test_what_the_desk_asks_goes_to_the_worker_once_and_is_noted(office, w
     assert (entry.action, entry.subject, entry.details) == (action, handoff, {"event": event.id})
 
 
-async def test_the_same_id_of_two_agents_or_two_customers_is_two_requests(office):
+async def test_one_id_of_two_agents_or_customers_is_two_requests(office):
     ids = set()
     for user in ("alice", "bob"):
         handoff = office.hand_over(user)
@@ -256,7 +258,7 @@ async def test_the_same_id_of_two_agents_or_two_customers_is_two_requests(office
 
 
 @pytest.mark.parametrize("reason", ["handoff_ended", "handoff_taken", "handoff_not_taken"])
-async def test_what_the_worker_refuses_is_a_409_with_its_reason_each_time(office, reason):
+async def test_a_refusal_by_the_worker_is_409_each_time(office, reason):
     handoff = office.hand_over("alice")
     got = office.judged("refused", reason)
     for _ in range(2):
@@ -266,7 +268,7 @@ async def test_what_the_worker_refuses_is_a_409_with_its_reason_each_time(office
     assert len(got) == 1
 
 
-async def test_what_nobody_gave_or_was_given_back_is_a_409_at_once(office):
+async def test_an_unknown_or_ended_handoff_is_409_without_a_turn(office):
     got = office.judged()
     first = office.hand_over("alice", since=1)
     office.hand_over("alice", since=2)
@@ -276,14 +278,14 @@ async def test_what_nobody_gave_or_was_given_back_is_a_409_at_once(office):
     assert got == [] and office.served.inbox.audited == []
 
 
-async def test_a_turn_that_was_put_aside_is_told(office):
+async def test_a_dead_lettered_desk_turn_is_500(office):
     handoff = office.hand_over("alice")
     office.judged("failed", "internal_error")
     answer = await office.post("conversations/alice/take", {"handoff": handoff})
     assert (answer.status_code, kind(answer)) == (500, "desk-failed")
 
 
-async def test_what_takes_too_long_is_queued_and_found_by_the_same_id(office, monkeypatch):
+async def test_a_slow_outcome_is_queued_and_found_by_the_same_id(office, monkeypatch):
     monkeypatch.setattr(desk_routes, "OUTCOME_S", 0.3)
     handoff = office.hand_over("alice")
     asked = {"handoff": handoff, "message_id": "k1"}
@@ -307,15 +309,15 @@ async def test_what_takes_too_long_is_queued_and_found_by_the_same_id(office, mo
         ({"handoff": "0" * 32, "text": "x" * 4001}, 422, "text-too-long"),
     ],
 )
-async def test_what_is_wrong_with_a_request_is_told_and_nothing_is_sent(office, body, status, problem):
+async def test_a_malformed_request_is_refused_and_not_sent(office, body, status, problem):
     got = office.judged()
     answer = await office.post("conversations/alice/messages", body)
     assert (answer.status_code, kind(answer), got) == (status, problem, [])
 
 
-async def test_an_agent_who_asks_without_end_is_told_to_slow_down(valkey):
+async def test_one_agents_requests_are_rate_limited(valkey):
     async with desk(valkey.settings, desk_rate=0.5) as running:
-        calls = itertools.count()  # by the machine's own clock a slow one gives the bucket time to fill
+        calls = itertools.count()  # a clock of the test: on a slow machine the bucket would fill between calls
         running.served.app.ctx.gateway.desk_rate._clock = lambda: next(calls) / 1000
         assert (await running.get("conversations")).status_code == 200
         answer = await running.get("conversations")
@@ -323,10 +325,11 @@ async def test_an_agent_who_asks_without_end_is_told_to_slow_down(valkey):
         assert (await running.get("conversations", desk_token("zhang.min"))).status_code == 200
 
 
-# Bad days
+# Unavailable servers
 
 
-async def test_kafka_away_is_a_503_and_nothing_is_done_unnoted(office):
+async def test_without_kafka_the_desk_is_503(office):
+    """Neither a change nor a read happens without its audit entry."""
     handoff = office.hand_over("alice")
     office.turn("alice", 1, {"event": "user", "text": "hi"})
     got = office.judged()
@@ -335,12 +338,12 @@ async def test_kafka_away_is_a_503_and_nothing_is_done_unnoted(office):
     answer = fits(READ + "/take", "post", await office.post("conversations/alice/take", asked))
     assert (answer.status_code, kind(answer), got) == (503, "queue-unavailable", [])
     assert "retry-after" in answer.headers
-    assert (await office.get("conversations/alice")).status_code == 503, "what can't be noted isn't shown"
+    assert (await office.get("conversations/alice")).status_code == 503, "a read that can't be audited shows nothing"
     office.served.inbox.away = False
     assert (await office.post("conversations/alice/take", asked)).status_code == 200
 
 
-async def test_redis_away_is_a_503(tmp_path):
+async def test_without_redis_the_desk_is_503(tmp_path):
     with running_valkey(tmp_path) as server:
         async with desk(server.settings) as office:
             handoff = office.hand_over("alice")
@@ -355,7 +358,7 @@ async def test_redis_away_is_a_503(tmp_path):
             assert got == []
 
 
-async def test_the_api_is_described_whole_and_truly(office):
+async def test_the_openapi_document_names_every_route(office):
     answer = await office.served.client.get("/v1/desk/openapi.json")
     assert answer.json() == OPENAPI
     served = {

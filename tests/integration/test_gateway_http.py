@@ -1,4 +1,4 @@
-"""What every answer has: probes, headers, problems, files, logs without secrets."""
+"""Probes, headers, problems, files of the page, and logs without secrets."""
 
 import logging
 
@@ -19,14 +19,14 @@ async def test_an_unknown_route_is_404_and_a_wrong_method_405(served):
     assert "POST" in (await served.client.get("/v1/sessions")).headers["allow"]
 
 
-async def test_an_unexpected_error_says_nothing_of_the_sender(served, caplog):
+async def test_an_unexpected_error_repeats_nothing_of_the_request(served, caplog):
     served.inbox.on_said = lambda said: 1 / 0
     answer = await served.say(await served.token(), {"text": "my secret text"})
     assert (answer.status_code, answer.json()["type"]) == (500, "urn:kefu:problem:internal")
     assert "secret" not in answer.text and "my secret text" not in caplog.text
 
 
-async def test_ready_means_that_kafka_is_there(served):
+async def test_a_gateway_without_kafka_is_alive_but_not_ready(served):
     assert (await served.client.get("/livez")).status_code == 200
     answer = await served.client.get("/readyz")
     assert (answer.status_code, answer.json()["missing"]) == (503, ["kafka"])
@@ -34,14 +34,15 @@ async def test_ready_means_that_kafka_is_there(served):
     assert "kefu_http_requests_total" in metrics.text and metrics.headers["content-type"].startswith("text/plain")
 
 
-async def test_a_producer_that_ended_for_good_ends_the_process_by_its_probes(served):
+async def test_a_fatal_producer_error_fails_both_probes(served):
+    """Only a restart mends it, and the failed liveness probe causes one."""
     served.inbox.failure = "_FENCED"
     for path in ("/livez", "/readyz"):
         answer = await served.client.get(path)
         assert answer.status_code == 503 and "producer: _FENCED" in answer.json()["missing"]
 
 
-async def test_every_answer_has_the_security_headers(served):
+async def test_every_response_has_the_security_headers(served):
     for path in ("/", "/livez", "/v1/replies", "/nothing"):
         headers = (await served.client.get(path)).headers
         assert headers["x-content-type-options"] == "nosniff"
@@ -50,7 +51,7 @@ async def test_every_answer_has_the_security_headers(served):
     assert "unsafe" not in (await served.client.get("/")).headers["content-security-policy"]
 
 
-async def test_files_are_kept_for_ever_under_their_version_and_checked_otherwise(served):
+async def test_only_versioned_files_are_cached_for_ever(served):
     page = await served.client.get("/")
     assert page.headers["cache-control"] == "no-cache" and "{{" not in page.text
     versioned = page.text.partition('src="/static/chat.js')[2].partition('"')[0]
@@ -79,7 +80,7 @@ async def test_logs_hold_no_token_no_query_and_no_text(served, caplog):
         assert secret not in logged()
 
 
-async def test_a_body_of_unknown_length_is_cut_off_at_the_limit(served):
+async def test_a_streamed_body_beyond_the_limit_is_413(served):
     head = {**bearer(await served.token()), "content-type": "application/json"}
 
     async def endless():
@@ -89,11 +90,11 @@ async def test_a_body_of_unknown_length_is_cut_off_at_the_limit(served):
     try:
         assert (await served.client.post("/v1/messages", content=endless(), headers=head)).status_code == 413
     except httpx.TransportError:
-        pass  # the connection is closed while the client still writes: it may not get to read the answer
+        pass  # the gateway closes the connection while the client still writes, so the client may miss the response
     assert not served.inbox.said
 
 
-async def test_the_page_of_a_shop_without_demo_login_offers_none(valkey):
+async def test_another_tenants_page_offers_no_demo_login(valkey):
     async with serve(valkey.settings, settings(demo_login=True, page_tenant="other")) as served:
         page = (await served.client.get("/")).text
         assert "other-site" in page and "alice" not in page

@@ -1,4 +1,4 @@
-"""Accepting messages and telling what became of them."""
+"""Accepting messages and returning their outcomes."""
 
 import asyncio
 import itertools
@@ -19,7 +19,7 @@ async def post(served, content, **headers):
     return await served.client.post("/v1/messages", content=content, headers=head)
 
 
-async def test_an_accepted_message_is_202_with_a_link_that_says_queued(served):
+async def test_an_accepted_message_is_202_with_a_status_link(served):
     token = await served.token("alice")
     answer = await served.say(token, {"text": "hello", "message_id": "m:1@x"})
     body = answer.json()
@@ -29,7 +29,7 @@ async def test_an_accepted_message_is_202_with_a_link_that_says_queued(served):
     assert (found.status_code, found.json()) == (200, {"message_id": "m:1@x", "status": "queued"})
 
 
-async def test_what_leaves_the_process_is_masked(served):
+async def test_text_payload_and_metadata_are_masked(served):
     said = {"text": "call 13800001234", "channel": "web", "metadata": {"note": ["mail a@example.com"], "n": 1}}
     await served.say(await served.token("alice"), said, traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01")
     await served.say(await served.token("alice"), {"payload": "/choose 13800001234"}, traceparent="nonsense")
@@ -84,7 +84,7 @@ async def test_the_idempotency_key_is_the_message_id(served):
         (b'{"text":"%s"}' % (b"x" * 70_000), 413, "too-large"),
     ],
 )
-async def test_what_is_wrong_with_a_message_is_said_in_a_problem(served, content, status, kind):
+async def test_an_invalid_message_is_answered_by_its_problem(served, content, status, kind):
     answer = await post(served, content)
     problem = answer.json()
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
@@ -92,7 +92,7 @@ async def test_what_is_wrong_with_a_message_is_said_in_a_problem(served, content
     assert not served.inbox.said
 
 
-async def test_4000_characters_pass_however_many_bytes_they_take(served):
+async def test_4000_characters_of_four_bytes_are_accepted(served):
     assert (await post(served, '{"text":"%s"}' % ("😀" * 4000))).status_code == 202
 
 
@@ -103,11 +103,11 @@ async def test_another_content_type_is_415(served, kind):
     assert (await post(served, b'{"text":"a"}', content_type=kind)).status_code == 415
 
 
-async def test_json_in_utf8_may_say_so(served):
+async def test_a_utf8_charset_is_accepted(served):
     assert (await post(served, b'{"text":"a"}', content_type="application/json; charset=UTF-8")).status_code == 202
 
 
-async def test_waiting_gives_the_replies_as_soon_as_they_are_stored(served, only_hints):
+async def test_a_wait_returns_the_stored_replies(served, only_hints):
     token = await served.token("alice")
     served.inbox.on_said = lambda said: asyncio.get_running_loop().call_later(
         0.2, served.worker.answer, said.user, said.message_id, "hi"
@@ -120,7 +120,7 @@ async def test_waiting_gives_the_replies_as_soon_as_they_are_stored(served, only
     assert again.json() == body
 
 
-async def test_waiting_tells_of_a_failure(served):
+async def test_a_wait_returns_a_failure(served):
     served.inbox.on_said = lambda said: served.worker.answer(
         said.user, said.message_id, status="failed", reason="payload_not_offered"
     )
@@ -129,7 +129,7 @@ async def test_waiting_tells_of_a_failure(served):
     assert (answer.json()["status"], answer.json()["reason"]) == ("failed", "payload_not_offered")
 
 
-async def test_when_the_time_is_over_it_is_202(valkey):
+async def test_a_wait_without_outcome_ends_with_202(valkey):
     async with serve(valkey.settings, settings(wait_limit_s=0.3)) as served:
         began = time.monotonic()
         answer = await served.say(await served.token(), prefer="wait=60")
@@ -141,10 +141,10 @@ async def test_when_the_time_is_over_it_is_202(valkey):
 async def test_a_malformed_preference_is_ignored(served, prefer):
     answer = await served.say(await served.token(), prefer=prefer)
     assert answer.status_code == 202 and "preference-applied" not in answer.headers
-    assert not served.app.ctx.gateway.hub._channels  # nobody has watched
+    assert not served.app.ctx.gateway.hub._channels  # no wait, so no subscription
 
 
-async def test_a_lost_hint_costs_no_more_than_the_time_to_the_next_poll(served):
+async def test_a_lost_hint_is_made_up_for_by_the_next_poll(served):
     served.worker.hints = False
     served.inbox.on_said = lambda said: asyncio.get_running_loop().call_later(
         0.2, served.worker.answer, said.user, said.message_id, "hi"
@@ -164,7 +164,7 @@ async def test_an_answered_message_is_found_without_its_receipt(served):
     assert second.json() == {"message_id": "m2", "status": "failed", "reason": "turn_failed"}
 
 
-async def test_a_receipt_is_good_for_its_own_message_and_user_only(served):
+async def test_a_receipt_is_valid_only_for_its_message_and_user(served):
     alice, bob, stranger = await served.token("alice"), await served.token("bob"), await served.token("alice", "other")
     link = (await served.say(alice, {"text": "x", "message_id": "m1"})).json()["links"]["self"]
     receipt = link.partition("receipt=")[2]
@@ -202,16 +202,16 @@ async def test_accepting_needs_no_redis(valkey):
         valkey.start()
 
 
-async def test_without_an_acknowledgement_it_is_503(served):
+async def test_an_unacknowledged_message_is_503(served):
     served.inbox.away = True
     answer = await served.say(await served.token())
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:kefu:problem:queue-unavailable")
     assert int(answer.headers["retry-after"]) > 0 and "same" in answer.json()["detail"]
 
 
-async def test_one_users_messages_are_limited_and_nobody_elses(valkey):
+async def test_the_rate_limit_applies_to_one_user(valkey):
     async with serve(valkey.settings, settings(user_rate=1)) as served:
-        calls = itertools.count()  # by the machine's own clock a slow one gives the bucket time to fill
+        calls = itertools.count()  # a clock of the test: on a slow machine the bucket would fill between calls
         served.app.ctx.gateway.user_rate._clock = lambda: next(calls) / 1000
         alice, bob = await served.token("alice"), await served.token("bob")
         answers = [await served.say(alice) for _ in range(4)]
@@ -220,7 +220,7 @@ async def test_one_users_messages_are_limited_and_nobody_elses(valkey):
         assert (await served.say(bob)).status_code == 202
 
 
-async def test_a_user_who_waits_too_often_is_accepted_without_waiting(valkey):
+async def test_without_a_free_slot_a_message_is_accepted_unwaited(valkey):
     async with serve(valkey.settings, settings(max_user_streams=1)) as served:
         token = await served.token("alice")
         slow = asyncio.create_task(served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=60"))
@@ -231,7 +231,7 @@ async def test_a_user_who_waits_too_often_is_accepted_without_waiting(valkey):
         assert (await slow).status_code == 200
 
 
-async def test_a_sender_who_goes_away_while_waiting_leaves_nothing_behind_and_is_no_error(served, caplog):
+async def test_a_cancelled_wait_frees_its_slot_and_logs_no_error(served, caplog):
     caplog.set_level(logging.INFO, logger="kefu")
     gateway = served.app.ctx.gateway
     sender = asyncio.create_task(served.say(await served.token("alice"), prefer="wait=30"))

@@ -1,4 +1,4 @@
-"""The gateway as a process, with a real Kafka that goes away and comes back, and a real SIGTERM."""
+"""The gateway with a real Kafka that stops and starts again, and as a process that gets a real SIGTERM."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory):
-    """A Kafka of this module's own: its tests stop it."""
+    """A Kafka for this module only, because its tests stop it."""
     server = KafkaServer(tmp_path_factory.mktemp("kafka"), free_port())
     server.start()
     try:
@@ -44,7 +44,7 @@ def kafka_of_test(broker):
 
 
 def consumed(kafka, count):
-    """Return what lies in the inbox: key, message, partition."""
+    """Return `count` records of the inbox: key, message, partition."""
     config = {**kafka.client_config(), "group.id": "t", "auto.offset.reset": "earliest"}
     consumer = Consumer(config)
     consumer.subscribe([kafka.topic_prefix + USER_QUERY])
@@ -61,8 +61,8 @@ def consumed(kafka, count):
     return found
 
 
-async def test_what_is_accepted_lies_in_the_inbox_in_order(valkey, kafka_of_test):
-    patient = settings(accept_timeout_s=30)  # the first record waits for the producer's own connection
+async def test_accepted_messages_are_in_the_inbox_in_order(valkey, kafka_of_test):
+    patient = settings(accept_timeout_s=30)  # long, because the first record waits for the producer's connection
     async with serve(valkey.settings, patient, kafka_of_test, real_kafka=True) as served:
         await eventually(lambda: served.app.ctx.gateway.kafka.available)
         assert (await served.client.get("/readyz")).json()["status"] == "ok"
@@ -74,12 +74,12 @@ async def test_what_is_accepted_lies_in_the_inbox_in_order(valkey, kafka_of_test
     assert {key for key, _, _ in records} == {"demo:alice"} and len({part for _, _, part in records}) == 1
 
 
-async def test_the_producer_connects_before_anybody_is_served(valkey):
+async def test_the_producer_connects_before_the_first_request(valkey):
     async with serve(valkey.settings) as served:
         assert served.inbox.connected
 
 
-async def test_a_start_while_kafka_is_away_ends_and_messages_are_refused(valkey, caplog):
+async def test_the_gateway_starts_without_kafka_and_refuses_messages(valkey, caplog):
     async with serve(valkey.settings, real_kafka=True) as served:
         assert "kafka can't be reached yet" in caplog.messages
         assert (await served.client.get("/livez")).status_code == 200
@@ -102,7 +102,7 @@ def _environment(valkey, kafka, port):
     }
 
 
-async def test_sigterm_lets_waits_end_and_leaves_with_zero(valkey, kafka_of_test, tmp_path):
+async def test_sigterm_ends_waits_and_exits_with_0(valkey, kafka_of_test, tmp_path):
     port = free_port()
     log = (tmp_path / "log").open("wb")
     command = [sys.executable, "-c", "from kefu.gateway.app import main; main()"]
@@ -125,7 +125,7 @@ async def test_sigterm_lets_waits_end_and_leaves_with_zero(valkey, kafka_of_test
     assert lines and all(json.loads(line)["process"] == "gateway" for line in lines)
 
 
-async def test_a_wrong_redis_url_stops_the_start_and_shows_no_password(valkey, kafka_of_test):
+async def test_a_wrong_redis_url_exits_without_showing_a_password(valkey, kafka_of_test):
     command = [sys.executable, "-m", "kefu", "gateway"]
     environment = _environment(valkey, kafka_of_test, free_port())
     environment["REDIS_URL"] = "redis://:s3cr/et@127.0.0.1:6379/1"
@@ -137,7 +137,7 @@ async def test_a_wrong_redis_url_stops_the_start_and_shows_no_password(valkey, k
     assert "s3cr" not in ended.stderr and len(ended.stderr.splitlines()) == 1
 
 
-async def test_kafka_away_is_503_and_back_is_202(valkey, broker, kafka_of_test):
+async def test_messages_are_503_without_kafka_and_202_once_it_is_back(valkey, broker, kafka_of_test):
     async with serve(valkey.settings, settings(), kafka_of_test, real_kafka=True) as served:
         gateway, token = served.app.ctx.gateway, await served.token("alice")
         await eventually(lambda: gateway.kafka.available)
@@ -150,11 +150,11 @@ async def test_kafka_away_is_503_and_back_is_202(valkey, broker, kafka_of_test):
             assert (await served.client.get("/readyz")).json()["missing"] == ["kafka"]
             assert (await served.client.get("/livez")).status_code == 200
         finally:
-            broker.start()  # not in another thread: it dies with the one that started it
+            broker.start()  # in this thread: the broker ends with the thread that started it
             await asyncio.to_thread(broker.wait_ready)
         await eventually(lambda: gateway.kafka.available)
 
-        async def accepted():  # the producer's own connection may need a moment more
+        async def accepted():  # the producer may reconnect later than the probe
             again = await served.say(token, {"text": "x", "message_id": "m1"})
             assert again.status_code in (202, 503)
             return again.status_code == 202

@@ -1,4 +1,4 @@
-"""Replies and hints behind Sentinels and in a cluster, through the death of a master."""
+"""Replies and hints behind Sentinels and in a cluster, also after the death of a master."""
 
 import asyncio
 import itertools
@@ -22,7 +22,7 @@ from ops.local.servers import RedisServer, free_port
 from tests.waiting import eventually, until
 
 pytestmark = pytest.mark.timeout(900)
-PEOPLE = [f"demo:p{number}" for number in range(12)]  # over all masters of a cluster
+PEOPLE = [f"demo:p{number}" for number in range(12)]  # enough that each master of a cluster has some
 WRITE = "redis.call('SET', KEYS[1], ARGV[1]) redis.call('SPUBLISH', KEYS[2], ARGV[2])"
 
 
@@ -37,7 +37,7 @@ def group(request, tmp_path_factory):
 
 
 class Side:
-    """The gateway's store and hub, and beside them what the worker's write does."""
+    """The gateway's store and hub, and a write like the worker's."""
 
     def __init__(self, url):
         self.settings = RedisSettings(url, key_prefix=f"t{time.time_ns()}", timeout_s=10)
@@ -57,13 +57,13 @@ class Side:
             await client.close()
 
     async def outcome(self, conversation, message_id):
-        """Wait for an outcome for two minutes."""
+        """Wait for an outcome, for at most two minutes."""
         said = UserSaid(*conversation.split(":"), message_id, text="hello")
         with self.hub.watch(conversation) as watch:
             return await wait_for_outcome(self.store, self.hub, watch, said, 120)
 
     async def answer(self, conversation, message_id):
-        """Write an outcome and its hint, until a master takes it."""
+        """Write an outcome and its hint; try again until a master takes them."""
         keys = ConversationKeys(self.settings.key_prefix, conversation)
         marker = encode(AnswerGenerated(*conversation.split(":"), message_id, "cause", 1))
         while True:
@@ -76,9 +76,10 @@ class Side:
 
 
 async def hinted(side, watch, person, message_id):
-    """Answer until a hint of this very message comes: polling alone would bring none.
+    """Answer a message until its hint comes, which proves that the subscription works; polling gives no message id.
 
-    A hint is sent once. A master that a busy machine held up is replaced, and takes along what it was about to send.
+    A hint is sent only once, and is lost with a master that is replaced because a busy machine delayed it. Then the
+    message is answered again.
     """
     await eventually(lambda: watch.live)
 
@@ -97,12 +98,13 @@ async def test_hints_come_from_every_master_and_outcomes_are_read(group):
                     await hinted(side, watch, person, "m1")
                 outcome = await side.store.outcome(person, "m1")
                 assert (outcome.status, await side.store.after(person, 0)) == ("answered", [])
-            if len(side.hub.subscribed) == len(PEOPLE):  # a line that broke meanwhile has forgotten some
+            if len(side.hub.subscribed) == len(PEOPLE):  # a connection that broke in between has dropped some
                 break
-        assert side.hub.watched == 0 and len(side.hub.subscribed) == len(PEOPLE)  # who has just left may come back
+        # LINGER_S keeps the subscriptions, though nobody watches any more.
+        assert side.hub.watched == 0 and len(side.hub.subscribed) == len(PEOPLE)
 
 
-async def test_who_watches_is_told_though_a_master_dies(group):
+async def test_waiting_requests_are_answered_after_a_masters_death(group):
     async with Side(group.url) as side:
         waits = [asyncio.create_task(side.outcome(person, "m2")) for person in PEOPLE]
         await eventually(lambda: len(side.hub.subscribed) == len(PEOPLE))
@@ -121,7 +123,7 @@ async def test_who_watches_is_told_though_a_master_dies(group):
                 await hinted(side, watch, person, "m3")
 
 
-async def test_a_slot_that_moves_takes_its_watchers_along(group):
+async def test_a_moved_slots_hints_reach_its_watchers(group):
     if not isinstance(group, RedisCluster):
         pytest.skip("only a cluster has slots")
     async with Side(group.url) as side:
@@ -134,7 +136,7 @@ async def test_a_slot_that_moves_takes_its_watchers_along(group):
             target = next(client for client in masters if client is not source)
             slot = await source.execute_command("CLUSTER", "KEYSLOT", keys.state)
             old, new = [await client.execute_command("CLUSTER", "MYID") for client in (source, target)]
-            # Only who imports a slot gets the epoch by which its word outweighs the source's.
+            # Only a node that imports a slot gets a newer epoch than the source, so that the other nodes believe it.
             await target.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", old)
             for client in [target, source, *masters]:
                 await client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", new)
@@ -166,7 +168,7 @@ class Locked(RedisServer):
         return [f"redis://:{password}@127.0.0.1:{self.port}/1", f"unix://:{password}@{self.directory}/socket?db=1"]
 
 
-async def test_a_password_with_reserved_characters_opens_server_and_socket(tmp_path):
+async def test_a_password_with_reserved_characters_is_accepted(tmp_path):
     server = Locked(tmp_path, free_port())
     server.start()
     try:
@@ -181,7 +183,7 @@ async def test_a_password_with_reserved_characters_opens_server_and_socket(tmp_p
         server.stop()
 
 
-def test_a_connection_that_uvloop_has_closed_is_lost_and_nothing_else(redis_server):
+def test_a_write_on_a_closed_connection_raises_connection_error(redis_server):
     """The gateway runs on uvloop, which raises RuntimeError at a write where asyncio raises OSError."""
 
     async def write_on_closed():
@@ -189,7 +191,7 @@ def test_a_connection_that_uvloop_has_closed_is_lost_and_nothing_else(redis_serv
         client = await servers.holding("any")
         connection = await client.connection_pool.get_connection()
         connection._writer.transport.abort()
-        await asyncio.sleep(0.01)  # uvloop closes at the next turn of the loop
+        await asyncio.sleep(0.01)  # uvloop closes the transport in the loop's next iteration
         with pytest.raises(redis.ConnectionError):
             await connection.send_command("PING")
         assert await client.ping()

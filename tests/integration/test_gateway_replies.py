@@ -1,4 +1,4 @@
-"""Many who wait share connections, subscriptions and round trips, and nobody waits longer for it."""
+"""Waiting requests share connections, subscriptions and round trips, and don't delay each other."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ def calls(valkey, command):
     return stats.get(f"cmdstat_{command}", {"calls": 0})["calls"]
 
 
-async def test_many_who_wait_are_answered_by_a_few_round_trips(served, monkeypatch):
+async def test_many_waiting_requests_share_round_trips(served, monkeypatch):
     trips, exchange = [], Reads._exchange
 
     async def counted(reads, master, commands):
@@ -40,7 +40,7 @@ async def test_many_who_wait_are_answered_by_a_few_round_trips(served, monkeypat
     assert sum(trips) >= 40 and len(trips) < sum(trips) / 2, trips
 
 
-async def test_a_read_that_redis_refuses_fails_alone(served):
+async def test_a_refused_read_does_not_fail_its_batch(served):
     reads = served.app.ctx.gateway.store._reads
     served.worker.answer("alice", "m1", "hi")
     prefix = served.worker.redis_settings.key_prefix
@@ -51,7 +51,7 @@ async def test_a_read_that_redis_refuses_fails_alone(served):
     assert b"hi" in await given
 
 
-async def test_who_goes_away_takes_no_answer_of_another(served):
+async def test_a_cancelled_read_takes_no_other_reads_answer(served):
     reads = served.app.ctx.gateway.store._reads
     for name in ("m1", "m2"):
         served.worker.answer("alice", name, f"reply to {name}")
@@ -61,7 +61,7 @@ async def test_who_goes_away_takes_no_answer_of_another(served):
     assert b"reply to m2" in await second
 
 
-async def test_a_conversation_that_goes_on_keeps_its_subscription(served, valkey):
+async def test_a_continued_conversation_keeps_its_subscription(served, valkey):
     token, hub = await served.token("alice"), served.app.ctx.gateway.hub
     served.inbox.on_said = lambda said: served.worker.answer(said.user, said.message_id, "hi")
     await eventually(lambda: hub.connected)
@@ -72,7 +72,7 @@ async def test_a_conversation_that_goes_on_keeps_its_subscription(served, valkey
     assert hub.watched == 0 and list(hub._lingering)
 
 
-async def test_a_subscription_that_nobody_uses_any_more_is_given_up(served, valkey, monkeypatch):
+async def test_an_unwatched_subscription_is_given_up_after_linger_s(served, valkey, monkeypatch):
     monkeypatch.setattr(hints, "LINGER_S", 0.1)
     monkeypatch.setattr(hints, "MAP_S", 0.05)
     token, hub = await served.token("alice"), served.app.ctx.gateway.hub
@@ -96,7 +96,7 @@ async def test_lingering_subscriptions_are_bounded(served, monkeypatch):
     await eventually(lambda: len(served.app.ctx.gateway.hub._channels) <= 3)
 
 
-async def test_who_waits_is_answered_though_the_hints_connection_breaks(served, valkey):
+async def test_a_wait_survives_a_broken_hint_connection(served, valkey):
     token = await served.token("alice")
     waiting = asyncio.create_task(served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=20"))
     await eventually(lambda: listening(served))
@@ -106,14 +106,15 @@ async def test_who_waits_is_answered_though_the_hints_connection_breaks(served, 
     await eventually(lambda: served.app.ctx.gateway.hub.connected)
 
 
-async def test_a_redis_that_hangs_holds_nobody_beyond_his_time(served, valkey):
+async def test_a_hanging_redis_does_not_prolong_a_wait(served, valkey):
     token = await served.token("alice")
     with valkey.hanging():
         answer = await asyncio.wait_for(served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=1"), 10)
     assert answer.status_code == 202
 
 
-async def test_unanswered_messages_of_one_customer_are_limited_and_answers_make_room(valkey):
+async def test_unanswered_messages_are_limited_until_answers_come(valkey):
+    """The limit applies to one customer. Answers count whether they are hinted or read."""
     async with serve(valkey.settings, settings(max_unanswered=2)) as served:
         alice, bob = await served.token("alice"), await served.token("bob")
         for name in ("m1", "m2"):
@@ -123,7 +124,7 @@ async def test_unanswered_messages_of_one_customer_are_limited_and_answers_make_
         assert int(refused.headers["retry-after"]) > 0 and len(served.inbox.said) == 2
         assert (await served.say(bob)).status_code == 202
         served.worker.answer("alice", "m1", "one")
-        async with asyncio.timeout(60):  # nobody listens: it is looked up, now and then
+        async with asyncio.timeout(60):  # no watcher, so no hint: the outcomes are read at intervals
             while (await served.say(alice, {"text": "x", "message_id": "m3"})).status_code != 202:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         async with stream(served, alice):
@@ -134,7 +135,7 @@ async def test_unanswered_messages_of_one_customer_are_limited_and_answers_make_
             )
 
 
-async def test_accepting_needs_no_redis_beyond_the_limit_either(valkey):
+async def test_accepting_beyond_the_limit_needs_no_redis(valkey):
     redis_settings = valkey.settings
     valkey.stop()
     try:

@@ -1,4 +1,4 @@
-"""Who may open a session, and whose word counts."""
+"""Sessions and tokens: which keys open a session, and which tokens are accepted."""
 
 import base64
 import itertools
@@ -28,7 +28,7 @@ def unsigned(header):
     return b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts).decode() + "."
 
 
-async def test_a_guest_gets_a_token_and_an_id_of_his_own(served):
+async def test_each_guest_gets_a_token_and_a_new_id(served):
     first = (await served.client.post("/v1/sessions", json=GUEST)).json()
     second = (await served.client.post("/v1/sessions", json=GUEST)).json()
     assert first["tenant_id"] == "demo" and first["expires_in"] == 86400
@@ -36,7 +36,7 @@ async def test_a_guest_gets_a_token_and_an_id_of_his_own(served):
     assert first["user_id"] != second["user_id"]
 
 
-async def test_a_customer_whom_the_shop_vouches_for_is_identified(served):
+async def test_a_customer_with_the_shops_signature_is_identified(served):
     await served.say(await served.token("alice"))
     await served.say(await served.token())
     assert [(said.user == "alice", said.identified) for said in served.inbox.said] == [(True, True), (False, False)]
@@ -56,7 +56,7 @@ async def test_a_customer_whom_the_shop_vouches_for_is_identified(served):
         {"user_id": "alice", "user_hash": user_hash("alice", "other")},
     ],
 )
-async def test_wrong_keys_are_refused_without_telling_which(served, wrong):
+async def test_wrong_keys_are_refused_alike(served, wrong):
     answer = await served.client.post("/v1/sessions", json={**GUEST, **wrong})
     right = await served.client.post("/v1/sessions", json={**GUEST, "site_key": "x"})
     assert answer.status_code == 403
@@ -75,7 +75,7 @@ async def test_a_malformed_session_is_400(served, body):
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
 
 
-async def test_no_known_customer_may_have_a_guests_id(served):
+async def test_a_guests_id_is_refused_for_a_known_customer(served):
     user = "guest-" + "0" * 32
     answer = await served.client.post("/v1/sessions", json={**GUEST, "user_id": user, "user_hash": user_hash(user)})
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:kefu:problem:user-id-reserved")
@@ -110,7 +110,8 @@ async def test_a_token_minted_by_the_shops_backend_is_accepted(served):
         "a." + base64.urlsafe_b64encode(b"[" * 900).decode() + ".c",
     ],
 )
-async def test_a_token_that_is_forged_expired_or_of_another_tenant_is_401(served, token):
+async def test_an_invalid_token_is_401(served, token):
+    """Forged, expired, malformed, or signed with another tenant's secret."""
     for path in ("/v1/replies", "/v1/stream", "/v1/messages/m1"):
         answer = await served.client.get(path, headers=bearer(token))
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
@@ -118,12 +119,12 @@ async def test_a_token_that_is_forged_expired_or_of_another_tenant_is_401(served
     assert not served.inbox.said
 
 
-async def test_without_a_token_or_with_another_scheme_it_is_401(served):
+async def test_a_missing_token_or_another_scheme_is_401(served):
     for headers in ({}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer"}, {"Authorization": signed()}):
         assert (await served.client.get("/v1/replies", headers=headers)).status_code == 401
 
 
-async def test_demo_customers_sign_in_only_where_that_is_switched_on(served, valkey):
+async def test_demo_sessions_need_demo_login(served, valkey):
     assert (await served.client.post("/v1/demo-sessions", json={"user_id": "alice"})).status_code == 404
     async with serve(valkey.settings, settings(demo_login=True)) as demo:
         answer = await demo.client.post("/v1/demo-sessions", json={"user_id": "alice"})
@@ -131,9 +132,9 @@ async def test_demo_customers_sign_in_only_where_that_is_switched_on(served, val
         assert (await demo.client.post("/v1/demo-sessions", json={"user_id": "carol"})).status_code == 403
 
 
-async def test_sessions_of_one_address_are_limited(valkey):
+async def test_sessions_of_one_address_are_rate_limited(valkey):
     async with serve(valkey.settings, settings(session_rate=1)) as limited:
-        calls = itertools.count()  # by the machine's own clock a slow one gives the bucket time to fill
+        calls = itertools.count()  # a clock of the test: on a slow machine the bucket would fill between calls
         limited.app.ctx.gateway.session_rate._clock = lambda: next(calls) / 1000
         codes = [(await limited.client.post("/v1/sessions", json=GUEST)).status_code for _ in range(4)]
         assert codes[:2] == [201, 201] and codes[-1] == 429

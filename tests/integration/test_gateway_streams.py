@@ -1,4 +1,4 @@
-"""Replies, now and as they come: complete, in order, one's own."""
+"""Stored replies and streams: complete, in order, and only the customer's own."""
 
 import asyncio
 import socket
@@ -37,7 +37,7 @@ async def test_a_malformed_sequence_number_is_400(served, after):
     assert (await served.client.get("/v1/stream", headers=head)).status_code == 400
 
 
-async def test_nobody_reads_anyone_elses_replies(served):
+async def test_replies_are_visible_to_their_customer_only(served):
     served.worker.answer("alice", "m1", "hers")
     for token in (await served.token("bob"), await served.token("alice", "other"), await served.token()):
         assert await replies(served, token) == []
@@ -47,7 +47,7 @@ async def test_nobody_reads_anyone_elses_replies(served):
                 await events.next(0.3)
 
 
-async def test_a_stream_gives_what_there_is_and_what_comes(valkey, only_hints):
+async def test_a_stream_sends_stored_and_new_replies(valkey, only_hints):
     async with serve(valkey.settings, settings(heartbeat_s=3600)) as served:
         token = await served.token("alice")
         served.worker.answer("alice", "m1", "one")
@@ -59,7 +59,7 @@ async def test_a_stream_gives_what_there_is_and_what_comes(valkey, only_hints):
             assert three["id"] == "3" and three["data"]["buttons"][0]["payload"] == "/a"
 
 
-async def test_a_stream_goes_on_after_the_last_event_id(served):
+async def test_a_stream_continues_after_the_last_event_id(served):
     token = await served.token("alice")
     served.worker.answer("alice", "m1", *map(str, range(250)))
     async with stream(served, token, last_event_id="40") as events:
@@ -67,7 +67,7 @@ async def test_a_stream_goes_on_after_the_last_event_id(served):
     assert got == [str(seq) for seq in range(41, 251)]
 
 
-async def test_a_failure_is_told_without_an_id(served):
+async def test_a_failure_is_sent_without_an_id(served):
     async with stream(served, await served.token("alice")) as events:
         await eventually(lambda: served.app.ctx.gateway.hub.subscribed)
         served.worker.answer("alice", "m1", "sorry", status="failed", reason="turn_failed")
@@ -86,8 +86,8 @@ async def test_two_streams_of_one_user_share_a_subscription(served):
     await eventually(lambda: not served.app.ctx.gateway.hub.watched and served.app.ctx.gateway.slots.open == 0)
 
 
-async def test_a_lost_hint_is_found_by_looking(valkey):
-    async with serve(valkey.settings, settings(heartbeat_s=3600)) as served:  # a heartbeat is a look too
+async def test_a_stream_makes_up_for_a_lost_hint_by_polling(valkey):
+    async with serve(valkey.settings, settings(heartbeat_s=3600)) as served:  # no heartbeat in the test: it reads too
         served.worker.hints = False
         async with stream(served, await served.token("alice")) as events:
             await eventually(lambda: served.app.ctx.gateway.hub.subscribed)
@@ -106,7 +106,7 @@ async def test_comments_keep_a_quiet_connection_alive(valkey):
             await asyncio.wait([reading])
 
 
-async def test_nothing_is_lost_while_redis_is_away_and_back(valkey, only_hints):
+async def test_a_stream_loses_no_reply_when_redis_restarts(valkey, only_hints):
     async with serve(valkey.settings, settings(heartbeat_s=3600)) as served:
         token = await served.token("alice")
         async with stream(served, token) as events:
@@ -125,7 +125,7 @@ async def test_nothing_is_lost_while_redis_is_away_and_back(valkey, only_hints):
             assert (await events.next())["id"] == "3"
 
 
-async def test_a_stream_opened_while_redis_is_away_is_served_later(valkey):
+async def test_a_stream_opened_without_redis_is_served_later(valkey):
     redis_settings = valkey.settings
     valkey.stop()
     async with serve(redis_settings) as served:
@@ -135,7 +135,8 @@ async def test_a_stream_opened_while_redis_is_away_is_served_later(valkey):
             assert (await events.next())["id"] == "1"
 
 
-async def test_a_full_house_and_a_greedy_user_are_told_to_come_later(valkey):
+async def test_streams_beyond_either_limit_are_refused(valkey):
+    """503 at the limit of the process, 429 at the limit of the user."""
     async with serve(valkey.settings, settings(max_streams=3, max_user_streams=2)) as served:
         alice, bob, carol = [await served.token(name) for name in ("alice", "bob", "carol")]
         async with stream(served, alice), stream(served, alice):
@@ -150,7 +151,7 @@ async def test_a_full_house_and_a_greedy_user_are_told_to_come_later(valkey):
             pass
 
 
-async def test_a_client_that_reads_nothing_does_not_fill_our_memory(served):
+async def test_a_stream_that_is_not_read_buffers_one_page(served):
     token = await served.token("alice")
     for message in range(5):
         served.worker.answer("alice", f"m{message}", *["x" * 60_000] * 100)
@@ -180,7 +181,7 @@ async def test_a_stream_ends_with_its_token(served):
             await events.next()
 
 
-async def test_stopping_ends_streams_and_waits(valkey):
+async def test_draining_ends_streams_and_waits(valkey):
     async with serve(valkey.settings, settings(drain_s=0.3)) as served:
         token = await served.token("alice")
         waiting = asyncio.create_task(served.say(token, prefer="wait=30"))

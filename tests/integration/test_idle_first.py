@@ -1,4 +1,4 @@
-"""`python -m kefu idle-first` on a server that speaks as Kubernetes' API: who does least is cheapest to delete."""
+"""`python -m kefu idle-first` against a stand-in for Kubernetes' API: the least busy pod gets the lowest cost."""
 
 import http.server
 import json
@@ -18,7 +18,7 @@ SELECTOR = "app.kubernetes.io/instance=kefu,app.kubernetes.io/component in (gate
 
 
 class Kubernetes:
-    """The part of an API server that is asked. `pods` has annotations by name, `used` CPU by container."""
+    """The calls of an API server that the command makes. `pods` has annotations by name, `used` CPU by container."""
 
     def __init__(self, directory):
         self.pods, self.used, self.patched, self.status = {}, {}, [], {}
@@ -40,7 +40,7 @@ class Kubernetes:
         return main([word for key, value in words.items() for word in (f"--{key}", value)])
 
     def deleted_first(self):
-        """Return the names in a ReplicaSet's order."""
+        """Return the pods' names in the order in which a ReplicaSet deletes them."""
         return sorted(self.pods, key=lambda name: int(self.pods[name].get(COST, "0")))
 
     def close(self):
@@ -92,7 +92,7 @@ def kubernetes(tmp_path):
     server.close()
 
 
-def test_who_does_least_goes_first(kubernetes):
+def test_the_least_busy_pod_is_deleted_first(kubernetes):
     kubernetes.pods = {"busy": {}, "idle": {"other": "kept"}, "middling": {}}
     kubernetes.used = {"busy": ["900m", "100m"], "idle": ["2m"], "middling": ["120000000n"]}
     assert kubernetes.look() == 0
@@ -100,7 +100,7 @@ def test_who_does_least_goes_first(kubernetes):
     assert kubernetes.pods["idle"]["other"] == "kept"
 
 
-def test_only_what_changed_much_is_written(kubernetes):
+def test_only_large_changes_of_load_are_written(kubernetes):
     kubernetes.pods = {"a": {}, "b": {}}
     kubernetes.used = {"a": ["500m"], "b": ["100m"]}
     assert kubernetes.look() == 0
@@ -110,21 +110,21 @@ def test_only_what_changed_much_is_written(kubernetes):
     assert kubernetes.patched == ["b"]
 
 
-def test_a_pod_without_a_figure_goes_before_those_that_work(kubernetes):
+def test_a_pod_without_a_cpu_figure_is_deleted_before_busy_ones(kubernetes):
     kubernetes.pods = {"new": {}, "works": {}}
     kubernetes.used = {"works": ["50m"]}
     assert kubernetes.look() == 0
     assert kubernetes.deleted_first() == ["new", "works"]
 
 
-def test_a_pod_that_is_gone_meanwhile_is_no_error(kubernetes):
+def test_a_pod_that_no_longer_exists_is_no_error(kubernetes):
     kubernetes.pods, kubernetes.used = {"gone": {}, "here": {}}, {"gone": ["1"], "here": ["1"]}
     kubernetes.status["gone"] = 404
     assert kubernetes.look() == 0
     assert kubernetes.patched == ["here"]
 
 
-def test_what_is_refused_is_said_without_the_token(kubernetes, capsys):
+def test_a_refusal_is_reported_without_the_token(kubernetes, capsys):
     kubernetes.pods, kubernetes.used = {"a": {}}, {"a": ["1"]}
     kubernetes.status["a"] = 403
     assert kubernetes.look() == 1

@@ -1,4 +1,4 @@
-"""Three brokers on the production file: TLS, SCRAM and ACLs refuse what they should, a dead one loses nothing."""
+"""Three brokers with the production file: TLS, SCRAM and ACLs refuse others, and a broker's death loses no record."""
 
 import asyncio
 from dataclasses import replace
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(900)
 PRINCIPALS = {role: f"kefu-{role}" for role in ("gateway", "worker", "operator", "backup", "scaler")}
 WAIT_S = 60.0
 REFUSED_S = 4.0
-ANYBODYS = "look"  # a group that all may use, so that it is the topic that is refused
+ANYBODYS = "look"  # a group that every user may use, so that a refusal is for the topic
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +42,12 @@ def cluster(tmp_path_factory):
             asyncio.run(known_to(broker, brokers.settings("kefu-worker")))
         yield brokers
     finally:
-        for broker in brokers.servers:  # the last ones of an orderly stop wait in vain for the others: 25 s
+        for broker in brokers.servers:  # in an orderly stop the last brokers wait 25 s for the others
             broker.kill()
 
 
 async def written(settings, topic, count=1, timeout_s=WAIT_S):
-    """Return the values that were acknowledged."""
+    """Write `count` records; return their values once all are acknowledged."""
     producer = EventProducer(settings, timeout_s=timeout_s)
     try:
         values = [f"{number}".encode() for number in range(count)]
@@ -58,13 +58,13 @@ async def written(settings, topic, count=1, timeout_s=WAIT_S):
 
 
 async def known_to(broker, settings):
-    """Wait until a broker has heard of the rights."""
+    """Wait until a broker knows the rights."""
     alone = replace(settings, brokers=broker.brokers)
     await eventually(lambda: may_write(alone, ANSWERS), f"{broker.name} to allow what was granted")
 
 
 async def may_write(settings, topic):
-    """Return whether it was taken; a refusal must be one for want of rights, not of time."""
+    """Return whether a record was written; a failure must be a missing right, not a timeout."""
     try:
         return bool(await written(settings, topic))
     except QueueUnavailable as error:
@@ -73,7 +73,7 @@ async def may_write(settings, topic):
 
 
 def read(settings, topic, group=""):
-    """Return all values of a topic; raises KafkaException where reading is refused."""
+    """Return all values of a topic; raises KafkaException if reading is refused."""
     consumer = Consumer({**settings.client_config(), "group.id": group or settings.group, "enable.auto.commit": False})
     try:
         partitions = consumer.list_topics(topic, WAIT_S).topics[topic]
@@ -113,7 +113,7 @@ def reaches(settings, within_s=REFUSED_S):
     return True
 
 
-async def test_each_role_writes_what_it_needs_and_nothing_else(cluster):
+async def test_each_role_may_write_only_what_it_needs(cluster):
     writes = {
         "kefu-gateway": {USER_QUERY, AUDIT},
         "kefu-worker": {USER_QUERY, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, ANSWERS},
@@ -123,13 +123,13 @@ async def test_each_role_writes_what_it_needs_and_nothing_else(cluster):
         "stranger": set(),
     }
     found = {}
-    for user in writes:  # all at once, three dozen TLS clients would wait for two cores, and for nothing else
+    for user in writes:  # user by user: three dozen TLS clients at once would only wait for the cores
         allowed = await asyncio.gather(*(may_write(cluster.settings(user), topic) for topic in TOPICS))
         found[user] = {topic for topic, may in zip(TOPICS, allowed, strict=True) if may}
     assert found == writes
 
 
-def test_each_role_reads_what_it_needs_and_nothing_else(cluster):
+def test_each_role_may_read_only_what_it_needs(cluster):
     reads = {
         "kefu-gateway": set(),
         "kefu-worker": {USER_QUERY, CANDIDATE_QUERY, DIALOGUE_EVENTS, ANSWERS},
@@ -138,19 +138,20 @@ def test_each_role_reads_what_it_needs_and_nothing_else(cluster):
         "kefu-scaler": set(),
         "stranger": set(),
     }
-    # A topic with no record tells nothing: the brokers' super user puts one where none is.
+    # An empty topic proves nothing, so the brokers' super user writes a record to each topic.
     asyncio.run(_one_in_each(cluster))
     found = {user: {t for t in TOPICS if may_read(cluster.settings(user), t)} for user in reads}
     assert found == reads
 
 
-def test_the_operator_counts_who_fills_the_inbox_with_its_own_rights(cluster):
+def test_the_operators_rights_suffice_for_tenants(cluster):
     asyncio.run(_one_in_each(cluster))
     found, _ = tenants.count(cluster.settings("kefu-operator"), 0)
     assert found["demo:u0"] >= 1
 
 
-def test_the_operator_adds_partitions_with_its_own_rights_and_takes_no_topic_away(cluster):
+def test_the_operators_rights_suffice_for_partitions(cluster):
+    """They don't suffice to delete a topic."""
     admin, own = (replace(cluster.settings(user), topic_prefix="wide.") for user in ("kefu-topics", "kefu-operator"))
     create_topics(admin)
     acls.grant(admin, {"operator": "kefu-operator"})
@@ -166,7 +167,7 @@ def test_the_operator_adds_partitions_with_its_own_rights_and_takes_no_topic_awa
         client.delete_topics(["wide." + ANSWERS])["wide." + ANSWERS].result(WAIT_S)
 
 
-def test_the_backups_user_saves_and_restores_with_its_own_rights(cluster, tmp_path):
+def test_the_backup_users_rights_suffice_to_save_and_restore(cluster, tmp_path):
     asyncio.run(_one_in_each(cluster))
     saved = backup.save(cluster.settings("kefu-backup"), tmp_path / "backup", lambda _: None)
     assert all(saved[topic] for topic in SAVED)
@@ -180,7 +181,7 @@ def test_the_backups_user_saves_and_restores_with_its_own_rights(cluster, tmp_pa
 
 
 def _wait_until_seen(settings, topics):
-    """Wait until a broker tells this user of all these topics."""
+    """Wait until a broker shows all these topics to this user."""
     client = AdminClient(settings.client_config())
     until(
         lambda: not any(client.list_topics(topic, WAIT_S).topics[topic].error for topic in topics),
@@ -193,7 +194,7 @@ async def _one_in_each(cluster):
         await written(cluster.settings("kefu-topics"), topic)
 
 
-def test_nobody_gets_in_without_the_password_or_without_tls(cluster):
+def test_a_client_without_password_or_tls_is_refused(cluster):
     assert reaches(cluster.settings("kefu-gateway"), WAIT_S)
     assert not reaches(cluster.settings("kefu-gateway", password="wrong"))
     assert not reaches(cluster.settings("kefu-gateway", protocol="SASL_PLAINTEXT"))
@@ -201,7 +202,7 @@ def test_nobody_gets_in_without_the_password_or_without_tls(cluster):
     assert not reaches(cluster.settings("kefu-gateway", protocol="PLAINTEXT"))
 
 
-def test_a_client_trusts_no_broker_of_another_authority(cluster):
+def test_a_client_refuses_brokers_of_another_authority(cluster):
     assert not reaches(cluster.settings("kefu-gateway", authority="other.pem"))
 
 
@@ -214,19 +215,19 @@ def test_a_client_trusts_no_broker_of_another_authority(cluster):
         ({"protocol": "SASL_PLAINTEXT"}, "KAFKA_SECURITY_PROTOCOL"),
     ],
 )
-def test_a_tool_that_is_not_let_in_names_the_setting(cluster, wrong, setting):
+def test_a_refused_tool_names_the_setting(cluster, wrong, setting):
     with pytest.raises(QueueUnavailable, match=setting):
         tenants.count(cluster.settings("kefu-operator", **wrong), 0)
 
 
-def test_the_brokers_own_listener_wants_a_certificate(cluster):
+def test_the_brokers_own_listener_requires_a_certificate(cluster):
     brokers = ",".join(f"127.0.0.1:{server.broker_port}" for server in cluster.servers)
     config = {**cluster.settings("kefu-gateway", protocol="SSL").client_config(), "bootstrap.servers": brokers}
     with pytest.raises(KafkaException):
         AdminClient(config).list_topics(timeout=REFUSED_S)
 
 
-def test_topics_have_three_copies_of_which_two_must_write(cluster):
+def test_topics_have_three_replicas_and_two_must_be_in_sync(cluster):
     admin = AdminClient(cluster.settings("kefu-topics").client_config())
     topics = admin.list_topics(timeout=WAIT_S).topics
     assert {len(place.replicas) for name in TOPICS for place in topics[name].partitions.values()} == {3}
@@ -236,19 +237,19 @@ def test_topics_have_three_copies_of_which_two_must_write(cluster):
         assert settings["unclean.leader.election.enable"].value == "false"
 
 
-def test_rights_given_twice_are_given_once(cluster):
+def test_giving_rights_twice_is_harmless(cluster):
     settings = cluster.settings("kefu-topics")
     assert acls.grant(settings, {"gateway": "kefu-gateway"}) == 2
     assert acls.grant(settings, {"gateway": "kefu-gateway"}) == 2
     assert acls.grant(settings, {}) == 0
 
 
-def test_who_may_not_alter_the_cluster_gives_no_rights(cluster):
+def test_a_user_without_alter_can_not_give_rights(cluster):
     with pytest.raises(QueueUnavailable, match="AUTHORIZATION"):
         acls.grant(cluster.settings("stranger"), {"gateway": "stranger"})
 
 
-async def test_what_was_acknowledged_outlives_a_broker_killed_meanwhile(cluster):
+async def test_acknowledged_records_survive_a_brokers_death(cluster):
     settings = cluster.settings("kefu-gateway")
     before = len(read(cluster.settings("kefu-worker"), USER_QUERY))
     sending = asyncio.create_task(written(settings, USER_QUERY, 3000))

@@ -1,4 +1,4 @@
-"""A worker's model is fetched whole and as its digest says, or not at all."""
+"""A worker's model is fetched whole and with the expected digest, or not at all."""
 
 import hashlib
 import http.server
@@ -16,7 +16,7 @@ DIGEST = hashlib.sha256(ARCHIVE).hexdigest()
 
 @pytest.fixture
 def store():
-    """A store of models that answers as its list says, then with the archive; counts what it was asked."""
+    """A store of models that answers with the statuses of a list, then with the archive; it counts the requests."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -39,7 +39,7 @@ def store():
     store.server_close()
 
 
-def test_the_command_puts_the_archive_there_and_only_once(store, tmp_path):
+def test_the_archive_is_fetched_once(store, tmp_path):
     target = tmp_path / "kefu.tar.gz"
     for _ in range(2):
         assert run(["model", "fetch", store.url, "--sha256", DIGEST, "--to", str(target)]) == 0
@@ -47,31 +47,31 @@ def test_the_command_puts_the_archive_there_and_only_once(store, tmp_path):
     assert store.asked == 1
 
 
-def test_a_store_that_fails_for_a_while_is_asked_again(store, tmp_path):
+def test_a_temporary_failure_of_the_store_is_retried(store, tmp_path):
     store.statuses = [503, 502]
     fetch(store.url, DIGEST, tmp_path / "kefu.tar.gz", backoff_s=0)
     assert store.asked == 3
 
 
-def test_a_model_that_is_not_there_is_not_waited_for(store, tmp_path):
+def test_a_missing_model_is_not_retried(store, tmp_path):
     store.statuses = [404]
     with pytest.raises(ModelUnfetched, match="404"):
         fetch(store.url, DIGEST, tmp_path / "kefu.tar.gz", backoff_s=0)
     assert store.asked == 1
 
 
-def test_another_model_than_asked_for_is_not_kept(store, tmp_path):
+def test_an_archive_with_another_digest_is_not_kept(store, tmp_path):
     assert run(["model", "fetch", store.url, "--sha256", "0" * 64, "--to", str(tmp_path / "kefu.tar.gz")]) == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_half_a_model_is_no_model(store, tmp_path):
+def test_a_cut_archive_is_not_kept(store, tmp_path):
     store.cut = 1000
     with pytest.raises(ModelUnfetched):
         fetch(store.url, DIGEST, tmp_path / "kefu.tar.gz", backoff_s=0)
     assert not (tmp_path / "kefu.tar.gz").exists()
 
 
-def test_only_the_web_is_a_store(tmp_path):
+def test_only_http_urls_are_fetched(tmp_path):
     with pytest.raises(ModelUnfetched, match="https"):
         fetch("file:///etc/passwd", DIGEST, tmp_path / "kefu.tar.gz")

@@ -1,4 +1,4 @@
-"""`python -m kefu tenants` on a real Kafka: who fills the inbox, within a time and a number of records."""
+"""`python -m kefu tenants` on a real Kafka: counts the inbox's records within a time and a number of records."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ HOUR_MS = 3_600_000
 
 @pytest.fixture
 def inbox(kafka_settings, monkeypatch, capsys):
-    """Runs the command on what was written; returns its exit code, lines of stdout, and stderr."""
+    """Runs the command on an inbox with the records of FLOOD; returns exit code, lines of stdout, and stderr."""
     asyncio.run(written(kafka_settings))
     monkeypatch.setenv("KAFKA_BROKERS", kafka_settings.brokers)
     monkeypatch.setenv("KEFU_TOPIC_PREFIX", kafka_settings.topic_prefix)
@@ -38,7 +38,7 @@ async def written(settings):
         producer.close()
 
 
-def test_tenants_are_told_with_their_share_and_customers_the_busiest_first(inbox):
+def test_tenants_are_listed_busiest_first_with_their_share(inbox):
     code, lines, error = inbox()
     assert (code, error) == (0, "")
     assert [line.split() for line in lines] == [
@@ -48,25 +48,25 @@ def test_tenants_are_told_with_their_share_and_customers_the_busiest_first(inbox
     ]
 
 
-def test_customers_are_told_and_no_text(inbox):
+def test_customers_are_listed_without_any_text(inbox):
     _, lines, _ = inbox("--customers", "--limit", "2")
     assert [line.split() for line in lines[1:]] == [["30", "75.0%", "acme:bot"], ["5", "12.5%", "demo:alice"]]
     assert SECRET.decode() not in "".join(lines)
 
 
-def test_what_came_before_is_not_counted(inbox, kafka_settings):
+def test_records_before_since_are_not_counted(inbox, kafka_settings):
     _, lines, error = inbox("--since", "2999-01-01")
     assert (len(lines), error) == (1, "")
     assert tenants.count(kafka_settings, now_ms() - HOUR_MS)[0] == FLOOD
 
 
-def test_no_more_is_read_than_asked_for_and_that_is_said(inbox, kafka_settings):
+def test_most_limits_the_records_and_is_reported(inbox, kafka_settings):
     found, cut = tenants.count(kafka_settings, 0, most=8)
     assert cut and all(number <= 1 for number in found.values()) and found.total() <= 8
     assert "--most counts more" in inbox("--most", "8")[2]
 
 
-def test_a_kafka_that_does_not_answer_is_told_of(kafka_settings, monkeypatch, capsys):
+def test_a_missing_topic_is_reported(kafka_settings, monkeypatch, capsys):
     monkeypatch.setenv("KAFKA_BROKERS", kafka_settings.brokers)
     monkeypatch.setenv("KEFU_TOPIC_PREFIX", "nobody.")
     assert tenants.main([]) == 1

@@ -1,4 +1,4 @@
-"""Mutual TLS: callers of the same authority are let in, nobody else, and renewed certificates are used."""
+"""Mutual TLS: only callers with a certificate of the authority are accepted, and renewed certificates are used."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ from tests.waiting import until
 
 
 class Server:
-    """Says hello to whoever completes a handshake."""
+    """Sends `hello` to every caller that completes the handshake."""
 
     def __init__(self, directory):
         self._context = server_context(str(directory), look_every_s=0.05)
@@ -43,7 +43,7 @@ class Server:
 
 
 def greeting(port, context, name="actions"):
-    """Return what the server says and its certificate."""
+    """Return the server's first bytes and its certificate."""
     with socket.create_connection((HOST, port), 5) as raw, context.wrap_socket(raw, server_hostname=name) as wrapped:
         return wrapped.recv(100), wrapped.getpeercert(binary_form=True)
 
@@ -60,12 +60,12 @@ def server(authority, tmp_path):
     found.close()
 
 
-def test_who_has_a_certificate_of_the_authority_is_let_in(authority, server, tmp_path):
+def test_a_caller_with_the_authoritys_certificate_is_accepted(authority, server, tmp_path):
     caller = client_credentials(str(authority.write(tmp_path / "caller", "worker")))
     assert greeting(server.port, caller.current)[0] == b"hello"
 
 
-def test_a_stranger_is_not_let_in(authority, server, tmp_path):
+def test_a_caller_without_such_a_certificate_is_refused(authority, server, tmp_path):
     trusting = ssl.create_default_context(cafile=str(tmp_path / "server" / "ca.crt"))
     other = Authority("others").write(tmp_path / "other", "worker")
     foreign = ssl.create_default_context(cafile=str(tmp_path / "server" / "ca.crt"))
@@ -75,7 +75,7 @@ def test_a_stranger_is_not_let_in(authority, server, tmp_path):
             assert greeting(server.port, context)[0] != b"", "the server hung up"
 
 
-def test_a_caller_asks_who_the_server_is(authority, server, tmp_path):
+def test_a_caller_checks_the_servers_name_and_authority(authority, server, tmp_path):
     caller = client_credentials(str(authority.write(tmp_path / "caller", "worker")))
     with pytest.raises(ssl.SSLCertVerificationError):
         greeting(server.port, caller.current, name="shop")
@@ -84,21 +84,21 @@ def test_a_caller_asks_who_the_server_is(authority, server, tmp_path):
         greeting(server.port, doubting.current)
 
 
-def test_a_renewed_certificate_is_shown_without_a_restart(authority, server, tmp_path):
+def test_a_renewed_certificate_is_used_without_a_restart(authority, server, tmp_path):
     caller = client_credentials(str(authority.write(tmp_path / "caller", "worker")))
     before = greeting(server.port, caller.current)[1]
-    (tmp_path / "server" / "tls.crt").write_text("half")  # as a mount that is being changed
+    (tmp_path / "server" / "tls.crt").write_text("half")  # like a mounted Secret in the middle of a change
     assert greeting(server.port, caller.current)[1] == before
     authority.write(tmp_path / "server", "actions")
     until(lambda: greeting(server.port, caller.current)[1] != before)
 
 
-def test_a_directory_without_certificates_stops_the_start(tmp_path):
+def test_a_directory_without_certificates_is_refused(tmp_path):
     with pytest.raises(SettingsError, match="KEFU_TLS_DIRECTORY"):
         client_credentials(str(tmp_path))
 
 
-def test_the_action_server_answers_none_but_workers(authority, tmp_path):
+def test_the_action_server_accepts_only_workers_certificates(authority, tmp_path):
     port, health = free_port(), free_port()
     directory = authority.write(tmp_path / "server", "actions")
     settings = {

@@ -1,4 +1,4 @@
-"""Topics go forward and back by steps, on a real broker, and what older processes use is never touched."""
+"""`python -m kefu topics` on a real broker: steps forward and back never change a topic that older processes use."""
 
 import uuid
 from concurrent.futures import Future
@@ -23,14 +23,14 @@ BOTH = {USER_QUERY: 2, CANDIDATE_QUERY: 2}
 
 @pytest.fixture
 def fresh(kafka):
-    """A broker's corner without any topic, and who reads there."""
+    """Settings with a new topic prefix, under which no topic exists, and a new consumer group."""
     name = uuid.uuid4().hex[:8]
     return KafkaSettings(brokers=kafka.brokers, topic_prefix=f"t{name}.", group=f"g{name}", partitions=2)
 
 
 @pytest.fixture
 def command(fresh, monkeypatch, capsys):
-    """Gives the command, and returns its exit code and what it said."""
+    """Runs the command; returns its exit code and its output."""
     monkeypatch.setenv("KAFKA_BROKERS", fresh.brokers)
     monkeypatch.setenv("KEFU_TOPIC_PREFIX", fresh.topic_prefix)
     monkeypatch.setenv("KEFU_CONSUMER_GROUP", fresh.group)
@@ -45,7 +45,7 @@ def command(fresh, monkeypatch, capsys):
 
 
 def wait_for(settings, counts):
-    """Wait until the broker tells of so many partitions: it hears of what was made or removed a moment later."""
+    """Wait until the broker shows these numbers of partitions: it learns of new and removed topics a moment later."""
     until(lambda: counts.items() <= counted(settings).items(), f"partitions: {counts}")
 
 
@@ -57,15 +57,15 @@ def produce(settings, topic, records):
 
 
 def read(settings, topic, group, records):
-    """Read and commit so many records, and leave the group."""
+    """Read and commit this many records, then leave the group."""
     config = {"bootstrap.servers": settings.brokers, "group.id": group, "auto.offset.reset": "earliest"}
     with closing(Consumer({**config, "enable.auto.commit": False})) as consumer:
         consumer.subscribe([settings.topic_prefix + topic])
-        taken = 0
-        while taken < records:
+        count = 0
+        while count < records:
             message = consumer.poll(60)
             assert message is not None and message.error() is None
-            taken += 1
+            count += 1
         consumer.commit(asynchronous=False)
 
 
@@ -74,7 +74,7 @@ def test_every_topic_belongs_to_one_step():
     assert sorted(listed) == sorted(TOPICS)
 
 
-def test_forward_makes_what_is_missing_and_leaves_what_is_there(command, fresh):
+def test_forward_creates_missing_topics_only(command, fresh):
     assert command("--to", "1")[0] == 0
     wait_for(fresh, {CANDIDATE_QUERY: 0, USER_QUERY: 2})
     produce(fresh, USER_QUERY, 5)
@@ -83,7 +83,7 @@ def test_forward_makes_what_is_missing_and_leaves_what_is_there(command, fresh):
     assert lag(fresh) == 5
 
 
-def test_back_removes_what_the_older_release_does_not_know_and_forward_makes_it_again(command, fresh):
+def test_back_removes_later_topics_and_forward_restores_them(command, fresh):
     command()
     wait_for(fresh, BOTH)
     produce(fresh, USER_QUERY, 5)
@@ -93,11 +93,11 @@ def test_back_removes_what_the_older_release_does_not_know_and_forward_makes_it_
     )
     wait_for(fresh, {CANDIDATE_QUERY: 0})
     assert lag(fresh) == 5
-    assert command("--to", "1") == (0, "\n".join([*_exists(fresh, 1), ""]))  # again: nothing left to do
+    assert command("--to", "1") == (0, "\n".join([*_exists(fresh, 1), ""]))  # the second call removes nothing
     assert f"{CANDIDATE_QUERY}: created" in command()[1]
 
 
-def test_back_is_refused_while_messages_wait_and_done_after_they_were_read(command, fresh):
+def test_back_is_refused_while_messages_wait(command, fresh):
     command()
     wait_for(fresh, BOTH)
     produce(fresh, CANDIDATE_QUERY, 3)
@@ -108,7 +108,7 @@ def test_back_is_refused_while_messages_wait_and_done_after_they_were_read(comma
     wait_for(fresh, {CANDIDATE_QUERY: 0})
 
 
-def test_back_is_refused_while_somebody_reads(command, fresh):
+def test_back_is_refused_while_a_consumer_reads(command, fresh):
     command()
     wait_for(fresh, BOTH)
     config = {"bootstrap.servers": fresh.brokers, "group.id": fresh.candidate_group}
@@ -122,7 +122,7 @@ def test_back_is_refused_while_somebody_reads(command, fresh):
 
 
 @pytest.mark.parametrize("code", [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS])
-def test_a_group_whose_coordinator_moves_is_asked_for_again(fresh, monkeypatch, code):
+def test_members_are_asked_again_while_the_coordinator_moves(fresh, monkeypatch, code):
     asked = []
 
     class Moving(AdminClient):
@@ -140,8 +140,8 @@ def test_a_group_whose_coordinator_moves_is_asked_for_again(fresh, monkeypatch, 
 
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
-def test_members_are_counted_whatever_protocol_they_speak(command, fresh, protocol):
-    """kafka-python would call a group of the new protocol dead, and topics would go from under it."""
+def test_members_of_both_group_protocols_are_counted(command, fresh, protocol):
+    """kafka-python reports a group of the new protocol as dead; its topics would then be removed while it reads."""
     command()
     config = {"bootstrap.servers": fresh.brokers, "group.id": fresh.group, "group.protocol": protocol}
     with closing(Consumer(config)) as reader:
@@ -151,7 +151,7 @@ def test_members_are_counted_whatever_protocol_they_speak(command, fresh, protoc
 
 
 @pytest.mark.parametrize("error", [NotLeaderForPartitionError, LeaderNotAvailableError])
-def test_a_lag_is_asked_for_again_while_a_partition_has_no_leader(command, fresh, monkeypatch, error):
+def test_the_lag_is_asked_again_while_a_leader_is_missing(command, fresh, monkeypatch, error):
     command()
     wait_for(fresh, BOTH)
     failures, offsets = [error()], KafkaAdminClient.list_partition_offsets
@@ -165,7 +165,7 @@ def test_a_lag_is_asked_for_again_while_a_partition_has_no_leader(command, fresh
     assert lag(fresh) == 0 and failures == []
 
 
-def test_an_error_that_does_not_pass_is_told_at_once(fresh):
+def test_a_permanent_error_is_raised_without_a_retry(fresh):
     asked = []
 
     def refused():
@@ -177,13 +177,13 @@ def test_an_error_that_does_not_pass_is_told_at_once(fresh):
     assert len(asked) == 1
 
 
-def test_a_broker_that_is_away_is_told_with_its_setting(command, fresh, monkeypatch):
+def test_an_unreachable_broker_is_reported_by_its_setting(command, fresh, monkeypatch):
     monkeypatch.setenv("KAFKA_BROKERS", "127.0.0.1:1")
     with pytest.raises(QueueUnavailable, match=r"KAFKA_BROKERS names 127.0.0.1:1, where no broker answers"):
         command()
 
 
-def test_an_older_release_goes_on_with_more_partitions(command, fresh):
+def test_an_older_release_keeps_added_partitions(command, fresh):
     command("--to", "1")
     add(fresh, USER_QUERY, 4)
     code, said = command("--to", "1")
