@@ -1,4 +1,4 @@
-"""Rasa's Agent around a loaded model, without Rasa's wrappers that answer from memory if a store fails."""
+"""Rasa's Agent around a loaded model, without Rasa's FailSafeTrackerStore, which answers from memory if Redis fails."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class ModelUnfit(KefuError):
-    """The model can't serve here; the model in use stays."""
+    """A new model can't be loaded, or lacks a response that the platform needs. The model in use goes on serving."""
 
 
 class TurnAgent(Agent):
@@ -60,7 +60,7 @@ class TurnAgent(Agent):
         return agent
 
     def check(self) -> None:
-        """Check that all parts are those that the promises need.
+        """Check that Rasa has built the classes on which Kefu's promises depend, and that the model has all replies.
 
         Raises:
             UnsafeStart: a part is not of the type that endpoints.yml must name.
@@ -95,7 +95,7 @@ class TurnAgent(Agent):
 
 
 async def load_beside(path: str, template: Agent, action_endpoint: ActionEndpoint, rehearsal_s: float) -> TurnAgent:
-    """Load a model in a thread, check it and rehearse it, while the old one serves.
+    """Load a model in a thread, check it, and rehearse it for `rehearsal_s`, while the model in use goes on serving.
 
     Raises:
         ModelUnfit: the model can't be loaded or can't serve; the error says why.

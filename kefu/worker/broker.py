@@ -14,9 +14,9 @@ logger = logging.getLogger(__name__)
 
 
 class TurnBroker(EventBroker):
-    """Drops Rasa's events; see the module."""
+    """Drops the events that Rasa publishes, because the worker publishes them itself with each turn."""
 
-    _said = False
+    _logged = False
 
     @classmethod
     async def from_endpoint_config(cls, broker_config: Any, event_loop: Optional[Any] = None) -> "TurnBroker":
@@ -25,6 +25,6 @@ class TurnBroker(EventBroker):
 
     def publish(self, event: Dict[str, Any]) -> None:
         """Drop the event, and log that the first time."""
-        if not self._said:
-            self._said = True
+        if not self._logged:
+            self._logged = True
             logger.info("Tracker events are not streamed: only the worker streams them, with each turn.")

@@ -19,7 +19,7 @@ from kefu.worker.agent import ModelUnfit
 from kefu.worker.worker import Worker
 
 logger = logging.getLogger(__name__)
-READS = ("GET", "HEAD", "OPTIONS")
+READS = ("GET", "HEAD", "OPTIONS")  # HTTP methods that change nothing, so that Rasa may handle them
 
 
 class KafkaInput(InputChannel):

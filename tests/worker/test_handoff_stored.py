@@ -18,7 +18,7 @@ from kefu.events import (
 )
 from kefu.keys import desk_index
 from kefu.worker.conversation import handoffs
-from kefu.worker.conversation.stored import left_by
+from kefu.worker.conversation.stored import handoff_change
 from kefu.worker.storage.due_index import DueIndex
 from kefu.worker.storage.published import _write
 from tests.worker.handing import desk_event
@@ -204,7 +204,7 @@ async def test_published_turn_gives_the_stored_hand_over(inbox, conversations, s
     await handed_over(inbox, conversations)
     by_topic = {topic: value for topic, _, value in sent.records}
     again = _write([by_topic[ANSWERS]], [orjson.loads(by_topic[DIALOGUE_EVENTS])["events"]])
-    assert orjson.loads(left_by(again.events)) == await state(conversations)
+    assert orjson.loads(handoff_change(again.events)) == await state(conversations)
 
 
 async def test_agent_message_is_masked_before_the_tracker(inbox, conversations):

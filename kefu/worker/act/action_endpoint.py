@@ -23,17 +23,21 @@ from kefu.worker.act.calls import CALLS, PLACE, REHEARSED
 
 logger = logging.getLogger(__name__)
 
-# Limits the calls under way; further calls wait within their turns' deadlines. More calls at once would make each wait
-# for the company's system until all of them time out.
+# Limits how many calls of this worker run at once. A further call waits until one ends, at most until its turn's
+# deadline. More calls at once would make each wait for the company's system until all of them time out.
 CALLS_AT_ONCE = 64
-CALLS_OF_ONE_ACTION = 32  # an action whose back end hangs leaves the other half of the calls to other actions
+# Limits how many calls of the same action run at once. If that action's back end hangs, the other half of CALLS_AT_ONCE
+# is left for the other actions.
+CALLS_OF_ONE_ACTION = 32
 MAX_ANSWER_BYTES = 256 * 1024  # a longer answer is an error
 MAX_ERROR_BYTES = 64 * 1024  # an error's body is read up to here, because a proxy's error page may never end
-FIRST_BACKOFF_S = 0.1
-LAST_BACKOFF_S = 1.0
-REHEARSED_REPLY = "utter_holding"  # a response that every model has
-DOMAIN_WANTED = 449  # the server doesn't know the domain's digest. Source: rasa-sdk 3.21, endpoint.py
-_CONNECTING = aiohttp.ClientTimeout(total=2)
+FIRST_BACKOFF_S = 0.1  # the wait before the first retry; each further wait is twice as long
+LAST_BACKOFF_S = 1.0  # the longest wait between two retries
+REHEARSED_REPLY = "utter_holding"  # the answer to every call in a rehearsal; `TurnAgent.check` wants it in each model
+# The status by which the action server asks for the whole domain, because it doesn't know the digest. Source: rasa-sdk
+# 3.21, endpoint.py
+DOMAIN_WANTED = 449
+_CONNECTING = aiohttp.ClientTimeout(total=2)  # of `connect`
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 # Statuses of a server that can't serve for now. 500 is a failure of the action itself, so it is not retried.
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
@@ -47,21 +51,22 @@ class ActionEndpoint(EndpointConfig):
     """
 
     def __init__(self, url: str, timeout_s: float, tls_directory: str = "") -> None:
-        """Prepare; connects at the first call.
+        """Create the endpoint without connecting; `connect` or the first call connects.
 
         Args:
             url: of the action server.
             timeout_s: limits a call; a turn's deadline may end it earlier.
-            tls_directory: has this worker's certificate and the authority of the server's, see `kefu.tls`; empty for
-                neither.
+            tls_directory: the folder of this worker's certificate and of the authority that signed the action server's
+                certificate, see `kefu.tls`. Empty: the worker shows no certificate and trusts the system's authorities.
         """
         super().__init__(url=url)
         self._tls = client_credentials(tls_directory) if tls_directory else None
         self._timeout_s = timeout_s
         self._pool: Optional[aiohttp.ClientSession] = None
         self._at_once = asyncio.Semaphore(CALLS_AT_ONCE)
-        self._of_one: Dict[str, asyncio.Semaphore] = {}  # by action
-        self._domain: Optional[Dict[str, Any]] = None  # the domain encoded last; a model's is always the same object
+        self._of_one: Dict[str, asyncio.Semaphore] = {}  # by the action's name: limits the calls of that action
+        # The domain that was encoded last. It is compared by identity: a model's domain is always the same object.
+        self._domain: Optional[Dict[str, Any]] = None
         self._digest = ""
 
     async def request(
@@ -72,7 +77,7 @@ class ActionEndpoint(EndpointConfig):
         compress: bool = False,
         **kwargs: Any,
     ) -> Optional[Any]:
-        """Call the action server. Returns with its answer, or raises when the time is used up."""
+        """Call the action server and return its answer. Raises when the call's time is used up."""
         body = kwargs["json"]
         action = body.get("next_action", "")
         calls = CALLS.get()
@@ -86,7 +91,7 @@ class ActionEndpoint(EndpointConfig):
         try:
             of_one = self._of_one.setdefault(action, asyncio.Semaphore(CALLS_OF_ONE_ACTION))
             async with place.lent() if place is not None else contextlib.nullcontext(), of_one, self._at_once:
-                deadline = time.monotonic() + self._timeout_s  # counted from here: waiting for a slot takes none of it
+                deadline = time.monotonic() + self._timeout_s  # begins only now: the wait for a semaphore doesn't count
                 if calls is not None:
                     deadline = min(deadline, calls.deadline)
                 return await self._answer(body, data, headers, deadline)
@@ -95,7 +100,7 @@ class ActionEndpoint(EndpointConfig):
                 calls.waited_s += time.monotonic() - began
 
     async def _answer(self, body: Dict[str, Any], data: bytes, headers: Dict[str, str], deadline: float) -> Any:
-        """Repeat the call until there is an answer or no time is left."""
+        """Repeat the call until the action server answers, or until the next try would begin after the deadline."""
         backoff_s = FIRST_BACKOFF_S
         while True:
             try:
@@ -129,7 +134,7 @@ class ActionEndpoint(EndpointConfig):
         return orjson.dumps(sent, option=_JSON)
 
     async def connect(self) -> None:
-        """Open a connection for the first call, whatever the server answers. If that fails, it is only logged."""
+        """Open a connection before the first call needs it. The server's answer is ignored; a failure is logged."""
         try:
             async with self._opened().get(self.url, timeout=_CONNECTING, ssl=self._context()):
                 pass

@@ -42,7 +42,7 @@ class BotActions:
         self._made: Dict[str, Action] = {}
 
     def __getitem__(self, name: str) -> Action:
-        """Return an action. Raises ActionNotFoundException."""
+        """Return the action of this name; it is created when it is first asked for. Raises ActionNotFoundException."""
         action = self._made.get(name)
         if action is None:
             action = self._made[name] = self._make(name)
@@ -213,7 +213,7 @@ class QuickExtractSlots(ActionExtractSlots):
             return False
         if tracker.get_slot(REQUESTED_SLOT) == slot_name:
             return False
-        form = self._actions[form_name]  # the one form object, which remembers its unique mappings
+        form = self._actions[form_name]  # always the same object, because it remembers its unique mappings
         if not isinstance(form, FormAction):  # a custom action with the form's name
             return super()._fails_unique_entity_mapping_check(slot_name, mapping, tracker, domain)
         return slot_name in form.required_slots(domain) and not form.entity_mapping_is_unique(mapping, domain)

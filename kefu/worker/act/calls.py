@@ -1,4 +1,4 @@
-"""ACT: context variables of the current turn for its calls: deadline, place, and whether it is rehearsed."""
+"""ACT: context variables by which a call of the action server knows its turn: deadline, place, and rehearsal."""
 
 import asyncio
 import contextlib
@@ -12,10 +12,10 @@ class ActionCalls:
     """The values that the calls of one turn share.
 
     Attributes:
-        message_id: of the turn's message.
-        deadline: of the turn, by the monotonic clock in s.
-        made: the number of calls so far, by action.
-        waited_s: how long the turn has waited for calls.
+        message_id: the id of the turn's message.
+        deadline: the turn's deadline, by the monotonic clock in s.
+        made: the number of calls so far, by the action's name.
+        waited_s: how long the turn has waited for its calls so far.
     """
 
     message_id: str
@@ -49,7 +49,7 @@ class Place:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Give the place back."""
+        """Free the place for another turn."""
         if self._held:
             self._places.release()
             self._held = False
@@ -58,17 +58,18 @@ class Place:
     async def lent(self) -> AsyncIterator[None]:
         """Lend the place to other turns while this one waits, and take a place again afterwards.
 
-        A turn that was cancelled at its deadline goes on without a place: it has only to say so, and no time to wait.
+        A turn that was cancelled at its deadline goes on without a place. It only adds the holding reply, and has no
+        time to wait for a place.
         """
         await self.__aexit__()
-        late = False
+        cancelled = False
         try:
             yield
         except asyncio.CancelledError:
-            late = True
+            cancelled = True
             raise
         finally:
-            if not late:
+            if not cancelled:
                 await self.__aenter__()
 
 
@@ -76,4 +77,5 @@ class Place:
 REHEARSED: "contextvars.ContextVar[bool]" = contextvars.ContextVar("kefu_rehearsed", default=False)
 # The place of the current turn, see `Place`; None where turns have no places (`rasa shell`).
 PLACE: "contextvars.ContextVar[Optional[Place]]" = contextvars.ContextVar("kefu_place", default=None)
+# The current turn's `ActionCalls`; None outside a turn (`rasa shell`): a call then has no idempotency key.
 CALLS: "contextvars.ContextVar[Optional[ActionCalls]]" = contextvars.ContextVar("kefu_action_calls", default=None)

@@ -22,7 +22,7 @@ from kefu.worker.conversation.events import read_events
 # A call sends only this many of the last events, so that it costs the same in a long conversation. They are about seven
 # turns, which is more than an action looks back at.
 EVENTS_FOR_ACTIONS = 50
-# Events whose name is all that Rasa's schema checks.
+# The types of events of which Rasa's schema checks only the name.
 _FREE = frozenset(
     "user_featurization cancel_reminder reminder action_execution_rejected form_validation loop_interrupted "
     "form active_loop reset_slots resume pause followup export restart undo rewind bot session_started agent".split()
@@ -33,7 +33,7 @@ class QuickRemoteAction(RemoteAction):
     """An action that runs in the action server."""
 
     async def run(self, output_channel: Any, nlg: Any, tracker: Any, domain: Domain) -> List[Event]:
-        """Return the events of the action, after those of its messages.
+        """Call the action server; return the events of the answer's messages, then the answer's own events.
 
         Raises:
             ActionExecutionRejection: the action rejected its execution, by status 400.
@@ -94,7 +94,7 @@ def _state(tracker: DialogueStateTracker) -> Dict[str, Any]:
 
 
 def _is_plain(result: Any) -> bool:
-    """Return whether an answer is surely valid. False means that Rasa's validation has to decide."""
+    """Return whether an action's answer is certainly valid. False means that Rasa's validation has to decide."""
     if not isinstance(result, dict):
         return False
     events, responses = result.get("events", []), result.get("responses", [])
@@ -102,7 +102,7 @@ def _is_plain(result: Any) -> bool:
 
 
 def _messages(answer: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
-    """Yield the messages in an answer. Rasa's schema doesn't check them."""
+    """Yield the messages to the customer in an action's answer. Rasa's schema doesn't check them."""
     yield from answer.get("responses", [])
     for event in answer.get("events", []):
         if event.get("event") == "bot":
@@ -111,6 +111,7 @@ def _messages(answer: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
 
 
 def _is_sayable(message: Dict[str, Any]) -> bool:
+    """Return whether a message's text is a string and its buttons are objects, so that a client can show them."""
     buttons = [message.get(name) or [] for name in ("buttons", "quick_replies")]
     return isinstance(message.get("text") or "", str) and all(map(_are_dicts, buttons))
 

@@ -1,4 +1,7 @@
-"""ANSWER: the domain's responses. Which variations fit and which have blanks to fill is prepared or remembered."""
+"""ANSWER: chooses the wording of the domain's responses, and fills in slots.
+
+It is computed once which texts have blanks to fill. The variations that fit some slots and a channel are remembered.
+"""
 
 import random
 from itertools import islice
@@ -11,8 +14,9 @@ from rasa.shared.constants import RESPONSE_CONDITION
 from rasa.shared.core.events import BotUttered
 from rasa.shared.core.trackers import DialogueStateTracker
 
-MAX_REMEMBERED = 10_000  # remembered look-ups of fitting variations; beyond it the memory is emptied
-LAST_EVENTS = 60  # how many of the last events are searched for earlier wordings, about eight turns
+# Limits the remembered results of "which variations fit this response, channel and slots"; beyond it all are dropped.
+MAX_REMEMBERED = 10_000
+LAST_EVENTS = 60  # how many of a conversation's last events are searched for earlier wordings: about eight turns
 Responses = Dict[str, List[Dict[str, Any]]]
 
 
@@ -86,14 +90,14 @@ class QuickResponses(TemplatedNaturalLanguageGenerator):
             key: Tuple[Any, ...] = (name, channel, *(slots.get(slot) for slot in self._slots[name]))
             fitting = self._fitting.get(key)
         except TypeError:  # a slot in a condition holds a list, which can't be a part of a key
-            return self._found(name, channel, slots)
+            return self._look_up(name, channel, slots)
         if fitting is None:
             if len(self._fitting) >= MAX_REMEMBERED:
                 self._fitting.clear()
-            fitting = self._fitting[key] = self._found(name, channel, slots)
+            fitting = self._fitting[key] = self._look_up(name, channel, slots)
         return fitting
 
-    def _found(self, name: str, channel: str, slots: Dict[str, Any]) -> List[_Variation]:
+    def _look_up(self, name: str, channel: str, slots: Dict[str, Any]) -> List[_Variation]:
         fitting = self._filter.responses_for_utter_action(name, channel, slots)
         return [self._variations[id(each)] for each in fitting]
 

@@ -1,4 +1,4 @@
-"""Reads from a conversation's events what it consists of: messages, reminders, hand-overs, its form in the store.
+"""Finds a conversation's messages, reminders and hand-over in its events, and defines the form in which it is stored.
 
-Nothing here has a clock or a store. May import the shared modules `kefu/*.py` and no other room.
+Nothing here reads a clock or a store. May import the shared modules `kefu/*.py` and no other room.
 """

@@ -1,4 +1,4 @@
-"""Reads from a conversation's events whether an agent has it, and which one. Has no clock and no store.
+"""Finds in a conversation's events whether a person, an agent of the desk, answers it, and which one.
 
 In: the events of a tracker. Out: the current `Handoff`. It is kept in the metadata of the last `ConversationPaused`,
 so that it is stored, trimmed, published and mended like any event.
@@ -16,7 +16,7 @@ from kefu.worker.conversation.stored import METADATA, TAKEN, WAITING
 ENDED = "handoff_ended"  # no such hand-over: it never began, or the assistant has the conversation again
 TAKEN_BY_OTHER = "handoff_taken"
 NOT_TAKEN = "handoff_not_taken"  # the agent who sends the event has not taken the conversation
-TIMER = "kefu.handoff"  # the reminder that stands while the customer waits for the agent
+TIMER = "kefu.handoff"  # the name of the reminder that is set while the customer waits for the agent's next message
 
 
 @dataclass(frozen=True)

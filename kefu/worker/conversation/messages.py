@@ -1,4 +1,4 @@
-"""Tells the messages that the customer wrote from those that a timer triggered."""
+"""Distinguishes the messages that the customer wrote from those that a timer triggered."""
 
 from typing import Optional, Sequence
 

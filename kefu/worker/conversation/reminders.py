@@ -1,7 +1,7 @@
-"""Reads from a conversation's events which timers stand. Has no clock and no store.
+"""Finds in a conversation's events the timers that are still to fire. Reads no clock and no store.
 
-In: the events of a tracker, oldest first. Out: the standing reminders and the customer's silence. The events are the
-truth; an entry in the index of due times is only a hint of when to look.
+In: the events of a tracker, oldest first. Out: the standing reminders (scheduled, and neither fired nor cancelled) and
+the customer's silence. The events decide; an entry in the index of due times is only a hint of when to look.
 """
 
 from typing import Any, Dict, Iterable, NamedTuple, Optional, Sequence
@@ -28,7 +28,7 @@ class Reminders(NamedTuple):
 
 
 class Silence(NamedTuple):
-    """The customer's silence: since when, in ms, and whether the assistant was already triggered for it."""
+    """The customer's silence: when it began, in ms, and whether it has already triggered an intent (`told`)."""
 
     since: int
     told: bool
@@ -40,32 +40,33 @@ def reminders(events: Iterable[Event]) -> Reminders:
     As in Rasa, a reminder replaces an earlier one of its name, and a restart ends all. Unlike in Rasa, a new session
     ends none: otherwise every reminder of more than half an hour would be lost.
     """
-    found = Reminders({}, {})
+    timers = Reminders({}, {})
     for event in events:
         kind = type(event)
         if kind is ReminderScheduled:
-            found.standing[event.name] = event
+            timers.standing[event.name] = event
         elif kind is ReminderCancelled:
-            _end(found, "cancelled", [r for r in found.standing.values() if _cancels(event, r)])
+            _end(timers, "cancelled", [r for r in timers.standing.values() if _cancels(event, r)])
         elif kind is Restarted:
-            _end(found, "restarted", list(found.standing.values()))
-        elif kind is UserUttered and found.standing:
-            _hear(found, event)
-    return found
+            _end(timers, "restarted", list(timers.standing.values()))
+        elif kind is UserUttered and timers.standing:
+            _end_by_message(timers, event)
+    return timers
 
 
-def _hear(found: Reminders, message: UserUttered) -> None:
+def _end_by_message(timers: Reminders, message: UserUttered) -> None:
+    """End the reminder that fired as this message, or those that a message of the customer cancels."""
     if is_external(message):
         fired = message.metadata.get(FIRED_REMINDER)
-        _end(found, "fired", [r for r in found.standing.values() if r.name == fired])
+        _end(timers, "fired", [r for r in timers.standing.values() if r.name == fired])
     else:
-        _end(found, "message_since", [r for r in found.standing.values() if r.kill_on_user_message])
+        _end(timers, "message_since", [r for r in timers.standing.values() if r.kill_on_user_message])
 
 
-def _end(found: Reminders, why: str, ended: Iterable[ReminderScheduled]) -> None:
+def _end(timers: Reminders, reason: str, ended: Iterable[ReminderScheduled]) -> None:
     for reminder in ended:
-        del found.standing[reminder.name]
-        found.ended[reminder.name] = why
+        del timers.standing[reminder.name]
+        timers.ended[reminder.name] = reason
 
 
 def _cancels(cancelled: ReminderCancelled, reminder: ReminderScheduled) -> bool:

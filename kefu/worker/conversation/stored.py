@@ -1,4 +1,4 @@
-"""The form of a conversation in Redis: the state that is read, and the one write that stores a turn.
+"""The form of a conversation in Redis: the state that is read, and the single write that stores a turn.
 
 Events are plain dicts here, so that a command that reads the store imports no Rasa.
 """
@@ -81,19 +81,19 @@ class TurnWrite:
         record = b'{"v":%d,"events":%b}' % (self.version + 1, self.encoded_events) if self.events else b""
         snapshot = b"" if self.snapshot is None else orjson.dumps(self.snapshot, option=_JSON)
         fixed = [self.version, record, self.marker, self.message_id, self.seq, snapshot, self.keep]
-        limits = [CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, REPLIES_KEPT, left_by(self.events)]
+        limits = [CONVERSATION_LIFETIME_S, MARKER_LIFETIME_S, REPLIES_KEPT, handoff_change(self.events)]
         replies = [part for reply in self.replies for part in (reply["seq"], orjson.dumps(reply, option=_JSON))]
         return fixed + limits + replies
 
     def kept(self) -> "KeptWrite":
-        """Return the parts needed to send this write again, in a tenth of the memory."""
+        """Return this write without the parts that sending it again doesn't need. It takes a tenth of the memory."""
         # orjson's results have up to 16 kB of unused room behind them; a copy has none.
         exact = [bytes(memoryview(part)) if type(part) is bytes else part for part in self.arguments]
         return KeptWrite(self.message_id, self.version, exact, self.arms, self.listed)
 
 
 class KeptWrite(NamedTuple):
-    """A successful write, kept in case the store loses it. The attributes are those of TurnWrite."""
+    """A successful write, kept in memory in case Redis loses it. The attributes are those of TurnWrite."""
 
     message_id: str
     version: int
@@ -112,8 +112,8 @@ def encode_events(events: List[Dict[str, Any]]) -> bytes:
     return orjson.dumps(events, option=_JSON)
 
 
-def left_by(events: List[Dict[str, Any]]) -> bytes:
-    """Return a turn's change of the hand-over that the desk reads: its JSON, `-` if it ended, empty if unchanged.
+def handoff_change(events: List[Dict[str, Any]]) -> bytes:
+    """Return how a turn changes the hand-over that the desk reads: its JSON, `-` if it ended, empty if unchanged.
 
     The change is read from the events, so that a turn that is written again (see `mending`) makes the same change.
 
