@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def look_here(settings: WorkerSettings) -> None:
-    """Raise SettingsError if a file is missing that the start needs."""
+    """Raise SettingsError if credentials.yml, endpoints.yml or the model is missing."""
     for path in (CREDENTIALS, ENDPOINTS):
         if not Path(path).is_file():
             raise SettingsError("working directory", f"has no {path}: start the worker from the project's root")
@@ -56,6 +56,7 @@ def _serve(settings: WorkerSettings) -> None:
 
 
 def _log_through_kefu() -> None:
+    """Send Rasa's log lines, which go through structlog, to Kefu's logging."""
     import structlog
 
     logs.configure("worker")

@@ -1,4 +1,4 @@
-"""Runs Rasa for one unit of work, and makes it fast: processor, policies, states, tracker, NLU over a whole poll.
+"""Rasa's engine, made fast: its processor, policies, states and tracker, and NLU for all texts of a poll at once.
 
 May import `act`, `conversation`, `start` and the shared modules `kefu/*.py`.
 """

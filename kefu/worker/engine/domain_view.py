@@ -1,4 +1,7 @@
-"""Looks up the parts of states in a domain once. Equal states are one object."""
+"""Computes the parts of dialogue states once per domain and remembers them. Equal states are one object.
+
+A state is what a policy sees of a conversation: the latest message, the slots, the previous action, the active loop.
+"""
 
 import json
 from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional
@@ -19,7 +22,7 @@ from rasa.shared.core.slots import Slot
 from rasa.shared.core.trackers import is_prev_action_listen_in_state
 from rasa.shared.nlu.constants import ACTION_NAME, ENTITIES, INTENT, TEXT
 
-MAX_INTERNED = 20_000  # limits the table of states of all conversations; beyond it the table is emptied
+MAX_INTERNED = 20_000  # limits the states that all conversations share; beyond it all are dropped, and computed again
 
 
 class Snapshot:
@@ -28,9 +31,9 @@ class Snapshot:
     So policies can remember their decisions by the identity of the last few states.
 
     Attributes:
-        key: this state's part of the key that Rasa's memoization forms of a few states.
-        last_key: the same part if this state is the last one. Then a message after `action_listen` counts by its
-            intent, without its text. Source: rasa 3.6.21, `MemoizationPolicy._create_feature_key`,
+        key: this state's part of the key by which Rasa's MemoizationPolicy looks up a conversation's last states.
+        last_key: the same part, for when this state is the last one. Then a message after `action_listen` counts by
+            its intent, without its text. Source: rasa 3.6.21, `MemoizationPolicy._create_feature_key`,
             `TrackerFeaturizer._choose_last_user_input`.
     """
 
@@ -73,7 +76,7 @@ class DomainView:
         self._featurized = frozenset(name for name, slot in self.slots.items() if slot.has_features())
         self.features = Domain._get_slots_sub_state(_HasSlots(self.slots))
         self._interned: Dict[Any, Snapshot] = {}
-        self._user_parts: Dict[Any, Dict[str, Any]] = {}  # never changed
+        self._user_parts: Dict[Any, Dict[str, Any]] = {}  # many states share a part, so a part is never changed
 
     def set_feature(self, features: Dict[str, Any], name: str, value: Any) -> Dict[str, Any]:
         """Return `features` after a slot was set; the same object if nothing changed."""

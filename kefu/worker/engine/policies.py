@@ -31,8 +31,10 @@ from kefu.worker.engine.graph import DirectGraphRunner
 from kefu.worker.engine.states import History
 from kefu.worker.engine.tracker import LiveTracker
 
-MAX_REMEMBERED = 20_000  # decisions that a policy remembers; beyond it the memory is emptied
-Found = Tuple[Optional[str], Optional[str], bool]
+MAX_REMEMBERED = 20_000  # limits the decisions that a policy remembers; beyond it all are dropped, and made again
+# A decision of the rules: the predicted action, the key of the rule that decided, and whether the active loop goes on
+# after an interruption.
+Decision = Tuple[Optional[str], Optional[str], bool]
 
 
 class QuickRulePolicy(RulePolicy):
@@ -49,8 +51,8 @@ class QuickRulePolicy(RulePolicy):
         quick._names_text = quick._rules.names_text or quick._unhappy.names_text
         quick._window = max(quick._rules.longest, quick._unhappy.longest, 1)
         quick._longest_hidden = max((_length(key) for key in hidden), default=0)
-        quick._found = {}
-        quick._predicted = {}
+        quick._decisions = {}
+        quick._predictions = {}
         return quick
 
     def predict_action_probabilities(
@@ -62,8 +64,8 @@ class QuickRulePolicy(RulePolicy):
     ) -> PolicyPrediction:
         """Return the prediction for the tracker's last states."""
         history = tracker.history if isinstance(tracker, LiveTracker) else None
-        # In a short conversation the source may depend on all states, not only on the key: see
-        # `_find_action_from_rules`.
+        # A conversation that is no longer than the longest rule outside of stories is left to Rasa: the source of its
+        # prediction may depend on all states, which the key below doesn't have. See `_find_action_from_rules`.
         if history is None or history.count <= self._longest_hidden or self.config["use_nlu_confidence_as_score"]:
             return super().predict_action_probabilities(tracker, domain, rule_only_data, **kwargs)
         key = (
@@ -74,40 +76,40 @@ class QuickRulePolicy(RulePolicy):
             tracker.latest_message.intent.get("name"),
             _text_of(tracker) if self._names_text else tracker.latest_message.use_text_for_featurization,
         )
-        made = self._predicted.get(key)
-        if made is None:
-            made = super().predict_action_probabilities(tracker, domain, rule_only_data, **kwargs)
-            _remember(self._predicted, key, _fresh(made))
-            return made
-        return _fresh(made)
+        prediction = self._predictions.get(key)
+        if prediction is None:
+            prediction = super().predict_action_probabilities(tracker, domain, rule_only_data, **kwargs)
+            _remember(self._predictions, key, _copied(prediction))
+            return prediction
+        return _copied(prediction)
 
     def _find_action_from_rules(
         self, tracker: DialogueStateTracker, domain: Domain, use_text_for_last_user_input: bool
-    ) -> Found:
+    ) -> Decision:
         history = tracker.history if isinstance(tracker, LiveTracker) else None
         if history is None:
             return super()._find_action_from_rules(tracker, domain, use_text_for_last_user_input)
         if use_text_for_last_user_input and tracker.latest_action_name != ACTION_LISTEN_NAME:
             return None, None, False
         window = history.states(self._window)
-        said = _text_of(tracker) if use_text_for_last_user_input else None
+        text = _text_of(tracker) if use_text_for_last_user_input else None
         # The exact text matters only if a rule names a text.
-        text = said if self._names_text or said is None else ""
-        key = (*window, tracker.active_loop_name, text)
-        found = self._found.get(key)
-        if found is None:
+        key_text = text if self._names_text or text is None else ""
+        key = (*window, tracker.active_loop_name, key_text)
+        decision = self._decisions.get(key)
+        if decision is None:
             states = [snapshot.copy() for snapshot in window]
-            if said:
-                states[-1].setdefault(USER, {})[TEXT] = said
+            if text:
+                states[-1].setdefault(USER, {})[TEXT] = text
             self.featurizer._choose_last_user_input([states], use_text_for_last_user_input)
-            found = self._decide(states, tracker.active_loop_name)
-            _remember(self._found, key, found)
-        action, source, returning = found
-        if source is None and said is None and history.count <= self._longest_hidden:
+            decision = self._decide(states, tracker.active_loop_name)
+            _remember(self._decisions, key, decision)
+        action, source, returning = decision
+        if source is None and text is None and history.count <= self._longest_hidden:
             source = self._create_feature_key(self._prediction_states(tracker, domain))
         return action, source, returning
 
-    def _decide(self, states: List[State], loop: Optional[str]) -> Found:
+    def _decide(self, states: List[State], loop: Optional[str]) -> Decision:
         """Return the rules' decision for these states; its source is None if no rule matches."""
         newest_first = states[::-1]
         action, rule = None, ""
@@ -139,7 +141,7 @@ class QuickMemoizationPolicy(MemoizationPolicy):
         quick = _as(cls, policy)
         quick._window = policy.featurizer.max_history
         compressed = policy.config["enable_feature_string_compression"]
-        quick._memories = {_plain(key) if compressed else key: action for key, action in policy.lookup.items()}
+        quick._memories = {_decompressed(key) if compressed else key: action for key, action in policy.lookup.items()}
         return quick
 
     def predict_action_probabilities(
@@ -219,7 +221,7 @@ def _key_of(states: List[Snapshot]) -> str:
     return f"[{', '.join(keys)}]"
 
 
-def _plain(key: str) -> str:
+def _decompressed(key: str) -> str:
     """Return a key of Rasa's memoization, decompressed."""
     return zlib.decompress(base64.b64decode(key)).decode()
 
@@ -230,25 +232,25 @@ def _length(key: str) -> int:
 
 
 def _as(kind: type, policy: Any) -> Any:
-    """Return a policy of another class with everything that a trained policy has learned."""
+    """Return a policy of the class `kind` with everything that a trained policy has learned."""
     quick: Any = object.__new__(kind)
     quick.__dict__.update(policy.__dict__)
     return quick
 
 
-def _fresh(made: PolicyPrediction) -> PolicyPrediction:
-    """Return an equal prediction whose parts the ensemble may change."""
-    fresh = object.__new__(PolicyPrediction)
-    fresh.__dict__.update(made.__dict__)
-    fresh.probabilities = made.probabilities.copy()
-    fresh.events = [copy.copy(event) for event in made.events]
-    return fresh
+def _copied(prediction: PolicyPrediction) -> PolicyPrediction:
+    """Return a copy of a prediction, because Rasa's policy ensemble changes the predictions that it gets."""
+    other = object.__new__(PolicyPrediction)
+    other.__dict__.update(prediction.__dict__)
+    other.probabilities = prediction.probabilities.copy()
+    other.events = [copy.copy(event) for event in prediction.events]
+    return other
 
 
-def _remember(memory: Dict[Any, Any], key: Any, found: Any) -> None:
+def _remember(memory: Dict[Any, Any], key: Any, value: Any) -> None:
     if len(memory) >= MAX_REMEMBERED:
         memory.clear()
-    memory[key] = found
+    memory[key] = value
 
 
 def make_quick(runner: DirectGraphRunner) -> None:

@@ -58,9 +58,9 @@ class TurnProcessor(MessageProcessor):
             texts: the texts. A leading `/` makes a text an intent command, so callers neutralise it.
             times: when each text was said, in s since the epoch, for words like "yesterday"; None for now.
         """
-        said = times or [time.time()] * len(texts)
+        sent = times or [time.time()] * len(texts)
         messages = [
-            UserMessage(text, sender_id=conversation, metadata={"ts": ts}) for text, ts in zip(texts, said, strict=True)
+            UserMessage(text, sender_id=conversation, metadata={"ts": ts}) for text, ts in zip(texts, sent, strict=True)
         ]
         nothing = DialogueStateTracker.from_events(conversation, [])
         target = self.model_metadata.nlu_target
@@ -80,7 +80,7 @@ class TurnProcessor(MessageProcessor):
         return not tracker.has_begun or self._has_session_expired(tracker)
 
     async def start_session(self, tracker: LiveTracker, channel: OutputChannel) -> None:
-        """Run Rasa's session start."""
+        """Run Rasa's `action_session_start` and put its events on the tracker."""
         start = PolicyPrediction.for_action_name(self.domain, ACTION_SESSION_START_NAME)
         await self._run_action(self._actions[ACTION_SESSION_START_NAME], tracker, channel, self.nlg, start)
 
@@ -92,19 +92,23 @@ class TurnProcessor(MessageProcessor):
         Raises:
             ActionFailed: an action failed; the tracker may hold a part of its events.
         """
-        heard = tracker.latest_message
-        words = heard.text
+        message = tracker.latest_message
+        words = message.text
         try:
-            heard.text = None if is_external(heard) else words
+            message.text = None if is_external(message) else words
             await self.run_action_extract_slots(channel, tracker)
         except Exception as error:  # a remote slot validation may raise anything
             raise ActionFailed("action_extract_slots", error.__class__.__name__) from error
         finally:
-            heard.text = words
+            message.text = words
         await self._run_prediction_loop(channel, tracker)
 
     def predict_next_with_tracker_if_should(self, tracker: LiveTracker) -> Tuple[Action, PolicyPrediction]:
-        """Return the next action. Raises ActionLimitReached."""
+        """Return the action that the policies predict for the tracker, and their prediction.
+
+        Raises:
+            ActionLimitReached: the turn has run as many actions as Rasa allows, and would go on.
+        """
         goes_on = self.should_predict_another_action(tracker.latest_action_name)
         if self.is_action_limit_reached(tracker, goes_on):
             raise ActionLimitReached("The limit of actions to predict has been reached.")
@@ -113,19 +117,19 @@ class TurnProcessor(MessageProcessor):
 
     def is_action_limit_reached(self, tracker: LiveTracker, should_predict_another_action: bool) -> bool:
         """Return whether this turn has run the largest number of actions, and another one would follow."""
-        made = 0
+        executed = 0
         for event in reversed(tracker.events):
             if type(event) is ActionExecuted:
                 if event.action_name in self._listens:
                     break
-                made += 1
-        return made >= self.max_number_of_predictions and should_predict_another_action
+                executed += 1
+        return executed >= self.max_number_of_predictions and should_predict_another_action
 
     def _get_action(self, action_name: str) -> Action:
         return self._actions[action_name]
 
     async def run_action_extract_slots(self, output_channel: OutputChannel, tracker: LiveTracker) -> LiveTracker:
-        """Fill slots from the latest message."""
+        """Fill slots from the tracker's latest message; return the same tracker."""
         extract = self._actions[ACTION_EXTRACT_SLOTS]
         tracker.update_with_events(await extract.run(output_channel, self.nlg, tracker, self.domain), self.domain)
         return tracker
@@ -145,12 +149,12 @@ class TurnProcessor(MessageProcessor):
         """
         # The action's events count only after it has succeeded, see `turn.ReplyChannel.checkpoint`.
         output_channel.checkpoint = len(tracker.events)  # type: ignore[attr-defined]
-        tried = tracker
+        view = tracker
         if type(action) not in _READERS:
-            tried = tracker.copy()  # a rejected action's prediction leaves no events
-            tried.update_with_events(prediction.events, self.domain)
+            view = tracker.copy()  # if the action rejects its execution, the tracker has no events of the prediction
+            view.update_with_events(prediction.events, self.domain)
         try:
-            events = await action.run(output_channel, nlg, tried, self.domain) or []
+            events = await action.run(output_channel, nlg, view, self.domain) or []
         except ActionExecutionRejection:
             rejected = ActionExecutionRejected(action.name(), prediction.policy_name, prediction.max_confidence)
             tracker.update(rejected)

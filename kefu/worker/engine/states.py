@@ -1,8 +1,8 @@
 """The states of a conversation that policies read, kept up to date event by event instead of replayed.
 
-A state is what was known before an action. Stock Rasa replays all events to find the states, for each prediction. Here
-each event moves a `History` one step. An event that takes something back (a form that runs again, a rewind) restores
-the step that it goes back to.
+A state is what a policy sees of a conversation before an action: the latest message, the slots, the previous action,
+the active loop. For each prediction, stock Rasa replays all events to find the states. Here each event changes a
+`History`. An event that takes others back (a form that runs again, a rewind) restores an earlier state.
 
 Source: rasa 3.6.21, `DialogueStateTracker.applied_events`, `Domain.states_for_tracker_history`.
 The states are the same, step by step; tests/worker/test_policies.py compares them on random events.
@@ -47,7 +47,7 @@ _TAKE_BACK = frozenset({ActionReverted, UserUtteranceReverted})
 _BEGIN_ANEW = frozenset({Restarted, SessionStarted})
 _LOOPS = frozenset({ActiveLoop, LegacyForm})
 _OF_A_MESSAGE = frozenset({DefinePrevUserUtteredFeaturization, EntitiesAdded})  # they change the latest message
-_OF_A_TURN = frozenset({ActionExecuted, UserUttered, DefinePrevUserUtteredFeaturization})
+_OF_A_TURN = frozenset({ActionExecuted, UserUttered, DefinePrevUserUtteredFeaturization})  # see `_back_to_loop`
 
 
 class _Now:
@@ -72,7 +72,7 @@ class _Now:
         self.restore((UserUttered.empty(), {}, view.features, None, ACTION_LISTEN_NAME))
 
     def checkpoint(self) -> Tuple[Any, ...]:
-        """Return the argument for `restore`. Nothing in it changes later."""
+        """Return the present values, to be given to `restore` later. Later events don't change them."""
         return self.latest_message, self.latest_action, self.features, self.loop, self.followup_action
 
     def restore(self, checkpoint: Tuple[Any, ...]) -> None:
@@ -127,12 +127,14 @@ class _Now:
 
 
 class _Fold(NamedTuple):
-    """The values that carry the states for learning policies from one action to the next.
+    """The values from which the next state for learning policies is computed (policies that learn from stories).
+
+    Those policies don't see turns in which only rules decided. The states of such turns are hidden.
 
     Attributes:
-        hidden: whether the turn is of rules only, which the learning policies are never trained on.
-        action: the last action before it that was not hidden.
-        user: the user's part of the last state that was not hidden; None before the first one.
+        hidden: whether the current turn is such a turn.
+        action: the last action before the hidden turn, or the last action at all.
+        user: the message in the last state that was not hidden; None before the first one.
         states: the number of states that were not hidden.
     """
 
@@ -143,7 +145,7 @@ class _Fold(NamedTuple):
 
 
 class _Mark(NamedTuple):
-    """The moment before an action: its index in the applied events, and the values to go back to."""
+    """The moment before an action: the action's index in the applied events, and the values to go back to."""
 
     at: int
     now: Tuple[Any, ...]
@@ -167,7 +169,7 @@ class History:
         self._learned: List[Snapshot] = []
 
     def add(self, event: Event) -> bool:
-        """Take one event. Return False if the history can't follow it; then discard the history."""
+        """Apply one event. Return False if that isn't supported; then the tracker replays its events, as in Rasa."""
         kind = type(event)
         if kind not in _KNOWN or (kind in _OF_A_MESSAGE and not self._is_heard_last()):
             return False
@@ -188,8 +190,8 @@ class History:
     def begun_with(self, events: List[Event], kept: List[Event]) -> "Optional[History]":
         """Return the history of `events` and then `kept`; None if it can't be followed, as in `add`.
 
-        The new history is replayed until it comes to a moment that is equal in this one. From there on it takes over
-        this one's states.
+        The new history is replayed until its values equal those that this history had before the same event. From
+        there on it takes over this history's states.
 
         Args:
             events: replace the events before `kept`.
@@ -228,16 +230,19 @@ class History:
         self._loops = other._loops
 
     def states(self, last: Optional[int] = None) -> List[Snapshot]:
-        """Return the states for rules, oldest first, with the present one; only the last ones if `last` is given."""
+        """Return the states that rules read, oldest first, with the present one. `last` limits their number."""
         return [*_tail(self._states, last), self._view.snapshot(self._now.state())]
 
     @property
     def count(self) -> int:
-        """The number of states for rules, including the present one."""
+        """The number of states that rules read, including the present one."""
         return len(self._states) + 1
 
     def learned_states(self, last: Optional[int] = None) -> List[Snapshot]:
-        """Return the states for policies that learn from stories, without turns of rules only."""
+        """Return the states for policies that learn from stories, without turns in which only rules decided.
+
+        `last` limits their number, counted from the newest.
+        """
         state, _ = self._step(hide=False)
         return _tail(self._learned, last) if state is None else [*_tail(self._learned, last), state]
 

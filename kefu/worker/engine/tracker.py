@@ -20,7 +20,7 @@ from kefu.worker.engine.states import History
 
 @lru_cache(maxsize=16)
 def _stamps(model_id: Optional[str], assistant_id: Optional[str]) -> Dict[str, Any]:
-    """Return the metadata of an event without other metadata. Events share the dict, which saves 1.6 kB a turn."""
+    """Return the metadata for an event that has none: the two ids. Events share the dict, which saves 1.6 kB a turn."""
     stamps = {"model_id": model_id, "assistant_id": assistant_id}
     return {name: value for name, value in stamps.items() if value}
 
@@ -50,7 +50,7 @@ class LiveTracker(DialogueStateTracker):
         event.apply_to(self)
 
     def _stamp(self, event: Event) -> None:
-        """Note which model made the event, as Rasa's tracker does."""
+        """Add the ids of the model and the assistant to the event's metadata, as Rasa's tracker does."""
         if not event.metadata:
             event.metadata = _stamps(self.model_id, self.assistant_id)
             return
@@ -60,9 +60,9 @@ class LiveTracker(DialogueStateTracker):
             event.metadata = {**event.metadata, "assistant_id": self.assistant_id}
 
     def begin_with(self, events: List[Event], last: int) -> None:
-        """Replace all events but the last ones by `events`, which lead to the same state.
+        """Replace all events but the last `last` by `events`, which lead to the same slots, loop and pause.
 
-        Afterwards the tracker equals one that has seen only `events` and the last ones.
+        Afterwards the tracker equals a tracker that has seen only `events` and the last ones.
 
         Args:
             events: the replacement.
@@ -74,7 +74,7 @@ class LiveTracker(DialogueStateTracker):
             self.history = self.history.begun_with(events, kept)
 
     def copy(self) -> "LiveTracker":
-        """Return a copy to try events on. It has no history, and stamps no ids."""
+        """Return a copy on which events can be tried. It has no history, and adds no ids to events."""
         other: LiveTracker = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
         other.events = self.events.copy()
@@ -99,7 +99,7 @@ class LiveTracker(DialogueStateTracker):
         ignore_rule_only_turns: bool = False,
         rule_only_data: Optional[Dict[str, Any]] = None,
     ) -> List[State]:
-        """Return the past states, for policies that don't read `history`."""
+        """Return the states that policies read, for a policy that doesn't use `history`."""
         unknown = ignore_rule_only_turns and (rule_only_data or {}) != self._view.rule_only
         if self.history is None or omit_unset_slots or unknown:
             return super().past_states(domain, omit_unset_slots, ignore_rule_only_turns, rule_only_data)

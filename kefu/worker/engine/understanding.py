@@ -14,11 +14,14 @@ from typing import Any, Dict, List, Optional, Tuple
 from kefu import metrics
 from kefu.worker.engine.processor import TurnProcessor
 
-BATCH_NAME = "kefu-poll"
-MOST_AT_ONCE = 64  # texts in a batch; a larger batch is hardly cheaper, and its first text would wait for its last
-MOST_WAITING = 256  # beyond it no more are taken; with a slow model their turns would end before NLU
-STUCK_S = 60.0  # a batch that takes longer makes the worker restart
-LONGEST_REMEMBERED = 60  # characters; longer texts are hardly ever repeated
+BATCH_NAME = "kefu-poll"  # the sender id of a batch, because Rasa requires one
+# Limits the texts in a batch. A larger batch is hardly cheaper per text, and its first text would wait for its last.
+MOST_AT_ONCE = 64
+# From this many waiting texts on, the worker takes no more messages from Kafka. With a slow model the deadlines of
+# further messages would pass before NLU came to them.
+MOST_WAITING = 256
+STUCK_S = 60.0  # if NLU works on a batch for longer than this, the worker ends and is restarted
+LONGEST_REMEMBERED = 60  # characters; the result of a longer text is not remembered, because it is hardly ever repeated
 # A result is reused for texts of the same quarter hour. "tomorrow" changes its meaning at midnight, and midnight is on
 # a quarter hour in every time zone.
 SAME_TIME_S = 900.0
@@ -32,31 +35,31 @@ class SaidBefore:
     """The NLU results of one model for the texts used last."""
 
     def __init__(self, most: int) -> None:
-        """Prepare to remember up to `most` texts, 0 for none."""
+        """Create an empty memory for the results of up to `most` texts, 0 for none."""
         self._most = most
         self._model: Optional[TurnProcessor] = None
-        self._found: Dict[Tuple[str, int], Dict[str, Any]] = {}  # the least recently used first
+        self._results: Dict[Tuple[str, int], Dict[str, Any]] = {}  # the least recently used first
 
     def get(self, model: TurnProcessor, said: Said) -> Optional[Dict[str, Any]]:
         """Return this model's result for a text, None if it isn't remembered."""
-        found = self._found.pop(_key(said), None) if model is self._model else None
-        if found is not None:
-            self._found[_key(said)] = found
-        return found
+        result = self._results.pop(_key(said), None) if model is self._model else None
+        if result is not None:
+            self._results[_key(said)] = result
+        return result
 
     def clear(self) -> None:
         """Drop all results and the model."""
-        self._model, self._found = None, {}
+        self._model, self._results = None, {}
 
-    def put(self, model: TurnProcessor, said: Said, found: Dict[str, Any]) -> None:
+    def put(self, model: TurnProcessor, said: Said, result: Dict[str, Any]) -> None:
         """Remember a result, if the text is short and the result doesn't depend on the exact time."""
         if model is not self._model:
-            self._model, self._found = model, {}
-        exact = any(entity.get("extractor") == BY_THE_MINUTE for entity in found.get("entities", ()))
+            self._model, self._results = model, {}
+        exact = any(entity.get("extractor") == BY_THE_MINUTE for entity in result.get("entities", ()))
         if self._most and len(said[0]) <= LONGEST_REMEMBERED and not exact:
-            self._found[_key(said)] = found
-            if len(self._found) > self._most:
-                del self._found[next(iter(self._found))]
+            self._results[_key(said)] = result
+            if len(self._results) > self._most:
+                del self._results[next(iter(self._results))]
 
 
 def _key(said: Said) -> Tuple[str, int]:
@@ -68,7 +71,7 @@ class Understanding:
     """The queue of texts for NLU. All methods belong to the event loop's thread."""
 
     def __init__(self, remembered: int) -> None:
-        """Prepare; nothing runs yet.
+        """Create an empty queue.
 
         Args:
             remembered: how many texts' results to remember.
@@ -81,16 +84,16 @@ class Understanding:
 
     @property
     def full(self) -> bool:
-        """Whether so many texts wait that no more should be added."""
+        """Whether MOST_WAITING texts wait, so that the worker should take no more messages."""
         return len(self._waiting) >= MOST_WAITING
 
     @property
     def stuck(self) -> bool:
-        """Whether a batch takes so long that only a restart can help."""
+        """Whether NLU has worked on the current batch for more than STUCK_S, so that only a restart can help."""
         return self._began is not None and time.monotonic() - self._began > STUCK_S
 
     def ask(self, processor: TurnProcessor, said: List[Said]) -> List[Understood]:
-        """Return a future for each text: the NLU result of this model, or NLU's exception."""
+        """Queue texts for NLU; return a future for each: the NLU result of this model, or NLU's exception."""
         loop = asyncio.get_running_loop()
         futures: List[Understood] = [loop.create_future() for _ in said]
         for each, future in zip(said, futures, strict=True):
@@ -119,8 +122,8 @@ class Understanding:
                 batch = list(takewhile(lambda waits: waits[0] is processor, self._waiting[:MOST_AT_ONCE]))  # noqa: B023
                 del self._waiting[: len(batch)]
                 self._began = time.monotonic()
-                found = await self._parse(processor, [said for _, said, _ in batch])
-                for data, (_, each, future) in zip(found, batch, strict=True):
+                results = await self._parse(processor, [said for _, said, _ in batch])
+                for data, (_, each, future) in zip(results, batch, strict=True):
                     if not isinstance(data, Exception):
                         self._before.put(processor, each, data)
                     _settle(future, data)
@@ -133,13 +136,13 @@ class Understanding:
             return await loop.run_in_executor(self.thread, _understood, processor, said)
         except Exception:  # noqa: BLE001 - the texts are parsed one by one below, to find the bad one
             metrics.RETRIES.labels("nlu").inc()
-        found: List[Any] = []
+        results: List[Any] = []
         for each in said:
             try:
-                found += await loop.run_in_executor(self.thread, _understood, processor, [each])
+                results += await loop.run_in_executor(self.thread, _understood, processor, [each])
             except Exception as error:  # noqa: BLE001 - the text's turn handles it
-                found.append(error)
-        return found
+                results.append(error)
+        return results
 
 
 def _understood(processor: TurnProcessor, said: List[Said]) -> List[Dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Tunes Python's garbage collector: it is off while a worker starts, and runs rarely while it serves.
 
-A turn leaves no reference cycles behind, but to find that out Python goes through all live objects again and again.
-With 10,000 turns in memory that took half a second each time, and a third of the CPU of all turns.
+A turn leaves no reference cycles behind. The collector would still go through all live objects again and again to look
+for cycles. With 10,000 turns in memory that took half a second each time, and a third of the CPU of all turns.
 """
 
 import ctypes
@@ -13,10 +13,10 @@ from typing import Callable
 # For `gc.set_threshold`: the youngest generation is collected after 10,000 net new objects. The other two are never
 # collected by count, but by `Housekeeping`. Cyclic garbage of that amount, if there is any, takes a few MB.
 THRESHOLDS = (10_000, 1_000_000, 1_000_000)
-WHEN_IDLE_S = 600.0  # tidy up after this long, if the worker is idle
-ANYWAY_S = 3600.0  # tidy up after this long, even if it is busy
-A_MOMENT_S = 1.0  # after `soon`: instead of WHEN_IDLE_S
-SOON_S = 10.0  # after `soon`: instead of ANYWAY_S
+WHEN_IDLE_S = 600.0  # the time between two calls of `tidy`, if the worker is idle then
+ANYWAY_S = 3600.0  # the longest time between two calls of `tidy`, even if the worker is busy
+A_MOMENT_S = 1.0  # replaces WHEN_IDLE_S after a call of `soon`
+SOON_S = 10.0  # replaces ANYWAY_S after a call of `soon`
 # Blocks of this size and more go back to the system as soon as they are freed. By default glibc raises the limit up to
 # 32 MB and keeps the holes, among them the tens of MB that a model needs while it is loaded. Source: man 3 mallopt,
 # M_MMAP_THRESHOLD
@@ -28,7 +28,7 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def hold() -> None:
-    """Switch the collector off until `settle`, because almost all objects of a start stay."""
+    """Switch the collector off until `settle`, because almost all objects of a start stay. Also sets glibc's limits."""
     gc.disable()
     if _LIBC is not None and hasattr(_LIBC, "mallopt"):  # only glibc has it
         _LIBC.mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)
@@ -52,18 +52,18 @@ def tidy() -> None:
 
 
 class Housekeeping:
-    """Knows when to tidy up: after WHEN_IDLE_S if the worker is idle, after ANYWAY_S in any case."""
+    """Decides when the worker calls `tidy`: after WHEN_IDLE_S if it is idle, after ANYWAY_S in any case."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._wait(WHEN_IDLE_S, ANYWAY_S)
 
     def soon(self) -> None:
-        """Tidy up soon, because memory becomes free: an old model's, for example, once no turn uses it."""
+        """Bring the next call of `tidy` forward, because much memory becomes free soon: that of a replaced model."""
         self._wait(A_MOMENT_S, SOON_S)
 
     def due(self, busy: bool) -> bool:
-        """Return whether to tidy up now. If so, the next time counts from now."""
+        """Return whether to call `tidy` now. If so, the time until the next call counts from now."""
         if self._clock() < (self._anyway if busy else self._when_idle):
             return False
         self._wait(WHEN_IDLE_S, ANYWAY_S)
