@@ -1,7 +1,8 @@
-"""The lock store named in endpoints.yml. The worker needs no lock: the partition is the lock, the version the fence.
+"""The lock store named in endpoints.yml. The worker takes no locks.
 
-A conversation belongs to one partition, a partition to one worker, and a lane runs its messages one at a time. For
-designers' commands in one process (`rasa shell`, plain `rasa run`) Rasa's in-memory lock is enough.
+A conversation belongs to one partition, a partition to one worker, and a lane runs its messages one at a time. If a
+former owner of the partition still writes, the version in the write makes Redis refuse it. For designers' commands in
+one process (`rasa shell`, plain `rasa run`) Rasa's in-memory lock is enough.
 """
 
 from typing import Any

@@ -18,7 +18,7 @@ from kefu.worker.storage.due_index import Due, DueIndex
 
 logger = logging.getLogger(__name__)
 
-EVERY_S = 1.0
+EVERY_S = 1.0  # the mean interval between two looks into the index
 AGAIN_S = 0.1  # the interval while more timers are due than one look sends
 # How many timers one look sends, over all partitions. Customers' messages queue behind them, so the number is bounded.
 BATCH = 16  # at least this many while fewer than BATCH messages are in flight
@@ -32,15 +32,15 @@ class Load(Protocol):
 
     @property
     def assigned(self) -> List[int]:
-        """The partitions that are this worker's."""
+        """The numbers of the partitions that this worker owns."""
 
     @property
     def inflight(self) -> int:
-        """How many messages have been taken and are not done with."""
+        """The number of messages that were taken from Kafka and are not finished."""
 
     @property
     def served(self) -> int:
-        """How many messages have been done with, since the start."""
+        """The number of messages that were finished since the worker's start."""
 
 
 class DueScan:
@@ -57,9 +57,9 @@ class DueScan:
         """Prepare; the search begins with `start`.
 
         Args:
-            index: where the due times are.
-            producer: of `user.query`.
-            intake: knows which partitions are this worker's, and how busy it is.
+            index: holds the due times.
+            producer: sends to `user.query`.
+            intake: tells which partitions this worker owns, and how busy it is.
             away: whether the worker takes no messages now, because Redis is away or for another reason.
             clock: the time in ms that due times are compared with.
         """
@@ -117,7 +117,7 @@ class DueScan:
         return len(timers) >= room
 
     def _room(self) -> int:
-        """Return how many timers may be sent now: a share of the served messages, so that they keep up with load."""
+        """Return how many timers may be sent now: more, the more messages were served since the last look."""
         served = self._intake.served - self._served
         self._served += served
         least = BATCH if self._intake.inflight < BATCH else TRICKLE
@@ -134,6 +134,7 @@ class DueScan:
                 raise outcome
 
     async def _acknowledged(self, due: Due) -> None:
+        """Send one timer; return when Kafka has acknowledged it, or when it can never be sent and is to be removed."""
         if due.event is None:
             metrics.TIMERS_DROPPED.labels("unknown", "malformed").inc()
             logger.error("an entry of the index of due times can't be read and is removed")

@@ -22,12 +22,14 @@ from kefu.worker.storage.conversations import Conversations
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 0.02  # between two looks for the marker
+LOOK_S = 0.02  # between two look-ups of a lent message's marker
 # The wait for a candidate's answer: at most LEND_S, and at most LEND_SHARE of a turn's deadline. The rest of the
 # deadline is for the lender's own turn.
 LEND_S = 3.0
 LEND_SHARE = 0.3
-GONE_S = 1.0  # the wait for turns that the candidate had begun when it stopped reading, or when the canary ended
+# If the candidate stops reading, or the canary ends, the lender waits at most this long for a message that is already
+# lent: the candidate may have begun its turn.
+GONE_S = 1.0
 REST_S = 60.0  # nothing is lent for this long after an unanswered message, so that a bad candidate delays few customers
 DECLINED_S = 60  # lifetime of the key by which a candidate declines a message
 
@@ -47,18 +49,18 @@ class Candidate:
         """Prepare.
 
         Args:
-            tracks: knows whether there is a candidate, and which conversations it answers.
+            tracks: tells whether there is a candidate, and which conversations it answers.
             conversations: the store of the markers.
             producer: sends to `user.query.candidate`.
             deadline_s: a turn's deadline; the wait for the candidate's answer is a part of it.
-            most: how many messages may be lent at once; beyond it the lender does them itself, so that a slow
-                candidate does not hold up everything in flight.
+            most: how many messages may be lent at once. Beyond it the lender processes messages itself, so that a slow
+                candidate does not hold up all messages in flight.
             clock: monotonic, in s.
         """
         self._tracks, self._conversations, self._producer = tracks, conversations, producer
         self._limit_s, self._clock = min(LEND_S, LEND_SHARE * deadline_s), clock
-        self._most, self._out = most, 0
-        self._rests_until = clock()
+        self._most, self._out = most, 0  # `_out` counts the messages that are lent now
+        self._rests_until = clock()  # nothing is lent before this time
 
     def gets(self, record: Record, conversation: str) -> bool:
         """Return whether to lend this message. A message that was lent to this worker is never lent on."""
@@ -70,8 +72,8 @@ class Candidate:
         """Lend a message once, if the candidate is to answer it; return whether the candidate has stored its outcome.
 
         Args:
-            message: gets `kept` set when it is considered, and `lent_s` to the time that lending took of its deadline.
-            patience: of the message, for while Redis is away.
+            message: its `kept` is set, so that it is lent only once, and its `lent_s` is the time that lending took.
+            patience: repeats the message's calls while Redis is away.
         """
         event = message.event
         if message.kept or not self.gets(message.record, event.conversation):
@@ -93,6 +95,7 @@ class Candidate:
             message.lent_s = min(self._limit_s, self._clock() - begun)
 
     async def _answers(self, record: Record, event: InboxEvent, mine: Callable[[], bool]) -> bool:
+        """Write the record to the candidate's topic; return whether the candidate stores an outcome in time."""
         until = self._clock() + self._limit_s
         try:
             sent = self._producer.send(CANDIDATE_QUERY, record.key, record.value, None, record.partition)
@@ -127,11 +130,16 @@ class Candidate:
         return "late" if self._tracks.lends(event.conversation) else "gone"
 
     async def decline(self, event: InboxEvent) -> None:
-        """Tell the lender that this worker, the candidate, can't do the message. Raises StoreUnavailable."""
+        """Let the lender know, by a key in Redis, that this worker, the candidate, can't process the message.
+
+        Raises:
+            StoreUnavailable: Redis is away.
+        """
         key = self._conversations.keys(event.conversation).declined(event.message_id)
         await self._conversations.servers.on(key, ("SET", key, "1", "EX", DECLINED_S))
 
     def _back(self, why: str, error: str) -> bool:
+        """Count a message that the candidate did not answer, and lend nothing for REST_S. Returns False."""
         metrics.LENT.labels(why).inc()
         if why == "gone":
             return False

@@ -19,7 +19,8 @@ class Inbound:
         parsed: NLU's result, computed for the whole poll; None for a timer and a desk event.
         runner: the runner of the model that computes `parsed`. None if there is no text: then the message gets the
             runner that serves when its turn begins. A message sees one model only, even if the model is swapped.
-        kept: whether lending was considered already; a message is lent at most once.
+        attempts: how many attempts to process the message have failed.
+        kept: whether it was already decided to lend the message or not; a message is lent at most once.
         lent_s: the part of the turn's deadline that lending took.
         spent_s: the part of the turn's deadline that failed attempts took.
         taken: when the message was taken, by the monotonic clock in s.

@@ -1,6 +1,6 @@
 """Repeats a message's call to Redis or Kafka until the server is back.
 
-The wait ends early if the message's partition goes to another worker, which then does the message.
+The wait ends early if the message's partition goes to another worker, which then processes the message.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ from kefu.errors import QueueUnavailable, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
-FIRST_BACKOFF_S = 0.1
-LAST_BACKOFF_S = 5.0
+FIRST_BACKOFF_S = 0.1  # the wait doubles with each attempt, from twice this value
+LAST_BACKOFF_S = 5.0  # the longest wait between two attempts
 Server = TypeVar("Server")
 Backoff = Callable[[int], float]
 
 
 class NotMine(Exception):
-    """The partition went to another worker, which will do this message."""
+    """The message's partition went to another worker, which will process the message."""
 
 
 def backoff_s(attempt: int) -> float:
@@ -49,7 +49,7 @@ class Patience:
 
         Args:
             mine: whether this worker still owns the message's partition.
-            waits: the inbox's, shared by all of its messages.
+            waits: counts the calls that wait; shared by all messages of the inbox.
         """
         self._mine, self._waits = mine, waits
 

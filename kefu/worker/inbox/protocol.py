@@ -29,7 +29,7 @@ from kefu.worker.turns.runner import TurnRunner
 
 logger = logging.getLogger(__name__)
 
-INTERNAL_ERROR = "internal_error"
+INTERNAL_ERROR = "internal_error"  # the reason in the marker of a dead-lettered message
 # Limits a turn's encoded events, so that they fit into one Kafka record: 100 kB are left for the record's other fields.
 # A larger turn fails with TurnTooLarge.
 MAX_EVENTS_BYTES = MAX_RECORD_BYTES - 100_000
@@ -61,12 +61,12 @@ class Inbox:
         """Prepare.
 
         Args:
-            runner: of the model that serves.
+            runner: runs turns on the serving model.
             conversations: the store.
             live: the conversations in memory.
             producer: sends the turns' records and the dead letters.
-            attempts: how often a failing turn is run before its message is put aside.
-            turns_at_once: how many turns run side by side.
+            attempts: how often a failing turn is run before its message becomes a dead letter.
+            turns_at_once: how many turns run side by side; further turns wait for a place.
             mender: brings back writes that Redis lost; None to mend nothing.
             candidate: the candidate of a release; None without a release.
             backoff: how long to wait in s before the n-th further attempt.
@@ -88,7 +88,7 @@ class Inbox:
         """Rows 2 to 5: store and publish the message's outcome. Returns only when both are acknowledged.
 
         Raises:
-            NotMine: the partition went to another worker, which does the message.
+            NotMine: the partition went to another worker, which processes the message.
         """
         if type(message.event) is HandoffStarted:  # a worker sent this record, for other readers of the topic
             return
@@ -99,7 +99,8 @@ class Inbox:
             return
         await self.publisher.publish(steps.patience, message.event, done)  # row 5
         if self.mender is not None and self.mender.histories != histories:
-            # Redis failed over meanwhile. The mender may have read Kafka before this turn was published.
+            # Redis failed over during this call, so it may have lost the turn. The mender may have read Kafka before
+            # the turn was published there, so the partition must be mended again.
             self.mender.doubt(message.record.partition)
         _TOTAL_S.observe(time.monotonic() - message.taken)
         if type(message.event) is UserSaid:  # a timer's delay has a metric of its own
@@ -207,9 +208,10 @@ class Steps:
             if not message.mine():
                 raise NotMine
             waited_s = time.monotonic() - asked
-            # Loaded with a place only: in a backlog many more messages wait than trackers should be in memory.
+            # The tracker is loaded only now that the turn has a place. In a backlog many messages wait for a place, and
+            # their trackers would not fit into memory.
             live = await self._take()
-            if not live.version and type(event) is not UserSaid:  # the desk brings none back either
+            if not live.version and type(event) is not UserSaid:  # only a customer's message begins a conversation
                 metrics.TIMERS_DROPPED.labels(event.type, "gone").inc()
                 return None
             # Counts against the deadline: waiting for a place, for a candidate, failed attempts. Does not count:
@@ -254,8 +256,8 @@ class Steps:
         conversation = message.event.conversation
         try:
             await self._store.write(conversation, write)
-        except AlreadyProcessed as found:
-            if found.marker != write.marker:
+        except AlreadyProcessed as processed:
+            if processed.marker != write.marker:
                 raise
             # The marker is this write's own: the write had succeeded before a time-out, and was sent again.
         except VersionConflict as conflict:
@@ -287,12 +289,16 @@ class Steps:
             try:
                 await self._store.write(live.conversation, write)
                 metrics.MENDED_TURNS.labels("memory").inc()
-            except AlreadyProcessed as found:
-                if found.marker != write.marker:  # a lost write can't leave another turn's marker without its version
+            except AlreadyProcessed as processed:
+                # A marker of another turn would mean that the store's version is higher than `conflict.found`.
+                if processed.marker != write.marker:
                     raise conflict from None
 
     async def _again(self) -> Optional[Done]:
-        """After row 2 or 4 found a marker: return its outcome, for row 5; None if a failover has just lost it."""
+        """Return the outcome that the marker of row 2 or 4 stands for, to publish it again (row 5).
+
+        None if the marker is gone, because Redis has just failed over.
+        """
         event = self._message.event
         turn = await self._store.turn(event.conversation, event.message_id)
         if turn is None:
@@ -306,7 +312,7 @@ class Steps:
         return Done(marker, answer.tracker_version, encode_events(events) if events else b"")
 
     async def _dead_letter(self, error: Exception) -> Done:
-        """Instead of rows 3 and 4: mark the message as failed, then put it aside unchanged."""
+        """Instead of rows 3 and 4: store a marker that the message failed, then send it to the dead letters."""
         message, event, mender = self._message, self._message.event, self._inbox.mender
         error_class = getattr(error, "error_class", error.__class__.__name__)
         while True:
@@ -330,6 +336,7 @@ class Steps:
         return Done(write.marker, write.version + 1, b"")
 
     async def _put_aside(self, error_class: str) -> None:
+        """Send the message to the dead letters."""
         message = self._message
         await self._inbox.publisher.put_aside(
             self.patience, message.record, error_class, max(1, message.attempts), message.event.traceparent
@@ -337,4 +344,5 @@ class Steps:
 
 
 def _idle(live: LiveConversation, event: InboxEvent) -> bool:
+    """Return whether the live tracker's last message is older than LIVE_IDLE_S."""
     return event.ts / 1000 - (live.last_message_s or 0) > LIVE_IDLE_S

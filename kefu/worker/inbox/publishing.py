@@ -50,7 +50,7 @@ class Publisher:
     async def put_aside(
         self, patience: Patience, record: Record, error_class: str, attempts: int, trace: str = ""
     ) -> None:
-        """Put a record aside into `user.query.dlq`, unchanged, with headers that tell why.
+        """Send a record to the dead letters in `user.query.dlq`, unchanged, with headers that give the reason.
 
         Args:
             patience: of the message.
@@ -70,6 +70,7 @@ class Publisher:
         await patience.repeat(self._send_letter, record, traced, why)
 
     async def _send_all(self, event: InboxEvent, records: List[Tuple[str, bytes]]) -> None:
+        """Send records, then wait until Kafka has acknowledged each. A record that Kafka refuses is only logged."""
         sent = [self._producer.send(topic, event.conversation, value) for topic, value in records]
         for acknowledged in sent:
             try:

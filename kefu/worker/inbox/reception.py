@@ -1,6 +1,7 @@
-"""Row 1 of record 3's table: puts a poll into lanes and its texts to NLU. A lane serves one message at a time.
+"""Row 1 of the table in ops/decisions/0003: puts the messages of a poll into their lanes, and asks NLU for their texts.
 
-In: polls of the intake. Out: messages processed by the inbox, and for each one `done` or `abandoned` to the intake.
+In: the messages of one poll of the intake. Out: messages processed by the inbox; for each message `done` or `abandoned`
+is called on the intake. A lane serves one message at a time.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class Reception:
-    """Receives polls and serves lanes. Belongs to the event loop's thread."""
+    """Puts polled messages into lanes, and serves the lanes. Belongs to the event loop's thread."""
 
     def __init__(self, inbox: Inbox, understanding: Understanding, give_up: Callable[[str], None]) -> None:
         """Prepare.
@@ -36,7 +37,7 @@ class Reception:
         self._lanes: Lanes[Any] = Lanes(self._serve)
 
     def receive(self, batch: List[Taken]) -> None:
-        """Put a poll into the lanes, and its texts to NLU. Doesn't block."""
+        """Put the messages of one poll into their lanes, and ask NLU for all of their texts at once. Doesn't block."""
         runner, readable = self._inbox.runner, []
         texts: List[Said] = []
         for taken in batch:

@@ -23,14 +23,16 @@ from kefu.worker.intake.records import Record
 
 logger = logging.getLogger(__name__)
 
-POLL_S = 0.05
+POLL_S = 0.05  # the longest wait of one poll for its first message
 # From this many messages in flight on, wait GATHER_S for more before taking a batch: NLU, the write and the thread
 # switch then cost less per message. See ops/decisions/0011
 BUSY_FROM = 8
 GATHER_S = 0.005
-LAG_EVERY_S = 1.0
-COMMIT_EVERY_POLLS = 4
-REVOKE_S = 2.0  # how long a rebalance waits for turns under way; a turn that takes longer waits for the action server
+LAG_EVERY_S = 1.0  # between two updates of the lag metric
+COMMIT_EVERY_POLLS = 4  # offsets are committed once in this many polls
+# How long a rebalance waits for turns under way. Only a turn that waits for the action server takes longer; it is not
+# cancelled, and the marker decides between it and the new owner's turn.
+REVOKE_S = 2.0
 SESSION_TIMEOUT_MS = 10_000  # a worker killed with -9 gives its partitions back after this
 # Limits a fetch and librdkafka's queue, so that a backlog takes little memory. The size is that of the compressed
 # records, a tenth of their own. A partition gives at least one whole batch, however large.
@@ -42,7 +44,10 @@ Dropped = Callable[[Set[int]], None]
 
 
 class Intake:
-    """The consumer of an inbox. `start` and `stop` belong to the event loop's thread."""
+    """The Kafka consumer of `user.query` or `user.query.candidate`.
+
+    `start` and `stop` belong to the event loop's thread.
+    """
 
     def __init__(
         self,
@@ -78,9 +83,9 @@ class Intake:
         self._pressure = Pressure(self._partitions, worker.inflight_messages, hold, clock, sleep)
         self._stopping = threading.Event()
         self._thread: Optional[threading.Thread] = None
-        self.failure: Optional[str] = None
-        self.connected = False
-        self._commit_fails = False
+        self.failure: Optional[str] = None  # the class of the error that ended the thread
+        self.connected = False  # whether this worker has joined the consumer group, and has not lost its partitions
+        self._commit_fails = False  # whether the last commit failed
         self._consumer = Consumer({**_consumer_config(kafka, inbox), "on_commit": self._on_commit})
 
     @property
@@ -114,12 +119,18 @@ class Intake:
             await asyncio.get_running_loop().run_in_executor(None, self._thread.join, self._drain_s + 10)
 
     def done(self, taken: Taken) -> None:
-        """Note that a message was stored and published. Call it in the loop's thread."""
+        """Count a message as finished (stored and published), so that its offset can be committed.
+
+        Call it in the loop's thread.
+        """
         self._partitions.done(taken)
         metrics.INFLIGHT.set(self.inflight)
 
     def abandoned(self, taken: Taken) -> None:
-        """Note that another worker does a message; its offset stays uncommitted. Call it in the loop's thread."""
+        """Count a message as left to the next owner of its partition; its offset stays uncommitted.
+
+        Call it in the loop's thread.
+        """
         self._partitions.abandoned(taken)
         metrics.INFLIGHT.set(self.inflight)
 
@@ -142,9 +153,10 @@ class Intake:
             self.failure = error.__class__.__name__
 
     def _poll(self) -> List[Message]:
-        """Wait up to POLL_S for a message; return it with those that are there. A busy worker first waits GATHER_S.
+        """Wait up to POLL_S for a first message; return it and the messages that the client has fetched besides.
 
-        `consume` alone would wait until it has its full number of messages.
+        A worker with BUSY_FROM messages in flight waits GATHER_S in between, so that more are fetched. `consume` alone
+        would wait until it has its full number of messages.
         """
         first = self._consumer.poll(POLL_S)
         if first is None:
@@ -154,6 +166,7 @@ class Intake:
         return [first, *self._consumer.consume(self._poll_messages - 1, 0)] if self._poll_messages > 1 else [first]
 
     def _deliver(self, messages: List[Message]) -> None:
+        """Hand the messages of the worker's own partitions to `receive`, in the event loop."""
         batch = []
         for message in messages:
             error, number = message.error(), message.partition()
@@ -196,9 +209,9 @@ class Intake:
             self._on_commit(error.args[0], offsets)
 
     def _on_commit(self, error: Optional[KafkaError], offsets: List[TopicPartition]) -> None:
-        """Note the offsets that Kafka did not accept, to commit them again.
+        """Have the offsets that Kafka did not accept committed again.
 
-        Messages that are delivered again before that find their markers.
+        If Kafka delivers their messages again before that, the messages find their markers and are not processed twice.
         """
         failed = {offset.partition: cause for offset in offsets if (cause := error or offset.error)}
         self._partitions.commit_failed(failed)
@@ -232,6 +245,7 @@ class Intake:
         logger.warning("partitions lost", extra={"fields": {"partitions": sorted(numbers)}})
 
     def _forget(self, numbers: Set[int]) -> None:
+        """Drop all that this worker remembers of partitions that it no longer owns."""
         self._pressure.forget(numbers)
         self._partitions.remove(numbers)
         self._loop.call_soon_threadsafe(self._dropped, numbers)

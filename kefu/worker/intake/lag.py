@@ -1,7 +1,8 @@
-"""Counts the messages that wait in a consumer's partitions. Belongs to the thread that polls.
+"""Counts the messages that wait in Kafka, in the partitions of this worker. Belongs to the thread that polls.
 
-In: the consumer, its partitions, and the paused ones. Out: the number of messages, by the partition ends of the last
-fetch. Paused partitions are not fetched, so their ends are asked of Kafka: in one request, with a short time-out.
+In: the consumer, its partitions, and which of them are paused. Out: the number of messages. The end of a partition is
+known from the last fetch. A paused partition is not fetched, so Kafka is asked for its end: in one request for all
+paused partitions, with a short time-out.
 """
 
 from typing import Dict, Iterable, List, Set
@@ -12,7 +13,7 @@ ASKED_S = 0.2  # time-out of a request to Kafka; after it the earlier figures ar
 
 
 def waiting(consumer: Consumer, topic: str, numbers: Iterable[int], paused: Set[int]) -> int:
-    """Return how many messages have not been taken. Sends no request while nothing is paused."""
+    """Return how many messages of these partitions have not been polled. Asks Kafka only if a partition is paused."""
     places = [TopicPartition(topic, number) for number in numbers]
     ends = _ends(consumer, [place for place in places if place.partition in paused])
     count = 0

@@ -10,7 +10,16 @@ from kefu.worker.intake.records import Record
 
 @dataclass
 class Partition:
-    """A partition while it is this worker's. Never reused: a partition that comes back gets a new object."""
+    """A partition that this worker owns. The object is never reused: a partition that comes back gets a new one.
+
+    Attributes:
+        mine: whether this worker still owns the partition.
+        unfinished: the offsets of the messages taken, from the lowest that is not finished, in the partition's order.
+        finished: the offsets in `unfinished` that are finished while a lower one is not.
+        committable: the offset to commit; None before the first message is finished.
+        committed: the offset that was committed last.
+        abandoned: the number of messages in `unfinished` that are left to the next owner.
+    """
 
     number: int
     mine: bool = True
@@ -26,11 +35,11 @@ class Partition:
         return len(self.unfinished) - len(self.finished) - self.abandoned
 
     def take(self, offset: int) -> None:
-        """Note that a message was taken."""
+        """Add a message that was taken from Kafka."""
         self.unfinished.append(offset)
 
     def done(self, offset: int) -> None:
-        """Note that a message is finished. The offset to commit moves up to the lowest unfinished message."""
+        """Mark a message as finished. The offset to commit moves up to the lowest unfinished message."""
         self.finished.add(offset)
         while self.unfinished and self.unfinished[0] in self.finished:
             first = self.unfinished.popleft()
@@ -42,10 +51,10 @@ class Taker(Protocol):
     """The part of the intake that a message reports to."""
 
     def done(self, taken: "Taken") -> None:
-        """Note that a message was stored and published."""
+        """Count a message as finished: stored and published."""
 
     def abandoned(self, taken: "Taken") -> None:
-        """Note that another worker does a message."""
+        """Count a message as left to the next owner of its partition."""
 
 
 @dataclass
@@ -110,21 +119,21 @@ class Partitions:
                     partition.mine = False
 
     def take(self, batch: Collection[Taken]) -> None:
-        """Note that messages were taken."""
+        """Count the messages of a poll as in flight."""
         with self._lock:
             for taken in batch:
                 taken.partition.take(taken.record.offset)
             self.inflight += len(batch)
 
     def done(self, taken: Taken) -> None:
-        """Note that a message is finished."""
+        """Count a message as finished, so that its offset can be committed."""
         with self._lock:
             self.inflight -= 1
             self.served += 1
             taken.partition.done(taken.record.offset)
 
     def abandoned(self, taken: Taken) -> None:
-        """Note that another worker does a message; its offset stays uncommitted."""
+        """Count a message as left to the next owner of its partition; its offset stays uncommitted."""
         with self._lock:
             self.inflight -= 1
             taken.partition.abandoned += 1

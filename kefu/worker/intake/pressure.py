@@ -8,11 +8,14 @@ from typing import Callable, Set
 
 from kefu.worker.intake.partitions import Partitions
 
-PATIENCE_S = 0.5  # limits the wait for room; after it the partitions that take up the room are paused
-ROOM_CHECK_S = 0.002  # between two checks for room
-MOST_CHECK_S = 10 * ROOM_CHECK_S  # limits what one check adds to the wait: a process that stood still had no chance
-# Limits all messages in flight, to this many times the limit; beyond it all partitions are paused. Partitions that get
-# stuck one after the other would otherwise add up, since each keeps what it has taken.
+# Limits the wait until fewer messages are in flight; after it the partitions with the most messages are paused.
+PATIENCE_S = 0.5
+ROOM_CHECK_S = 0.002  # between two checks whether there is room for a poll
+# Limits the time that one check adds to the wait. If the whole process stood still, its turns could finish no message,
+# so that time must not lead to a pause.
+MOST_CHECK_S = 10 * ROOM_CHECK_S
+# Limits all messages in flight to this many times the normal limit; beyond it all partitions are paused. A paused
+# partition keeps the messages that it has taken, so partitions that get stuck one after the other add up.
 MOST_LIMITS = 8
 
 
@@ -41,7 +44,7 @@ class Pressure:
         self.paused: Set[int] = set()
 
     def wait_for_room(self, stopping: Callable[[], bool]) -> bool:
-        """Wait up to PATIENCE_S until there is room for a poll and no hold; return whether that came true."""
+        """Wait up to PATIENCE_S until there is room for a poll and no hold; return whether there is."""
         waited, now = 0.0, self._clock()
         while self._hold() or self._taken_room() >= self._limit:
             if waited > PATIENCE_S or stopping():
@@ -52,11 +55,11 @@ class Pressure:
         return True
 
     def to_pause(self, room: bool) -> Set[int]:
-        """Return the partitions to pause: those that leave no room for the others, or all.
+        """Return the partitions that must be paused: those with their share of messages in flight or more, or all.
 
         A pause throws away the messages that the client has fetched, and costs about a second. So a worker that is only
-        busy pauses nothing. Each partition is paused by itself, so that one customer's slow lane stops no other
-        partition. A paused partition resumes at half of its share.
+        busy pauses nothing. Partitions are paused one by one, so that one customer's slow lane stops no other
+        partition. A paused partition resumes when it has half of its share in flight.
 
         Args:
             room: the result of `wait_for_room`; with room no further partition is paused.
@@ -70,7 +73,7 @@ class Pressure:
         }
 
     def forget(self, numbers: Set[int]) -> None:
-        """Forget partitions that this worker no longer owns."""
+        """Remove partitions that this worker no longer owns from the paused ones."""
         self.paused -= numbers
 
     def _taken_room(self) -> int:
