@@ -25,15 +25,15 @@ from kefu.worker.release.relied import missing
 from kefu.worker.release.tracks import ALIVE_S, BEAT_S, Entry, Track, pairs
 from kefu.worker.storage.conversations import Conversations
 
-DONE, REFUSED = 0, 1
+DONE, REFUSED = 0, 1  # exit codes
 TENANT = "release-check"  # the default of --tenant; no shop has it, so the shop holds no data of its customers
-CONVERSATIONS = 4
-SAID = ("你好", "我的订单到哪了", "20260001", "where is my order 20260001", "thank you")
-MOST_BEATS = int(ALIVE_S / BEAT_S)  # the number of looks after which a worker whose beat stood still counts as dead
+CONVERSATIONS = 4  # how many test conversations `check` has with the candidate, side by side
+TEXTS = ("你好", "我的订单到哪了", "20260001", "where is my order 20260001", "thank you")  # of each test conversation
+MOST_BEATS = int(ALIVE_S / BEAT_S)  # a worker whose beat has not changed in this many looks counts as dead
 ANSWER_S = 30.0  # the longest wait for the answer to a test message
 LOOK_S = 0.05  # between two looks for the answer
-APOLOGIES = {"utter_action_failed", "utter_holding"}
-FEWEST_TURNS = 20  # a track with fewer turns is not judged by its failures
+APOLOGIES = {"utter_action_failed", "utter_holding"}  # an answer with one of these responses counts as failed
+FEWEST_TURNS = 20  # a track with fewer turns is not judged by its failures, because their share means little
 MORE_FAILURES = 0.02  # how much higher a track's share of failed turns may be than the active track's
 
 
@@ -49,9 +49,9 @@ def main(arguments: List[str]) -> int:
     if options.command == "status":
         print(json.dumps(asyncio.run(_status()), ensure_ascii=False))
         return DONE
-    found = asyncio.run(_check(WorkerSettings.from_env().track, options.fewer, options.tenant))
-    print("\n".join(f"no: {problem}" for problem in found) or "yes: it may be switched to")
-    return REFUSED if found else DONE
+    objections = asyncio.run(_check(WorkerSettings.from_env().track, options.fewer, options.tenant))
+    print("\n".join(f"no: {objection}" for objection in objections) or "yes: it may be switched to")
+    return REFUSED if objections else DONE
 
 
 @asynccontextmanager
@@ -69,9 +69,9 @@ async def _status() -> Dict[str, List[Entry]]:
 
 
 async def alive(conversations: Conversations, prefix: str) -> Dict[str, List[Entry]]:
-    """Return the entries of the living workers, by track: those whose beat goes on.
+    """Return the entries of the living workers, by track: those whose beat, a counter, goes up while this looks.
 
-    Takes about two seconds until each beat has gone on, and `ALIVE_S` if one stands still.
+    Takes about two seconds if all workers live, and `ALIVE_S` if one doesn't.
     """
     tracks = {name: Track() for name in TRACKS}
     for look in range(MOST_BEATS + 1):
@@ -95,12 +95,12 @@ async def _check(track: str, fewer: bool, tenant: str) -> List[str]:
         prefix = RedisSettings.from_env().key_prefix
         workers = await alive(conversations, prefix)
         other = TRACKS[1 - TRACKS.index(track)]
-        found = about_workers(track, workers[track], workers[other], fewer)
-        found += about_turns(workers[track], workers[other])
-        found += await _about_domains(conversations, prefix, track, other)
+        objections = about_workers(track, workers[track], workers[other], fewer)
+        objections += about_turns(workers[track], workers[other])
+        objections += await _about_domains(conversations, prefix, track, other)
         if workers[track] and all(each["inbox"] == CANDIDATE_QUERY for each in workers[track]):
-            found += await _about_answers(conversations, tenant, {each["model"] for each in workers[track]})
-        return found
+            objections += await _about_answers(conversations, tenant, {each["model"] for each in workers[track]})
+        return objections
 
 
 def about_workers(track: str, own: List[Entry], others: List[Entry], fewer: bool = False) -> List[str]:
@@ -108,16 +108,16 @@ def about_workers(track: str, own: List[Entry], others: List[Entry], fewer: bool
     if not own:
         return [f"no worker of {track} lives"]
     idle = sum(each["inbox"] not in (USER_QUERY, CANDIDATE_QUERY) for each in own)
-    found = [f"{idle} of {len(own)} workers of {track} read nothing yet"] if idle else []
+    objections = [f"{idle} of {len(own)} workers of {track} read nothing yet"] if idle else []
     if len({each["model"] for each in own}) > 1:
-        found.append(f"the workers of {track} serve different models")
+        objections.append(f"the workers of {track} serve different models")
     if len(own) < len(others) and not fewer:
-        found.append(f"{track} has {len(own)} workers, the other track {len(others)}: they would not keep up")
-    return found
+        objections.append(f"{track} has {len(own)} workers, the other track {len(others)}: they would not keep up")
+    return objections
 
 
 def about_turns(own: List[Entry], others: List[Entry]) -> List[str]:
-    """Return the objections to a track's turns until now; none if there are too few turns to compare."""
+    """Return the objection that too many of a track's turns have failed; none below FEWEST_TURNS turns."""
     turns, failed = (sum(each[name] for each in own) for name in ("turns", "failed"))
     if turns < FEWEST_TURNS:
         return []
@@ -136,8 +136,8 @@ async def _about_domains(conversations: Conversations, prefix: str, track: str, 
 
 
 async def _domain(conversations: Conversations, key: str) -> Any:
-    (found,) = await conversations.servers.on(key, ("GET", key))
-    return found and orjson.loads(found)
+    (domain,) = await conversations.servers.on(key, ("GET", key))
+    return domain and orjson.loads(domain)
 
 
 async def _about_answers(conversations: Conversations, tenant: str, models: "set[str]") -> List[str]:
@@ -148,14 +148,14 @@ async def _about_answers(conversations: Conversations, tenant: str, models: "set
         answers = [answer for talk in await asyncio.gather(*talks) for answer in talk]
     finally:
         await asyncio.get_running_loop().run_in_executor(None, producer.close)
-    asked = CONVERSATIONS * len(SAID)
-    found = [f"{asked - len(answers)} of {asked} test messages were not answered"] if len(answers) < asked else []
+    asked = CONVERSATIONS * len(TEXTS)
+    objections = [f"{asked - len(answers)} of {asked} test messages were not answered"] if len(answers) < asked else []
     bad = [each for each in answers if failed(each)]
     if bad:
         reasons = ", ".join(sorted({each.reason or "an action failed, or was late" for each in bad}))
-        found.append(f"{len(bad)} of {asked} test messages failed: {reasons}")
+        objections.append(f"{len(bad)} of {asked} test messages failed: {reasons}")
     strange = {each.model_id for each in answers if each.model_id} - models
-    return found + [f"test messages were answered by another model: {name}" for name in sorted(strange)]
+    return objections + [f"test messages were answered by another model: {name}" for name in sorted(strange)]
 
 
 def failed(answer: AnswerGenerated) -> bool:
@@ -168,7 +168,7 @@ async def _talk(
 ) -> List[AnswerGenerated]:
     """Send the test messages of one conversation; return the answers. Stop at the first message without an answer."""
     user, answers = f"{GUEST_PREFIX}{uuid.uuid4().hex[:12]}", []
-    for place, text in enumerate(SAID):
+    for place, text in enumerate(TEXTS):
         said = UserSaid(tenant, user, f"check-{number}-{place}", text=text)
         await producer.send(CANDIDATE_QUERY, said.conversation, encode(said))
         until, marker = time.monotonic() + ANSWER_S, None

@@ -1,6 +1,6 @@
-"""Follows a release: reports this worker each second, and changes the inbox that it reads.
+"""Follows a release: writes this worker's entry to Redis each second, and changes the inbox that the worker reads.
 
-In: the state of the tracks. Out: a call to change the inbox, if this worker is to read another one.
+In: the state of the tracks. Out: a call that changes the inbox, if this worker must read another one.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ class Following:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        with contextlib.suppress(StoreUnavailable):  # then the others see the beat stand still
+        with contextlib.suppress(StoreUnavailable):  # the other workers then see that the beat stands still
             await self._tracks.leave()
 
     async def _follow(self) -> None:

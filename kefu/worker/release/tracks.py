@@ -1,7 +1,8 @@
-"""Knows the living workers: each worker writes to Redis once a second a beat and the inbox that it reads.
+"""Decides which inbox this worker reads during a release, and whether there is a candidate to lend messages to.
 
-In: the plan and the entries of the other track's workers. Out: which inbox this worker reads, and whether there is a
-candidate to lend to. No clocks are compared: a worker is alive while its beat, a counter, goes on.
+In: the plan, and the entries of the other track's workers in Redis. Once a second each worker writes its entry: its
+beat, which is a counter, and the inbox that it reads. A worker is alive while its beat goes up, so no clocks are
+compared.
 """
 
 import asyncio
@@ -25,13 +26,16 @@ logger = logging.getLogger(__name__)
 BEAT_S = 1.0  # between two beats
 ALIVE_S = 10.0  # a worker without a beat for this long counts as dead; Kafka's session time-out is as long
 LENDING_ALIVE_S = 3.0  # nothing is lent to a candidate without a beat for this long
-UNSEEN_S = 3.0  # the longest gap between two reads of the entries; after a longer one, watching starts anew
-TIDY_BEATS = 30  # between two removals of dead workers' entries
-FORGOTTEN_S = 3600  # lifetime of the keys when nobody writes them
-Entry = Dict[str, Any]
+# The longest gap between two reads of the entries. After a longer gap `_has_looked` counts its ALIVE_S from the start.
+UNSEEN_S = 3.0
+TIDY_BEATS = 30  # dead workers' entries are removed once in this many beats
+FORGOTTEN_S = 3600  # lifetime of a track's keys in Redis after its last worker's last beat
+Entry = Dict[str, Any]  # a worker's entry: its beat, inbox, model, and numbers of turns
 
 
 class _Seen(NamedTuple):
+    """A worker's beat as this process has seen it."""
+
     beat: int
     at: float  # when the beat last went on, by this process's monotonic clock
     moved: bool  # whether the beat went on since it was first seen; a dead worker's left-over entry never does
@@ -61,7 +65,13 @@ class Track:
                 self._seen[name] = last if last.beat == entry["beat"] else _Seen(entry["beat"], now, True)
 
     def alive(self, now: float, within_s: float = ALIVE_S, surely: bool = False) -> List[Entry]:
-        """Return the entries of the living workers. `surely` leaves out those whose beat was not yet seen to go on."""
+        """Return the entries of the living workers. `surely` leaves out workers whose beat was not yet seen to go up.
+
+        Args:
+            now: the present time, by this process's monotonic clock.
+            within_s: a worker counts as living for this long after its beat went up.
+            surely: whether the beat must have gone up since this process first saw it.
+        """
         return [
             self.entries[name]
             for name, seen in self._seen.items()
@@ -103,7 +113,8 @@ class Tracks:
         self._others = Track()
         self._name = f"{socket.gethostname()}/{uuid.uuid4().hex[:6]}"
         self._beat = 0
-        self._tidied: Dict[bytes, int] = {}
+        self._tidied: Dict[bytes, int] = {}  # by worker of this track, its beat at the last `_tidy`
+        # When the other track's entries were read last, and since when they are read without a gap.
         self._read_at = self._sees_since = float("-inf")
 
     @property
@@ -139,7 +150,7 @@ class Tracks:
         Args:
             inbox: the inbox that is read; empty while none is.
             model_id: of the serving model.
-            domain: returns what conversations under way rely on, see `kefu.worker.release.relied`.
+            domain: returns the parts of the domain that conversations rely on, see `kefu.worker.release.relied`.
 
         Raises:
             StoreUnavailable: the last known state stays in use.
@@ -160,11 +171,12 @@ class Tracks:
         self._others.read(found, self._read_at)
 
     async def leave(self) -> None:
-        """Remove this worker's entry. Raises StoreUnavailable; then the others see the beat stand still."""
+        """Remove this worker's entry. Raises StoreUnavailable; other workers then see that the beat stands still."""
         key = self._keys[self._own]
         await self._servers.on(key, ("HDEL", key, self._name))
 
     def _note_read(self) -> None:
+        """Remember that the other track's entries were read now."""
         now = self._clock()
         if now - self._read_at > UNSEEN_S:
             self._sees_since = now
