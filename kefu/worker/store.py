@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class TurnStore(TrackerStore):
-    """Rasa's access to the conversations; see the module for when it writes."""
+    """Rasa's access to the conversations: read-only in a worker, with saving in a designer's command."""
 
     def __init__(
         self, domain: Optional[Domain], event_broker: Optional[EventBroker] = None, host: Any = None, **kwargs: Any

@@ -44,7 +44,10 @@ class Conversations:
         return marker
 
     async def position(self, conversation: str) -> Tuple[int, int]:
-        """Return the version and the last sequence number. Reads nothing else, so a broken state does no harm."""
+        """Return the version and the last reply's sequence number of a conversation.
+
+        Reads nothing else, so it also works if the rest of the stored state is broken.
+        """
         state = self.keys(conversation).state
         ((version, seq),) = await self.servers.on(state, ("HMGET", state, "version", "seq"))
         return int(version or 0), int(seq or 0)

@@ -34,7 +34,13 @@ class Due(NamedTuple):
 
 
 def read(partition: int, entry: bytes, score: bytes) -> Due:
-    """Return an entry of the index with its event."""
+    """Return an entry of the index with the event that it stands for.
+
+    Args:
+        partition: of the index.
+        entry: the member of the sorted set.
+        score: its due time in ms, as Redis returns it.
+    """
     due = int(float(score))
     kind, _, rest = entry.decode("utf-8", "replace").partition(" ")
     conversation, _, name = rest.partition(" ")

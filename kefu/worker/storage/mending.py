@@ -1,9 +1,9 @@
 """Repeats acknowledged writes that Redis has lost, from what was published to Kafka. See ops/decisions/0003.
 
 In: the partitions of this worker, and the history (replication id) of the Redis server that a tracker was read from.
-A server that takes over after a failover, or restarts, has a new history. A partition is in doubt if it was just
-assigned, or if a server's history is new. The doubt ends when the ends of `answer.generated` and `dialogue.events` have
-been compared with the store.
+A server that takes over after a failover, or restarts, has a new history. A partition is in doubt (Redis may lack
+writes of its conversations) if it was just assigned, or if a server's history is new. The doubt ends when the last
+records of `answer.generated` and `dialogue.events` have been compared with the store.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ Rearm = Callable[[str, int], Awaitable[None]]
 
 
 class Mender:
-    """Knows which partitions are in doubt, and mends them. Belongs to the worker's event loop."""
+    """Tracks which partitions are in doubt, and mends them. Belongs to the worker's event loop."""
 
     def __init__(
         self, conversations: Conversations, tail: PublishedTail, assigned: Callable[[], List[int]], rearm: Rearm
@@ -41,14 +41,14 @@ class Mender:
         self._tail = tail
         self._assigned = assigned
         self._rearm = rearm
-        self._mended: Dict[int, Histories] = {}
+        self._mended: Dict[int, Histories] = {}  # by partition, the servers' histories for which it was mended
         self._doubted: Set[int] = set()  # partitions doubted since the current mending began
         self._mending = asyncio.Lock()
         self._background: Optional[asyncio.Task[None]] = None
         self.histories: Histories = frozenset()  # of all masters, as of the last look
 
     async def look(self) -> None:
-        """Read the servers' histories, and start to mend the partitions in doubt before a message needs it.
+        """Read the servers' histories, and start to mend the partitions in doubt, before a message has to wait for it.
 
         Raises:
             StoreUnavailable: Redis does not answer.
@@ -65,7 +65,7 @@ class Mender:
             await asyncio.gather(self._background, return_exceptions=True)
 
     async def ensure(self, partition: int, history: str) -> bool:
-        """Mend, if necessary, before a tracker that was read from the server with this history is used.
+        """Mend a partition, if it is in doubt by this history, before a tracker read from that server is used.
 
         Returns:
             Whether the partition was in doubt. Then the tracker may be older than the store is now: read it again.
@@ -86,7 +86,11 @@ class Mender:
         return partition not in self._mended or not self.histories <= self._mended[partition]
 
     async def settle(self, partition: int) -> None:
-        """Mend, if necessary, before a conversation is written that was not read. Raises as `ensure` does."""
+        """Mend a partition, if it is in doubt by any master's history. Raises as `ensure` does.
+
+        Called before a turn begins, and before a dead letter's marker is written: that conversation was not read, so no
+        single history is known for it.
+        """
         for history in await self._conversations.histories():
             await self.ensure(partition, history)
 
@@ -99,7 +103,7 @@ class Mender:
         self._mended.pop(partition, None)
 
     def forget(self, partitions: Iterable[int]) -> None:
-        """Put partitions in doubt for the case that they come back: another worker writes there now."""
+        """Put revoked partitions in doubt. Another worker writes there now, so they are mended if they come back."""
         for partition in partitions:
             self.doubt(partition)
 
@@ -107,6 +111,7 @@ class Mender:
         return [each for each in self._assigned() if not histories <= self._mended.get(each, frozenset())]
 
     async def _mend_unasked(self, histories: Histories) -> None:
+        """Mend in the background, although no message waits for it yet."""
         try:
             async with self._mending:
                 await self._mend(histories)
@@ -155,6 +160,7 @@ class Mender:
             logger.error("a conversation can't be mended", extra={"fields": fields})
 
     async def _write(self, conversation: str, version: int, turn: TurnWrite) -> None:
+        """Write one published turn. Turns between the stored version and this turn that Kafka lacks are skipped."""
         if turn.version > version:
             await self._conversations.skip(conversation, turn.version, turn.seq - len(turn.replies))
             metrics.MENDED_TURNS.labels("lost").inc(turn.version - version)

@@ -1,4 +1,4 @@
-"""Reads the turns that were published last, to mend a Redis that lost them.
+"""Reads from Kafka the turns that were published last, so that a Redis that lost them can be mended.
 
 In: partitions of the inbox. Out: the turns at the end of `answer.generated` and `dialogue.events`, as the writes that
 stored them. Blocks: call it in a thread.
@@ -55,7 +55,7 @@ class PublishedTail:
             conversation = conversation_key(answer.tenant, answer.user)
             before = found.get(conversation)
             partition = message.partition()
-            assert partition is not None  # it came from one
+            assert partition is not None  # a delivered message always has one
             if before is None or before.version < answer.tracker_version:
                 found[conversation] = Newest(answer.tracker_version, partition)
         return found
@@ -63,8 +63,8 @@ class PublishedTail:
     def turns(self, partitions: Sequence[int], after: Dict[str, int]) -> Dict[str, List[TurnWrite]]:
         """Return the published turns of these conversations, oldest first.
 
-        A turn whose events were not published is left out: its worker died in between, so that its message is
-        delivered again.
+        A turn whose events were not published is left out. Its worker died before it published them, so the message was
+        not committed and is delivered again.
 
         Args:
             partitions: of the inbox.
@@ -88,6 +88,7 @@ class PublishedTail:
         return found
 
     def _of(self, topic: str, partitions: Sequence[int], wanted: Iterable[str]) -> Iterator[Tuple[Message, str]]:
+        """Yield the last records of the wanted conversations, each with its conversation."""
         names = {conversation.encode(): conversation for conversation in wanted}
         for message in self._tail(topic, partitions):
             conversation = names.get(message.key() or b"")
@@ -103,7 +104,10 @@ class PublishedTail:
             yield from reader.records(name, self._starts(reader, name, bounds), ends)
 
     def _same(self, reader: TopicReader, name: str, partitions: Sequence[int]) -> List[int]:
-        """Return the partitions that hold the same keys; all of them if the topics have different partition counts."""
+        """Return the topic's partitions that hold the conversations of these inbox partitions.
+
+        They have the same numbers, unless the topics have different partition counts: then all partitions are returned.
+        """
         counts = [reader.partitions(topic) for topic in (self._settings.topic_prefix + USER_QUERY, name)]
         return list(partitions) if counts[0] == counts[1] else list(range(counts[1]))
 
@@ -120,6 +124,7 @@ class PublishedTail:
 
 
 def _decoded(message: Message, kind: Any) -> Any:
+    """Return the event in a record; None if it can't be read, or if its conversation has expired."""
     try:
         event = decode(message.value() or b"", kind)
     except PoisonMessage:

@@ -16,8 +16,9 @@ from kefu.errors import StoreUnavailable
 
 Command = Tuple[Any, ...]
 
-MAX_COMMANDS = 512  # in a batch; the rest waits for the next one, so that long reads don't hold up too many callers
-MAX_UNDER_WAY = 2  # batches under way to one server; further commands wait
+# Limits the commands in a batch; the rest waits for the next batch, so that one long read holds up fewer callers.
+MAX_COMMANDS = 512
+MAX_UNDER_WAY = 2  # limits the batches under way to one server; further commands wait until one is answered
 
 
 class _Group(NamedTuple):
@@ -41,7 +42,7 @@ class Batches:
         """Prepare.
 
         Args:
-            timeout_s: limits a batch. After it each of the callers gets an error, and its commands may or may not
+            timeout_s: limits the time of a batch. After it each caller gets an error, and its commands may or may not
                 have run.
             wait_replicas: how many replicas must have the commands of a `sure` group; 0 for none.
         """
@@ -89,6 +90,7 @@ class Batches:
         task.add_done_callback(self._tasks.discard)
 
     async def _carry(self, redis: Redis, batch: List[_Group]) -> None:
+        """Send a batch, and give each of its callers the answers or the error."""
         commands = [command for group in batch for command in group.commands]
         if any(group.sure for group in batch):
             commands.append(self._wait)
@@ -107,6 +109,7 @@ class Batches:
             self._arrive(redis)
 
     def _arrive(self, redis: Redis) -> None:
+        """Count a batch as answered, and send the groups that have waited for that."""
         self._under_way[redis] -= 1
         if not self._under_way[redis]:
             del self._under_way[redis]  # keeps no reference to a client that is never used again
@@ -114,6 +117,7 @@ class Batches:
             self._leave(redis)
 
     def _hand_out(self, batch: List[_Group], answers: List[Any]) -> None:
+        """Give each group its answers; a `sure` group gets an error if too few replicas have its commands."""
         have = answers[-1] if any(group.sure for group in batch) else 0
         at = 0
         for group in batch:

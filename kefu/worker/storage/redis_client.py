@@ -20,7 +20,7 @@ MAX_CONNECTIONS = 64  # to one server. Beyond it redis-py raises instead of wait
 
 
 class Single(redis_cluster.One[Redis]):
-    """One server."""
+    """A single Redis server, without failover."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -46,18 +46,18 @@ class BehindSentinels(redis_cluster.One[Redis]):
 
 
 class Nodes(redis_cluster.Cluster[Redis]):
-    """The masters of a cluster."""
+    """The masters of a Redis Cluster."""
 
     def __init__(self, url: RedisUrl, limits: Dict[str, Any]) -> None:
         super().__init__(url.hosts, limits["socket_connect_timeout"])
         self._options = {**limits, **url.connection}
 
     def open(self, address: Address) -> Redis:
-        """Return a client of a node."""
+        """Return a client of the cluster's node at this address."""
         return _client(self._options, host=address[0], port=address[1])
 
     async def close_client(self, client: Redis) -> None:
-        """Close a node's connections, including those in use: their commands are sent again to another node."""
+        """Close the connections to a node, including those in use. Their callers get an error and try another node."""
         await client.close(close_connection_pool=True)
 
 
@@ -65,7 +65,7 @@ Masters = Union[Single, BehindSentinels, Nodes]
 
 
 def connect(settings: RedisSettings) -> Masters:
-    """Return the servers that the URL names. A connection is opened at its first use."""
+    """Return the clients of the servers that REDIS_URL names. A connection is opened at its first use."""
     # No time limit per answer: `redis_batch` limits all answers of a batch together, which costs less.
     limits = {
         "socket_connect_timeout": settings.timeout_s,

@@ -40,10 +40,10 @@ _HISTORY = re.compile(rb"master_replid:([0-9a-f]+)")  # changes with a failover 
 
 
 class Servers:
-    """The masters that the URL of the settings names. Every method raises StoreUnavailable if its server is away."""
+    """The Redis masters that REDIS_URL names. Every method raises StoreUnavailable if the server it needs is away."""
 
     def __init__(self, settings: RedisSettings) -> None:
-        """Prepare; connects at the first call."""
+        """Create the clients; a connection is opened at the first call."""
         self.redis = connect(settings)
         self._prefix, self._wait_replicas = settings.key_prefix, settings.wait_replicas
         self._replicas_counted = False
@@ -54,13 +54,13 @@ class Servers:
 
         Args:
             key: selects the server.
-            commands: sent together, in this order.
-            sure: whether to wait for as many replicas as the settings ask for.
+            commands: are sent together, in this order.
+            sure: whether to wait until as many replicas have the commands as the settings ask for.
         """
         return await self._passing(self._answers(key, commands, sure))
 
     async def on_indexes(self, commands: Dict[int, Callable[[str], Command]]) -> Dict[int, Any]:
-        """Run a command on the index of each partition, in one round trip per server.
+        """Run a command on each partition's index of due times, in one round trip per server.
 
         Args:
             commands: by partition, a function from the index's key to the command.
@@ -131,8 +131,8 @@ class Servers:
     def _count_replicas(self, answers: Sequence[bytes]) -> None:
         """Warn if the settings wait for fewer replicas than a server has.
 
-        A replica that nobody waited for may become the master without the write. And an old master that was isolated
-        may come back, find a replica that still follows it, and go on as if it were the master.
+        If a write waits for one of two replicas only, the other replica may become the master without the write. And a
+        former master that was cut off may come back, find a replica that still follows it, and go on accepting writes.
         """
         for answer in answers:
             match = _CONNECTED.search(answer)
@@ -142,7 +142,7 @@ class Servers:
                 logger.warning("a failover may lose writes: wait for all replicas", extra={"fields": fields})
 
     async def _passing(self, call: Awaitable[Any]) -> Any:
-        """Await a call. A temporary error, of a server that is away or failing over, becomes StoreUnavailable."""
+        """Await a call of Redis. An error of a server that is away or failing over becomes StoreUnavailable."""
         try:
             return await call
         except ResponseError as error:
@@ -156,5 +156,5 @@ class Servers:
 
 
 def _passes(error: ResponseError) -> bool:
-    """Return whether the same call may succeed later, here or on another server."""
+    """Return whether an error is temporary: the same call may succeed later, on this server or on another one."""
     return isinstance(error, _PASSING_KINDS) or str(error).startswith(_PASSING_PREFIXES)

@@ -1,8 +1,8 @@
 """Reads partitions of a topic from given offsets to their present ends, with the worker's client, confluent-kafka.
 
-`kefu.tools.topic_reader` is its counterpart on kafka-python (record 12). This one reads several partitions at once, and
-never repeats a request, because its caller does. Every method blocks, and raises QueueUnavailable if Kafka refuses or
-doesn't answer.
+`kefu.tools.topic_reader` is its counterpart for the tools, with the client kafka-python (see ops/decisions/0012). This
+module reads several partitions at once. It never repeats a request, because its caller does. Every method blocks, and
+raises QueueUnavailable if Kafka refuses or doesn't answer.
 """
 
 from typing import Any, Callable, Dict, Iterator, Sequence, Tuple
@@ -14,10 +14,10 @@ from kefu.errors import QueueUnavailable
 from kefu.kafka import damped_errors
 from kefu.settings import KafkaSettings
 
-REQUEST_S = 10.0  # time-out of a request; beyond it QueueUnavailable is raised
-SILENCE_S = 30.0  # the longest wait for the next record; beyond it QueueUnavailable is raised
-BATCH = 500  # records taken from the client at a time
-BUFFER_KBYTES = 16 * 1024  # the client's buffer of fetched records
+REQUEST_S = 10.0  # limits the wait for the answer to a request; beyond it QueueUnavailable is raised
+SILENCE_S = 30.0  # limits the wait for the next record; beyond it QueueUnavailable is raised
+BATCH = 500  # limits how many records are taken from the client at a time
+BUFFER_KBYTES = 16 * 1024  # limits the records that the client fetches ahead; beyond it the client stops fetching
 
 
 class TopicReader:
@@ -47,7 +47,7 @@ class TopicReader:
         return len(_asked(self._consumer.list_topics, name, REQUEST_S).topics[name].partitions)
 
     def bounds(self, name: str, numbers: Sequence[int]) -> Dict[int, Tuple[int, int]]:
-        """Return the first offset of each partition and the one after its last. Empty partitions are left out."""
+        """Return each partition's first offset, and the offset after its last. Empty partitions are left out."""
         ends = self._listed(name, numbers, OffsetSpec.latest())
         lows = self._listed(name, numbers, OffsetSpec.earliest())
         return {n: (lows[n].offset, ends[n].offset) for n in numbers if lows[n].offset < ends[n].offset}
@@ -93,6 +93,7 @@ class TopicReader:
 
 
 def _asked(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the result of a call of the Kafka client. Raises QueueUnavailable for the client's errors."""
     try:
         return call(*arguments)
     except KafkaException as error:
@@ -100,13 +101,14 @@ def _asked(call: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _place(message: Message) -> Tuple[int, int]:
-    """Return the partition and the offset of a record, or of the end of a partition."""
+    """Return the partition and the offset of a record, or of a message that says that the partition has ended."""
     number, offset = message.partition(), message.offset()
-    assert number is not None and offset is not None  # only a broker's error has none
+    assert number is not None and offset is not None  # only a message about a broker's error lacks them
     return number, offset
 
 
 def _within(message: Message, left: Dict[int, int]) -> bool:
+    """Return whether a record comes before the end up to which its partition is read."""
     number, offset = _place(message)
     return offset < left.get(number, 0)
 

@@ -1,4 +1,4 @@
-"""DECIDE, while a person has the conversation: how a hand-over begins, what the desk may do, how a hand-over ends.
+"""DECIDE, while a person answers the conversation: begins hand-overs, applies the desk's events, ends hand-overs.
 
 In: turns that left the assistant paused, the desk's events, and the timer of a waiting customer. Out: new events on the
 turn's tracker; for a desk event that is refused, the reason. See ops/decisions/0015.
@@ -52,7 +52,7 @@ async def settle(turn: Turn, wait_ms: int) -> None:
 
     Args:
         turn: as Rasa left it.
-        wait_ms: how long a customer waits for a person's next word.
+        wait_ms: how long a customer waits for a person's next message, before the assistant answers again.
     """
     tracker = turn.live.tracker
     if not tracker.is_paused():
@@ -65,24 +65,24 @@ async def settle(turn: Turn, wait_ms: int) -> None:
 
 async def _begin(turn: Turn, wait_ms: int) -> None:
     """Begin a hand-over: end the form, tell the customer, write the summary for the desk."""
-    tracker, made = turn.live.tracker, turn.new_events()
-    task = next((event.name for event in reversed(made) if type(event) is ActiveLoop and event.name), None)
+    tracker, events = turn.live.tracker, turn.new_events()
+    task = next((event.name for event in reversed(events) if type(event) is ActiveLoop and event.name), None)
     if tracker.active_loop_name:
         turn.put(ActiveLoop(None), SlotSet(REQUESTED_SLOT, None))
-    if not _told(made):
+    if not _has_replied(events):
         await turn.say(STARTED_REPLY)
     elif tracker.latest_action_name != "action_listen":
         turn.put(ActionExecuted("action_listen"))
     overview = summary(tracker, task or turn.loop_before, turn.channel.name())
-    handoff = Handoff(derived_id("HandoffStarted", turn.event.id), turn.heard_at, asked_by(made), overview)
+    handoff = Handoff(derived_id("HandoffStarted", turn.event.id), turn.heard_at, asked_by(events), overview)
     turn.put(handoff.event(), _timer(wait_ms))
     if not REHEARSED.get():
         metrics.HANDOFFS.labels("started").inc()
 
 
-def _told(made: List[Event]) -> bool:
-    """Return whether the action that paused the assistant has itself told the customer anything."""
-    for event in reversed(made):
+def _has_replied(events: List[Event]) -> bool:
+    """Return whether the action that paused the assistant has itself sent the customer a reply."""
+    for event in reversed(events):
         if type(event) is BotUttered:
             return True
         if type(event) is ActionExecuted and event.action_name != "action_listen":
@@ -91,7 +91,7 @@ def _told(made: List[Event]) -> bool:
 
 
 def _timer(wait_ms: int) -> ReminderScheduled:
-    """Return the timer of a customer who waits from now on. It replaces an earlier timer of the same name."""
+    """Return the timer for a customer's wait that begins now. It replaces the timer of an earlier wait."""
     due = datetime.fromtimestamp((now_ms() + wait_ms) / 1000, timezone.utc)
     return ReminderScheduled(TIMER_INTENT, due, name=handoffs.TIMER, kill_on_user_message=False)
 
@@ -121,7 +121,7 @@ async def take_back(turn: Turn, handoff: Handoff) -> None:
 
 
 async def _end(turn: Turn, handoff: Handoff, why: str, reply: str) -> None:
-    """End the hand-over: the assistant has the conversation again."""
+    """End the hand-over, so that the assistant answers the conversation again, and send the customer `reply`."""
     ended: Dict[str, Any] = {"id": handoff.id, "why": why, "agent": handoff.agent}
     turn.put(ConversationResumed(metadata={METADATA: ended}), ReminderCancelled(handoffs.TIMER))
     await turn.say(reply)

@@ -124,7 +124,7 @@ class LiveConversation:
         self.tracker.begin_with(snapshot, sum(self.turn_sizes) + new_events)
 
     def written(self, write: TurnWrite) -> None:
-        """Note that the store accepted this write."""
+        """Update version, sequence number and turn sizes after the store has accepted this write."""
         self.version = write.version + 1
         self.seq = write.seq
         self.writes.append(write.kept())
@@ -132,7 +132,7 @@ class LiveConversation:
             self.turn_sizes.append(len(write.events))
 
     def lost_since(self, found: int) -> Optional[List[KeptWrite]]:
-        """Return the writes that bring a store from version `found` to this version; None if one is not remembered."""
+        """Return the writes that bring the store from version `found` to `version`; None if memory lacks one."""
         missing = [write for write in self.writes if write.version >= found]
         complete = bool(missing) and missing[0].version == found and missing[-1].version + 1 == self.version
         return missing if complete else None

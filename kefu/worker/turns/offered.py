@@ -1,4 +1,4 @@
-"""Guards a customer's input: only buttons that a reply offered count, and a text is never a command to Rasa."""
+"""Checks a customer's input: a button counts only if a reply offered it, and a text is never a command to Rasa."""
 
 from typing import Iterable, List
 
@@ -37,7 +37,7 @@ def _replies_of(events: Iterable[Event]) -> List[BotUttered]:
 
 
 def _last_replies(live: LiveConversation) -> List[BotUttered]:
-    """Return the replies to the latest message that got any."""
+    """Return the replies to the customer's last message; if it had none yet, those to the last message with replies."""
     replies: List[BotUttered] = []
     for event in reversed(live.tracker.events):
         if type(event) is BotUttered:

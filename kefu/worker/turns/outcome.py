@@ -18,7 +18,15 @@ _REPLIES = (BotUttered, AgentUttered)  # the events whose text the customer rece
 
 @dataclass
 class Outcome:
-    """A turn that has run and is not stored yet."""
+    """A turn that has run and is not stored yet.
+
+    Attributes:
+        live: the conversation with the turn's events on its tracker.
+        write: the write that stores the turn.
+        answer: the record that publishes the replies; its encoded form is the marker.
+        snapshot: the events that replace trimmed turns; None if nothing is trimmed.
+        events: the events that the turn added to the tracker.
+    """
 
     live: LiveConversation
     write: TurnWrite
@@ -63,7 +71,7 @@ def of_turn(turn: Turn, events: List[Event], arms: Sequence[Arm]) -> Outcome:
 def marked(
     live: LiveConversation, event: InboxEvent, model_id: str, arms: Sequence[Arm] = (), **fields: Any
 ) -> Outcome:
-    """Return the outcome of an event that changes nothing: a marker, without events and replies.
+    """Return the outcome of an event that doesn't change the conversation: a marker, without events and replies.
 
     Args:
         live: the conversation.
@@ -97,12 +105,12 @@ def _answer(
 
 def turn_events(event: InboxEvent, version: int, encoded: bytes) -> bytes:
     """Return the encoded TurnEvents record of a turn, whose events are JSON already."""
-    events: Any = Fragment(encoded)  # is written as the list that it is
+    events: Any = Fragment(encoded)  # orjson writes it unchanged: the JSON of a list
     return encode(TurnEvents(event.tenant, event.user, event.id, version, events, traceparent=event.traceparent))
 
 
 def reply_of(uttered: Event, seq: int, message_id: str, ts: int) -> Dict[str, Any]:
-    """Return a reply as DESIGN.md has it; empty parts are left out."""
+    """Return a bot's or an agent's event as a reply in the form that DESIGN.md defines; empty parts are left out."""
     stored = as_stored([uttered])[0]
     data = stored["data"] or {}
     reply: Dict[str, Any] = {"seq": seq, "message_id": message_id, "ts": ts}

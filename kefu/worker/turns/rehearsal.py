@@ -1,4 +1,4 @@
-"""Runs turns in memory before the first customer's, so that the first turn is as fast as the thousandth.
+"""Runs turns in memory before a worker is ready, so that the first customer's turn is as fast as the thousandth.
 
 In: the runner of a model just loaded. Out: each intent of the model has run once in each language, through NLU,
 policies, actions up to their call, and encoding. Nothing is stored or sent, and no server is called.

@@ -1,7 +1,7 @@
 """UNDERSTAND AND DECIDE: runs the turn of any event of the inbox on one model, in memory.
 
 In: a live conversation and an event: a customer's message, a due timer or an event of the desk. Out: the outcome that
-the inbox stores. For a timer that no longer stands and for a refused event, the outcome is only a marker.
+the inbox stores. For a timer that was cancelled meanwhile and for a refused event, the outcome is only a marker.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class TurnRunner:
         Args:
             processor: Rasa with the model loaded.
             nlg: makes the model's responses.
-            deadline_s: the time for a turn.
+            deadline_s: how long a turn may take, with its storing and publishing.
             idle_s: how long a customer may be silent before the assistant speaks; 0 for no limit.
             handoff_wait_s: how long a customer waits for a person's next message.
         """
@@ -103,7 +103,7 @@ class TurnRunner:
         return self._outcome(turn)
 
     async def _timer(self, live: LiveConversation, timer: TimerDue, deadline: float) -> Outcome:
-        """Trigger the assistant with a timer's intent, if the timer still stands."""
+        """Run the turn of a timer's intent, if the timer is still set."""
         verdict = timers.judge(live, timer, self.processor, self._idle_ms)
         if verdict.intent is None:
             return self._dropped(live, timer, verdict)
@@ -118,7 +118,7 @@ class TurnRunner:
         return result
 
     async def _desk(self, live: LiveConversation, event: DeskEvent, deadline: float) -> Outcome:
-        """Apply a desk event, if the hand-over stands and the event is the agent's to send."""
+        """Apply a desk event, if its hand-over is the current one and this agent may send the event."""
         standing = handoffs.standing(live.tracker)
         why = handoff.refusal(standing, event)
         if why or standing is None:

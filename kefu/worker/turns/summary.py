@@ -15,8 +15,8 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from kefu.privacy import mask, mask_all
 from kefu.worker.conversation.messages import is_external, last_said
 
-TURNS, TEXT_CHARS = 8, 300  # the last messages in a summary; a longer text is cut
-SLOTS, SLOT_BYTES = 20, 200  # slots in a summary; a larger value is left out
+TURNS, TEXT_CHARS = 8, 300  # a summary has the last 8 messages; the rest of a longer text is cut off
+SLOTS, SLOT_BYTES = 20, 200  # a summary has at most 20 slots; a slot with a larger value is left out
 LOOKED_AT = 400  # how many of the last events are searched for messages
 _SPEAKERS = {UserUttered: "customer", BotUttered: "assistant", AgentUttered: "agent"}
 
@@ -50,15 +50,17 @@ def asked_by(events: List[Event]) -> str:
 
 
 def _asked(tracker: DialogueStateTracker) -> Optional[UserUttered]:
-    """Return the customer's last message with another intent than the very last, which may only ask for a person.
+    """Return the message with the customer's request.
 
-    Without such a message, and when NLU did not understand the very last one, return the very last one.
+    The customer's last message may only ask for a person. So this is the last message with another intent than that
+    one. If there is none, or if NLU did not understand the customer's last message, it is the customer's last message.
     """
-    heard = [event for event in islice(reversed(tracker.events), LOOKED_AT) if type(event) is UserUttered]
-    said = [event for event in heard if not is_external(event)]
-    if not said or said[0].intent.get("name") == DEFAULT_NLU_FALLBACK_INTENT_NAME:
-        return said[0] if said else None
-    return next((event for event in said if event.intent.get("name") != said[0].intent.get("name")), said[0])
+    latest = [event for event in islice(reversed(tracker.events), LOOKED_AT) if type(event) is UserUttered]
+    messages = [event for event in latest if not is_external(event)]
+    if not messages or messages[0].intent.get("name") == DEFAULT_NLU_FALLBACK_INTENT_NAME:
+        return messages[0] if messages else None
+    last_intent = messages[0].intent.get("name")
+    return next((event for event in messages if event.intent.get("name") != last_intent), messages[0])
 
 
 def _slots(tracker: DialogueStateTracker) -> Dict[str, Any]:
@@ -73,10 +75,10 @@ def _slots(tracker: DialogueStateTracker) -> Dict[str, Any]:
 
 
 def _last_turns(tracker: DialogueStateTracker) -> List[Dict[str, Any]]:
-    return list(islice(_said(tracker), TURNS))[::-1]
+    return list(islice(_messages(tracker), TURNS))[::-1]
 
 
-def _said(tracker: DialogueStateTracker) -> Iterator[Dict[str, Any]]:
+def _messages(tracker: DialogueStateTracker) -> Iterator[Dict[str, Any]]:
     """Yield the messages of customer, assistant and agent, newest first."""
     for event in islice(reversed(tracker.events), LOOKED_AT):
         speaker = _SPEAKERS.get(type(event))

@@ -1,7 +1,7 @@
-"""UNDERSTAND AND DECIDE, for timers: which timers a turn arms, and what to do with a due timer.
+"""UNDERSTAND AND DECIDE, for timers: which timers a turn arms, and what a due timer triggers.
 
 In: `ReminderDue` and `SessionIdled` in their conversation's lane. Out: a verdict: the intent that triggers the
-assistant, or why the timer no longer stands. ops/decisions/0004 explains why a timer fires once.
+assistant, or the reason why nothing is triggered. ops/decisions/0004 explains why a timer fires once.
 """
 
 import asyncio
@@ -25,11 +25,13 @@ from kefu.worker.turns.turn import Utterance
 
 logger = logging.getLogger(__name__)
 
-# Standing reminders of one conversation. Further ones are refused, so that an action that schedules without end can't
-# fill the index.
+# Limits the reminders that are set in one conversation. Further ones are refused, so that an action that schedules
+# without end can't fill the index.
 MAX_REMINDERS = 20
-LATE_MS = 60_000  # a silence timer older than this is put off: a customer's message may wait behind it in Kafka
-PUT_OFF_MS = 5 * 60_000  # how long a due reminder is put off while a person has the conversation
+# If the worker comes to a silence timer later than this, the timer is put off: while the inbox has a backlog, a message
+# of the customer may wait behind the timer in Kafka.
+LATE_MS = 60_000
+PUT_OFF_MS = 5 * 60_000  # how long a due reminder is put off while a person answers the conversation
 
 
 class Verdict(NamedTuple):
@@ -39,7 +41,7 @@ class Verdict(NamedTuple):
         intent: the intent to trigger; None if nothing is triggered now.
         entities: of the message that triggers the intent.
         why: the reason why nothing is triggered, as the metric's label.
-        again: when to look at the timer again, in ms; None for never.
+        again: the timer's new due time, in ms; None if the timer is over.
     """
 
     intent: Optional[str] = None
@@ -54,7 +56,7 @@ def judge(live: LiveConversation, timer: TimerDue, processor: TurnProcessor, idl
     Args:
         live: the timer's conversation.
         timer: a reminder or a silence.
-        processor: knows the intents, and when a session is over.
+        processor: has the domain's intents, and decides when a session is over.
         idle_ms: how long a customer may be silent; 0 for no limit.
     """
     if type(timer) is SessionIdled:
@@ -70,7 +72,7 @@ def judge(live: LiveConversation, timer: TimerDue, processor: TurnProcessor, idl
 
 
 def due_reminder(live: LiveConversation, timer: ReminderDue) -> Union[ReminderScheduled, Verdict]:
-    """Return the due reminder; a verdict if it no longer stands or was moved."""
+    """Return the due reminder; a verdict if it was cancelled, has fired, or was moved to a later time."""
     scheduled = reminders.reminders(live.tracker.events)
     reminder = scheduled.standing.get(timer.name)
     if reminder is None:
@@ -134,7 +136,7 @@ def _words(verdict: Verdict) -> str:
 
 
 def moved_arms(live: LiveConversation, timer: TimerDue, verdict: Verdict) -> List[Arm]:
-    """Return the index entry of a timer that was moved or put off; empty if nobody looks at it again."""
+    """Return the index entry of a timer that was moved or put off; empty if the timer is over."""
     if verdict.again is None:
         return []
     name = None if type(timer) is SessionIdled else timer.name
@@ -142,7 +144,7 @@ def moved_arms(live: LiveConversation, timer: TimerDue, verdict: Verdict) -> Lis
 
 
 def standing_arms(live: LiveConversation, domain: Domain, idle_ms: int) -> List[Arm]:
-    """Return the index entries of all standing timers of a conversation."""
+    """Return the index entries of all timers that are set in a conversation: its reminders and the silence's."""
     arms = _reminders(live, list(reminders.reminders(live.tracker.events).standing))
     return arms + (silence_arms(live, domain, idle_ms) if idle_ms else [])
 
@@ -154,6 +156,7 @@ def reminder_arms(live: LiveConversation, events: List[Event]) -> List[Arm]:
 
 
 def _reminders(live: LiveConversation, names: List[str]) -> List[Arm]:
+    """Return the index entries of the reminders with these names. Those beyond a limit are refused and logged."""
     arms = []
     for place, (name, reminder) in enumerate(reminders.reminders(live.tracker.events).standing.items()):
         if name not in names:

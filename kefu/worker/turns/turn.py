@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 ACTION_FAILED_REPLY = "utter_action_failed"
 HOLDING_REPLY = "utter_holding"
-# The least time for a session start, even past the deadline: the message must get on the tracker. The time comes out of
-# `runner.RESERVED_S`.
+# A session start has at least this much time, even after the deadline, because the message must get on the tracker also
+# if the turn fails. The time is a part of `runner.RESERVED_S`.
 HEARING_S = 0.4
 
 
@@ -85,7 +85,7 @@ class Turn:
             live: the conversation, as the store has it.
             event: the cause of the turn.
             channel: the customer's channel.
-            deadline: by the monotonic clock, in s.
+            deadline: when the turn must end, by the monotonic clock in s.
         """
         self.processor = processor
         self.live = live
@@ -106,12 +106,14 @@ class Turn:
         return list(islice(reversed(events), len(events) - self._before))[::-1]
 
     def put(self, *events: Event) -> None:
-        """Put events on the tracker."""
+        """Put events on the conversation's tracker."""
         for event in events:
             self.live.tracker.update(event, self.processor.domain)
 
     async def run(self, utterance: Utterance, parsed: "asyncio.Future[Dict[str, Any]]") -> None:
-        """Let Rasa answer. If Rasa fails, say the reply for a failed action or the holding reply.
+        """Let Rasa answer a message. If NLU or Rasa is late, the answer is the holding reply, as if NLU fails.
+
+        If an action fails, the answer is the reply for a failed action.
 
         Args:
             utterance: the message for the tracker.
@@ -206,15 +208,16 @@ class Turn:
         self._undo()
         if not utterance.tells_failure:
             self._listen()
-        elif not self.live.tracker.is_paused():  # a person has the conversation
+        elif not self.live.tracker.is_paused():  # while a person answers the conversation, the assistant says nothing
             await self.say(reply)
 
     def _undo(self) -> None:
+        """Remove the tracker's events after the checkpoint: those of the unfinished action."""
         done = list(self.live.tracker.events)[: self.channel.checkpoint]
         self.live.tracker = build_tracker(self.live.conversation, self.processor.view, done)
 
     async def say(self, reply: str) -> None:
-        """Say one of the platform's own responses, and listen."""
+        """Add one of the platform's own responses to the turn, then `action_listen`."""
         message = await self._nlg.generate(reply, self.live.tracker, self.channel.name())
         self.put(ActionExecuted(reply))
         if message:
