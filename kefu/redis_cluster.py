@@ -17,7 +17,7 @@ from kefu.errors import StoreUnavailable
 from kefu.redis_url import Address
 
 SLOTS = 16384
-ASK_AGAIN_S = 0.2  # shortest time between two questions for the map, so that a failover causes no flood of them
+ASK_AGAIN_S = 0.2  # shortest time between two requests for the slot map, so that a failover causes no flood of requests
 
 Client = TypeVar("Client", bound=Any)
 Key = Union[str, bytes]
@@ -33,14 +33,16 @@ def slot_of(key: Key) -> int:
 
 
 class Cluster(ABC, Generic[Client]):
-    """Clients of the masters, by the last map of slots that the cluster gave; `doubt` makes it ask for a new one.
+    """The clients of a cluster's masters, chosen by the slot map: which master holds which slots.
+
+    The map is the last answer of a node to CLUSTER SLOTS. After `doubt` it is fetched again.
 
     Args:
         seeds: any nodes of the cluster, asked first.
         timeout_s: longest time for a node to accept a connection, and again for its answer.
 
     Attributes:
-        version: the number of the map; it rises by 1 with each new map.
+        version: the number of the slot map; it rises by 1 each time that the map is fetched.
     """
 
     def __init__(self, seeds: Sequence[Address], timeout_s: float) -> None:
@@ -72,12 +74,15 @@ class Cluster(ABC, Generic[Client]):
         return client
 
     def holder(self, key: Key) -> Optional[Client]:
-        """Return the client of the master that holds a key by the last map, None if it names no master. Never asks."""
+        """Return the client of the master that holds a key by the last slot map, None if the map names no master.
+
+        Never asks a node for a new map.
+        """
         address = self._slots[slot_of(key)]
         return None if address is None else self._clients[address]
 
     def known(self, key: Key) -> Optional[Client]:
-        """Return what `holder` does, but None while the map is in doubt: then only `holding` can tell."""
+        """Return the client that `holder` returns; None while the slot map is in doubt: then use `holding`."""
         return None if self._doubtful else self.holder(key)
 
     async def masters(self) -> List[Client]:
@@ -89,7 +94,7 @@ class Cluster(ABC, Generic[Client]):
         return list(self._clients.values())
 
     def doubt(self) -> None:
-        """Ask for a new map before the next call: a node failed or redirected a command."""
+        """Have the slot map fetched again before the next call, because a node failed or redirected a command."""
         self._doubtful = True
 
     async def close(self) -> None:
@@ -112,7 +117,7 @@ class Cluster(ABC, Generic[Client]):
             self._doubtful = False
 
     async def _refresh(self) -> None:
-        """Ask one node after another for the map; the node that answers is asked last the next time."""
+        """Ask one node after another for the slot map. The node that answers is asked last the next time."""
         cause: Optional[BaseException] = None
         for address in [*self._known, *(seed for seed in self._seeds if seed not in self._known)]:
             try:
@@ -133,6 +138,7 @@ class Cluster(ABC, Generic[Client]):
             await self.close_client(client)
 
     async def _learn(self, asked: Address, answer: List[Any]) -> None:
+        """Take over the slot map in a node's answer: open clients of new masters, close those of former masters."""
         slots: List[Optional[Address]] = [None] * SLOTS
         masters: Set[Address] = set()
         nodes: List[Address] = []
@@ -157,35 +163,35 @@ def _address(member: Sequence[Any], asked: Address) -> Address:
     return (host if host and host != "?" else asked[0], int(member[1]))
 
 
-class Mended:
-    """Mixin for redis-py's connections on uvloop.
+class UvloopSafe:
+    """Mixin that makes redis-py's connections handle a lost connection on uvloop.
 
     With uvloop, a write to a closed transport raises RuntimeError, which redis-py does not handle.
 
     Attributes:
-        lost: redis-py's error for a lost connection, raised instead.
+        lost: redis-py's error for a lost connection, which is raised instead of RuntimeError.
     """
 
     lost: Type[Exception]
 
     async def send_packed_command(self, *arguments: Any, **options: Any) -> None:
-        """Send. Raises `lost` when the connection is closed."""
+        """Send a packed command. Raises `lost` when the connection is closed."""
         try:
             await super().send_packed_command(*arguments, **options)  # type: ignore[misc]
         except RuntimeError as error:
             raise self.lost("lost while it was written to") from error
 
 
-def mended(client: Client, lost: Type[Exception]) -> Client:
-    """Make the client's new connections `Mended`; return the client."""
+def uvloop_safe(client: Client, lost: Type[Exception]) -> Client:
+    """Make the client's new connections `UvloopSafe`; return the client."""
     pool = client.connection_pool
     kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (Mended, kind), {"lost": lost})
+    pool.connection_class = type(kind.__name__, (UvloopSafe, kind), {"lost": lost})
     return client
 
 
 class One(Generic[Client]):
-    """A single master, or the master that Sentinels name: one client for every key, no map."""
+    """A single master, or the master that Sentinels name: one client for every key, and no slot map."""
 
     version = 0
 
@@ -193,20 +199,20 @@ class One(Generic[Client]):
         self._client = client
 
     async def holding(self, key: Key) -> Client:
-        """Return the client."""
+        """Return the client, whatever the key."""
         return self._client
 
     def holder(self, key: Key) -> Optional[Client]:
-        """Return the client."""
+        """Return the client, whatever the key."""
         return self._client
 
     def known(self, key: Key) -> Optional[Client]:
-        """Return the client."""
+        """Return the client, whatever the key."""
         return self._client
 
     async def masters(self) -> List[Client]:
-        """Return the client alone."""
+        """Return a list of the only client."""
         return [self._client]
 
     def doubt(self) -> None:
-        """Do nothing: redis-py asks the Sentinels at each connect."""
+        """Do nothing, because redis-py asks the Sentinels for the master each time that it connects."""

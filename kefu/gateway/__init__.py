@@ -1,1 +1,4 @@
-"""RECEIVE and ANSWER: the only process that customers reach. It runs in N replicas; to accept, it needs Kafka only."""
+"""RECEIVE and ANSWER: the only process that customers reach.
+
+It runs in several replicas. To accept a message it needs Kafka only, to return an answer it needs Redis.
+"""

@@ -16,9 +16,9 @@ from kefu import metrics
 
 logger = logging.getLogger("kefu.access")
 
-FLUSH_S = 0.25
-MAX_LINES = 5_000  # limits the lines of one FLUSH_S; lines beyond it are dropped and counted
-_QUIET = ("/livez", "/readyz", "/metrics")
+FLUSH_S = 0.25  # lines are collected for this long, then handed to the log together
+MAX_LINES = 5_000  # limits the lines collected within FLUSH_S; lines beyond it are dropped and counted
+_QUIET = ("/livez", "/readyz", "/metrics")  # counted, but not logged: probes call them all the time
 
 
 class AccessLog:
@@ -32,7 +32,7 @@ class AccessLog:
         self._metrics: Dict[Tuple[str, int], Tuple[Counter, Histogram]] = {}
 
     def note(self, request: Request, response: HTTPResponse) -> None:
-        """Record the response to `request`; for a stream, its start."""
+        """Count, time and log the response to `request`. For a stream, the time is that until its start."""
         route = f"/{request.route.path}" if request.route else "none"
         began = getattr(request.stream, "perft0", None)
         seconds = time.perf_counter() - began if began else 0.0
@@ -43,7 +43,7 @@ class AccessLog:
             self._line(request.method, route, response.status, seconds)
 
     def flush(self) -> None:
-        """Hand the collected lines to the log."""
+        """Hand the collected lines to the log's thread."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,6 +1,6 @@
-"""The gateway process: `create_app` wires it, `main` runs it until SIGTERM.
+"""The gateway process: `create_app` builds its Sanic app, `main` runs it until SIGTERM.
 
-In: HTTP from customers. Out: `UserSaid` to user.query; replies read back from Redis.
+In: HTTP requests of customers and of the desk. Out: events on `user.query`; replies read from Redis.
 """
 
 import gc
@@ -38,8 +38,8 @@ def create_app(
         settings: tenants, limits, times.
         kafka: the Kafka that accepted messages go to.
         redis: the Redis that replies are read from.
-        producer: makes the producer. The default one gives a record up after `accept_timeout_s`, when the sender is
-            refused as well.
+        producer: makes the producer. The default producer gives a record up after `accept_timeout_s`; the sender's
+            request fails at the same time.
         name: the app's name; Sanic wants a different one for each app of a process.
     """
     app = Sanic(name, error_handler=ProblemHandler(), configure_logging=False, env_prefix="KEFU_SANIC_")
@@ -85,7 +85,7 @@ def _configure(app: Sanic[Any, Any], settings: GatewaySettings) -> None:
 
 
 def _finish(request: Request, response: HTTPResponse) -> None:
-    """Record a response, and give one that Sanic made itself the security headers too."""
+    """Count and log a response. A response that Sanic made itself gets the security headers here."""
     if not isinstance(response, Answer):
         for header, value in SECURITY.items():
             response.headers.setdefault(header, value)

@@ -1,4 +1,4 @@
-"""Checks whether Kafka has the inbox topic: without it the gateway can accept nothing."""
+"""Checks whether Kafka answers and has the topic `user.query`. Without it the gateway can accept no message."""
 
 import logging
 import threading
@@ -12,12 +12,12 @@ from kefu.settings import KafkaSettings
 
 logger = logging.getLogger(__name__)
 
-PROBE_EVERY_S = 3.0
-PROBE_TIMEOUT_S = 3.0
+PROBE_EVERY_S = 3.0  # between two checks
+PROBE_TIMEOUT_S = 3.0  # longest wait for Kafka's answer; beyond it the topic counts as missing
 
 
 class KafkaProbe:
-    """Asks Kafka for the inbox topic, in a thread of its own; `available` is the last answer."""
+    """Asks Kafka for the topic `user.query`, in a thread. `available` says whether the last check found it."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -35,7 +35,7 @@ class KafkaProbe:
         self._closing.set()
 
     def _run(self) -> None:
-        # No log from this client: the producer's already reports a lost broker as JSON, this one writes plain stderr.
+        # This client must not log: it would write plain text to stderr, and the producer already logs a lost broker.
         quiet = {"log_level": 0, "reconnect.backoff.max.ms": 1000}
         admin = AdminClient({**self._settings.client_config(), **quiet})
         topic = self._settings.topic_prefix + USER_QUERY

@@ -1,6 +1,6 @@
 """Measures the event loop's lag: the delay that this process itself adds to every request.
 
-Every other time that the gateway measures includes a wait for Kafka or Redis, which more gateways don't make shorter.
+The other times that the gateway measures include a wait for Kafka or Redis, which more gateways don't make shorter.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ from typing import Optional
 
 from kefu import metrics
 
-EVERY_S = 0.1
+EVERY_S = 0.1  # between two measurements
 
 
 class LoopWatch:

@@ -1,6 +1,6 @@
-"""Every error answer of the gateway: its stable type, its status, and the one place that maps errors to HTTP.
+"""All error answers of the gateway, with their stable types and statuses, and the mapping from errors to answers.
 
-Source: RFC 9457. A detail is a sentence from this code and never repeats the sender's input.
+Source: RFC 9457. The text in `detail` comes from this code and never repeats the sender's input.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from kefu.gateway.responses import Answer
 logger = logging.getLogger(__name__)
 
 PREFIX = "urn:kefu:problem:"
-RETRY_AFTER_S = 2
+RETRY_AFTER_S = 2  # the Retry-After while Kafka or Redis is unavailable
 
 # Kind to status and title. The kind is the end of `type`, which clients branch on: it never changes.
 KINDS: Dict[str, Tuple[int, str]] = {
@@ -60,7 +60,7 @@ _QUEUE_DETAIL = (
 
 
 class Problem(KefuError):
-    """Answer the sender with this problem. `kind` is a key of KINDS; `headers` are added to the response."""
+    """The request fails, and this problem is its answer. `kind` is a key of KINDS; `headers` go into the response."""
 
     def __init__(self, kind: str, detail: str = "", headers: Optional[Mapping[str, str]] = None) -> None:
         super().__init__(kind)
@@ -75,7 +75,7 @@ def too_soon(kind: str, wait_s: float, detail: str) -> Problem:
 
 
 def render(problem: Problem) -> HTTPResponse:
-    """Return the answer for `problem`."""
+    """Return the HTTP response for `problem`, in the form of RFC 9457."""
     status, title = KINDS[problem.kind]
     body: Dict[str, Any] = {"type": PREFIX + problem.kind, "title": title, "status": status}
     if problem.detail:

@@ -48,7 +48,7 @@ class Gateway:
         self.hub = Hub(self._hints, redis.key_prefix, self.backlog.answered)
         self.kafka = KafkaProbe(kafka)
         self._loop = LoopWatch(asyncio.get_running_loop())
-        self.waits = 0
+        self.waits = 0  # requests that wait for an outcome now
 
     def start(self) -> None:
         """Start the background work: hints, the Kafka probe, the loop's lag."""
@@ -80,14 +80,14 @@ class Gateway:
             with self.slots.hold(said.conversation), self.hub.watch(said.conversation) as watch:
                 await self.acceptance.accept(said)
                 outcome = await wait_for_outcome(self.store, self.hub, watch, said, wait_s)
-                if outcome:  # without a hint the backlog has not heard of it yet
+                if outcome:  # if the hint was lost, the backlog still counts the message as unanswered
                     self.backlog.answered(said.conversation, said.message_id)
                 return outcome
         finally:
             self.waits -= 1
 
     async def drain(self) -> None:
-        """Wait at most `drain_s` for open waits, then release them and the streams."""
+        """Wait at most `drain_s` for the requests that wait for outcomes, then end the rest of them and the streams."""
         self.draining = True
         deadline = asyncio.get_running_loop().time() + self.settings.drain_s
         while self.waits and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 - bounded

@@ -1,1 +1,1 @@
-"""From Redis to the customer: replies, transcripts, batched reads, hints and their connections."""
+"""ANSWER: reads replies and transcripts from Redis, in batches, and subscribes to the hints that say when to read."""

@@ -1,7 +1,7 @@
-"""Batches the reads from Redis of all waiting requests: many reads share one round trip.
+"""Sends the reads of all waiting requests to Redis in batches: many reads share one round trip.
 
-Each master has at most one batch on its way; reads that come meanwhile form the next batch. A single read costs the
-process 40 us of CPU, a read in a batch of 16 costs 5.
+Each Redis master has at most one batch on its way; reads that come meanwhile form the next batch. A single read costs
+the gateway 40 us of CPU, a read in a batch of 16 costs 5.
 """
 
 import asyncio
@@ -20,15 +20,17 @@ BATCH = 256  # limits the reads of one round trip: parsing more would hold up th
 
 
 class _Read(NamedTuple):
+    """A read command, the key that selects its master, and the future of its answer."""
+
     key: str
     command: bytes
     answer: "asyncio.Future[Any]"
 
 
 class Reads:
-    """Batches reads. Every method returns a future; it raises StoreUnavailable when the read failed.
+    """Batches reads. The reading methods return a future, which raises StoreUnavailable when the read failed.
 
-    The queues need no limit of their own: open requests and waiting connections are limited already.
+    The queues need no limit of their own, because open requests and waiting connections are limited already.
 
     Args:
         servers: the Redis servers with the keys.
@@ -39,8 +41,8 @@ class Reads:
         self._servers = servers
         self._timeout_s = timeout_s
         self._queues: Dict[Redis, List[_Read]] = {}  # the next batches, by master; only masters with a batch under way
-        self._unplaced: Deque[_Read] = deque()
-        self._placing = False
+        self._unplaced: Deque[_Read] = deque()  # reads whose master is not known yet
+        self._placing = False  # whether `_place` runs
         self._tasks: Set[asyncio.Task[None]] = set()
 
     def get(self, key: str) -> "asyncio.Future[Any]":
@@ -52,7 +54,7 @@ class Reads:
         return self.ask(stream, "XRANGE", stream, first, "+", "COUNT", count)
 
     def ask(self, key: str, *command: Any) -> "asyncio.Future[Any]":
-        """Send a command that reads `key`."""
+        """Queue a command that reads `key`; the future's result is its answer."""
         read = _Read(key, pack_command(command), asyncio.get_running_loop().create_future())
         master = self._servers.known(key)
         if master is not None:
@@ -78,7 +80,7 @@ class Reads:
         task.add_done_callback(self._tasks.discard)
 
     async def _place(self) -> None:
-        """Queue the reads whose master is unknown.
+        """Find the masters of the unplaced reads, and queue the reads there.
 
         Nothing is awaited between the loop's last check and `_placing = False`, so no read is left behind.
         """
@@ -109,6 +111,7 @@ class Reads:
         del self._queues[master]
 
     async def _exchanged(self, master: Redis, commands: List[bytes]) -> List[Any]:
+        """Return the answers of `_exchange`, which is tried twice if the connection is lost."""
         try:
             return await self._exchange(master, commands)
         except ConnectionError:  # pooled connections are dead after a restart of Redis; the second try opens a new one
@@ -133,6 +136,7 @@ class Reads:
 
 
 async def _answer(connection: Any) -> Any:
+    """Return the next answer on a connection; an error reply of Redis is returned, not raised."""
     try:
         return await connection.read_response(timeout=math.inf)
     except ResponseError as error:
@@ -140,6 +144,7 @@ async def _answer(connection: Any) -> Any:
 
 
 def _end(read: _Read, answer: Any) -> None:
+    """Complete a read's future with its answer, or with an error."""
     if read.answer.done():  # cancelled by its reader
         return
     if not isinstance(answer, Exception):

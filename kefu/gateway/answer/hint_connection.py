@@ -1,7 +1,7 @@
-"""One connection to one Redis master: it subscribes to the hints of that master's conversations.
+"""A connection to one Redis master that subscribes to the hints of that master's conversations.
 
-In: the watched channels. Out: callbacks for a hint, for an opened connection and for a broken one. It reconnects until
-it is stopped.
+In: the channels to subscribe to, one for each conversation. Out: callbacks for a hint, for an opened connection and for
+a broken one. It reconnects until it is stopped.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from kefu.redis_cluster import slot_of
 
 logger = logging.getLogger(__name__)
 
-PING_S = 5.0
+PING_S = 5.0  # between two pings on the connection
 SILENCE_S = 3 * PING_S  # longest time without a message, pongs included; beyond it the connection counts as dead
-MAX_BACKOFF_S = 2.0
-SUBSCRIBE_BATCH = 500
+MAX_BACKOFF_S = 2.0  # longest wait before the next attempt to connect
+SUBSCRIBE_BATCH = 500  # limits the channels of one command; the rest goes into further commands
 
 
 class SlotTaken(ConnectionError):
-    """The master has unsubscribed a channel by itself: the slot has moved to another master."""
+    """The Redis master has unsubscribed a channel by itself, because its slot has moved to another master."""
 
 
 class HintConnection:
@@ -36,9 +36,13 @@ class HintConnection:
     Args:
         redis: a client that must not retry by itself.
         sharded: True for a cluster's master, where one command may name channels of one slot only.
-        confirmed: called with each channel that the server has subscribed.
+        confirmed: called with each channel whose subscription the server has confirmed.
         hinted: called with a channel and the message id that came on it.
         turned: called with True when the connection has opened, with False when it broke.
+
+    Attributes:
+        wanted: the channels that shall be subscribed.
+        live: the channels whose subscription the server has confirmed.
     """
 
     def __init__(
@@ -59,8 +63,8 @@ class HintConnection:
         self._turned = turned
         self._changes: Dict[bytes, None] = {}  # channels added or dropped since `_subscribe` last sent commands
         self._changed = asyncio.Event()
-        self._leaving: Counter[bytes] = Counter()
-        self._heard_at = 0.0
+        self._leaving: Counter[bytes] = Counter()  # unsubscriptions that the server has not confirmed yet, by channel
+        self._heard_at = 0.0  # when the last message came
         self._task: Optional[asyncio.Task[None]] = None
 
     def start(self) -> None:
@@ -68,7 +72,7 @@ class HintConnection:
         self._task = asyncio.create_task(self._run(), name="hints")
 
     async def stop(self) -> None:
-        """Drop the connection."""
+        """Close the connection."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -163,6 +167,7 @@ class HintConnection:
                 self._left(name)
 
     def _left(self, name: bytes) -> None:
+        """Count a confirmed unsubscription. Raises SlotTaken if this connection has not asked for it."""
         if self._leaving[name] <= 0:
             raise SlotTaken
         self._leaving[name] -= 1
@@ -170,6 +175,7 @@ class HintConnection:
             del self._leaving[name]
 
     def _batches(self, names: Iterable[bytes]) -> "List[List[bytes]]":
+        """Return the channels in groups that one command may name."""
         if not self._sharded:
             listed = list(names)
             return [listed[n : n + SUBSCRIBE_BATCH] for n in range(0, len(listed), SUBSCRIBE_BATCH)]

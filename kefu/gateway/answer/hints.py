@@ -1,7 +1,7 @@
-"""Hints from Redis that a conversation has something new: one connection a master, one channel a conversation.
+"""Receives hints from Redis that a conversation has new replies: a connection per master, a channel per conversation.
 
-A hint may be lost (Redis restarts, the connection breaks). A watcher therefore reads the stored state after
-subscribing, at every wake-up, and every POLL_S anyway.
+A hint may be lost (Redis restarts, the connection breaks). A request that watches a conversation therefore reads the
+stored state after subscribing, at every wake-up, and every POLL_S anyway.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ from kefu.gateway.answer.hint_connection import HintConnection
 from kefu.gateway.answer.redis_client import Nodes, Servers
 from kefu.keys import ConversationKeys
 
-POLL_S = 2.0
-POLL_GRID_S = 0.1  # polls are rounded up to a multiple of this, so that many share one round trip
+POLL_S = 2.0  # a watcher without hints reads the stored state this often
+POLL_GRID_S = 0.1  # the times of these reads are rounded up to a multiple of this, so that many share one round trip
 MAP_S = 2.0  # a cluster that doesn't answer is asked for its masters this often
 MAX_HINTED = 256  # limits the message ids that one watch keeps; ids beyond it are dropped
 # A subscription is kept this long after its last watcher: a customer who was just answered usually writes again.
 LINGER_S = 60.0
 MAX_LINGERING = 10_000  # limits the subscriptions without a watcher; beyond it the oldest one is given up
-Heard = Callable[[str, str], None]
+Heard = Callable[[str, str], None]  # gets the conversation and the message id of a hint
 
 
 def until_poll(now: float, limit_s: float = math.inf) -> float:
@@ -46,11 +46,11 @@ class Channel:
 
     @property
     def live(self) -> bool:
-        """Whether hints arrive now."""
+        """Whether Redis has confirmed the subscription, so that hints arrive."""
         return self.connection is not None and self.name in self.connection.live
 
     def wake(self, message_id: Optional[str] = None) -> None:
-        """Wake all watchers."""
+        """Wake all watchers of the conversation, with the message id of the hint if there is one."""
         for watch in self.watches:
             watch.wake(message_id)
 
@@ -67,7 +67,7 @@ class Watch:
 
     @property
     def live(self) -> bool:
-        """Whether hints arrive. Until then only reading finds new replies; the watch is woken when hints begin."""
+        """Whether hints arrive. Before that only reading finds new replies; when hints begin, the watch is woken."""
         return self._channel.live
 
     def wake(self, message_id: Optional[str] = None) -> None:
@@ -78,7 +78,7 @@ class Watch:
         self._go_on()
 
     async def wait(self, timeout_s: float) -> Set[str]:
-        """Return the ids hinted since the last call, at a wake-up or after `timeout_s`."""
+        """Wait for a wake-up, at most `timeout_s`; return the message ids of the hints since the last call."""
         if not self._woken:
             self._waiting = self._loop.create_future()
             timer = self._loop.call_later(timeout_s, self._go_on)
@@ -130,7 +130,7 @@ class Hub:
 
     @property
     def subscribed(self) -> Set[bytes]:
-        """The channels that are confirmed now."""
+        """The channels whose subscription Redis has confirmed."""
         return {name for connection in self._connections.values() for name in connection.live}
 
     def start(self) -> None:
@@ -138,13 +138,13 @@ class Hub:
         self._task = asyncio.create_task(self._run(), name="masters")
 
     def release(self) -> None:
-        """Set `closed` and wake all watchers."""
+        """Set `closed` and wake all watchers, so that their requests end."""
         self.closed = True
         for channel in list(self._channels.values()):
             channel.wake()
 
     async def close(self) -> None:
-        """Release all and drop the connections."""
+        """Wake all watchers as `release` does, then close the connections."""
         self.release()
         if self._task:
             self._task.cancel()
@@ -153,7 +153,7 @@ class Hub:
 
     @contextmanager
     def watch(self, conversation: str) -> Iterator[Watch]:
-        """Watch a conversation.
+        """Return a context in which the caller is woken when the conversation has something new.
 
         The caller reads the stored state once at the beginning, then at every wake-up and every POLL_S.
         """
@@ -213,6 +213,7 @@ class Hub:
             self._forget_quiet(asyncio.get_running_loop().time() - LINGER_S)
 
     async def _set_connections(self, masters: List[Redis]) -> None:
+        """Open a connection to each new master, move the channels to their masters, and close the other connections."""
         gone = [self._connections.pop(redis) for redis in list(self._connections) if redis not in masters]
         for redis in masters:
             if redis not in self._connections:
@@ -239,7 +240,11 @@ class Hub:
             channel.wake(message_id)
 
     def _turned(self, connection: HintConnection, connected: bool) -> None:
-        """Wake the watchers of a new connection, for they may have missed hints; after a break ask for the masters."""
+        """Handle the opening or the break of a connection.
+
+        After an opening the watchers are woken, because they may have missed hints. After a break the masters are asked
+        for again.
+        """
         if connected:
             for name in connection.wanted:
                 self._channels[name].wake()

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError
 
 from kefu import redis_cluster, redis_url
-from kefu.redis_cluster import mended
+from kefu.redis_cluster import uvloop_safe
 from kefu.redis_url import Address, RedisUrl
 from kefu.settings import RedisSettings
 
@@ -24,7 +24,7 @@ class SentinelPool(SentinelConnectionPool, BlockingConnectionPool):
 
 
 class Single(redis_cluster.One[Redis]):
-    """One server."""
+    """A single Redis server, without failover."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -32,7 +32,7 @@ class Single(redis_cluster.One[Redis]):
 
 
 class BehindSentinels(redis_cluster.One[Redis]):
-    """The master of a service; each new connection asks the Sentinels for its address."""
+    """The master of a Sentinel service. Each new connection asks the Sentinels for the master's address."""
 
     def __init__(self, url: RedisUrl, limits: Dict[str, Any]) -> None:
         times = {name: value for name, value in limits.items() if name.startswith("socket_")}
@@ -40,8 +40,8 @@ class BehindSentinels(redis_cluster.One[Redis]):
         options = {**limits, **url.connection}
         master = self._sentinel.master_for(url.service, connection_pool_class=SentinelPool, **options)
         for sentinel in self._sentinel.sentinels:
-            mended(sentinel, ConnectionError)
-        super().__init__(mended(master, ConnectionError))
+            uvloop_safe(sentinel, ConnectionError)
+        super().__init__(uvloop_safe(master, ConnectionError))
 
     async def close(self) -> None:
         """Close the connections to the master and to the Sentinels."""
@@ -50,18 +50,18 @@ class BehindSentinels(redis_cluster.One[Redis]):
 
 
 class Nodes(redis_cluster.Cluster[Redis]):
-    """The masters of a cluster."""
+    """The masters of a Redis Cluster."""
 
     def __init__(self, url: RedisUrl, limits: Dict[str, Any]) -> None:
         super().__init__(url.hosts, limits["socket_timeout"])
         self._options = {**limits, **url.connection}
 
     def open(self, address: Address) -> Redis:
-        """Return a client of a node."""
+        """Return a client of the cluster's node at this address."""
         return _client(self._options, host=address[0], port=address[1])
 
     async def close_client(self, client: Redis) -> None:
-        """Close a node's connections."""
+        """Close the connections to a node."""
         await client.aclose(close_connection_pool=True)
 
 
@@ -69,12 +69,12 @@ Servers = Union[Single, BehindSentinels, Nodes]
 
 
 def connect(settings: RedisSettings, retries: int = 1, connections: int = MAX_CONNECTIONS) -> Servers:
-    """Return the servers that the URL names; each connects at its first use.
+    """Return the clients of the servers that REDIS_URL names. A connection is opened at its first use.
 
     Args:
         settings: the URL and the longest time of a call.
         retries: attempts after a failed one. One by default: pooled connections are dead after a restart of Redis.
-        connections: most connections to one server.
+        connections: limits the connections to one server; a call beyond it waits for a free one.
     """
     limits = {
         "max_connections": connections,
@@ -96,4 +96,4 @@ def _client(options: Dict[str, Any], **place: Any) -> Redis:
     rest = {name: value for name, value in options.items() if name != "ssl"}
     network = SSLConnection if "ssl" in options else Connection
     kind = UnixDomainSocketConnection if "path" in place else network
-    return mended(Redis.from_pool(BlockingConnectionPool(connection_class=kind, **place, **rest)), ConnectionError)
+    return uvloop_safe(Redis.from_pool(BlockingConnectionPool(connection_class=kind, **place, **rest)), ConnectionError)

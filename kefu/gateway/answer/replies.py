@@ -1,6 +1,6 @@
-"""ANSWER: reads the outcomes and replies that the worker stored, and waits for them.
+"""ANSWER: reads the outcomes and replies that the worker stored in Redis, and waits for them.
 
-The stored state is the truth; hints only say when to read it (see `kefu.gateway.answer.hints`).
+The stored state decides; hints only say when to read it (see `kefu.gateway.answer.hints`).
 """
 
 import asyncio
@@ -31,7 +31,7 @@ class Outcome:
     replies: List[Dict[str, Any]]
 
     def body(self) -> Dict[str, Any]:
-        """Return it as the API shows it."""
+        """Return the outcome as the API shows it."""
         if self.status == "failed":
             return {"message_id": self.message_id, "status": "failed", "reason": self.reason or "unknown"}
         return {"message_id": self.message_id, "status": "answered", "replies": self.replies}
@@ -45,7 +45,7 @@ class ReplyStore:
         self._prefix = prefix
 
     async def outcome(self, conversation: str, message_id: str) -> Optional[Outcome]:
-        """Return the outcome of a message, None while it has not been processed."""
+        """Return the outcome of a message, None while the worker has not processed it."""
         return _outcome(message_id, await self._marker(conversation, message_id))
 
     async def answered(self, conversation: str, message_ids: List[str]) -> List[bool]:
@@ -58,9 +58,9 @@ class ReplyStore:
         return _page(await self._entries(conversation, seq))
 
     async def news(self, conversation: str, seq: int, message_ids: List[str]) -> Tuple[Page, List[Outcome]]:
-        """Return the page that `after` returns, and the outcomes of those of the messages that have one.
+        """Return the page that `after` returns, and the outcomes of the given messages, as far as they are stored.
 
-        Takes one round trip.
+        Takes one round trip to Redis.
         """
         reads = [self._marker(conversation, message_id) for message_id in message_ids]
         entries, *markers = await asyncio.gather(self._entries(conversation, seq), *reads)
@@ -98,8 +98,8 @@ async def wait_for_outcome(
         store: the store of outcomes.
         hub: the hub of `watch`.
         watch: a watch of the message's conversation, opened before the message was sent. The first read waits for a
-            hint, because reading at once would usually find nothing, but no longer than FIRST_LOOK_S: a message that
-            is sent twice may have its outcome already, and then no hint comes.
+            hint, because a read at once would usually find nothing. It waits no longer than FIRST_LOOK_S: a message
+            that is sent twice may have its outcome already, and then no hint comes.
         said: the message.
         wait_s: the longest wait, from now.
     """

@@ -1,6 +1,7 @@
-"""The desk's view: the hand-overs of a tenant, and the messages of a conversation that is handed over.
+"""Reads for the desk the hand-overs of a tenant, and the messages of a conversation that is handed over.
 
-In: the state that the worker stored. Out: JSON, masked once more. Conversations without a hand-over are not visible.
+In: the state that the worker stored in Redis. Out: dicts for JSON, masked once more. The desk can't see a conversation
+without a hand-over.
 """
 
 import asyncio
@@ -15,12 +16,12 @@ from kefu.keys import ConversationKeys, desk_index
 from kefu.privacy import mask, mask_all
 
 MAX_LISTED = 500  # limits the index entries that one list reads; later hand-overs are not shown
-TURNS_SHOWN = 50
+TURNS_SHOWN = 50  # limits the turns of one transcript; the desk can't read earlier ones
 _SPEAKERS = {"user": "customer", "bot": "assistant", "agent": "agent"}
 
 
 class Transcript(NamedTuple):
-    """The messages after a version, oldest first, and the version of the last of them."""
+    """The messages of a conversation after some version, oldest first, and the version of the last message."""
 
     messages: List[Dict[str, Any]]
     version: int
@@ -43,17 +44,17 @@ class DeskStore:
         return sorted(standing, key=lambda each: (each["since"], each["user"]))
 
     async def handoff(self, tenant: str, user: str) -> Optional[Dict[str, Any]]:
-        """Return the hand-over of a conversation, None where the assistant has it."""
+        """Return the hand-over of a conversation, None while the assistant answers it."""
         key = self._keys(tenant, user).state
         stored = await self._reads.ask(key, "HGET", key, "handoff")
         return shown(orjson.loads(stored)) if stored else None
 
     async def transcript(self, tenant: str, user: str, after: int) -> Transcript:
-        """Return the messages of the last TURNS_SHOWN turns, those with a version above `after`."""
+        """Return the messages of the last TURNS_SHOWN turns whose version is above `after`."""
         key = self._keys(tenant, user).turns
         turns = [orjson.loads(raw) for raw in await self._reads.ask(key, "LRANGE", key, -TURNS_SHOWN, -1)]
         newer = [turn for turn in turns if turn["v"] > after]
-        messages = [said for turn in newer for said in _said(turn)]
+        messages = [message for turn in newer for message in _messages(turn)]
         return Transcript(messages, max([after, *(turn["v"] for turn in newer)]))
 
     def _keys(self, tenant: str, user: str) -> ConversationKeys:
@@ -66,21 +67,22 @@ def shown(stored: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def brief(handoff: Dict[str, Any]) -> Dict[str, Any]:
-    """Return a hand-over as a list shows it: without the customer's words, whose reading is audited."""
+    """Return a hand-over for a list, without the customer's messages: only the call that reads these is audited."""
     summary = {name: value for name, value in handoff["summary"].items() if name != "turns"}
     return {**handoff, "summary": summary}
 
 
-def _said(turn: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
+def _messages(turn: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
+    """Yield the messages of customer, assistant and agent in a stored turn."""
     for event in turn["events"]:
         speaker = _SPEAKERS.get(event["event"])
         metadata = event.get("metadata") or {}
         if speaker is None or (speaker == "customer" and metadata.get("is_external")):
             continue
-        said = {"from": speaker, "text": mask(event.get("text") or ""), "ts": round(event["timestamp"] * 1000)}
+        message = {"from": speaker, "text": mask(event.get("text") or ""), "ts": round(event["timestamp"] * 1000)}
         buttons = [mask(str(each.get("title", ""))) for each in (event.get("data") or {}).get("buttons") or []]
         if buttons:
-            said["buttons"] = buttons
+            message["buttons"] = buttons
         if speaker == "agent":
-            said["agent"] = metadata.get("agent")
-        yield {**said, "version": turn["v"]}
+            message["agent"] = metadata.get("agent")
+        yield {**message, "version": turn["v"]}

@@ -1,1 +1,1 @@
-"""From a request to an accepted message: requests, tokens, limits, backlog, acceptance."""
+"""RECEIVE: checks a request's token, limits and content, and accepts its message into Kafka."""

@@ -1,4 +1,4 @@
-"""QUEUE: accepts messages. Those of every channel pass here; accepted means that Kafka acknowledged in time."""
+"""QUEUE: accepts the messages of all channels. A message is accepted when Kafka has acknowledged it in time."""
 
 import asyncio
 import time
@@ -22,15 +22,15 @@ class Sender(Protocol):
     failure: Optional[str]
 
     async def connect(self) -> None:
-        """Connect, or give up soon. Never raises."""
+        """Connect to Kafka, or give up after a short time. Never raises."""
         ...
 
     def send(self, topic: str, key: str, value: bytes) -> "asyncio.Future[None]":
-        """Queue a record; the future ends when it is acknowledged."""
+        """Queue a record; the future ends when Kafka has acknowledged the record."""
         ...
 
     def close(self, timeout_s: float = 10.0) -> int:
-        """Flush; blocks. Returns how many records were given up."""
+        """Send the queued records, then close. Blocks. Returns how many records Kafka did not acknowledge in time."""
         ...
 
 
@@ -43,7 +43,7 @@ class Acceptance:
         self._backlog = backlog
 
     async def accept(self, said: UserSaid) -> None:
-        """Return once Kafka has the message on all replicas.
+        """Send a customer's message to Kafka; return once all in-sync replicas have it.
 
         Raises:
             Problem: 429, too many messages of this conversation wait for their answers.
@@ -60,11 +60,11 @@ class Acceptance:
         metrics.ACCEPTED.labels(said.channel).inc()
 
     async def put(self, event: DeskEvent) -> None:
-        """Return once Kafka has the desk's event; raises QueueUnavailable as `accept` does."""
+        """Send an event of the desk to Kafka; return once Kafka has it. Raises QueueUnavailable as `accept` does."""
         await self._send(USER_QUERY, event.conversation, encode(event))
 
     async def audit(self, entry: AuditEntry) -> None:
-        """Return once Kafka has the entry; raises QueueUnavailable as `accept` does."""
+        """Send an audit entry to Kafka; return once Kafka has it. Raises QueueUnavailable as `accept` does."""
         await self._send(AUDIT, conversation_key(entry.tenant, entry.user), encode(entry))
 
     async def _send(self, topic: str, key: str, value: bytes) -> None:
@@ -74,8 +74,9 @@ class Acceptance:
 
 
 class Deadlines:
-    """Ends futures that take longer than `timeout_s`. One timer serves all: with equal times they end in order.
+    """Ends futures that take longer than `timeout_s`.
 
+    One timer serves all futures: they have the same time limit, so the future that was added first is due first.
     `asyncio.wait_for` makes a timer and a scope for each future, which costs ten times as much.
     """
 

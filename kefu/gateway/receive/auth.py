@@ -1,7 +1,7 @@
-"""Authentication: session tokens, the shop's signature of a customer's id, receipts of accepted messages.
+"""Authentication of customers: session tokens, the shop's signature of a customer's id, receipts of accepted messages.
 
-A token is a JWT (HS256), signed with the tenant's secret here or by the shop's own backend. Only the token names the
-user; no other part of a request does.
+A token is a JWT (HS256). The gateway or the shop's own backend signs it with the tenant's secret. The token alone
+decides which user sends a request.
 """
 
 import base64
@@ -21,8 +21,8 @@ from kefu.gateway.problems import Problem
 from kefu.settings import MARKER_LIFETIME_S, TOKEN_LIFETIME_S, Tenant
 
 ALGORITHM = "HS256"
-CLOCK_SKEW_S = 10  # tolerated difference of the clocks of the gateway and the shop's backend
-MAX_VERIFIED = 20_000  # limits the cached tokens, about 600 bytes each; beyond it the least recently used one goes
+CLOCK_SKEW_S = 10  # tolerated difference between the clocks of the gateway and the shop's backend
+MAX_VERIFIED = 20_000  # limits the cached tokens, about 600 bytes each; beyond it the least recently used token goes
 Clock = Callable[[], float]
 
 
@@ -36,7 +36,7 @@ class Caller:
 
     @cached_property
     def identified(self) -> bool:
-        """Whether the shop vouched for a known customer."""
+        """Whether the user is a customer whose id the shop has signed, not a guest."""
         return not self.user.startswith(GUEST_PREFIX)
 
     @cached_property
@@ -107,6 +107,7 @@ class Tokens:
 
     @staticmethod
     def _checked(token: str, tenant: Tenant) -> Caller:
+        """Return the caller in a token, after a check of signature, expiry and claims. Raises if one is wrong."""
         claims = jwt.decode(
             token,
             tenant.token_secret,
@@ -141,7 +142,7 @@ def vouched(tenant: Tenant, user_id: str, user_hash: str) -> bool:
 
 
 class Receipts:
-    """Signed proofs that a message was accepted: any replica can check one, and none stores anything."""
+    """Signed proofs that a message was accepted. Any replica of the gateway can check a receipt; none is stored."""
 
     def __init__(self, secret: str, clock: Clock = time.time) -> None:
         self._secret = secret.encode()

@@ -1,8 +1,8 @@
 """Limits the unanswered messages of one conversation.
 
 A worker takes the messages of a conversation one after another. A customer who sends faster than that delays the other
-customers of the same partition. This process counts the messages that it accepted and has not seen answered, so N
-replicas allow N times the limit. Counting writes nothing and works without Redis.
+customers of the same partition. Each gateway process counts the messages that it has accepted and whose answers it has
+not seen, so N replicas allow N times the limit. Counting writes nothing and works without Redis.
 """
 
 import time
@@ -13,15 +13,23 @@ from kefu import metrics
 from kefu.errors import StoreUnavailable
 from kefu.gateway.problems import too_soon
 
-MAX_COUNTED = 100_000  # limits the counted messages, about 200 bytes each; beyond it the quietest conversations go
-COUNTED_S = 600.0  # a message counts no longer than this: if Redis lost its marker, it never looks answered
+# Limits the counted messages of all conversations, about 200 bytes each. Beyond it, the conversations without a new
+# message for longest are no longer counted.
+MAX_COUNTED = 100_000
+COUNTED_S = 600.0  # a message counts for at most this long, because it never seems answered if Redis lost its marker
 LOOK_EVERY_S = 0.5  # the outcomes of one conversation are read at most this often
 RETRY_S = 2.0  # the Retry-After of a refusal
-Answered = Callable[[str, List[str]], Awaitable[List[bool]]]
+Answered = Callable[[str, List[str]], Awaitable[List[bool]]]  # see `Backlog`
 
 
 class _Waiting:
-    """The unanswered messages of one conversation: id to time of acceptance, oldest first."""
+    """The unanswered messages of one conversation.
+
+    Attributes:
+        messages: message id to time of acceptance, oldest first.
+        last_at: when the last message came.
+        looked_at: when the stored outcomes were read last.
+    """
 
     def __init__(self) -> None:
         self.messages: Dict[str, float] = {}
@@ -30,15 +38,16 @@ class _Waiting:
 
 
 class Backlog:
-    """Counts unanswered messages by conversation.
+    """Counts unanswered messages by conversation, and refuses a message beyond the limit.
 
     While a conversation is watched, hints report its answers. Otherwise the stored outcomes are read once the limit is
-    reached, at most every LOOK_EVERY_S. Accepting must not need Redis: while Redis is unavailable, each look counts
-    the oldest message as answered.
+    reached, at most every LOOK_EVERY_S. Accepting must not need Redis, so while Redis is unavailable, each such read
+    counts the oldest message as answered.
 
     Args:
-        limit: unanswered messages of a conversation, 0 for no limit.
-        answered: returns for each message whether its outcome is stored; raises StoreUnavailable.
+        limit: how many unanswered messages a conversation may have, 0 for no limit.
+        answered: gets a conversation and message ids; returns for each message whether its outcome is stored. Raises
+            StoreUnavailable.
         clock: a monotonic clock, in s.
     """
 
@@ -51,7 +60,7 @@ class Backlog:
         metrics.UNANSWERED.set_function(lambda: self._counted)
 
     async def admit(self, conversation: str, message_id: str) -> None:
-        """Count a message that is about to be accepted; a message that is counted already is admitted.
+        """Count a message that is about to be accepted as unanswered. A message that is counted already is admitted.
 
         Raises:
             Problem: 429 with Retry-After, the conversation is at its limit.
@@ -68,7 +77,10 @@ class Backlog:
             self._count(conversation, message_id)
 
     def answered(self, conversation: str, message_id: str) -> None:
-        """Stop counting a message: it has been answered, or was not accepted."""
+        """Remove a message from its conversation's count of unanswered messages.
+
+        Called when the message has been answered, or when Kafka did not accept it after `admit`.
+        """
         waiting = self._conversations.get(conversation)
         if waiting is not None and waiting.messages.pop(message_id, None) is not None:
             self._counted -= 1
@@ -91,12 +103,13 @@ class Backlog:
             self._counted -= len(self._conversations.popitem(last=False)[1].messages)
 
     def _drop_old(self, conversation: str, waiting: _Waiting) -> None:
+        """Remove the messages that have been counted for COUNTED_S."""
         before = self._clock() - COUNTED_S
         for message_id in [name for name, accepted_at in waiting.messages.items() if accepted_at < before]:
             self.answered(conversation, message_id)
 
     async def _look(self, conversation: str, waiting: _Waiting) -> None:
-        """Drop the messages whose outcomes are stored; at most every LOOK_EVERY_S."""
+        """Read the stored outcomes, and remove the answered messages from the count; at most every LOOK_EVERY_S."""
         if self._clock() - waiting.looked_at < LOOK_EVERY_S:
             return
         waiting.looked_at = self._clock()

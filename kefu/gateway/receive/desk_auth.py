@@ -1,4 +1,6 @@
-"""Authentication of the desk: tokens that the shop's own backend signs with a secret that customers' tokens never use.
+"""Authentication of the desk's agents by tokens.
+
+The shop's own backend signs them with a secret that customers' tokens never use.
 
 A token is a JWT (HS256) with the claims `sub` (the agent), `tenant`, `role`, `aud` and `exp`, and optionally `name`,
 the agent's name for customers. A tenant without a desk secret has no desk.
@@ -42,7 +44,7 @@ class Person:
 
 
 class DeskTokens:
-    """Verifies desk tokens. Caches none: there are few requests."""
+    """Verifies desk tokens. It caches none of them, because the desk sends few requests."""
 
     def __init__(self, tenants: Mapping[str, Tenant]) -> None:
         self._tenants = tenants

@@ -1,6 +1,6 @@
-"""Limits of one sender and of all senders: request rates by token bucket, open connections by count.
+"""Limits request rates, by token buckets, and open connections, for each sender and for all senders together.
 
-Both count in this process only: N replicas allow N times as much, which is enough against floods.
+Each gateway process counts by itself, so N replicas allow N times as much. That is enough against floods.
 """
 
 import time
@@ -11,12 +11,12 @@ from typing import Callable, Iterator, Tuple
 from kefu import metrics
 from kefu.gateway.problems import too_soon
 
-MAX_BUCKETS = 100_000  # limits the keys in memory; beyond it the least recently seen key starts anew
+MAX_BUCKETS = 100_000  # limits the buckets in memory; beyond it the least recently used is dropped, so it is full again
 STREAM_RETRY_S = 5  # the Retry-After of a refused connection
 
 
 class Rate:
-    """One token bucket for each key: `per_s` requests a second, twice as many at once; 0 for no limit."""
+    """A token bucket for each key: `per_s` requests a second, twice as many at once; 0 for no limit."""
 
     def __init__(self, name: str, per_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._name = name
@@ -61,7 +61,7 @@ class Slots:
 
     @contextmanager
     def hold(self, conversation: str) -> Iterator[None]:
-        """Occupy a slot.
+        """Count one open connection of this conversation while the context lasts.
 
         Raises:
             Problem: with Retry-After; 503 when the process is at its limit, 429 when the user is.

@@ -1,4 +1,4 @@
-"""RECEIVE: makes a request into a `UserSaid` that may leave the process: checked, bounded, masked."""
+"""RECEIVE: makes a request into a `UserSaid`, checked, limited in size and masked, so that it may leave the process."""
 
 import os
 import re
@@ -48,7 +48,7 @@ def text_field(body: Dict[str, Any], name: str) -> Optional[str]:
     return value
 
 
-def said(request: Request, caller: Caller) -> UserSaid:
+def user_said(request: Request, caller: Caller) -> UserSaid:
     """Return the message in the request, masked.
 
     Raises:
@@ -151,13 +151,14 @@ def _metadata(body: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _depth(value: Any) -> int:
+    """Return how many levels of objects and lists a JSON value has; 0 for a string or a number."""
     if isinstance(value, dict):
         value = list(value.values())
     return 1 + max(map(_depth, value), default=0) if isinstance(value, list) else 0
 
 
 def _plain_keys(value: Any) -> bool:
-    """Return whether no key holds personal data. Keys are not masked, for two masked keys could become equal."""
+    """Return whether no key holds personal data. Keys are refused, not masked: two masked keys could become equal."""
     if isinstance(value, dict):
         return all(mask(key) == key and _plain_keys(item) for key, item in value.items())
     return all(map(_plain_keys, value)) if isinstance(value, list) else True

@@ -127,6 +127,7 @@ def _asked(request: Request, user: str) -> _Asked:
 
 
 def _authenticated(request: Request) -> Tuple[Gateway, Person]:
+    """Return the gateway, and the person that the desk token names. Raises Problem 401, or 429 beyond the rate."""
     gateway = gateway_of(request)
     person = gateway.desk_tokens.verify(request.headers.get("authorization"))
     gateway.desk_rate.take(person.slot)
@@ -146,7 +147,7 @@ def _wanted(handoff: Dict[str, Any], status: str, person: Person) -> bool:
 async def _read_within(
     gateway: Gateway, person: Person, user: str, after: int, wait_s: float
 ) -> Tuple[Dict[str, Any], Transcript]:
-    """Return the hand-over and its new messages, as soon as there are any or `wait_s` are over."""
+    """Return the hand-over and its messages after a version, as soon as there are any or `wait_s` are over."""
     if not wait_s or gateway.hub.closed:
         return await _read(gateway, person, user, after)
     now = asyncio.get_running_loop().time
@@ -167,17 +168,17 @@ async def _read(gateway: Gateway, person: Person, user: str, after: int) -> Tupl
 
 
 async def _ask(asked: _Asked, kind: Type[DeskEvent], **fields: str) -> HTTPResponse:
-    """Ask the worker for a change, and answer with its outcome."""
+    """Have the worker apply a change to a hand-over, and answer the request with the outcome."""
     event = asked.event(kind, **fields)
     outcome = await _known(asked.gateway, event) or await _sent(asked.gateway, asked.person, event)
     return _response(outcome, asked.message_id)
 
 
 async def _known(gateway: Gateway, event: DeskEvent) -> Optional[Outcome]:
-    """Return the outcome of this request if it was sent before, None for a new request.
+    """Return the outcome of a request that was sent before, None for a new request.
 
     Raises:
-        Problem: 409, the request is new and names a hand-over that has ended, so no worker needs to decide.
+        Problem: 409, the request is new and its hand-over has ended. The worker would refuse it, so it is not asked.
     """
     outcome = await gateway.store.outcome(event.conversation, event.message_id)
     if outcome:

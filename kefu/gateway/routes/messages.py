@@ -17,10 +17,10 @@ messages = Blueprint("messages")
 
 @messages.post("/v1/messages")
 async def accept(request: Request) -> HTTPResponse:
-    """202 once Kafka acknowledged; with `Prefer: wait` 200 if the outcome comes in time."""
+    """Accept a message: 202 once Kafka has acknowledged it; with `Prefer: wait` 200 if the outcome comes in time."""
     gateway, caller = gateway_of(request), caller_of(request)
     gateway.user_rate.take(caller.conversation)
-    said = requests.said(request, caller)
+    said = requests.user_said(request, caller)
     wait_s = requests.wait_s(request, gateway.settings.wait_limit_s)
     outcome = await gateway.ask(said, wait_s)
     headers = {"Preference-Applied": f"wait={wait_s:.0f}"} if wait_s else {}
@@ -31,7 +31,7 @@ async def accept(request: Request) -> HTTPResponse:
 
 @messages.get("/v1/messages/<message_id:str>", unquote=True)
 async def look_up(request: Request, message_id: str) -> HTTPResponse:
-    """The outcome; `queued` for a message without one but with a valid receipt; else 404."""
+    """Return the outcome of a message; `queued` if it has none yet and the receipt is valid; otherwise 404."""
     gateway, caller = gateway_of(request), caller_of(request)
     if not MESSAGE_ID.fullmatch(message_id):
         raise Problem("malformed", f"message_id must match {MESSAGE_ID.pattern}.")
@@ -45,6 +45,7 @@ async def look_up(request: Request, message_id: str) -> HTTPResponse:
 
 
 def _queued(gateway: Gateway, caller: Caller, message_id: str, status: int, headers: Dict[str, str]) -> HTTPResponse:
+    """Return the answer for an accepted message without an outcome yet, with the link at which to ask for it."""
     link = f"/v1/messages/{quote(message_id, safe='')}?receipt={gateway.receipts.issue(caller, message_id)}"
     body = {"message_id": message_id, "status": "queued", "links": {"self": link}}
     return json_answer(body, status, {**headers, "Location": link})

@@ -1,4 +1,4 @@
-"""The chat page and its files. They are read once at the start: serving never reads the disk."""
+"""The chat page and its files. They are read into memory at the start, because a request must not wait for the disk."""
 
 import hashlib
 import html
@@ -35,7 +35,7 @@ class Asset:
 
 
 def load(settings: GatewaySettings) -> Dict[str, Asset]:
-    """Return the page under `` and every file under its name. Reads the disk."""
+    """Return the files by name; the chat page itself has the empty name. Reads the disk."""
     assets = {
         path.name: _asset(path.read_bytes(), TYPES[path.suffix]) for path in FOLDER.glob("*") if path.suffix in TYPES
     }
@@ -72,13 +72,14 @@ async def page(request: Request) -> HTTPResponse:
 
 @pages.get("/static/<name:str>")
 async def static(request: Request, name: str) -> HTTPResponse:
-    """A file of the page; browsers may cache it for ever under the version that the page names."""
+    """A file of the chat page. Browsers may cache it for ever, because the page names it with its version."""
     asset = request.app.ctx.assets.get(name)
     current = asset is not None and request.args.get("v") == asset.version
     return _serve(request, name, _FOREVER if current else "no-cache")
 
 
 def _serve(request: Request, name: str, cache: str) -> HTTPResponse:
+    """Return a file with `cache` as its Cache-Control; 304 if the browser has it, Problem 404 if there is none."""
     asset: Asset = request.app.ctx.assets.get(name)
     if asset is None:
         raise Problem("not-found")

@@ -1,4 +1,4 @@
-"""`/livez`, `/readyz`, `/metrics`. Ready means able to accept, which needs Kafka only."""
+"""`/livez`, `/readyz` and `/metrics`. A gateway is ready if it can accept messages, which needs Kafka only."""
 
 from sanic import Blueprint, HTTPResponse, Request
 
@@ -10,7 +10,7 @@ probes = Blueprint("probes")
 
 @probes.get("/livez")
 async def livez(request: Request) -> HTTPResponse:
-    """200 while the event loop answers and the producer has no fatal error, which only a restart can mend."""
+    """200 while the event loop answers and the producer has no fatal error, after which only a restart helps."""
     return _answer("/livez", stuck=lambda: _stuck(request))
 
 

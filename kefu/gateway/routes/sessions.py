@@ -1,4 +1,4 @@
-"""`POST /v1/sessions`: a token for a guest, or for a customer whom the shop vouches for."""
+"""`POST /v1/sessions`: a token for a guest, or for a customer whose id the shop has signed."""
 
 import uuid
 from typing import Optional

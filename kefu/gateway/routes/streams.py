@@ -1,4 +1,4 @@
-"""`GET /v1/replies` and `GET /v1/stream`: the replies after a sequence number, now or as they come."""
+"""`GET /v1/replies` returns the stored replies after a sequence number, `GET /v1/stream` also sends those to come."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ from kefu.gateway.responses import Answer
 from kefu.gateway.service import Gateway, caller_of, gateway_of
 
 _HEADERS = {"Cache-Control": "no-cache, no-store", "X-Accel-Buffering": "no"}
-RECONNECT_MS = 1000
+RECONNECT_MS = 1000  # how long a browser waits before it opens a broken stream again
 
 streams = Blueprint("streams")
 
@@ -47,7 +47,10 @@ async def stream(request: Request) -> None:
 
 
 class _Stream:
-    """One connection. Reads a page only after the client has taken the one before, so that none pile up here."""
+    """The event stream of one client.
+
+    It reads a page of replies only after the client has taken the page before, so that no pages pile up in memory.
+    """
 
     def __init__(
         self, gateway: Gateway, caller: Caller, watch: Watch, send: Callable[[bytes], Awaitable[None]], after: int
@@ -57,7 +60,7 @@ class _Stream:
         self._watch = watch
         self._send = send
         self._after = after
-        self._unlooked: Set[str] = set()  # hinted messages whose outcome has not been read yet
+        self._unlooked: Set[str] = set()  # messages that a hint has named and whose outcomes are not read yet
         self._now = asyncio.get_running_loop().time
         self._beat_at = self._now() + gateway.settings.heartbeat_s
 

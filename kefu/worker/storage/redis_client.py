@@ -12,7 +12,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import ConnectionError
 
 from kefu import redis_cluster, redis_url
-from kefu.redis_cluster import mended
+from kefu.redis_cluster import uvloop_safe
 from kefu.redis_url import Address, RedisUrl
 from kefu.settings import RedisSettings
 
@@ -35,9 +35,9 @@ class BehindSentinels(redis_cluster.One[Redis]):
         times = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
         self._sentinel = Sentinel(url.hosts, sentinel_kwargs={**times, **url.sentinel})
         for sentinel in self._sentinel.sentinels:
-            mended(sentinel, ConnectionError)
+            uvloop_safe(sentinel, ConnectionError)
         options = {**limits, **url.connection}
-        super().__init__(mended(self._sentinel.master_for(url.service, **options), ConnectionError))
+        super().__init__(uvloop_safe(self._sentinel.master_for(url.service, **options), ConnectionError))
 
     async def close(self) -> None:
         """Close the connections, including those to the Sentinels."""
@@ -85,4 +85,4 @@ def _client(options: Dict[str, Any], **place: Any) -> Redis:
     rest = {name: value for name, value in options.items() if name != "ssl"}
     network = SSLConnection if "ssl" in options else Connection
     kind = UnixDomainSocketConnection if "path" in place else network
-    return mended(Redis(connection_pool=ConnectionPool(connection_class=kind, **place, **rest)), ConnectionError)
+    return uvloop_safe(Redis(connection_pool=ConnectionPool(connection_class=kind, **place, **rest)), ConnectionError)
