@@ -1,4 +1,4 @@
-"""The only reader of the environment.
+"""Reads all settings from environment variables. No other module reads the environment.
 
 Each process builds its frozen sections once, at its start, and passes them on. A section declares each variable once:
 key, default, bounds, unit and meaning (`kefu.settings.declaring`). A secret may also come from a file that
@@ -32,8 +32,8 @@ __all__ = [
 TOKEN_LIFETIME_S = 24 * 3600
 MARKER_LIFETIME_S = 7 * 24 * 3600  # longer than user.query is kept (3 days), see DESIGN promise 2
 CONVERSATION_LIFETIME_S = 7 * 24 * 3600
-MAX_TEXT_CHARS = 4000
-MAX_BODY_BYTES = 64 * 1024
+MAX_TEXT_CHARS = 4000  # limits a customer's text; the gateway refuses a longer one
+MAX_BODY_BYTES = 64 * 1024  # limits the body of a request to the gateway, which refuses a larger one
 
 
 def declared_settings() -> Dict[str, Iterable[Setting]]:

@@ -6,7 +6,7 @@ from kefu.settings.declaring import Section, Setting, filled_by, setting
 from kefu.settings.worker import TLS_DIRECTORY
 
 SHOP_TOKEN = Setting(
-    "KEFU_SHOP_TOKEN", secret=True, meaning="What the action server shows the shop, which lets in nobody else."
+    "KEFU_SHOP_TOKEN", secret=True, meaning="Token of the action server's calls; the shop refuses calls without it."
 )
 
 

@@ -87,7 +87,13 @@ class GatewaySettings(Section):
         meaning="Longest wait for an answer that a request may ask for.",
     )
     heartbeat_s: float = setting(
-        "KEFU_HEARTBEAT_S", float, 15, 0.1, 60, unit="s", meaning="Sign of life on an event stream that has no event."
+        "KEFU_HEARTBEAT_S",
+        float,
+        15,
+        0.1,
+        60,
+        unit="s",
+        meaning="After this time without an event, an event stream gets an empty comment, so that it stays open.",
     )
     max_streams: int = setting(
         "KEFU_MAX_STREAMS", int, 10_000, 1, 1_000_000, unit="streams", meaning="Most open event streams of a process."
@@ -111,7 +117,7 @@ class GatewaySettings(Section):
         0,
         10_000,
         unit="messages",
-        meaning="Messages of one user accepted by this process and not yet seen answered. 0 for no limit.",
+        meaning="Most messages of one user that this process accepted and whose answers it has not seen. 0 for no limit.",
     )
     desk_rate: float = setting(
         "KEFU_DESK_RATE",

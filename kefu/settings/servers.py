@@ -39,10 +39,22 @@ class KafkaSettings(Section):
     )
     topic_prefix: str = setting("KEFU_TOPIC_PREFIX", default="", meaning="Put before the name of every topic.")
     partitions: int = setting(
-        "KEFU_TOPIC_PARTITIONS", int, 8, 1, 4096, unit="partitions", meaning="Of topics that are made."
+        "KEFU_TOPIC_PARTITIONS",
+        int,
+        8,
+        1,
+        4096,
+        unit="partitions",
+        meaning="Partitions of each topic that `python -m kefu topics` creates.",
     )
     replication: int = setting(
-        "KEFU_TOPIC_REPLICATION", int, 1, 1, 9, unit="copies", meaning="Of topics that are made."
+        "KEFU_TOPIC_REPLICATION",
+        int,
+        1,
+        1,
+        9,
+        unit="copies",
+        meaning="Replicas of each partition that `python -m kefu topics` creates.",
     )
     group: str = setting("KEFU_CONSUMER_GROUP", default="kefu-worker", meaning="The workers' consumer group.")
     linger_ms: float = setting(
@@ -52,7 +64,7 @@ class KafkaSettings(Section):
         0,
         1000,
         unit="ms",
-        meaning="How long a record waits for others of its partition, to be one request with them.",
+        meaning="How long a record waits for further records of its partition, so that they are sent in one request.",
     )
 
     @property

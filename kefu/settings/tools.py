@@ -13,12 +13,12 @@ MAX_OPERATOR_CHARS = 128
 OPERATOR = Setting(
     "KEFU_OPERATOR",
     default="",
-    meaning="Who gives commands, for the topic `audit`, at most 128 characters; empty for the login name on this "
+    meaning="The operator's name in the topic `audit`, at most 128 characters; empty for the login name on this "
     "machine.",
 )
 PRINCIPALS = {
     role: Setting(
-        f"KEFU_ACL_{role.upper()}", default="", meaning=f"User of the role {role} on Kafka, who is given its rights."
+        f"KEFU_ACL_{role.upper()}", default="", meaning=f"The Kafka user that gets the rights of the role {role}."
     )
     for role in ("gateway", "worker", "operator", "backup", "scaler")
 }

@@ -40,7 +40,7 @@ class WorkerSettings(Section):
         0.5,
         120,
         unit="s",
-        meaning="Longest time of a turn; beyond it the customer is told that it did not work.",
+        meaning="Longest time of a turn; beyond it the customer gets the reply `utter_holding`.",
     )
     action_timeout_s: float = setting(
         "KEFU_ACTION_TIMEOUT_S", float, 3, 0.1, 60, unit="s", meaning="Longest time of one call to the action server."
@@ -52,7 +52,7 @@ class WorkerSettings(Section):
         1,
         20,
         unit="attempts",
-        meaning="How often a message is tried that fails by itself, before it becomes a dead letter.",
+        meaning="How often a turn that fails is run, before its message becomes a dead letter.",
     )
     poll_messages: int = setting(
         "KEFU_POLL_MESSAGES", int, 64, 1, 1000, unit="messages", meaning="Most messages of one poll of Kafka."
@@ -64,7 +64,7 @@ class WorkerSettings(Section):
         1,
         100_000,
         unit="messages",
-        meaning="Messages taken from Kafka and not yet committed; at the limit partitions are paused.",
+        meaning="Most messages taken from Kafka and not yet finished; at the limit partitions are paused.",
     )
     turns_at_once: int = setting(
         "KEFU_TURNS_AT_ONCE", int, 64, 1, 10_000, unit="turns", meaning="Most turns under way, one a conversation."
@@ -79,10 +79,16 @@ class WorkerSettings(Section):
         meaning="Most conversations kept in memory.",
     )
     live_turns: int = setting(
-        "KEFU_LIVE_TURNS", int, 10_000, 1, 10_000_000, unit="turns", meaning="Most turns of all of these together."
+        "KEFU_LIVE_TURNS",
+        int,
+        10_000,
+        1,
+        10_000_000,
+        unit="turns",
+        meaning="Most turns of all conversations kept in memory together.",
     )
     nlu_remembered: int = setting(
-        "KEFU_NLU_REMEMBERED", int, 1000, 0, 1_000_000, unit="texts", meaning="Texts whose understanding is remembered."
+        "KEFU_NLU_REMEMBERED", int, 1000, 0, 1_000_000, unit="texts", meaning="Most texts whose NLU results are kept."
     )
     drain_s: float = setting(
         "KEFU_DRAIN_S", float, 20, 0, 600, unit="s", meaning="Longest wait for turns under way when it stops."
@@ -94,8 +100,8 @@ class WorkerSettings(Section):
         1,
         7 * 24 * 3600,
         unit="s",
-        meaning="How far back published turns are compared with what a failed-over Redis has; more than a replica may "
-        "lag behind its master.",
+        meaning="How far back published turns are compared with Redis after a failover. It must be longer than a "
+        "replica may lag behind its master.",
     )
     # 2 s run most of the code once, even with a slow model. A longer rehearsal would delay a new replica.
     rehearsal_s: float = setting(
@@ -105,7 +111,7 @@ class WorkerSettings(Section):
         0,
         60,
         unit="s",
-        meaning="How long a new worker talks to itself before its first customer. 0 for not at all.",
+        meaning="How long a new worker runs rehearsed turns before it is ready. 0 for no rehearsal.",
     )
     # 300 s as in comparable products, and well within a session, which lasts 30 minutes.
     idle_s: float = setting(
@@ -125,8 +131,8 @@ class WorkerSettings(Section):
         1,
         86_400,
         unit="s",
-        meaning="How long a customer waits for a person, to come or for the next word, before the assistant takes the "
-        "conversation back and says so.",
+        meaning="How long a customer waits for a person to take the conversation, or for the person's next message. "
+        "After it the assistant takes the conversation back and says so.",
     )
     model: str = setting("KEFU_MODEL", default="models", meaning="The trained model, or the folder with it.")
     api_token: str = setting(
@@ -136,7 +142,7 @@ class WorkerSettings(Section):
     track: str = setting(
         "KEFU_TRACK",
         default="",
-        meaning="`blue` or `green`, which of a release's two sets of workers this is of; empty where there is one set.",
+        meaning="The track of this worker, `blue` or `green`; empty in an installation without releases by tracks.",
     )
     release_plan: str = setting(
         "KEFU_RELEASE_PLAN",
