@@ -1,6 +1,6 @@
-"""The rights of each role on Kafka: ACLs that `python -m kefu topics` gives to brokers with an authorizer.
+"""The rights of each role on Kafka, as ACLs that `python -m kefu topics` creates on brokers with an authorizer.
 
-In: the principal of each role, from settings. Out: ACL bindings on the brokers. Brokers refuse everything else.
+In: the Kafka user of each role, from settings. Out: ACL bindings on the brokers. The brokers refuse everything else.
 """
 
 from contextlib import closing

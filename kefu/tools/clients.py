@@ -1,6 +1,7 @@
-"""Connects kafka-python's clients, for operators' commands and checkers, and repeats calls that failed for a moment.
+"""Connects kafka-python's clients, for operators' commands and checkers, and repeats calls that failed temporarily.
 
-A second, independent client checks what confluent-kafka wrote (record 12). Its errors say whether a retry can help.
+It is a second client, independent of confluent-kafka, whose writes it checks (see ops/decisions/0012). Its errors say
+whether a retry can help.
 """
 
 import logging
@@ -17,7 +18,7 @@ from kefu.settings import KafkaSettings
 
 CONNECT_S = 2.5  # time limit to connect, short because an operator waits; checkers on busy machines pass a longer one
 WHY_S = 1.0  # time limit to find out why a connection failed, so that the operator reads it within 5 s
-TIMEOUT_S = 30.0  # longest time that a passing error may last
+TIMEOUT_S = 30.0  # how long a call with a temporary error is repeated; beyond it QueueUnavailable is raised
 PAUSE_S = 0.2  # between two attempts
 FETCH_BYTES = 4 * 1024 * 1024  # limits a fetch; memory holds two, the one being read and the next
 T = TypeVar("T")
@@ -55,7 +56,7 @@ def asked(ask: Callable[[], T], of: str = "", within_s: float = TIMEOUT_S) -> T:
 
     Args:
         ask: one call to Kafka.
-        of: the topic or group that it is about, for the error's text.
+        of: the topic or group of the call, for the error's text.
         within_s: how long retriable errors may last.
 
     Raises:

@@ -16,9 +16,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-COST = "controller.kubernetes.io/pod-deletion-cost"
+COST = "controller.kubernetes.io/pod-deletion-cost"  # annotation: a ReplicaSet deletes the pods with low costs first
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-TIMEOUT_S = 10.0
+TIMEOUT_S = 10.0  # longest wait for an answer of the API server
 # Source: Kubernetes, resource quantities, as the metrics API writes them.
 UNITS = {"n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1)}
 
@@ -67,7 +67,7 @@ def changes(pods: List[Dict[str, Any]], used: Dict[str, Decimal]) -> Dict[str, i
 
 
 class Api:
-    """The API server, as far as this account may use it.
+    """The calls of this command to the Kubernetes API server.
 
     Args:
         url: the server's URL.
@@ -81,7 +81,7 @@ class Api:
         self._context = ssl.create_default_context(cafile=str(account / "ca.crt"))
 
     def pods(self, selector: str) -> List[Dict[str, Any]]:
-        """Return the pods; raises OSError."""
+        """Return the pods with these labels; raises OSError."""
         return self._ask("GET", "/api/v1", f"pods?{self._query(selector)}")["items"]
 
     def used(self, selector: str) -> Dict[str, Decimal]:

@@ -17,7 +17,7 @@ from kefu.errors import ModelUnfetched
 
 TRIES = 5  # attempts before the command fails
 BACKOFF_S = 1.0  # pause after the first failed attempt; doubles after each further one
-TIMEOUT_S = 30.0  # longest silence of the store
+TIMEOUT_S = 30.0  # longest wait for the next bytes of the store; beyond it the attempt has failed
 CHUNK_BYTES = 1024 * 1024
 MAX_BYTES = 2 * 1024**3  # limits the archive, so that a wrong URL can't fill the disk; beyond it the command fails
 

@@ -19,7 +19,8 @@ from kefu.tools.groups import lag
 
 MOST_PARTITIONS = 4096
 MOST_LAG = 1000  # the command is refused beyond it: some workers have this many messages under way, more is a backlog
-# The inbox is last: while the topics' numbers differ, a worker that mends reads all partitions of the other topics.
+# The inbox is last. While the topics have different numbers of partitions, a worker that mends Redis has to read all
+# partitions of the other topics.
 ORDER = (ANSWERS, DIALOGUE_EVENTS, DEAD_LETTERS, LOOKUPS, CANDIDATE_QUERY, USER_QUERY)
 DONE, REFUSED = 0, 1
 

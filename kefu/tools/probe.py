@@ -5,8 +5,8 @@ import urllib.error
 import urllib.request
 from typing import List
 
-TIMEOUT_S = 5.0
-MOST_BYTES = 2000
+TIMEOUT_S = 5.0  # longest wait for the process's answer; beyond it the process counts as not ready
+MOST_BYTES = 2000  # limits how much of the answer's body is printed
 
 
 def main(arguments: List[str]) -> int:

@@ -21,7 +21,7 @@ the variable. What `make run` and the tools for tests and measurements read besi
 
 
 def page() -> str:
-    """Return the page."""
+    """Return the page ops/settings.md as Markdown: a table of variables for each section of settings."""
     return HEAD + "".join(_table(title, list(settings)) for title, settings in declared_settings().items())
 
 

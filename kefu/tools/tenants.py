@@ -17,9 +17,9 @@ from kefu.tools.options import count as number_above_0
 from kefu.tools.options import moment
 from kefu.tools.topic_reader import TopicReader
 
-SINCE = "10m"
+SINCE = "10m"  # the default of --since: records of the last ten minutes are counted
 MOST_RECORDS = 200_000  # limits the records read: some seconds, and at worst as many keys in memory; older ones are cut
-LINES = 20
+LINES = 20  # the default of --limit
 DONE, FAILED = 0, 1
 
 

@@ -17,12 +17,14 @@ from kefu.settings import KafkaSettings
 from kefu.tools.clients import CONNECT_S, TIMEOUT_S, admin, asked, consumer
 
 NEW_S = 3.0  # a missing topic is waited for this long: not all brokers know a topic that was just created
-BATCH = 500
-POLL_MS = 1000
+BATCH = 500  # limits the records of one poll
+POLL_MS = 1000  # longest wait of one poll for records
 
 
 class TopicReader:
-    """Has one connection for metadata and offsets and one for records. Commits nothing, needs no right on a group.
+    """Reads records without a consumer group: it commits nothing, and needs no right on a group.
+
+    It has one connection for metadata and offsets, and one for records.
 
     Args:
         kafka: the connection's settings.

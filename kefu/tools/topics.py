@@ -1,5 +1,7 @@
 """`python -m kefu topics [--to STEP]`: brings the topics to a step of their history, forward or back.
 
+A step is the set of topics of one release.
+
 Forward creates missing topics and gives the roles their rights. It changes no existing topic, so older processes keep
 working. Back removes the topics that an older release doesn't know, unless a topic has readers or waiting messages.
 The number of partitions is not part of a step: Kafka can't remove a partition, and no release depends on the number.

@@ -1,6 +1,7 @@
-"""One file for each partition: compressed records, each piece preceded by its length, and at the end their number.
+"""The format of a backup: one compressed file for each partition of a topic.
 
-A cut or changed file is noticed while it is read.
+A record is a series of pieces, each preceded by its length. The number of records follows at the end, so that a cut or
+changed file is noticed while it is read.
 """
 
 import gzip
@@ -25,7 +26,7 @@ class BrokenBackup(KefuError):
 
 @dataclass(frozen=True)
 class Kept:
-    """A saved record, unchanged from Kafka."""
+    """A record of a backup, as it was in Kafka."""
 
     offset: int
     timestamp_ms: int
@@ -35,7 +36,7 @@ class Kept:
 
 
 def write(path: Path, records: Iterable[Kept]) -> int:
-    """Write records; returns how many. The file gets its name only once it is whole."""
+    """Write records into a file; return their number. The file gets its final name only when it is complete."""
     count, unfinished = 0, path.with_suffix(".unfinished")
     with gzip.open(unfinished, "wb", compresslevel=3) as file:
         for record in records:
@@ -54,7 +55,7 @@ def write(path: Path, records: Iterable[Kept]) -> int:
 
 
 def read(path: Path) -> Iterator[Kept]:
-    """Yield the records; raises BrokenBackup where the file is not as it was written."""
+    """Yield the records of a file. Raises BrokenBackup as soon as the file differs from what was written."""
     count = 0
     try:
         with gzip.open(path, "rb") as file:

@@ -8,8 +8,8 @@ from typing import Callable, Dict, List
 from kefu.settings import KafkaSettings
 from kefu.tools.backup.topics import CONTENTS, save
 
-KEEP = 3  # finished backups that stay by default; older ones are removed
-NAME = "%Y-%m-%dT%H%M%SZ"
+KEEP = 3  # how many finished backups stay by default; older ones are removed
+NAME = "%Y-%m-%dT%H%M%SZ"  # the name of a backup's folder: its time in UTC
 # An unfinished backup older than this was interrupted. The chart allows a backup less time than this.
 UNFINISHED = timedelta(hours=12)
 

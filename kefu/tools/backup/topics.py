@@ -21,7 +21,7 @@ from kefu.tools.clients import TIMEOUT_S
 from kefu.tools.groups import commit, committed, members
 from kefu.tools.topic_reader import TopicReader
 
-CONTENTS = "contents.json"
+CONTENTS = "contents.json"  # is written last, so a folder without it is no finished backup
 SAVED = [topic for topic in TOPICS if topic != CANDIDATE_QUERY]  # its records are copies of user.query's
 
 
@@ -92,6 +92,7 @@ def _contents(folder: Path) -> Dict[str, Any]:
 
 
 def _refuse_unfit(kafka: KafkaSettings, contents: Dict[str, Any]) -> None:
+    """Raise RecordRefused if the backup can't be restored now: topics are not empty or differ, or workers run."""
     with closing(TopicReader(kafka)) as reader:
         for topic, wanted in contents["partitions"].items():
             name = kafka.topic_prefix + topic

@@ -21,7 +21,7 @@ from kefu.tools.dlq.letters import DROPPED, OPEN, REPLAYED, Letter, State
 from kefu.tools.dlq.options import filtered, parser, problem, wanted
 from kefu.tools.dlq.topic import Letters
 
-DONE, PARTLY, WRONG, INTERRUPTED = 0, 1, 2, 130
+DONE, PARTLY, WRONG, INTERRUPTED = 0, 1, 2, 130  # exit codes
 _COLUMNS = "{position:>12}  {time:20}  {state:9}  {error_class:24}  {attempts:>3}  {origin:28}  {whose}"
 
 
@@ -84,13 +84,14 @@ def _handle(letters: Letters, options: argparse.Namespace) -> int:
 
 
 def _agreed(letters: Letters, options: argparse.Namespace) -> bool:
-    """Ask the operator at the terminal."""
+    """Ask the operator at the terminal whether to go on; return whether the answer is yes."""
     count = sum(1 for _ in _chosen(letters, options))
     print(f"{options.verb} {count} letter{'s' * (count != 1)}? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _chosen(letters: Letters, options: argparse.Namespace) -> Iterator[Tuple[str, Any, State]]:
+    """Yield position, letter and state of the letters that the arguments choose, by filters or by position."""
     if filtered(options):
         return ((str(letter.position), letter, state) for letter, state in letters.find(wanted(options)))
     return ((str(position), letter, state) for position, letter, state in letters.at(options.positions))
@@ -126,6 +127,7 @@ class _Run:
         return self._code
 
     def _tasks(self) -> Iterator[Task]:
+        """Yield a task for each chosen letter that may be handled; print the reason for each other letter."""
         acted = set()
         for position, letter, state in _chosen(self._letters, self._options):
             if letter is None:

@@ -2,7 +2,7 @@
 
 Kafka can't delete a single record, so the handling of a letter is a record of its own in the same partition. A replay
 is recorded before and after it is sent. If only the first of these records exists, the replay is sent again under the
-same message id, and the worker answers it once. That holds as long as the worker keeps the id's marker, see RESEND_MS.
+same message id, and the worker answers it once. That holds while Redis keeps the marker of that id, see RESEND_MS.
 """
 
 import asyncio
@@ -26,8 +26,9 @@ from kefu.kafka import EventProducer
 from kefu.settings import MARKER_LIFETIME_S
 from kefu.tools.dlq.letters import DROPPED, OPEN, REPLAYED, REPLAYING, Letter, State
 
-CHUNK = 100  # limits the letters that are handled at once
-# A replay with an unknown end may be sent again within this time: the marker of its first sending still exists then.
+CHUNK = 100  # limits the letters that are handled at once; the command handles the others afterwards
+# If it is unknown whether a replay was sent, it may be sent again within this time: the marker of the first sending
+# still exists then, so the message is not answered twice.
 RESEND_MS = MARKER_LIFETIME_S * 1000 * 6 // 7
 
 
@@ -67,7 +68,10 @@ def _resend_refused(state: State) -> str:
 
 
 def task_for(letter: Letter, state: State, outcome: str, again: bool) -> Task:
-    """Return the task. A replay with an unknown end keeps its attempt's number, any other gets the next number."""
+    """Return the task of handling a letter. A new replay gets the next attempt's number.
+
+    A replay of which it is unknown whether it was sent, and a drop, keep the number.
+    """
     same = outcome == DROPPED or (state.outcome == REPLAYING and not again)
     return Task(letter, state.attempt if same else state.attempt + 1)
 
@@ -131,9 +135,9 @@ def _replay(task: Task) -> Tuple[Any, ...]:
 
 
 def _said_again(said: Optional[InboxEvent], message_id: str) -> InboxEvent:
-    """Return the event as a new one with the current time, because session expiry uses that time.
+    """Return the event under a new id and with the current time, because session expiry uses that time.
 
-    A replayed timer fires only if the reminder still stands.
+    A replayed timer fires only if its reminder is still set.
     """
     if said is None:
         raise ValueError("a letter that can't be read was not refused")

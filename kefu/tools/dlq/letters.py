@@ -25,7 +25,7 @@ class Position(NamedTuple):
 
 
 class State(NamedTuple):
-    """A letter's state: `open`, `replaying` (started, end unknown), `replayed` or `dropped`."""
+    """The handling of a letter: `open`, `replaying` (begun, not known to be sent), `replayed` or `dropped`."""
 
     outcome: str = OPEN
     attempt: int = 0
@@ -35,12 +35,12 @@ class State(NamedTuple):
 
 @dataclass(frozen=True)
 class Letter:
-    """A record that could not be processed, as it came.
+    """A dead letter: a record of the inbox that could not be processed, unchanged.
 
     Attributes:
-        ts: time when it was put aside, ms since the epoch.
+        ts: time when it became a dead letter, in ms since the epoch.
         said: the inbox event in the letter; None if it can't be read.
-        flaw: stable class of the reason why it can't be read; empty if it can.
+        flaw: stable class of the reason why the event can't be read; empty if it can.
         id: the same for all copies of a letter. Copies exist because dead letters are sent at least once, and because
             a client may send a failed message again.
     """
@@ -72,24 +72,24 @@ class Letter:
 
     @property
     def error_class(self) -> str:
-        """The class of the error that put it aside."""
+        """The class of the error for which the record became a dead letter."""
         return self.header(ERROR_CLASS, "unknown")
 
     @property
     def attempts(self) -> int:
-        """The number of attempts before it was put aside."""
+        """The number of attempts to process the record before it became a dead letter."""
         number = self.header(ATTEMPTS, "1")
         return int(number) if re.fullmatch(r"\d{1,9}", number) else 1
 
     @property
     def owner(self) -> Tuple[str, str]:
-        """Tenant and user from the record's key; empty if the key is not `tenant:user`, for it may be anything then."""
+        """Tenant and user from the record's key; both empty if the key has not the form `tenant:user`."""
         match = _CONVERSATION.fullmatch(self.key.decode("utf-8", "replace"))
         return (match[1], match[2]) if match else ("", "")
 
     @property
     def conversation(self) -> str:
-        """`tenant:user` from the record's key; empty if `owner` is."""
+        """The conversation, `tenant:user`, from the record's key; empty if the key has not that form."""
         return ":".join(self.owner) if self.owner[0] else ""
 
 

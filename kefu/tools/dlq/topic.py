@@ -1,7 +1,8 @@
 """Reads `user.query.dlq`: dead letters, and the records of their handling.
 
-In: the topic, which keeps both for 30 days. Out: letters in the order of their partition, each with its state. Memory
-holds the letters of one partition: some ten bytes for each, some hundred for each handled one, never their contents.
+In: the topic, which keeps both for 30 days. Out: letters in the order of their partition, each with its state. Only the
+ids and states of one partition's letters are in memory at a time: tens of bytes for a letter, hundreds for a handled
+one.
 """
 
 from typing import Dict, Iterator, List, Optional, Set, Tuple
@@ -19,7 +20,7 @@ from kefu.tools.topic_reader import TopicReader
 
 
 class Letters:
-    """The letters of the topic. Every method blocks, and raises QueueUnavailable when Kafka doesn't answer."""
+    """The dead letters in Kafka. Every method blocks, and raises QueueUnavailable when Kafka doesn't answer."""
 
     def __init__(self, settings: KafkaSettings, silence_s: float = TIMEOUT_S) -> None:
         self._topic = settings.topic_prefix + DEAD_LETTERS
@@ -78,6 +79,7 @@ class Letters:
 
 
 def _is_handling(message: ConsumerRecord) -> bool:
+    """Return whether a record tells of the handling of a letter, and is no letter itself."""
     names = {name for name, _ in message.headers}
     return HANDLES in names and ERROR_CLASS not in names
 
