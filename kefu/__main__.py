@@ -1,4 +1,4 @@
-"""`python -m kefu PROCESS`: the processes of the platform, operators' tools."""
+"""`python -m kefu NAME`: starts a process of the platform, or runs an operators' tool."""
 
 import difflib
 import importlib
@@ -34,7 +34,7 @@ TOOLS = {
 COMMANDS = {**PROCESSES, **TOOLS}
 # The package that identifies an environment: the other environment and a bare Python lack it.
 MARKS = {"services": "kafka", "worker": "rasa"}
-DONE, FAILED, WRONG = 0, 1, 2
+DONE, FAILED, WRONG = 0, 1, 2  # exit codes
 
 
 def run(arguments: List[str]) -> int:

@@ -1,4 +1,4 @@
-"""Every error of the platform, classed by what its catcher does next.
+"""Every error of the platform. A class stands for what the code that catches it does next: its docstring begins so.
 
 Messages and fields name settings, topics, ids and counts, never a customer's text.
 """
@@ -23,7 +23,7 @@ class SettingsError(KefuError):
 
 
 class DesignError(KefuError):
-    """Mend the assistant's own files: one of the designers' files can't be read. Names the file and the line."""
+    """Correct the file: a file that the assistant's designers wrote can't be read. Names the file and the line."""
 
 
 class UnsafeStart(KefuError):
@@ -35,7 +35,7 @@ class ModelUnfetched(KefuError):
 
 
 class Retry(KefuError):
-    """Try again later: a server that we need is unavailable; the message itself is fine."""
+    """Try again later: a server that the caller needs is unavailable, while the message itself is valid."""
 
 
 class StoreUnavailable(Retry):
@@ -47,7 +47,7 @@ class QueueUnavailable(Retry):
 
 
 class RecordRefused(KefuError):
-    """Go on without the record: Kafka will never take it, however often it is sent."""
+    """Go on without the record: Kafka will never accept it, however often it is sent."""
 
 
 class VersionConflict(KefuError):

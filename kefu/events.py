@@ -63,7 +63,7 @@ def conversation_key(tenant: str, user: str) -> str:
 @final
 @dataclass(frozen=True)
 class UserSaid:
-    """A customer's message, as accepted. Exactly one of `text` and `payload` is set.
+    """A customer's message that the gateway accepted: a text, or the payload of a button. Exactly one of them is set.
 
     `text` is masked: personal data is replaced by a mask (`sealed` will hold the ciphertexts). `identified` says
     whether the shop vouched for the customer's id; `channel` is one of CHANNELS.
@@ -95,7 +95,7 @@ class UserSaid:
 
 
 class _OwnCause:
-    """Base of inbox events that no customer sent: such an event is itself the cause of its turn."""
+    """Base of the inbox events that aren't customers' messages. Such an event's own id serves as the message id."""
 
     @property
     def conversation(self) -> str:
@@ -231,7 +231,7 @@ class AnswerGenerated:
     `status` is `answered`, `failed` (`reason` is then a stable class) or, for a desk event only, `refused` (`reason`
     then says why). `replies` have the form of DESIGN.md, with their sequence numbers; an empty list means answered
     without replies. `seq` is the conversation's last sequence number after this turn, `events` the number of tracker
-    events of the turn; with both a store that lost the turn is mended.
+    events of the turn. Both are needed to write the turn again if Redis has lost it.
     """
 
     tenant: str

@@ -1,6 +1,6 @@
-"""Headers of Kafka records: a dead letter's failure, a replay's origin.
+"""The names of Kefu's headers in Kafka records: a dead letter's failure, its handling, and a replay's origin.
 
-The worker writes the dead letter's headers, `kefu.tools.dlq` reads them and writes the others.
+The worker writes the headers of a dead letter. `kefu.tools.dlq` reads them, and writes the other headers.
 """
 
 PREFIX = "kefu-"

@@ -21,7 +21,7 @@ def answer(path: str, missing: Missing, stuck: Missing = list) -> Answer:
     Args:
         path: the request's path, without query.
         missing: names the reasons why the process is not ready; empty when it is ready.
-        stuck: names the faults that only a restart can mend; empty while the process is alive.
+        stuck: names the faults after which only a restart helps; empty while the process is alive.
     """
     if path == "/metrics":
         return 200, CONTENT_TYPE_LATEST, generate_latest()

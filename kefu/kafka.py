@@ -1,6 +1,6 @@
-"""QUEUE: produces records, keyed by conversation, and creates topics in Kafka, with confluent-kafka.
+"""QUEUE: sends records to Kafka, keyed by conversation, and creates topics, with confluent-kafka.
 
-The gateway (inbox) and the worker (events, answers, dead letters) use it. The worker's consumer is
+The gateway sends messages with it, the worker turns' events, answers and dead letters. The worker's consumer is
 `kefu.worker.intake.consumer`.
 """
 
@@ -24,8 +24,10 @@ logger = logging.getLogger(__name__)
 
 ERROR_EVERY_S = 10.0  # each kind of client error is logged at most this often
 CONNECTING_S = 2.0  # longest wait for the brokers at the start
-MAX_RECORD_BYTES = 2_000_000  # limits a record; a larger one is refused. Inbox messages are far smaller, turns may grow
-_PERMANENT = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD)
+# Limits a record; Kafka refuses a larger one. The messages of the inbox are far smaller, but a turn's events may grow.
+MAX_RECORD_BYTES = 2_000_000
+_PERMANENT = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD)  # errors that sending again can't change
+# Limit the records that the client holds until Kafka acknowledges them; beyond them `send` raises QueueUnavailable.
 MAX_QUEUED_RECORDS = 100_000
 MAX_QUEUED_KBYTES = 256 * 1024
 PARTITION_UA = -1  # "unassigned": the partitioner chooses. Source: librdkafka, RD_KAFKA_PARTITION_UA
@@ -106,7 +108,7 @@ class EventProducer:
             logger.warning("kafka can't be reached yet", extra={"fields": {"kafka_error": error.args[0].name()}})
 
     def _on_fatal(self, name: str) -> None:
-        self.failure = name  # makes the probes fail: only a new process mends it
+        self.failure = name  # makes the probes fail, so that the process is restarted: this producer can't recover
 
     def send(
         self, topic: str, key: Union[str, bytes], value: bytes, headers: Headers = None, partition: int = PARTITION_UA
@@ -127,35 +129,35 @@ class EventProducer:
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        told = partial(self._told, done, topic)
+        keep_outcome = partial(self._keep_outcome, done, topic)
         try:
             self._producer.produce(
                 self._prefix + topic,
                 value,
                 key.encode() if isinstance(key, str) else key,
                 partition,
-                on_delivery=told,
+                on_delivery=keep_outcome,
                 headers=headers or [],  # type: ignore[arg-type] # a list is invariant; nothing is added to it
             )
         except BufferError as error:
             metrics.PRODUCE_FAILURES.labels(topic).inc()
             raise QueueUnavailable(f"{topic}: the local queue is full") from error
         except KafkaException as error:
-            told(error.args[0], None)
+            keep_outcome(error.args[0], None)
         self.waiting += 1
         if self.waiting == 1 or loop is not self._loop:
             self._loop = loop
             self._poll_after(POLL_S)
         return done
 
-    def _told(
+    def _keep_outcome(
         self, done: "asyncio.Future[None]", topic: str, error: Optional[KafkaError], record: Optional[Message]
     ) -> None:
-        """Keep a record's outcome: librdkafka's callback, called inside a poll or, at the end, in `close`'s thread.
+        """Keep a record's outcome for `_settle`. librdkafka calls this in a poll, or at the end in `close`'s thread.
 
-        A success without an offset counts as a failure. librdkafka only infers it: a later record of the same producer
-        was written, so it takes this one for written too. A broker that has just become the leader of a partition
-        accepts any first record, and then the inference is wrong. Sending again is harmless, for the id is the same.
+        A success without an offset counts as a failure. librdkafka only concludes it from a later record of the same
+        producer that was written. The conclusion is wrong if the broker has just become the partition's leader, because
+        such a broker accepts any first record. Sending the record again is harmless, because its id is the same.
         """
         if error is None and record is not None and record.offset() is None:
             error = KafkaError(KafkaError._NO_OFFSET)
@@ -175,7 +177,7 @@ class EventProducer:
             self._timer = self._loop.call_later(delay_s, self._poll)
 
     def _settle(self) -> None:
-        """Resolve the futures of the outcomes that have come."""
+        """Complete the futures of the records whose outcomes `_keep_outcome` has kept."""
         produced: Counter[str] = Counter()
         while self._outcomes:
             done, topic, error = self._outcomes.popleft()
@@ -211,7 +213,7 @@ class EventProducer:
 
 
 def _running_loop() -> Optional[asyncio.AbstractEventLoop]:
-    """Return the running event loop; None in a command, which starts a loop for each batch that it sends."""
+    """Return the running event loop; None if there is none: an operators' command starts a loop for each batch."""
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

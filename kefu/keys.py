@@ -1,4 +1,4 @@
-"""Every key in Redis, and the form of its value.
+"""The names of all keys in Redis, and the form of their values.
 
 All keys of one conversation share the hash tag `{tenant:user}`, so they lie in one slot and one script can use them.
 """
@@ -6,7 +6,7 @@ All keys of one conversation share the hash tag `{tenant:user}`, so they lie in 
 from dataclasses import dataclass
 from typing import Optional
 
-MAX_REMINDER_NAME_CHARS = 256
+MAX_REMINDER_NAME_CHARS = 256  # limits a reminder's name; a reminder with a longer name is refused
 # The first word of an entry in the index of due times.
 IDLE_ENTRY, REMINDER_ENTRY = "idle", "reminder"
 
@@ -45,7 +45,7 @@ class ConversationKeys:
 
     @property
     def hint(self) -> str:
-        """Sharded channel: the id of a message that has just been answered. Only a hint: it may be lost."""
+        """Sharded channel: gets the id of each message that was just answered. Only a hint: it may be lost."""
         return self._key("hint")
 
     def marker(self, message_id: str) -> str:
@@ -53,7 +53,7 @@ class ConversationKeys:
         return self._key(f"msg:{message_id}")
 
     def declined(self, message_id: str) -> str:
-        """String: a release's candidate declined this message. Expires after a minute; `kefu.worker.inbox.lending`."""
+        """String: exists for a minute after a release's candidate declined this message, see `inbox.lending`."""
         return self._key(f"declined:{message_id}")
 
 
@@ -80,13 +80,19 @@ def due_entry(conversation: str, name: Optional[str] = None) -> str:
 
 
 def track_workers(prefix: str, track: str) -> str:
-    """Return the key of a track's workers: a hash of worker to JSON, see `kefu.worker.release.tracks`; for an hour."""
+    """Return the key of a track's workers: a hash of worker to JSON, see `kefu.worker.release.tracks`.
+
+    It expires an hour after its last write.
+    """
     return f"{prefix}:track:{{{track}}}:workers"
 
 
 def track_domain(prefix: str, track: str) -> str:
-    """Return the key of a track's domain, as far as conversations rely on it: JSON, `kefu.worker.release.relied`."""
+    """Return the key of the parts of a track's domain that conversations rely on, see `kefu.worker.release.relied`.
+
+    The value is JSON and expires an hour after its last write.
+    """
     return f"{prefix}:track:{{{track}}}:domain"
 
 
-REPLIES_KEPT = 500
+REPLIES_KEPT = 500  # how many of a conversation's newest replies its stream keeps; older ones can't be read again

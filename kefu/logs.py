@@ -23,12 +23,12 @@ from kefu.privacy import mask
 
 MAX_WAITING_LINES = 10_000  # limits the records that wait for the log's thread; beyond it they are dropped and counted
 MAX_WAITING_BATCHES = 20  # the same for a record of many lines: it is dropped when this many records wait
-MAX_FRAMES = 8
-MAX_TRACE_LINES = 40
+MAX_FRAMES = 8  # limits the stack frames logged of one error: the innermost are kept
+MAX_TRACE_LINES = 40  # after this many lines no further cause of an error is logged
 
 
 class JsonFormatter(logging.Formatter):
-    """Render a record as one line of JSON: time (UTC), level, process, logger, message, fields."""
+    """Formats a log record as one line of JSON: time (UTC), level, process, logger, message, fields."""
 
     def __init__(self, process: str) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def _second(seconds: int) -> str:
 def _trace(error: Optional[BaseException]) -> List[str]:
     """Return the classes and stack frames of an error and its causes, the error itself first.
 
-    Their texts are left out: a component may have put the customer's words there.
+    The errors' texts are left out, because a component may have put the customer's words there.
     """
     lines: List[str] = []
     while error is not None and len(lines) < MAX_TRACE_LINES:

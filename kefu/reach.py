@@ -1,4 +1,7 @@
-"""Checks that Kafka and Redis accept a process, and names the setting at fault. For `--check` and the tools."""
+"""Checks whether Kafka and Redis accept this process's connection, and names the wrong setting if they don't.
+
+Used by `python -m kefu PROCESS --check` and the operators' tools.
+"""
 
 import asyncio
 import importlib
@@ -10,13 +13,16 @@ from confluent_kafka.admin import AdminClient
 from kefu.errors import StoreUnavailable
 from kefu.settings import KafkaSettings, RedisSettings
 
-POLL_S = 0.1
+POLL_S = 0.1  # how long a client is polled for the errors of its connections
 # The module of the Redis client that each process uses. Both modules have the same functions.
 REDIS_CLIENTS = {"gateway": "kefu.gateway.answer.redis_client", "worker": "kefu.worker.storage.redis_client"}
 
 
 def kafka_problem(kafka: KafkaSettings, within_s: float) -> str:
-    """Return why no broker accepts us, in a sentence that names the setting; empty when one does. Blocks."""
+    """Return why no Kafka broker accepts a connection, in a sentence that names the wrong setting. Blocks.
+
+    Empty if a broker accepts one.
+    """
     errors: List[KafkaError] = []
     config: Dict[str, Any] = {**kafka.client_config(), "error_cb": errors.append, "log_level": 0}
     try:
@@ -42,7 +48,9 @@ def kafka_problem(kafka: KafkaSettings, within_s: float) -> str:
 
 
 def redis_problem(settings: RedisSettings, side: str, within_s: float) -> str:
-    """Return why Redis doesn't accept us, in a sentence that names the setting; empty when it does. Blocks.
+    """Return why Redis doesn't accept a connection, in a sentence that names the wrong setting. Blocks.
+
+    Empty if it accepts one.
 
     Args:
         settings: the settings to try.

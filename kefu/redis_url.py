@@ -152,16 +152,16 @@ def _behind_sentinels(hosts: str, path: str, connection: Dict[str, Any]) -> Redi
     sentinel = {name: connection.pop(f"sentinel_{name}", None) for name in ("username", "password")}
     known = {name: value for name, value in sentinel.items() if value}
     known.update({name: value for name, value in connection.items() if name.startswith("ssl")})
-    found = _hosts(hosts, "sentinel")
+    sentinels = _hosts(hosts, "sentinel")
     return RedisUrl(
-        "sentinel", found, service=unquote(service), connection={**connection, "db": number}, sentinel=known
+        "sentinel", sentinels, service=unquote(service), connection={**connection, "db": number}, sentinel=known
     )
 
 
 def _hosts(listed: str, form: str) -> Tuple[Address, ...]:
     """Return the servers' addresses; only the form `single` may omit the host."""
     single = form == "single"
-    found = []
+    addresses = []
     for each in [listed] if single else listed.split(","):
         match = _HOST.fullmatch(each.strip())
         host = unquote(match[1].strip("[]")).lower() if match else ""
@@ -169,8 +169,8 @@ def _hosts(listed: str, form: str) -> Tuple[Address, ...]:
         if not 1 <= port <= MAX_PORT or not (host or single):
             shape = "name one server as host:port" if single else "list host:port,host:port"
             raise _wrong(f"must {shape}, with ports from 1 to {MAX_PORT}")
-        found.append((host or "localhost", port))
-    return tuple(found)
+        addresses.append((host or "localhost", port))
+    return tuple(addresses)
 
 
 def _database(number: str, problem: str) -> int:
@@ -191,16 +191,16 @@ def _options(query: str, form: str, tls: bool) -> Dict[str, Any]:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
     except ValueError:  # not chained, because its text repeats the URL
         raise _unencoded() if "@" in query else _wrong("has a malformed option: ?name=value&name=value") from None
-    found: Dict[str, Any] = {}
+    options: Dict[str, Any] = {}
     for name, value in pairs:
         if name not in _OPTIONS[form]:
             raise _unencoded() if "@" in query and name not in _REFUSED | {*_TLS} else _unknown(name, form)
         if name in _TLS and not tls:
             raise _wrong(f"has the option {name} without TLS: start with rediss")
-        if name in found:
+        if name in options:
             raise _wrong(f"has the option {name} twice")
-        found[name] = _typed(name, value)
-    return found
+        options[name] = _typed(name, value)
+    return options
 
 
 def _unknown(name: str, form: str) -> SettingsError:

@@ -15,14 +15,15 @@ from kefu.errors import SettingsError
 logger = logging.getLogger(__name__)
 
 CERTIFICATE, KEY, AUTHORITY = "tls.crt", "tls.key", "ca.crt"
-LOOK_EVERY_S = 30.0  # time between two looks at the files
+LOOK_EVERY_S = 30.0  # time between two checks whether the files have changed
 SETTING = "KEFU_TLS_DIRECTORY"
 
 
 class Credentials:
-    """One side's certificate and authority; `current` is the context of the newest files.
+    """The certificate of this process, and the authority of its peers' certificates.
 
-    A thread looks for new files and makes a new context of them. A context in use is never changed.
+    `current` is the TLS context of the newest files. A thread looks for new files and makes a new context of them. A
+    context in use is never changed.
     """
 
     def __init__(self, directory: str, protocol: int, look_every_s: float = LOOK_EVERY_S) -> None:
@@ -52,6 +53,7 @@ class Credentials:
         return tuple((self._place / name).read_bytes() for name in (CERTIFICATE, KEY, AUTHORITY))
 
     def _keep(self) -> None:
+        """Replace `current` whenever the files have changed, until `close`."""
         logged = False
         while not self._closing.wait(self._look_every_s):
             try:

@@ -91,7 +91,7 @@ async def test_a_success_without_an_offset_is_a_failure(kafka_settings):
     producer = EventProducer(kafka_settings)
     sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     producer.waiting += 1
-    producer._told(sent, USER_QUERY, None, SimpleNamespace(offset=lambda: None))
+    producer._keep_outcome(sent, USER_QUERY, None, SimpleNamespace(offset=lambda: None))
     producer._settle()
     with pytest.raises(QueueUnavailable):
         sent.result()
