@@ -117,7 +117,7 @@ class GatewaySettings(Section):
         0,
         10_000,
         unit="messages",
-        meaning="Most messages of one user that this process accepted and whose answers it has not seen. 0 for no limit.",
+        meaning="Most messages of one user that a process has accepted and not seen answered. 0 for no limit.",
     )
     desk_rate: float = setting(
         "KEFU_DESK_RATE",
