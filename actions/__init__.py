@@ -1,1 +1,1 @@
-"""ACT: what the assistant looks up and does in the company's systems. One topic a file."""
+"""ACT: the actions, by which the assistant reads and changes data in the company's systems. A file has one topic."""

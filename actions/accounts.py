@@ -21,15 +21,17 @@ Do = Callable[[Shop, Asker, Tracker], Awaitable[Any]]
 
 
 class AccountTask(Action):
-    """One call to the shop for a known customer; a guest gets a response that says what to do instead.
+    """An action that makes one call to the shop for a known customer, and replies with the result.
+
+    A guest gets a response that says what to do instead.
 
     Args:
         task: name of the action, without `action_`.
         shop: client of the shop that does the task.
-        do: makes the call.
+        do: makes the call to the shop.
         tell: returns the reply, given the call's result and the language.
         slots: slots that are emptied afterwards.
-        asks: whether the form asked for a yes.
+        asks: whether the form asked for a yes, without which the call is not made.
         refusals: the shop's reasons that have a response, `utter_TASK_refused_REASON`.
         of_guest: the response to a guest.
     """
@@ -53,7 +55,7 @@ class AccountTask(Action):
         return f"action_{self._task}"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
-        """Utter one response. Raises ShopUnavailable, ActionFailed: then nothing is said."""
+        """Make the call and utter one response. Raises ShopUnavailable or ActionFailed, before anything is uttered."""
         who = asker(tracker)
         if who.customer is None:
             reply: Reply = self._of_guest, {}
@@ -86,7 +88,7 @@ class AskDeletion(Action):
         return "action_ask_delete_account_form_confirmed"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
-        """Utter one response. Raises ShopUnavailable, ActionFailed: then nothing is said."""
+        """Utter the question. Raises ShopUnavailable or ActionFailed, before anything is uttered."""
         rules = await self._shop.policies(asker(tracker).tenant)
         if isinstance(rules, NotFound):
             raise ActionFailed(self.name(), "the shop has no rules")
@@ -117,7 +119,7 @@ class FileComplaint(Action):
 
 
 def account_tasks(shop: Shop) -> list[Action]:
-    """Return every task about accounts."""
+    """Return every action about accounts."""
 
     def task(name: str, do: Do, tell: Callable[[Any, str], Reply], *slots: str, **more: Any) -> AccountTask:
         return AccountTask(name, shop, do, tell, slots, **more)

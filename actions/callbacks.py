@@ -1,4 +1,4 @@
-"""Call backs: the time is read from the entities and words of a message, and a ticket asks the shop for the call."""
+"""Call backs: reads the wanted time from a message, and opens a ticket for the shop's staff to call the customer."""
 
 import re
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -35,7 +35,7 @@ _ANY_HOUR = "10:00"  # the hour for a day without one
 
 
 def when(text: str) -> str | None:
-    """Return `soon`, `HH:MM`, or `YYYY-MM-DD HH:MM`; None if the text has no time, or one that doesn't exist.
+    """Return the wanted time as `soon`, `HH:MM` or `YYYY-MM-DD HH:MM`; None for no time or an impossible time.
 
     Args:
         text: the values of the entities date and time, if any, then the customer's words.
@@ -54,10 +54,14 @@ def when(text: str) -> str | None:
 
 
 def moment(wanted: str, said_at: datetime) -> datetime | None:
-    """Return the moment of a time that `when` returned, counted from the customer's message; None for soon.
+    """Return the time that `when` returned as a datetime; None for `soon`.
 
-    A date of the last seven days moves a week ahead: NLU reads a weekday as the last one. An hour that is over today
-    means tomorrow's.
+    A date within the last seven days is moved a week ahead, because NLU reads a weekday as the last such day. An hour
+    without a date that is over today means tomorrow's.
+
+    Args:
+        wanted: the result of `when`.
+        said_at: when the customer named the time.
     """
     if wanted == SOON:
         return None
@@ -81,7 +85,11 @@ class RequestCallback(Action):
         return "action_callback"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> list[Any]:
-        """Utter when the call comes. Raises ShopUnavailable, ActionFailed: then nothing is said."""
+        """Open the ticket and utter when the call comes.
+
+        Raises:
+            ShopUnavailable, ActionFailed: the shop did not take the ticket; nothing is uttered.
+        """
         who, wanted = asker(tracker), as_text(tracker.slots.get(CALLBACK_TIME))
         done = [SlotSet(CALLBACK_TIME, None)]
         if who.customer is None:
@@ -103,7 +111,7 @@ class RequestCallback(Action):
         return done
 
     async def _refuse(self, who: Asker, lang: str, ahead: bool, dispatcher: CollectingDispatcher) -> None:
-        """Utter why the time is refused: it is over, or outside the service hours, which the response names."""
+        """Utter why the shop refused the time: it is in the past, or outside the service hours, which are named."""
         if not ahead:
             dispatcher.utter_message(response="utter_callback_over")
             return
@@ -114,5 +122,6 @@ class RequestCallback(Action):
 
 
 def _said_at(tracker: Tracker) -> datetime:
-    said = [event["timestamp"] for event in tracker.events if event["event"] == "user" and event.get("timestamp")]
-    return datetime.fromtimestamp(said[-1], UTC) if said else datetime.now(UTC)
+    """Return the time of the customer's latest message."""
+    times = [event["timestamp"] for event in tracker.events if event["event"] == "user" and event.get("timestamp")]
+    return datetime.fromtimestamp(times[-1], UTC) if times else datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""The sender of a message, from metadata that the worker took from the token, and the customer's language."""
+"""Finds the sender of a message, in the metadata that the worker took from the token, and the sender's language."""
 
 from typing import Any
 

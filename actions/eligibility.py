@@ -1,6 +1,7 @@
-"""Whether a task can be done for an order. In: an order. Out: slots for the form's questions, or a refusal.
+"""Checks whether a task can be done for an order. In: an order. Out: slots for the form's questions, or a refusal.
 
-The shop decides again when the task is done. A check here spares the customer questions about an impossible task.
+The shop decides again when the task is done. A check here spares the customer questions about an impossible task. The
+docstring of a check lists the reasons for which it refuses the task.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ _SENT = {"shipped": "shipped", "delivered": "delivered", "partly_refunded": "del
 
 
 def exists(order: Order, lang: str) -> Details | Refused:
-    """Never refused: the task only needs an order that exists."""
+    """Never refused, because the task only needs an order that exists."""
     return {}
 
 
@@ -28,7 +29,10 @@ def cancellation(order: Order, lang: str) -> Details | Refused:
 
 
 def items(order: Order, lang: str) -> Details | Refused:
-    """Refused: not_changeable, several_items. A person changes an order of several items: the form can't ask which."""
+    """Refused: not_changeable, several_items.
+
+    Only a person can change an order of several items, because the form can't ask which item.
+    """
     if not order.items_changeable:
         return Refused("not_changeable")
     return {"about": goods(order, lang)} if len(order.items) == 1 else Refused("several_items")

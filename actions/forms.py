@@ -26,22 +26,24 @@ LAST_ORDER_NUMBER = "last_order_number"
 ANSWERS = frozenset({"inform", "affirm", "deny", "nlu_fallback", "out_of_scope", "", None})
 # The same for an answer in the customer's own words: NLU may take it for more intents.
 FREE_ANSWERS = frozenset({"inform", "nlu_fallback", "out_of_scope", "chitchat", "complaint", "review", "", None})
-NOTHING = object()  # the message gives no value for the slot; None: it gives one that can't be read
+NOTHING = object()  # stands for a message without a value for the slot; None stands for a value that can't be read
 Events = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class TaskForm(Action):
-    """Checks the slots of a form and names the next one to ask for. It needs no domain, which keeps the call small.
+    """The validation action of a form: fills its slots and chooses the slot to ask for next.
+
+    It needs no domain in the call, which keeps the call small.
 
     Attributes:
         form: the form's name in the domain.
         intents: intents that begin the task. Within the form they bring data instead of another topic.
         slots: slots to fill, in the order of asking. A guest is also asked for the phone's last digits.
         shop: client of the shop, which knows the order.
-        check: whether the task can be done for the order. It returns slots for the questions, or a refusal: then the
-            form asks nothing more, and the task's action tells the reason. If the shop finds no order, the form asks
-            for another number. None: the order isn't checked.
+        check: returns slots for the questions if the task can be done for the order, otherwise a refusal. After a
+            refusal the form asks nothing more, and the task's action tells the reason. If the shop finds no order, the
+            form asks for another number. None: the order isn't checked.
         also: slots that are read if the message names them, and never asked for.
         opens_with: a slot for the whole text of the message that begins the task.
         known_only: whether the task is for known customers only. The form then asks a guest nothing.
@@ -63,13 +65,13 @@ class TaskForm(Action):
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
         """Return the slots read from the latest message, then which slot to ask for; None ends the form."""
         message, wanted = LatestMessage.of(self.form, tracker), self._wanted(tracker)
-        # A form that opens drops the values of an earlier task, above all its yes.
+        # A form that opens drops the slots of an earlier task, because a yes to that task must not count for this one.
         changed: Details = {slot: None for slot in self.slots if slot not in NUMBERS} if message.opens else {}
         read = {} if message.returns else self._read(wanted, message, dispatcher, tracker)
         changed |= read
         known = {slot: changed[slot] if slot in changed else _kept(slot, tracker) for slot in wanted}
         missing = next((slot for slot in wanted if known[slot] is None), None)
-        if read or message.opens or message.returns:  # else the message is about another topic
+        if read or message.opens or message.returns:  # otherwise the message is about another topic
             details, missing = await self._check_order(known, missing, dispatcher, tracker)
             changed |= details
         new = [
@@ -78,6 +80,7 @@ class TaskForm(Action):
         return [*new, SlotSet(REQUESTED_SLOT, missing)]
 
     def _wanted(self, tracker: Tracker) -> list[str]:
+        """Return the slots that this sender has to fill, in the order of asking."""
         who = asker(tracker)
         if self.known_only and who.customer is None:
             return []
@@ -118,11 +121,12 @@ class TaskForm(Action):
             read[message.asked] = None  # data for no slot is not another topic: the form asks its question again
         others = any(value != _kept(slot, tracker) for slot, value in read.items() if slot != CONFIRMED)
         if others and CONFIRMED in wanted and (CONFIRMED in read or tracker.slots.get(CONFIRMED) is not None):
-            read[CONFIRMED] = None  # "no, the other order": the answer was about the order before the correction
+            # "no, the other order": the yes or no was about the order before this correction, so ask again.
+            read[CONFIRMED] = None
         return read
 
     def _given(self, slot: str, message: LatestMessage, tracker: Tracker) -> Any:
-        """Return the value that the latest message gives for a slot: None if unreadable, NOTHING if there is none."""
+        """Return the value that the latest message gives for a slot: None if unreadable, NOTHING without a value."""
         if slot == CONFIRMED:
             return self._yes_or_no(message) if message.asked == slot and not message.to_offer else NOTHING
         reader, asked = READERS[slot], message.asked == slot
@@ -141,7 +145,7 @@ class TaskForm(Action):
         return value if answers else NOTHING
 
     def _yes_or_no(self, message: LatestMessage) -> Any:
-        """Return True for a yes that NLU is sure of, False for a no, else NOTHING."""
+        """Return True for a yes of which NLU is sure, False for a no, otherwise NOTHING."""
         if message.intent == "deny":
             return False
         yes = message.intent == "affirm" or (message.intent in self.intents and free_text.begins_with_yes(message.text))
@@ -152,7 +156,7 @@ class TaskForm(Action):
         own, answers = message.intent in self.intents, message.intent in ANSWERS or not message.is_sure
         if slot in NUMBERS:
             # A number in a message about another topic is not for this form. A complaint is the exception: NLU may take
-            # it for another topic, and the order that it names is the one it is about.
+            # it for another topic, and the order number in it belongs to the complaint.
             about_it = own or message.intent in ANSWERS or (slot in self.also and self._is_free_answer(message))
             return reader.read(as_text(named(slot, message.entities))) if about_it else None
         if reader.entities:
@@ -163,6 +167,7 @@ class TaskForm(Action):
         return reader.named(message.text) if own or (answers and message.asked == CONFIRMED) else None
 
     def _is_free_answer(self, message: LatestMessage) -> bool:
+        """Return whether the message may be an answer in the customer's own words, and is no question."""
         unsure = not message.is_sure and message.intent not in ANSWERS
         tells = message.intent == "deny" and free_text.tells_what_is_not(message.text)  # "it doesn't fit"
         return (message.intent in FREE_ANSWERS | self.intents or unsure or tells) and not free_text.is_question(
@@ -171,13 +176,13 @@ class TaskForm(Action):
 
 
 def _kept(slot: str, tracker: Tracker) -> Any:
-    """Return the value that a slot has from before; None for a number that can't be read."""
+    """Return the value that a slot had before the latest message; None for a number that can't be read."""
     value = tracker.slots.get(slot)
     return READERS[slot].read(as_text(value)) if slot in NUMBERS else value
 
 
 def task_forms(shop: Shop) -> list[TaskForm]:
-    """Return every form that this server checks. Add a new form here and in the domain."""
+    """Return the validation action of every form. Add a new form here and in the domain."""
 
     def form(name: str, intents: str, *slots: str, **more: Any) -> TaskForm:
         return TaskForm(f"{name}_form", frozenset(intents.split()), slots, shop, **more)

@@ -1,9 +1,9 @@
-"""Readers for slots in the customer's own words: reason, address, title, name. Evasive answers give None."""
+"""Readers for slots in the customer's own words: reason, address, title, name. An evasive answer gives None."""
 
 import re
 
-MAX_TEXT = 500
-MAX_LINE = 100
+MAX_TEXT = 500  # limits a reason in characters; the rest of a longer one is cut off
+MAX_LINE = 100  # limits an address or a title in characters
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _PLACE = re.compile(
     r"[省市区县镇乡村路街道巷弄号栋幢楼室]|\d|\b(?:road|rd|street|st|avenue|ave|lane|room|building|district|apartment)\b",
@@ -77,7 +77,7 @@ _EVASIVE = re.compile(
     r"|you (?:choose|decide)|yes|no|ok(?:ay)?|none|hm+|wait.*",
     re.IGNORECASE,
 )
-# Words that announce a complaint and tell nothing of it.
+# Words that announce a complaint without a word about its matter.
 _ANNOUNCES = re.compile(
     r"\b(?:i|we)(?:['’]d| would)? (?:want|like|need|wish|have) to (?:make|file|lodge|submit|raise|register)"
     r" an? (?:formal )?(?:complaint|grievance)(?: (?:about|against|with))?\b"
@@ -87,19 +87,19 @@ _ANNOUNCES = re.compile(
 
 
 def reason(text: str) -> str | None:
-    """Return the reason without its introduction; None below four Chinese characters or three words."""
+    """Return a reason without its introduction ("because"); None below four Chinese characters or three words."""
     words = _REASON_BEFORE.sub("", _line(text), count=1)[:MAX_TEXT]
     return words if len(_HAN.findall(words)) >= 4 or len(words.split()) >= 3 else None
 
 
 def named_reason(text: str) -> str | None:
-    """Return the reason that a longer message introduces as one ("because ..."); None without one."""
+    """Return the reason that a longer message introduces ("because ..."); None if it introduces none."""
     match = _REASON_NAMED.search(_line(text))
     return reason(match[1]) if match else None
 
 
 def is_story(text: str) -> bool:
-    """Return whether a message tells what happened, beyond announcing a complaint."""
+    """Return whether a message says what happened, and doesn't only announce a complaint."""
     story = _ANNOUNCES.sub(" ", text)
     return len(_HAN.findall(story)) >= 8 or len(story.split()) >= 6
 
@@ -120,13 +120,13 @@ def begins_with_yes(text: str) -> bool:
 
 
 def address(text: str) -> str | None:
-    """Return an address: at least six characters, with a digit or a word like "street"; else None."""
+    """Return an address of at least six characters with a digit or a word like "street"; None for another text."""
     words = _ADDRESS_BEFORE.sub("", _line(text), count=1)[:MAX_LINE]
     return words if len(words) >= 6 and _PLACE.search(words) else None
 
 
 def named_address(text: str) -> str | None:
-    """Return the address that a longer message names as the one to send to; None without one."""
+    """Return the address that a longer message introduces ("send it to ..."); None if it introduces none."""
     match = _ADDRESS_NAMED.search(_line(text))
     return address(_SAID_AFTER.sub("", match[1])) if match else None
 
@@ -138,13 +138,13 @@ def title(text: str) -> str | None:
 
 
 def named_title(text: str) -> str | None:
-    """Return the title that a longer message names; None without one."""
+    """Return the invoice's title that a longer message introduces; None if it introduces none."""
     match = _TITLE_NAMED.search(_line(text))
     return title(_SAID_AFTER.sub("", next(filter(None, match.groups())))) if match else None
 
 
 def name(text: str) -> str | None:
-    """Return the name to show on the account: one to forty characters, not digits alone; else None."""
+    """Return the name to show on the account, of 1 to 40 characters, not only digits; None for another text."""
     words = _NAME_BEFORE.sub("", _line(text), count=1).strip(" 。.!！\"'“”")
     return words if 1 <= len(words) <= 40 and not words.isdigit() else None
 

@@ -1,8 +1,8 @@
-"""One result for one call of an action, even when two workers make it.
+"""Gives a call of an action one result and one effect, even when two workers make the same call.
 
-Two workers may both run a turn before either writes it; they give their calls the same key. Within this process
-`Answers` gives both the same result. Across replicas the company's systems do so: `current_key` goes with every side
-effect as its Idempotency-Key.
+Two workers may both run a turn before either writes it. They give their calls the same idempotency key. Within one
+action server, `Answers` returns the same result to both. If the calls reach two replicas, the company's systems have to
+recognise them: `current_key` goes with every side effect as its Idempotency-Key.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ import orjson
 
 from kefu.metrics import ACTION_ANSWERS
 
-LIMIT = 10_000  # answers kept; beyond it the oldest goes
-LIFETIME_S = 600.0
+LIMIT = 10_000  # limits the answers kept; beyond it the oldest is dropped
+LIFETIME_S = 600.0  # how long an answer is kept; a call that is repeated later runs the action again
 
 current_key: ContextVar[str | None] = ContextVar("current_key", default=None)
 
@@ -27,19 +27,19 @@ current_key: ContextVar[str | None] = ContextVar("current_key", default=None)
 def effect_key(ordinal: int = 1) -> str:
     """Return the key of this call's `ordinal`th effect. A repeated call gets the same key.
 
-    `rasa shell` gives its calls no key: there every call gets a new one.
+    `rasa shell` gives its calls no key, so there every effect gets a new key.
     """
     key = current_key.get()
     return f"{key}-{ordinal}" if key is not None else uuid.uuid4().hex
 
 
 def scoped(key: str, conversation: str) -> str:
-    """Return the key for the shop, unique per conversation: clients choose message ids, and two may choose the same."""
+    """Return the key for the shop, made unique by the conversation: two customers may choose the same message id."""
     return hashlib.sha256(f"{conversation}\n{key}".encode()).hexdigest()
 
 
 def with_input(key: str, tracker: dict[str, Any]) -> str:
-    """Return the key of an answer, which includes the state: a turn from another state needs a new answer."""
+    """Return the key under which an answer is kept. It includes the tracker's state, which the answer depends on."""
     state = [tracker.get("slots"), (tracker.get("latest_message") or {}).get("text"), tracker.get("active_loop")]
     return key + hashlib.sha256(orjson.dumps(state, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
@@ -62,9 +62,9 @@ class Answers:
         self._kept: OrderedDict[str, tuple[float, asyncio.Future[bytes]]] = OrderedDict()
 
     async def once(self, key: str, run: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Return the answer of a key; `run` makes it if there is none.
+        """Return the answer kept for a key; if there is none, run the action by `run`.
 
-        A failure goes to all callers that wait for it, and is not kept.
+        A failure is raised in all callers that wait for it, and is not kept.
         """
         self._forget_old()
         kept = self._kept.get(key)

@@ -7,8 +7,8 @@ from typing import Any
 from rasa_sdk import Tracker
 from rasa_sdk.forms import REQUESTED_SLOT
 
-SURE = 0.7  # confidence of an intent; below it, the message may be an answer in free words that resembles the intent
-OFFER_OF_A_PERSON = "utter_offer_person"
+SURE = 0.7  # an intent with less confidence may be an answer in the customer's own words that resembles the intent
+OFFER_OF_A_PERSON = "utter_offer_person"  # the response that offers to hand over to a person
 Entities = list[dict[str, Any]]
 
 
@@ -17,6 +17,7 @@ class LatestMessage:
     """The latest message, and the state of the form that reads it.
 
     Attributes:
+        is_sure: whether NLU's confidence in the intent is at least SURE.
         asked: the slot that the form asked for; None if the form opens with this message.
         opens: whether the form begins with this message.
         returns: whether another action answered the message, so that the form only repeats its question.
@@ -48,7 +49,8 @@ class LatestMessage:
             None if opens else tracker.slots.get(REQUESTED_SLOT),
             opens,
             bool(others - {form, "action_listen", "action_extract_slots"}),
-            not text.startswith("/") and is_person_offered(tracker),  # a button says which question it answers
+            # A button's payload (`/affirm`) doesn't count, because a button itself names the question that it answers.
+            not text.startswith("/") and is_person_offered(tracker),
         )
 
     def is_mostly(self, kinds: frozenset[str]) -> bool:
@@ -58,14 +60,14 @@ class LatestMessage:
 
 
 def is_person_offered(tracker: Tracker) -> bool:
-    """Return whether a person was offered in the replies to the message before the latest."""
+    """Return whether the replies to the previous message offered to hand over to a person."""
     return any(
         (reply.get("metadata") or {}).get("utter_action") == OFFER_OF_A_PERSON for reply in last_replies(tracker)
     )
 
 
 def last_replies(tracker: Tracker) -> Iterator[dict[str, Any]]:
-    """Yield the replies to the message before the latest, in order."""
+    """Yield the assistant's replies to the previous message (the one before the latest), in order."""
     replies: list[dict[str, Any]] = []
     messages = 0
     for event in reversed(tracker.events):

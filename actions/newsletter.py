@@ -1,8 +1,8 @@
-"""Whether a customer's words ask for the newsletter or against it. If they are not clear, the form asks.
+"""Reads from a customer's words whether to start or stop the newsletter. If the words are not clear, the form asks.
 
 Words about the past ("unsubscribed by mistake", 从没订阅过) are removed first. Then words that stop the newsletter are
-removed with their object (取消订阅, "don't send me"). The rest is searched for words that start it. Both or neither
-decide nothing.
+removed with their object (取消订阅, "don't send me"). The rest is searched for words that start it. If both kinds of
+words or neither occur, nothing is decided.
 """
 
 import re

@@ -1,10 +1,10 @@
-"""Order numbers and the last digits of phone numbers, read from what customers type."""
+"""Reads order numbers and the last digits of phone numbers from customers' texts."""
 
 import re
 import unicodedata
 from typing import Any
 
-MIN_PHONE_DIGITS = 10  # shorter runs of digits are order numbers or typing errors
+MIN_PHONE_DIGITS = 10  # from this many digits on a run of digits is a phone number; a shorter run has to be 4 digits
 
 _PLAIN_NUMBER = re.compile(r"(?<!\d)\d{8}(?!\d)")
 _SPACED_DIGITS = re.compile(r"\d(?:[ -]?\d)*")
@@ -12,7 +12,10 @@ _MASKED_PHONE = re.compile(r"\*{2,} ?(\d{4})(?!\d)")
 
 
 def order_number(text: str) -> str | None:
-    """Return the last order number in a text, in any width and spacing, or None. A correction comes last."""
+    """Return the last order number in a text, in any width and spacing, or None.
+
+    It is the last one, because a customer's correction comes after the wrong number.
+    """
     narrow = unicodedata.normalize("NFKC", text)
     plain = _PLAIN_NUMBER.findall(narrow)
     if plain:
@@ -30,7 +33,7 @@ def phone_last4(text: str) -> str | None:
 
 
 def as_text(value: Any) -> str:
-    """Return a slot's value as text; NLU gives a list where it found several entities."""
+    """Return a slot's value as text. The value is a list if NLU found several entities for the slot."""
     return " / ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
 

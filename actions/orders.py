@@ -1,8 +1,8 @@
 # ruff: noqa: D102 - OrderTask documents the methods that its tasks override
-"""Tasks about one order: each makes one call to the shop, and utters the result.
+"""Tasks about one order: each is an action that makes one call to the shop, and utters the result.
 
 The order number and the phone's last digits come from the form (actions/forms.py). Each refusal has its own response.
-If the shop is down, the action fails, and the customer reads that it could not be done now.
+If the shop is down, the action fails, and the customer reads that the task could not be done now.
 """
 
 import logging
@@ -43,8 +43,9 @@ STATUS = {
     "cancelled": ("utter_order_cancelled", ()),
     "partly_refunded": ("utter_order_partly_refunded", ("refunded", "amount")),
 }
-MOST_OFFERED = 5  # most orders that the customer can choose by a button
+MOST_OFFERED = 5  # limits the orders that are offered as buttons; the customer can type the number of another one
 PAYMENT_INTENT = "payment_issue"
+# The shop's statuses of a payment and of a refund that have a response. Any other status is an error.
 PAYMENT = frozenset({"unpaid", "paid", "failed", "charged_twice"})
 REFUND = frozenset({"requested", "approved", "paid", "refused"})
 
@@ -63,7 +64,7 @@ class AskOrderNumber(Action):
         return "action_ask_order_number"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
-        """Utter one response, without buttons if the shop is down: the customer can still type the number."""
+        """Utter one response. If the shop is down, it has no buttons, and the customer can still type the number."""
         who, lang = asker(tracker), language(tracker)
         try:
             answer = await self._shop.orders(who) if who.customer else []
@@ -84,6 +85,7 @@ class AskOrderNumber(Action):
 
 
 def _distance(tracker: Tracker) -> Callable[[Order], tuple[bool, bool]]:
+    """Return a sort key that is lowest for orders with goods of the latest message, then for the last order."""
     message = tracker.latest_message
     named = {each["value"] for each in message.get("entities") or [] if each["entity"] == "product"}
     last = tracker.slots.get(LAST_ORDER_NUMBER)
@@ -99,8 +101,8 @@ class OrderTask(Action):
 
     Attributes:
         task: name of the task, in the action (`action_TASK`) and its responses (`utter_TASK_...`).
-        slots: slots that the form filled beside the order's; all are emptied afterwards.
-        check: whether the task can be done for an order; None for a task without a yes.
+        slots: slots that the form filled beside those of the order; all are emptied afterwards.
+        check: checks whether the task can be done for an order; None for a task that needs no yes.
         refusals: the shop's reasons that have a response, `utter_TASK_refused_REASON`.
         asks_again: the refusals after which the form asks for the yes again.
     """
@@ -119,7 +121,7 @@ class OrderTask(Action):
         return f"action_{self.task}"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
-        """Utter one response. Raises ShopUnavailable, ActionFailed: then nothing is said."""
+        """Do the task and utter one response. Raises ShopUnavailable or ActionFailed, before anything is uttered."""
         number = order_number(as_text(tracker.slots.get(ORDER_NUMBER)))
         if number is None:
             raise ActionFailed(self.name(), "no order number")
@@ -139,13 +141,14 @@ class OrderTask(Action):
         return emptied + ([SlotSet(LAST_ORDER_NUMBER, number)] if known else [])
 
     async def _outcome(self, who: Asker, number: str, tracker: Tracker, lang: str) -> Any:
+        """Return the result of the task's call; None after a no; a refusal if the form's check refused the task."""
         check = type(self).check
         if check is None or tracker.slots.get(CONFIRMED) is True:
             return await self.act(who, number, tracker)
         if tracker.slots.get(CONFIRMED) is False:
             return None
         order = await self.shop.order(who, number)
-        # The form asked for no yes, because its check refused the task. The same check gives the reason again.
+        # The form didn't ask for a yes, because its check refused the task. The same check gives the reason again.
         return check(order, lang) if isinstance(order, Order) else order
 
     def _reply(self, outcome: Any, lang: str) -> tuple[str, dict[str, Any]]:
@@ -196,7 +199,7 @@ class TrackOrder(OrderTask):
             "delivered_on": day(order.delivered_on, lang) if order.delivered_on else None,
         }
         blanks = {field: readable[field] for field in fields}
-        if None in blanks.values():  # the reply would have a hole
+        if None in blanks.values():  # a blank of the response would stay empty
             raise ActionFailed(self.name(), "incomplete order")
         return response, blanks
 
@@ -347,7 +350,7 @@ class CheckPayment(OrderTask):
 
 
 def _opening(tracker: Tracker) -> str:
-    """Return the message that began the task: the latest one may be the order number alone."""
+    """Return the text of the message that began the task. The latest message may be only the order number."""
     messages = [event for event in tracker.events if event["event"] == "user"]
     about = [
         each for each in messages if ((each.get("parse_data") or {}).get("intent") or {}).get("name") == PAYMENT_INTENT

@@ -1,10 +1,13 @@
-"""The quantity that a customer wants: 十二个, "twenty", "from 1 to 3". Unclear text gives None: mistakes cost money."""
+"""Reads the quantity that a customer wants: 十二个, "twenty", "from 1 to 3".
+
+An unclear text gives None, so that the form asks again: a wrong quantity costs the customer money.
+"""
 
 import re
 import unicodedata
 from collections.abc import Iterator
 
-MOST = 999  # a larger number is no quantity
+MOST = 999  # limits a quantity; a larger number is not read as one
 _HAN = dict(zip("零〇一二两三四五六七八九", (0, 0, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9), strict=True))
 _HAN_UNITS = {"十": 10, "百": 100, "千": 1000, "万": 10_000}
 _ONES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -31,14 +34,14 @@ _NO_ONE = re.compile(
 _LONG_NUMBER = re.compile(r"\d{4}[ -]\d{4}(?!\d)|\d{4,}")
 _TIMES = re.compile(r"(?<![A-Za-z])[x×*]\s?(?=\d)", re.IGNORECASE)
 _PART = re.compile(r"半|\bhalf\b", re.IGNORECASE)
-# Words before the new quantity, not before the old one.
+# Words that stand before the new quantity, and never before the old quantity.
 _TARGET = re.compile(
     r"(?:[改變换換调調]?成|[改变换调減减]?为|[改调加增减減]到|到|数量是?|數量是?|只?要"
     r"|\b(?:to|into|be|quantity(?: is)?|qty|make it|want|need|instead)|->|→|[:=])\s*(?:只|just |only )?\s*$",
     re.IGNORECASE,
 )
 _NOT_WANTED = re.compile(r"(?:不是|不要|而非|别|\bnot|\binstead of|\brather than|\bfrom)\s*$", re.IGNORECASE)
-# "Two more" gives no quantity without the one that was ordered.
+# Words such as "two more": the new quantity depends on the ordered quantity, which is not known here.
 _RELATIVE = re.compile(
     r"再[加来买要添]|多[加买要来拿]|少[买要来拿]|[加减少添](?:上|掉|去)?\s*$|\b(?:more|fewer|less|extra|additional|add|remove)\b",
     re.IGNORECASE,
@@ -46,7 +49,7 @@ _RELATIVE = re.compile(
 
 
 def quantity(text: str) -> int | None:
-    """Return the quantity that an answer names, 1 to 999; None without one, for parts, and for "two more"."""
+    """Return the quantity in an answer, 1 to 999; None if there is none, for parts ("half"), and for "two more"."""
     numbers = list(_numbers(text))
     wanted = [value for value, before, _ in numbers if _TARGET.search(before) and not _NOT_WANTED.search(before)]
     if wanted:
@@ -59,7 +62,7 @@ def quantity(text: str) -> int | None:
 
 
 def target(text: str) -> int | None:
-    """Return the quantity that a message marks as the new one: "改成3个", "to 3"; None without one."""
+    """Return the quantity that a message marks as new ("改成3个", "to 3"); None if it marks none."""
     wanted = [value for value, before, _ in _numbers(text) if _TARGET.search(before) and not _NOT_WANTED.search(before)]
     return _orderable(wanted[-1]) if wanted else None
 

@@ -1,4 +1,4 @@
-"""Questions that the shop's data answers: its rules and its goods. Replies state only what the data contains."""
+"""Answers questions from the shop's data: its rules and its goods. A reply states only facts that the data contain."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from actions.readers import ORDER_NUMBER, named
 from actions.shop import NotFound, Order, Policies, Product, Shop
 from kefu.errors import ActionFailed
 
-MOST_PRODUCTS = 3
-MAX_QUERY = 100
-LAST_PRODUCT = "last_product"
+MOST_PRODUCTS = 3  # limits the products that are described in one answer
+MAX_QUERY = 100  # limits the text that is sent to the shop as a search, in characters
+LAST_PRODUCT = "last_product"  # the slot for the product that the conversation named last
 Blanks = dict[str, Any]
 
 
@@ -73,7 +73,7 @@ class AnswerQuestion(Action):
         return "action_answer_question"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
-        """Utter one response. Raises ShopUnavailable, ActionFailed: then nothing is said."""
+        """Utter one response. Raises ShopUnavailable or ActionFailed, before anything is uttered."""
         intent, lang = (tracker.latest_message.get("intent") or {}).get("name"), language(tracker)
         if intent not in ANSWERS:
             raise ActionFailed(self.name(), "no answer for this intent")
@@ -85,7 +85,7 @@ class AnswerQuestion(Action):
 
 
 class CancellationFee(Action):
-    """Tell the fee for cancelling the customer's order if one is known, else the shop's rule."""
+    """Tell the fee for cancelling the customer's order if an order is named, otherwise the shop's rule."""
 
     def __init__(self, shop: Shop) -> None:
         self._shop = shop
@@ -96,7 +96,7 @@ class CancellationFee(Action):
         return "action_cancellation_fee"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
-        """Utter one response. Raises ShopUnavailable, ActionFailed: then nothing is said."""
+        """Utter one response. Raises ShopUnavailable or ActionFailed, before anything is uttered."""
         who, lang = asker(tracker), language(tracker)
         numbers = named(ORDER_NUMBER, tracker.latest_message.get("entities") or [])
         slots = tracker.slots
@@ -123,7 +123,7 @@ class AskProduct(Action):
         return "action_ask_product"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
-        """Utter a response for each product, three at most. Raises ShopUnavailable: then nothing is said."""
+        """Utter a response for each product, three at most. Raises ShopUnavailable, before anything is uttered."""
         products = await self._products(tracker)
         if not products:
             dispatcher.utter_message(response="utter_product_not_found")

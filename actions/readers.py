@@ -1,4 +1,4 @@
-"""The reader of each slot that a form asks for. In: a customer's words. Out: the slot's value, or None."""
+"""The readers of the slots that forms ask for. In: a customer's words. Out: the slot's value, or None."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Reader:
         tried: whether an answer is meant as a value of this slot.
         is_free: whether the customer gives the value in their own words.
         entities: entities whose values are read before the words.
-        named: reads the value from a longer message, such as the first one or a correction; None without one.
+        named: reads the value from a longer message, such as the first one or a correction; None without a value.
     """
 
     read: Callable[[str], Any]
@@ -56,7 +56,10 @@ READERS = {
 
 
 def named(slot: str, entities: Entities) -> list[str]:
-    """Return the values that a message has for a number slot. Any four-digit number counts as a phone's last digits."""
+    """Return the values of a message's entities for a number slot.
+
+    Any four-digit number counts as the last digits of a phone number.
+    """
     values = [each["value"] for each in entities if each["entity"] == slot]
     if not values and slot == PHONE_LAST4:
         values = [each["value"] for each in entities if each["entity"] == "number" and len(str(each["value"])) == 4]

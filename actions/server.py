@@ -32,11 +32,13 @@ from kefu.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from kefu.settings import ActionSettings
 from kefu.tls import server_context
 
-MAX_BODY_BYTES = 8 * 1024 * 1024  # a tracker of 100 turns with its NLU results, and the domain
-KEEP_ALIVE_S = 75
-STOP_S = 10.0
+# Limits the body of a call, which holds a tracker of up to 100 turns with its NLU results, and the domain. Sanic
+# refuses a larger body.
+MAX_BODY_BYTES = 8 * 1024 * 1024
+KEEP_ALIVE_S = 75  # an idle connection of a worker is closed after this time
+STOP_S = 10.0  # how long running calls may take after the server was told to stop
 KEY_HEADER = "Idempotency-Key"
-MAX_KEY_CHARS = 512
+MAX_KEY_CHARS = 512  # limits the key of a call; the rest of a longer one is cut off
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ def actions(shop: Shop) -> list[Action]:
 
 
 class Webhook:
-    """Answers the calls of one server; runs the action once for each key."""
+    """Answers the workers' calls of actions. For each idempotency key it runs the action once."""
 
     def __init__(self, registered: list[Action], answers: Answers) -> None:
         self._executor = ActionExecutor()
@@ -58,7 +60,7 @@ class Webhook:
 
     @property
     def names(self) -> list[str]:
-        """Names of the actions."""
+        """The names of the actions that this server runs."""
         return list(self._executor.actions)
 
     async def answer(self, request: Request) -> HTTPResponse:
@@ -69,7 +71,8 @@ class Webhook:
             return _json(400, {"error": "InvalidCall", "action_name": ""})
         name = call["next_action"]
         response = await self._outcome(name, call, request.headers.get(KEY_HEADER, "")[:MAX_KEY_CHARS])
-        route = name if response.status != 404 else "unknown"  # else a caller could create any number of labels
+        # Unknown names share one label, otherwise a caller could create any number of labels.
+        route = name if response.status != 404 else "unknown"
         HTTP_REQUESTS.labels(route, response.status).inc()
         HTTP_SECONDS.labels(route).observe(time.perf_counter() - started)
         return response
@@ -145,6 +148,7 @@ def _on_error(_: Request, error: Exception) -> HTTPResponse:
 
 
 def _decoded(request: Request) -> dict[str, Any] | None:
+    """Return the call in a request's body, which may be deflated; None if it is not a valid call."""
     try:
         deflated = request.headers.get("Content-Encoding") == "deflate"
         call = orjson.loads(_inflated(request.body) if deflated else request.body)
@@ -157,6 +161,7 @@ def _decoded(request: Request) -> dict[str, Any] | None:
 
 
 def _inflated(body: bytes) -> bytes:
+    """Return a deflated body unpacked. Raises ValueError above MAX_BODY_BYTES."""
     inflater = zlib.decompressobj()
     plain = inflater.decompress(body, MAX_BODY_BYTES)
     if inflater.unconsumed_tail:
@@ -165,6 +170,7 @@ def _inflated(body: bytes) -> bytes:
 
 
 def _place(error: BaseException) -> str:
+    """Return file and line where an error was raised, for the log."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else "unknown"
 

@@ -13,10 +13,10 @@ from actions.latest_message import is_person_offered, last_replies
 from actions.readers import READERS
 
 NOT_UNDERSTOOD = "nlu_fallback"
-OFFER_AFTER = 2  # messages in a row that were not understood
-HAND_OVER_AFTER = 3
+OFFER_AFTER = 2  # after this many messages in a row that were not understood, the assistant offers a person
+HAND_OVER_AFTER = 3  # after this many it hands over without asking
 DECLINED = "decline_person"  # intent of the button that declines the offer
-MOST_MEANINGS = 2  # most intents offered as buttons
+MOST_MEANINGS = 2  # limits the intents that are offered as buttons when the assistant asks back
 # Button titles of the intents that may be asked back. Add a new intent that begins a task here.
 MEANINGS = {
     "track_order": ("查询订单", "Track an order"),
@@ -133,6 +133,7 @@ class HandOver(Action):
 
 
 def _likeliest(tracker: Tracker) -> list[str]:
+    """Return the latest message's most probable intents that have a button, at most MOST_MEANINGS."""
     ranking = tracker.latest_message.get("intent_ranking") or []
     return [each["name"] for each in ranking if each["name"] in MEANINGS][:MOST_MEANINGS]
 
@@ -154,6 +155,7 @@ def _missed_in_a_row(tracker: Tracker) -> int:
 
 
 def _is_answer(event: dict[str, Any]) -> bool:
+    """Return whether a slot event fills a slot that a form asks for."""
     return event["name"] in ({CONFIRMED} | READERS.keys()) and event.get("value") is not None
 
 

@@ -29,7 +29,10 @@ class Asker:
 
 @dataclass(frozen=True)
 class NotFound:
-    """No such order for this asker: unknown, another customer's, or wrong phone digits. The shop doesn't say which."""
+    """The shop has nothing under this number that the asker may see.
+
+    The order is unknown or another customer's, or the phone digits are wrong. The shop doesn't say which.
+    """
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Payment:
 
 @dataclass(frozen=True)
 class Refundable:
-    """Whether a refund can be requested: `until` that day, or else the `reason` why not.
+    """Whether a refund can be requested: the last day for it (`until`), or the `reason` why it can't.
 
     Reasons: not_paid, not_delivered, too_late, already_requested.
     """
@@ -159,7 +162,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Deletion:
-    """A requested deletion of an account. The shop deletes it on that day; until then its staff can cancel this."""
+    """A requested deletion of an account. The shop deletes it on the day `on`; until then its staff can stop that."""
 
     on: date
 

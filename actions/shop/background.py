@@ -1,4 +1,7 @@
-"""Effects that no reply depends on. They start at once; if the shop is slow or down, background tasks retry them."""
+"""Makes calls to the shop whose effects no reply depends on.
+
+A call starts at once. If the shop is slow or down, a background task retries it.
+"""
 
 import asyncio
 import logging
@@ -10,9 +13,11 @@ from actions.shop.calls import ShopUnavailable
 from kefu.metrics import SHOP_BEHIND
 
 PATIENCE_S = 300.0  # longest time of retries for one effect; beyond it the effect is given up, with an error in the log
-PAUSES_S = (0.5, 5.0)
+PAUSES_S = (0.5, 5.0)  # first and longest pause between two attempts
 MOST = 1000  # most effects that wait while the shop is down; beyond it new ones are dropped, with a warning in the log
-AT_ONCE = 5  # most calls at once: they share the connections with look-ups that customers wait for; beyond it they wait
+# Limits these calls at a time, because they share the connections with look-ups that customers wait for. Further calls
+# wait.
+AT_ONCE = 5
 STOP_S = 5.0  # time that `close` leaves running effects; beyond it they are cancelled
 
 logger = logging.getLogger(__name__)
@@ -34,9 +39,10 @@ class BackgroundEffects:
         SHOP_BEHIND.set_function(lambda: len(self._tasks))
 
     async def run(self, effect: Callable[[], Awaitable[None]], wait_s: float) -> None:
-        """Start the effect; return once it has happened, or after `wait_s`.
+        """Start the effect; return when it has happened, or after `wait_s`.
 
-        The caller answers after that: if the process is killed before, the call is made again, and so is the effect.
+        The action answers the worker only after that. If this process is killed before, the worker calls the action
+        again, so the effect is tried again.
 
         Args:
             effect: makes the call. It may run more than once; ShopUnavailable means that it should.

@@ -25,14 +25,14 @@ from actions.shop.background import BackgroundEffects
 from actions.shop.calls import Calls, understood, unusable
 
 T = TypeVar("T")
-Unfound = NotFound | TooManyAttempts  # answers of a call about an order that gives none
+Unfound = NotFound | TooManyAttempts  # the answers of a call about an order by which the shop gives no order
 NUMBER = re.compile(r"[0-9]{8}")
-MOST = 10**9
+MOST = 10**9  # limits the numbers that are sent to the shop, see `_counted`
 GUEST = "known_customers_only"  # reason of a refusal to a guest
 
 
 class Shop:
-    """Calls to the shop. Their only exception is ShopUnavailable: the shop gave no usable answer in time.
+    """The calls to the shop. They raise only ShopUnavailable: the shop gave no usable answer in time.
 
     `key` is the Idempotency-Key of an effect; a repeated call has the same key.
     After ShopUnavailable an effect may have happened or not; repeating the call with the same key settles it.
@@ -55,7 +55,7 @@ class Shop:
     # Orders of a known customer, or of a guest who gives the phone's last four digits.
 
     async def order(self, asker: Asker, number: str) -> Order | Unfound:
-        """Return an order."""
+        """Return the order with this number, if the asker may see it."""
         if asker.customer is not None:
             return await self._of_order("order", asker, number, "", parsing.order, method="GET")
         if not NUMBER.fullmatch(number):
@@ -212,5 +212,8 @@ class Shop:
 
 
 def _counted(number: int) -> int:
-    """Return the number within ±MOST. People may type any number of digits; the shop refuses MOST as well."""
+    """Return the number, limited to ±MOST, because customers may type any number of digits.
+
+    The shop refuses such a number with the same reason as the customer's number.
+    """
     return max(-MOST, min(number, MOST))

@@ -1,4 +1,7 @@
-"""Readers of the shop's JSON. In: a body. Out: a typed answer, or ValueError, KeyError, TypeError if unreadable."""
+"""Reads the shop's JSON into the types of `actions.shop.answers`.
+
+Every reader raises ValueError, KeyError or TypeError for a body that it can't read.
+"""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -32,7 +35,7 @@ def plain(kind: type[T]) -> Callable[[Body], T]:
 
 
 def many(name: str, read: Callable[[Body], T]) -> Callable[[Body], list[T]]:
-    """Return a reader for the list under that name."""
+    """Return a reader for the list in the body's field `name`; `read` reads each entry."""
     return lambda body: [read(each) for each in body[name]]
 
 
