@@ -1,1 +1,1 @@
-"""Kefu on one machine: set up, run and tear down the services and what they need."""
+"""Sets up, starts and stops Kefu's processes and their servers on one machine."""

@@ -1,7 +1,7 @@
-"""Servers that are one together: three Kafka brokers, Redis behind Sentinels, a Redis cluster.
+"""Groups of servers on one machine: a Kafka cluster of three brokers, Redis behind Sentinels, a Redis Cluster.
 
-In: a directory and free ports. Out: started servers, and the address that KAFKA_BROKERS or REDIS_URL
-holds. Timeouts are short, so that a failover takes seconds.
+In: a directory and free ports. Out: started servers, and the value of KAFKA_BROKERS or REDIS_URL. Their timeouts are
+short, so that a failover takes seconds.
 """
 
 import time
@@ -12,24 +12,24 @@ import redis
 
 from ops.local.servers import HOST, KafkaServer, RedisServer, Server, free_port, redis_binary
 
-SERVICE = "kefu"
-QUORUM = 2
-DOWN_AFTER_MS = 1500
-FAILOVER_TIMEOUT_MS = 6000
-NODE_TIMEOUT_MS = 2000
+SERVICE = "kefu"  # the master's name among the Sentinels
+QUORUM = 2  # how many Sentinels must find the master down before a failover
+DOWN_AFTER_MS = 1500  # a Sentinel finds a server down after this time without an answer
+FAILOVER_TIMEOUT_MS = 6000  # after this time the Sentinels try a failed failover again
+NODE_TIMEOUT_MS = 2000  # the nodes of a Redis Cluster find a node down after this time without an answer
 SLOTS = 16384
-FORMED_S = 180.0
-SAID_ONCE_S = 30.0  # a command that forms a cluster is waited for, not sent again
+FORMED_S = 180.0  # longest wait until the started servers form a group; beyond it the start fails
+FORMING_CALL_S = 30.0  # longest wait for the answer to a command that forms a cluster: it must not be sent twice
 
 
 class Group:
-    """Several servers. `servers` are in the order in which they start."""
+    """Several servers that work together. `servers` has them in the order in which they are started."""
 
     def __init__(self, servers: Sequence[Server]) -> None:
         self.servers = list(servers)
 
     def start(self) -> None:
-        """Start all, wait until all answer and know each other."""
+        """Start all servers; return when all of them answer and know each other."""
         for server in self.servers:
             server.start()
         for server in self.servers:
@@ -37,16 +37,16 @@ class Group:
         self.form()
 
     def form(self) -> None:
-        """Make one of the servers that have started; does nothing where they have found each other."""
+        """Join the started servers into a group. Nothing happens if they have found each other before."""
 
     def stop(self) -> None:
-        """Stop all, the last started first."""
+        """Stop all servers, in the reverse order of their start."""
         for server in reversed(self.servers):
             server.stop()
 
 
 class KafkaCluster(Group):
-    """KRaft nodes, each broker and controller; a topic outlives the death of one."""
+    """A Kafka cluster of KRaft nodes, each broker and controller. No topic is lost if one node dies."""
 
     def __init__(self, directory: Path, size: int = 3) -> None:
         controllers = {node: free_port() for node in range(1, size + 1)}
@@ -60,18 +60,18 @@ class KafkaCluster(Group):
 
     @property
     def brokers(self) -> str:
-        """What KAFKA_BROKERS holds."""
+        """The value of KAFKA_BROKERS for this cluster."""
         return ",".join(f"{HOST}:{server.port}" for server in self.servers)
 
 
 class RedisMember(RedisServer):
-    """A server that keeps its role in its configuration file, as failovers change it.
+    """A Redis server of a group. A failover changes its role, which the server then writes to its configuration file.
 
     Args:
-        directory: of its configuration and data.
-        name: of the process, for logs and kills.
-        settings: beside those of every server.
-        mode: further arguments of the command.
+        directory: holds the server's configuration and data.
+        name: the process's name in logs and for kills.
+        settings: settings of this server beside those of every server.
+        mode: further arguments of the server's command.
     """
 
     def __init__(self, directory: Path, name: str, settings: Dict[str, Any], mode: Sequence[str] = ()) -> None:
@@ -81,7 +81,7 @@ class RedisMember(RedisServer):
         self._mode = list(mode)
 
     def command(self) -> List[str]:
-        """Write the configuration the first time, the server rewrites it later; return the command."""
+        """Return the server's command. Writes the configuration only the first time; later the server rewrites it."""
         path = self.directory / "redis.conf"
         if not path.exists():
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -89,11 +89,11 @@ class RedisMember(RedisServer):
         return [redis_binary(), str(path), *self._mode]
 
     def text(self) -> str:
-        """Return the file of its first configuration."""
+        """Return the text of the configuration file for the server's first start."""
         return "".join(f"{key} {value}\n" for key, value in self.configuration().items())
 
     def configuration(self) -> Dict[str, Any]:
-        """Return its first configuration."""
+        """Return the settings for the server's first start."""
         return {
             **self.defaults(),
             "save": '""',
@@ -103,7 +103,7 @@ class RedisMember(RedisServer):
         }
 
     def client(self) -> "redis.Redis[bytes]":
-        """Return a client of this very server."""
+        """Return a client of this server, whatever its role."""
         return redis.Redis(host=HOST, port=self.port, socket_timeout=2)
 
 
@@ -115,7 +115,7 @@ class RedisSentinel(RedisMember):
         self._master_port = master_port
 
     def configuration(self) -> Dict[str, Any]:
-        """Return its first configuration; it writes down itself what it finds out."""
+        """Return the settings for the first start. Later the Sentinel adds the servers that it finds to the file."""
         return {
             "port": self.port,
             "bind": HOST,
@@ -130,9 +130,9 @@ class RedisSentinels(Group):
     """A master, its replicas and three Sentinels.
 
     Args:
-        directory: of all of them.
-        replicas: how many.
-        door: gets a server's port and returns the one at which all others reach it.
+        directory: holds the folders of all servers.
+        replicas: the number of replicas.
+        door: gets a server's port, and returns the port of a proxy through which all others reach the server.
     """
 
     member_class = RedisMember
@@ -155,7 +155,7 @@ class RedisSentinels(Group):
 
     @property
     def url(self) -> str:
-        """What REDIS_URL holds."""
+        """The value of REDIS_URL for these servers."""
         return f"redis+sentinel://{','.join(f'{HOST}:{s.port}' for s in self.sentinels)}/{SERVICE}/0"
 
     def form(self) -> None:
@@ -176,17 +176,17 @@ class RedisSentinels(Group):
         return agreed and known and followed(self.members, 1)
 
     def masters(self) -> List[RedisMember]:
-        """Return who says that it is a master; two of them for a moment in a failover."""
+        """Return the servers that report the role of a master. During a failover there may be two."""
         return [member for member in self.members if role(member) == "master"]
 
 
 class RedisCluster(Group):
-    """Masters with a replica each.
+    """A Redis Cluster: masters with one replica each.
 
     Args:
-        directory: of all of them.
-        masters: how many.
-        door: gets a server's port and returns the one at which clients reach it.
+        directory: holds the folders of all servers.
+        masters: the number of masters.
+        door: gets a server's port, and returns the port of a proxy through which clients reach the server.
     """
 
     member_class = RedisMember
@@ -211,11 +211,11 @@ class RedisCluster(Group):
 
     @property
     def url(self) -> str:
-        """What REDIS_URL holds: three nodes of it."""
+        """The value of REDIS_URL for this cluster, which names three of its nodes."""
         return f"redis+cluster://{','.join(f'{HOST}:{self._door(m.port)}' for m in self.members[:3])}"
 
     def form(self) -> None:
-        """Bring the nodes together, give the masters their slots and each a replica."""
+        """Make the nodes know each other, give the masters their slots, and give each master a replica."""
         if cluster_info(patient(self.members[0]))["cluster_known_nodes"] != "1":
             until(self.whole, "the cluster to be whole")
             return
@@ -228,9 +228,10 @@ class RedisCluster(Group):
         until(self.whole, "the cluster to be whole")
 
     def _acquainted(self) -> bool:
-        """Return whether all nodes know each other; the first meets those of whom it, or who of it, has not heard.
+        """Return whether all nodes know each other. If not, the first node meets the nodes that are still unknown.
 
-        Again and again, for a handshake that is not answered within the node timeout is dropped, on either side.
+        This is called until it returns True, because a handshake that isn't answered within NODE_TIMEOUT_MS is dropped
+        on either side.
         """
         try:
             known = [known_nodes(member) for member in self.members]
@@ -242,7 +243,7 @@ class RedisCluster(Group):
         return all(len(its) == len(self.members) and "handshake" not in "".join(its.values()) for its in known)
 
     def whole(self) -> bool:
-        """Return whether every slot is served and every master followed."""
+        """Return whether every slot is served, and every master has a connected replica."""
         try:
             states = [cluster_info(member.client()) for member in self.members]
         except redis.RedisError:
@@ -250,12 +251,12 @@ class RedisCluster(Group):
         return all(state["cluster_state"] == "ok" for state in states) and followed(self.members, self._masters)
 
     def masters(self) -> List[RedisMember]:
-        """Return who says that it is a master."""
+        """Return the servers that report the role of a master."""
         return [member for member in self.members if role(member) == "master"]
 
 
 def role(member: RedisMember) -> str:
-    """Return `master`, `slave`, or an empty string when the server doesn't say."""
+    """Return a server's role, `master` or `slave`; an empty string if the server doesn't answer."""
     try:
         return member.client().info("replication")["role"]
     except redis.RedisError:
@@ -263,7 +264,7 @@ def role(member: RedisMember) -> str:
 
 
 def followed(members: Sequence[RedisMember], masters: int) -> bool:
-    """Return whether there are so many masters, and all the others have the link to theirs."""
+    """Return whether there are `masters` masters, and every other server has a connection to its master."""
     try:
         states = [member.client().info("replication") for member in members]
     except redis.RedisError:
@@ -274,32 +275,32 @@ def followed(members: Sequence[RedisMember], masters: int) -> bool:
 
 def cluster_info(client: "redis.Redis[bytes]") -> Dict[str, str]:
     """Return the answer to CLUSTER INFO; raises RedisError."""
-    # In two words, for redis-py's versions make different things of the answer to "CLUSTER INFO".
+    # Sent as two words, because redis-py's versions parse the answer to "CLUSTER INFO" in different ways.
     answer = client.execute_command("CLUSTER", "INFO").decode()
     return dict(line.split(":", 1) for line in answer.splitlines() if ":" in line)
 
 
 def known_nodes(member: RedisMember) -> Dict[int, str]:
-    """Return the flags of the nodes that one knows, by the port of their bus; raises RedisError."""
+    """Return the flags of all nodes that a node knows, by the ports of their cluster buses; raises RedisError."""
     lines = member.client().execute_command("CLUSTER", "NODES").decode().splitlines()
-    found = [line.split() for line in lines]  # id, host:port@bus[,name], flags
-    return {int(address.partition("@")[2].partition(",")[0]): flags for _, address, flags, *_ in found}
+    nodes = [line.split() for line in lines]  # id, host:port@bus[,name], flags
+    return {int(address.partition("@")[2].partition(",")[0]): flags for _, address, flags, *_ in nodes}
 
 
 def bus(member: RedisMember) -> int:
-    """Return the port at which the other nodes reach one."""
+    """Return the port of a node's cluster bus, at which the other nodes reach it."""
     return member._settings["cluster-port"]
 
 
 def patient(member: RedisMember) -> "redis.Redis[bytes]":
-    """Return a client of a server that may be slow to answer."""
+    """Return a client that waits for FORMING_CALL_S, for a command that must not be sent twice."""
     client = member.client()
-    client.connection_pool.connection_kwargs["socket_timeout"] = SAID_ONCE_S
+    client.connection_pool.connection_kwargs["socket_timeout"] = FORMING_CALL_S
     return client
 
 
 def until(condition: Callable[[], bool], what: str, deadline_s: float = FORMED_S) -> None:
-    """Wait for a condition; raises RuntimeError saying what was waited for."""
+    """Wait until a condition is true. Raises RuntimeError, which names `what`, after the deadline."""
     end = time.monotonic() + deadline_s
     while not condition():
         if time.monotonic() > end:

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-PLACEHOLDER = "FILL_IN"
+PLACEHOLDER = "FILL_IN"  # marks every text that is left to the developer; a test fails while one is left
 RESERVED = {"back", "nlu_fallback", "restart", "session_start"}  # Rasa's own intents
 
 PHRASES = """\
@@ -103,6 +103,7 @@ def stubs(root: Path, name: str, topic: str) -> dict[Path, str]:
 
 
 def _refuse_taken(domain_text: str, name: str) -> None:
+    """Raise Refused if the domain already has an intent or a response of this name."""
     domain = yaml.safe_load(domain_text)
     intents = {next(iter(each)) if isinstance(each, dict) else each for each in domain["intents"]}
     if name in intents | RESERVED:
@@ -112,7 +113,7 @@ def _refuse_taken(domain_text: str, name: str) -> None:
 
 
 def _append(text: str, addition: str, section: str) -> str:
-    """Return a text with an addition at its end, where the section must be the last one."""
+    """Return a text with an addition at its end. Raises Refused unless `section` is the text's last section."""
     last = re.findall(r"^([a-z_]+):", text, re.MULTILINE)[-1]
     if last != section:
         raise Refused(f"{section} is not the last section of its file, {last} is")
@@ -120,17 +121,17 @@ def _append(text: str, addition: str, section: str) -> str:
 
 
 def _insert(text: str, section: str, addition: str, block: int | None = None) -> str:
-    """Return a text with an addition at the end of a section, or of one of its blocks, which blank lines part."""
-    found = re.search(rf"^{section}:\n((?:[ ].*\n|\n)*)", text, re.MULTILINE)
-    if not found:
+    """Return a text with an addition at the end of a section, or of one of its blocks, which blank lines separate."""
+    match = re.search(rf"^{section}:\n((?:[ ].*\n|\n)*)", text, re.MULTILINE)
+    if not match:
         raise Refused(f"domain.yml has no section {section}")
-    body = found.group(1).rstrip("\n") + "\n"
-    end = found.start(1) + len(body)
+    body = match.group(1).rstrip("\n") + "\n"
+    end = match.start(1) + len(body)
     if block is not None:
         ends = [each.start() + 1 for each in re.finditer(r"\n\n", body)] + [len(body)]
         if block >= len(ends):
             raise Refused(f"{section} in domain.yml has no block {block + 1}")
-        end = found.start(1) + ends[block]
+        end = match.start(1) + ends[block]
     return text[:end] + addition + text[end:]
 
 

@@ -1,4 +1,4 @@
-"""The intents' phrases in a file of training data, in both forms that Rasa reads: lines, and a list with metadata."""
+"""Reads the intents' phrases from a file of training data, in both of Rasa's forms: lines, and a list with metadata."""
 
 from pathlib import Path
 from typing import Any, Iterator, List, Tuple
@@ -7,7 +7,7 @@ import yaml
 
 
 def of_file(file: Path) -> Iterator[Tuple[str, str]]:
-    """Yield (intent, phrase) in the file's order; lookups, synonyms and expressions are none."""
+    """Yield (intent, phrase) in the file's order. Lookups, synonyms and regular expressions are skipped."""
     content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     for each in content.get("nlu") or []:
         if "intent" in each:

@@ -1,4 +1,4 @@
-"""`make run`: the whole system on this machine, until Ctrl-C."""
+"""`make run`: runs the whole system on this machine until Ctrl-C."""
 
 import fcntl
 import os
@@ -19,7 +19,7 @@ DIRECTORY = LOCAL / "run"
 
 
 def main() -> int:
-    """Run until SIGINT, SIGTERM or SIGHUP. Returns 0, or 1 when it could not start."""
+    """Run the system until SIGINT, SIGTERM or SIGHUP. Returns 0, or 1 if it could not start."""
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     with open(DIRECTORY / "lock", "w") as lock:
         try:
@@ -80,7 +80,10 @@ Ctrl-C stops everything.""",
 
 
 def write_tokens(stack: Stack, path: Path) -> Dict[str, str]:
-    """Write the address and tokens for a shell to source, readable by their owner alone; returns them by variable."""
+    """Write the gateway's address and tokens into a file for a shell to source; return them by variable.
+
+    Only the file's owner may read it.
+    """
     tokens = {
         "KEFU_URL": stack.url("gateway"),
         "TOKEN": stack.token("alice"),
@@ -100,7 +103,7 @@ def _short(path: Path) -> str:
 
 
 def _taken(ports: Dict[str, int]) -> List[str]:
-    """Return a line for each port that somebody else listens on, or that is named twice."""
+    """Return a line for each needed port on which another process listens, and one for ports that are equal."""
     unused = {
         name
         for variable, names in (
@@ -126,7 +129,7 @@ def _holder(port: int) -> str:
             if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
                 return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
     except psutil.Error:
-        pass  # another user's processes are not shown to us
+        pass  # the system doesn't show another user's processes
     return "another process"
 
 

@@ -1,6 +1,6 @@
-"""`make screenshot`: draw the chat page's picture for the README on a running system of its own.
+"""`make screenshot`: starts a system of its own, talks to its chat page, and draws the picture in the README.
 
-The folder `.local/screenshot` keeps the page in both languages, on a desktop and a phone, to be looked at.
+The folder `.local/screenshot` keeps pictures of the page in both languages, on a desktop and a phone, to be looked at.
 """
 
 import asyncio
@@ -14,16 +14,19 @@ from ops.local.servers import LOCAL, ROOT
 from ops.local.stack import PATIENCE, Stack, free_ports
 
 PICTURE = ROOT / "ops" / "pictures" / "chat.png"
-MAX_BYTES = 100_000  # a clone carries every version of the picture that was ever committed
-WAIT_MS = 30_000
+# Limits the picture's size; a larger picture makes the command fail. A clone of the repository contains every version
+# of the picture.
+MAX_BYTES = 100_000
+WAIT_MS = 30_000  # longest wait for an answer on the page
 CHROMIUM = "/usr/bin/chromium"
-# What it needs to run as root, without a display and without calling home.
+# Chromium runs as root, without a display, and without connections of its own.
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
 SIZES = {"desktop": (736, 700), "phone": (390, 700)}
-# Locale, the door to take, a guest's texts, each with a part of its answer.
+# By language: the browser's locale, the button by which a guest enters, and the guest's texts, each with a part of its
+# answer.
 TALKS = {
     "zh": ("zh-CN", "访客", [("我的订单20260001到哪了？", "后四位"), ("1234", "ZT700000007919")]),
     "en": ("en-US", "guest", [("Where is my order 20260001?", "four"), ("1234", "ZT700000007919")]),
@@ -46,7 +49,7 @@ async def draw(url: str, folder: Path, picture: Path) -> None:
 
 
 async def _page(browser: Browser, url: str, language: str, size: str) -> bytes:
-    """Return a picture of the page after a guest's talk: each guest has a conversation of their own."""
+    """Return a picture of the page after the conversation of a new guest."""
     locale, door, talk = TALKS[language]
     width, height = SIZES[size]
     context = await browser.new_context(locale=locale, viewport={"width": width, "height": height})
@@ -72,7 +75,7 @@ async def _beside_each_other(browser: Browser, pages: list[bytes], picture: Path
 
 
 def main() -> int:
-    """Start the system, draw, stop it; return 0, or 1 for a picture that is too large."""
+    """Start the system, draw the pictures, stop the system; return 0, or 1 if the picture is too large."""
     folder = LOCAL / "screenshot"
     folder.mkdir(parents=True, exist_ok=True)
     stack = Stack(folder, free_ports(), overrides=PATIENCE)

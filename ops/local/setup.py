@@ -1,7 +1,8 @@
-"""Makes a machine ready: environments, Kafka's jars, the trained model. Any Python 3.8, no package.
+"""Prepares a machine: installs the environments and Kafka's jars, and trains the model.
 
-`python3 ops/local/setup.py [--no-train] [--ops] [--load]`. Every step is skipped when its inputs have not changed
-since it was last done here, says what it does and how long it took, and what to do when it fails.
+`python3 ops/local/setup.py [--no-train] [--ops] [--load]`. It runs on any Python from 3.8 on, without packages. A step
+is skipped if its inputs have not changed since it was last done here. It prints how long it took, or what to do if it
+failed.
 """
 
 import fcntl
@@ -23,35 +24,36 @@ REQUIREMENTS = ROOT / "ops" / "requirements"
 KAFKA = ROOT / "ops" / "local" / "kafka"
 UV_REQUIREMENTS = REQUIREMENTS / "uv.txt"
 PIP_INSTALL = ["-m", "pip", "install", "-q", "--require-hashes", "-r", str(UV_REQUIREMENTS)]
-# Source: the plugin's own releases; unpinned, Maven takes the one that its own version happens to name.
+# Source: the plugin's own releases. Without a version, the plugin's version would depend on that of Maven.
 COPY_JARS = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
-# Companies put their own authorities into the system's store, which uv and requests pass over by themselves.
+# The system's store of certificate authorities. Companies add their own to it, but uv and requests don't use it by
+# default.
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-TRIES = 3
+TRIES = 3  # attempts of a download before its step fails
 # Environment, its Python, its requirements.
 ENVIRONMENTS = (("services", "3.12", "dev.txt"), ("worker", "3.10", "worker-dev.txt"))
-# What the chart, the images and the compose file are checked with: `make run` doesn't need it.
+# Has the tools that check the chart, the images and the compose file. `make run` doesn't need it.
 OPS_ENVIRONMENT = ("ops", "3.12", "ops.txt")
 LOAD_ENVIRONMENT = ("load", "3.12", "load.txt")  # of `make load` and its tests
-# Seconds of a first time, for the estimate: by the first word of the step.
+# Seconds that a step takes the first time, by the step's first word. Used for the estimate of the time left.
 USUAL_S = {"environment": 30.0, "model": 30.0, "Kafka's": 15.0, "uv": 5.0}
-LONGEST_S = 1800  # of a step, after which nothing more is estimated
+LONGEST_S = 1800  # a step that takes longer prints no more estimates
 ACCEPTED_WARNINGS = ROOT / "tests" / "dialogue" / "accepted_warnings.txt"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _WARNING = re.compile(r"/rasa/\S*: (?:User|Future)Warning: (.+)")
-NEWER = ("3.13", "3.14")  # also good for the services where 3.12 is missing
+NEWER = ("3.13", "3.14")  # versions that the services environment may use if 3.12 is missing
 
 
 class StepFailed(Exception):
-    """A step could not be done; the text says what to do."""
+    """A step of the set-up failed; the text says what to do."""
 
 
 def main(arguments: List[str]) -> int:
-    """Do what is not done yet; returns 0, or 1 after saying what failed."""
+    """Do the steps that are not done yet; return 0, or 1 after printing the failure."""
     started = time.monotonic()
     LOCAL.mkdir(exist_ok=True)
     lock = (LOCAL / "setup.lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)  # of two commands at once, the second finds all done
+    fcntl.flock(lock, fcntl.LOCK_EX)  # a second command waits for the first, and then finds all steps done
     trust_system()
     try:
         uv = find_uv()
@@ -70,14 +72,14 @@ def main(arguments: List[str]) -> int:
 
 
 def trust_system() -> None:
-    """Have uv and jgo trust the authorities that the machine trusts, unless told otherwise."""
+    """Make uv and jgo trust the machine's certificate authorities, unless the environment has other settings."""
     os.environ.setdefault("UV_SYSTEM_CERTS", "true")
     if AUTHORITIES.is_file():
         os.environ.setdefault("REQUESTS_CA_BUNDLE", str(AUTHORITIES))
 
 
 def find_uv() -> str:
-    """Return uv: that of the machine, or one of our own in `.local/uv`."""
+    """Return the path of uv: the machine's own, or the one in `.local/uv`, which is installed if necessary."""
     own = LOCAL / "uv"
     candidates = [shutil.which("uv"), own / "bin" / "uv", *_pyenv("uv")]
     for candidate in candidates:
@@ -102,7 +104,7 @@ def find_uv() -> str:
 
 
 def environment(uv: str, name: str, version: str, requirements: str) -> None:
-    """Make an environment equal to its hash-locked requirements."""
+    """Create an environment, or bring it up to its hash-locked requirements."""
     path, locked = LOCAL / name, REQUIREMENTS / requirements
     stamp = Stamp(f"environment-{name}", [locked])
     python = path / "bin" / "python"
@@ -118,9 +120,9 @@ def environment(uv: str, name: str, version: str, requirements: str) -> None:
 
 
 def interpreter(version: str) -> str:
-    """Return a real interpreter of that version, or the version itself for uv to fetch.
+    """Return the path of an interpreter of this version, or the version itself, which uv then downloads.
 
-    pyenv's shims are looked past: for a version that is not selected they end with 127.
+    pyenv's shims are not used, because they end with 127 for a version that is not selected.
     """
     wanted = (version, *NEWER) if version != "3.10" else (version,)
     for each in wanted:
@@ -133,20 +135,20 @@ def interpreter(version: str) -> str:
 
 
 def worker_and_model(uv: str, wanted: bool) -> None:
-    """The model is trained as soon as Rasa is there, while other steps still load."""
+    """Install the worker's environment, then train the model: it needs Rasa, but no other step."""
     environment(uv, *ENVIRONMENTS[1])
     if wanted:
         train()
 
 
 def services_and_jars(uv: str) -> None:
-    """The jars may need the services environment, for jgo."""
+    """Install the services environment, then get Kafka's jars: without Maven they are fetched by its package jgo."""
     environment(uv, *ENVIRONMENTS[0])
     jars()
 
 
 def jars() -> None:
-    """Get Kafka's jars by their Maven coordinates and check every one of them."""
+    """Get Kafka's jars by their Maven coordinates, and check the digest of each jar."""
     pom, sums = KAFKA / "pom.xml", KAFKA / "jars.sha256"
     target = LOCAL / "kafka" / "libs"
     stamp = Stamp("kafka-jars", [pom, sums])
@@ -175,14 +177,14 @@ def _ways_to_get(pom: Path, target: Path) -> Iterable:
 
 
 def wrong_jars(directory: Path, sums: Path) -> List[str]:
-    """Return the names of jars that are missing, too many, or of another content than listed."""
+    """Return the names of jars that are missing, not listed in `sums`, or of another content than listed."""
     listed = dict(reversed(line.split()) for line in sums.read_text().splitlines())
-    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
-    return sorted(name for name in listed.keys() | found.keys() if listed.get(name) != found.get(name))
+    present = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
+    return sorted(name for name in listed.keys() | present.keys() if listed.get(name) != present.get(name))
 
 
 def train() -> None:
-    """Train the model if anything that it is made of has changed."""
+    """Train the model if its data, its configuration or the code of NLU has changed since the last training."""
     sources = [ROOT / "config.yml", ROOT / "domain.yml"]
     sources += [path for folder in ("domain", "data") for path in sorted((ROOT / folder).rglob("*.*"))]
     sources += [*sorted((ROOT / "kefu" / "worker" / "nlu").rglob("*")), REQUIREMENTS / "worker.txt"]
@@ -193,10 +195,10 @@ def train() -> None:
     python = str(LOCAL / "worker" / "bin" / "python")
     quiet = {"RASA_TELEMETRY_ENABLED": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
     rasa = [python, "-m", "rasa", "train", "--fixed-model-name", "kefu"]
-    rasa += ["--force", "--out", str(LOCAL / "train")]  # forced: Rasa's cache misses changes of our components
+    rasa += ["--force", "--out", str(LOCAL / "train")]  # forced: Rasa's cache ignores changes of Kefu's components
     output = _run(rasa, "mend config.yml, domain.yml or data/ as the lines above say", environment=quiet)
     (ROOT / "models").mkdir(exist_ok=True)
-    os.replace(LOCAL / "train" / "kefu.tar.gz", ROOT / "models" / "kefu.tar.gz")  # never half a model
+    os.replace(LOCAL / "train" / "kefu.tar.gz", ROOT / "models" / "kefu.tar.gz")  # atomic: it is never half a model
     stamp.write()
     step.done()
     for line in rasa_warnings(output):
@@ -205,14 +207,14 @@ def train() -> None:
 
 
 def rasa_warnings(output: str) -> List[str]:
-    """Return what Rasa warns of in the data, each once, but for what is accepted; not what its libraries warn of."""
+    """Return Rasa's warnings about the data, each once, without the accepted ones and those of other libraries."""
     accepted = ACCEPTED_WARNINGS.read_text(encoding="utf-8").splitlines() if ACCEPTED_WARNINGS.is_file() else []
     found = (text.strip() for text in _WARNING.findall(_COLOUR.sub("", output)))
     return [text for text in dict.fromkeys(found) if text not in accepted]
 
 
 class Step:
-    """A step under way; says every ten seconds how long it may take, and in `done` how long it took."""
+    """A step under way. Every ten seconds it prints an estimate of the time left; `done` prints the time it took."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -223,7 +225,7 @@ class Step:
         threading.Thread(target=self._tell, args=(threading.current_thread(),), daemon=True).start()
 
     def done(self) -> None:
-        """Say so."""
+        """Print that the step is done, and keep the time it took for the next estimate."""
         self._ended.set()
         took = time.monotonic() - self._started
         self._took.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +233,7 @@ class Step:
         print(f"✓ {self._what} ({took:.1f} s)", flush=True)
 
     def _tell(self, maker: threading.Thread) -> None:
-        """Estimate until the step is done, or the thread that does it has ended with an error."""
+        """Print estimates until the step is done, or until the thread that does it has ended with an error."""
         try:
             usual = float(self._took.read_text())
         except (OSError, ValueError):
@@ -245,7 +247,7 @@ class Step:
 
 
 class Stamp:
-    """Remembers in `.local/stamps` from which inputs a step was done last."""
+    """The digest of the inputs with which a step was done last, kept in `.local/stamps`."""
 
     def __init__(self, name: str, inputs: Iterable[Path]) -> None:
         self._path = LOCAL / "stamps" / name
@@ -255,17 +257,17 @@ class Stamp:
         self._digest = digest.hexdigest()
 
     def fresh(self) -> bool:
-        """Return whether the step was done from these inputs."""
+        """Return whether the step was last done with the present inputs, so that it can be skipped."""
         return self._path.is_file() and self._path.read_text() == self._digest
 
     def write(self) -> None:
-        """Remember that it was."""
+        """Remember that the step was done with the present inputs."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(self._digest)
 
 
 def together(steps: List[Callable[[], None]]) -> None:
-    """Do steps at once; raises the first failure after all have ended."""
+    """Do steps in parallel. Raises the first failure after all steps have ended."""
     failures: List[BaseException] = []
 
     def run(step: Callable[[], None]) -> None:
@@ -284,11 +286,11 @@ def together(steps: List[Callable[[], None]]) -> None:
 
 
 def _pyenv(program: str) -> List[Path]:
-    """Return where pyenv has a program, newest version first; HOME may be another than the user's."""
+    """Return the paths of a program in pyenv's versions, newest first. HOME may differ from the user's home."""
     homes = [Path.home(), Path(pwd.getpwuid(os.getuid()).pw_dir)]
     roots = [Path(os.environ.get("PYENV_ROOT") or homes[0] / ".pyenv"), *(home / ".pyenv" for home in homes)]
-    found = [path for root in dict.fromkeys(roots) for path in root.glob(f"versions/*/bin/{program}")]
-    return sorted(found, key=lambda path: [int(part) for part in re.findall(r"\d+", path.parts[-3])], reverse=True)
+    paths = [path for root in dict.fromkeys(roots) for path in root.glob(f"versions/*/bin/{program}")]
+    return sorted(paths, key=lambda path: [int(part) for part in re.findall(r"\d+", path.parts[-3])], reverse=True)
 
 
 def _pythons() -> List[str]:
@@ -305,7 +307,7 @@ def _works(command: List[str]) -> bool:
 
 
 def _run(command: List[str], advice: str, tries: int = 1, environment: Optional[Dict[str, str]] = None) -> str:
-    """Run a command and return its output, which is shown when it fails for good. Raises StepFailed with the advice."""
+    """Run a command and return its output. After the last failed try, print the output and raise StepFailed."""
     for left in range(tries - 1, -1, -1):
         done = subprocess.run(
             command,

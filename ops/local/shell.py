@@ -1,4 +1,4 @@
-"""`make shell`: talk to the trained model in the terminal, with the shop and the actions behind it."""
+"""`make shell`: runs `rasa shell` on the trained model, with the demo shop and an action server."""
 
 import re
 import subprocess

@@ -1,7 +1,7 @@
-"""The whole system on one machine: what runs, with which settings, in which order.
+"""The whole system on one machine: its servers and processes, their settings, and the order of their start.
 
-`ops/local/run.py` runs it for a person, the end-to-end tests run it on free ports in a directory
-of their own.
+`make run` (ops/local/run.py) uses it on the default ports. The end-to-end tests use it on free ports, each in a
+directory of its own.
 """
 
 import hashlib
@@ -25,8 +25,9 @@ from ops.local.supervisor import Service, Supervisor
 
 DEMO_IDENTITY_SECRET = "demo-identity-secret"
 SECRETS = ("token_secret", "desk_secret", "receipt_secret", "shop_token")
-READY_S = 120.0
-# For who judges what is said: a machine that is busy with so many processes must not look like a shop that is away.
+READY_S = 120.0  # longest wait until started processes are ready; beyond it the start fails
+# Longer time limits for tests that check the answers. On a machine that is busy with all processes, a call to the shop
+# must not fail only because it is slow.
 PATIENCE = {"KEFU_SHOP_TIMEOUT_S": "6", "KEFU_ACTION_TIMEOUT_S": "8"}
 # Port by the variable that sets it. Source: DESIGN.md, HTTP and Commands.
 PORTS = {
@@ -49,12 +50,12 @@ _PROBED = {
 
 
 def local_ports(environment: Mapping[str, str]) -> Dict[str, int]:
-    """Return the ports of `make run`: DESIGN.md's, or what the environment says."""
+    """Return the ports of `make run`: those of the environment, otherwise the defaults of DESIGN.md."""
     return {name: int(environment.get(name) or default) for name, default in PORTS.items()}
 
 
 def free_ports() -> Dict[str, int]:
-    """Return a set of ports that nobody uses, for a test."""
+    """Return a free port for each variable of PORTS, for a test."""
     return {name: free_port() for name in PORTS}
 
 
@@ -62,14 +63,14 @@ class Stack:
     """Kafka, Redis, shop, action server, worker and gateway under one supervisor.
 
     Args:
-        directory: of data, logs and secrets; kept between runs.
+        directory: holds data, logs and secrets, which are kept between runs.
         ports: by variable, see PORTS.
-        environment: of the caller; KAFKA_BROKERS or REDIS_URL in it are used instead of own servers.
-        tell: gets one line of news at a time.
-        overrides: settings of the processes, for tests.
-        kafka: the brokers; one if left out.
-        redis: the servers of Redis; one if left out.
-        own_settings: of the processes of a kind (`worker`, `gateway`), beside those of all.
+        environment: the caller's environment. If it has KAFKA_BROKERS or REDIS_URL, no such server is started.
+        tell: gets each line of progress, for the terminal.
+        overrides: settings of all processes that replace the defaults, for tests.
+        kafka: the Kafka server or cluster; None for one server.
+        redis: the Redis server or group; None for one server.
+        own_settings: further settings by the kind of process (`worker`, `gateway`).
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Stack:
         )
         self.redis = redis or RedisServer(self.directory / "redis", ports["KEFU_REDIS_PORT"])
         self._own_settings = own_settings or {}
-        self._added: Dict[str, int] = {}  # port by the name of what was added to the first of its kind
+        self._added: Dict[str, int] = {}  # by name, the ports of the further workers and gateways
         self.settings = {**self._defaults(), **(overrides or {})}
 
     @property
@@ -103,18 +104,18 @@ class Stack:
 
     @property
     def token_secret(self) -> str:
-        """By which the demo shop's backend mints tokens."""
+        """The secret with which the demo shop's backend signs customers' tokens."""
         return json.loads(self.settings["KEFU_TENANTS"])["demo"]["token_secret"]
 
     def url(self, name: str) -> str:
-        """Return the address of `gateway`, `shop`, `actions`, `worker` or of what was added."""
+        """Return the URL of `gateway`, `shop`, `actions`, `worker`, or of an added worker or gateway."""
         if name in self._added:
             return f"http://{HOST}:{self._added[name]}"
         port = {"actions": "ACTION"}.get(name, name.upper())
         return f"http://{HOST}:{self.ports[f'KEFU_{port}_PORT']}"
 
     def start(self) -> None:
-        """Start everything and wait until it is ready; each step says how long it took."""
+        """Start the servers, create the topics, start the processes; return when all are ready."""
         own = [group for group, given in self._servers() if not given]
         self._step("servers", [self._server(server) for group in own for server in group.servers])
         for group in own:
@@ -123,15 +124,15 @@ class Stack:
         self._step("processes", self._processes())
 
     def start_actions(self) -> None:
-        """Start the shop and the action server alone: what `rasa shell` needs."""
+        """Start only the shop and the action server, which is enough for `rasa shell`."""
         self._step("processes", self._processes()[:2])
 
     def stop(self) -> None:
-        """Stop everything, in order. May be called at any time, twice too."""
+        """Stop all processes and servers, in the reverse order of their start. May be called at any time, and twice."""
         self._supervisor.stop()
 
     def kill(self, name: str, restart_after_s: float = 0.0) -> None:
-        """End a process with -9; the supervisor starts it again."""
+        """End a process with SIGKILL. The supervisor starts it again after `restart_after_s`."""
         self._supervisor.kill(name, restart_after_s)
 
     def pid(self, name: str) -> int:
@@ -143,7 +144,7 @@ class Stack:
         self._supervisor.wait_ready([name], deadline_s)
 
     def add_worker(self) -> str:
-        """Start one more worker, on ports of its own; returns its name."""
+        """Start a further worker on free ports; return its name."""
         name = self._next_name("worker")
         ports = {"KEFU_WORKER_PORT": free_port(), "KEFU_WORKER_HEALTH_PORT": free_port()}
         self._added[name] = ports["KEFU_WORKER_PORT"]
@@ -151,7 +152,7 @@ class Stack:
         return name
 
     def add_gateway(self) -> str:
-        """Start one more gateway, on a port of its own; returns its name."""
+        """Start a further gateway on a free port; return its name."""
         name = self._next_name("gateway")
         self._added[name] = free_port()
         ports = {"KEFU_GATEWAY_PORT": self._added[name]}
@@ -167,11 +168,11 @@ class Stack:
         return self._supervisor.ready(name)
 
     def remove(self, name: str) -> None:
-        """Stop one service in order, for good."""
+        """Stop a service with SIGTERM. The supervisor does not start it again."""
         self._supervisor.remove(name)
 
     def token(self, user: Optional[str] = None) -> str:
-        """Return a session's token: a guest's, or a known customer's."""
+        """Open a session at the gateway and return its token: for a known customer, or for a guest without `user`."""
         body = {"tenant": "demo", "site_key": "demo"}
         if user is not None:
             digest = hmac.new(DEMO_IDENTITY_SECRET.encode(), user.encode(), hashlib.sha256).hexdigest()
@@ -183,7 +184,7 @@ class Stack:
             return json.load(answer)["token"]
 
     def desk_token(self, agent: str = "demo-agent", role: str = "agent", lifetime_s: int = 12 * 3600) -> str:
-        """Return a token of the demo shop's desk, as the shop's backend mints it; empty where it has no desk."""
+        """Return a token of the demo shop's desk, as the shop's backend would sign it; empty without a desk secret."""
         secret = json.loads(self.settings["KEFU_TENANTS"])["demo"].get("desk_secret")
         claims = {
             "sub": agent,
@@ -279,7 +280,7 @@ class Stack:
 
 
 def _missing(port: str) -> str:
-    """Return what a process says is missing, empty when it is ready."""
+    """Return the answer of a process's `/readyz` if it is not ready; empty if it is."""
     try:
         with urllib.request.urlopen(f"http://{HOST}:{port}/readyz", timeout=5):
             return ""
@@ -290,7 +291,7 @@ def _missing(port: str) -> str:
 
 
 def _secrets(path: Path) -> Dict[str, str]:
-    """Return this machine's secrets, each made the first time that it is needed, readable by their owner alone."""
+    """Return the secrets in a file, which only its owner may read. A missing secret is generated and added."""
     kept = json.loads(path.read_text()) if path.exists() else {}
     missing = [name for name in SECRETS if name not in kept]
     if missing:

@@ -1,7 +1,7 @@
-"""Starts processes, starts again what dies, stops all in order.
+"""Starts processes, starts a process again when it dies, and stops all of them in the reverse order.
 
-Each process has its own group, so that a terminal's Ctrl-C reaches the supervisor alone, and dies
-with the supervisor, whatever kills that. What it prints goes to a log file of bounded size.
+Each process has its own process group, so that a terminal's Ctrl-C reaches only the supervisor. Each process dies with
+the supervisor, whatever ends that. The output of a process goes to a log file of limited size.
 """
 
 import contextlib
@@ -18,21 +18,23 @@ from typing import Callable, Dict, List, Optional
 
 from ops.local.servers import die_with_parent
 
-FIRST_BACKOFF_S = 0.5
-LAST_BACKOFF_S = 30.0
-HEALTHY_AFTER_S = 60.0
-LOG_BYTES = 5 * 1024 * 1024
-LOG_FILES = 2
+FIRST_BACKOFF_S = 0.5  # wait before a dead process is started again; doubles each time
+LAST_BACKOFF_S = 30.0  # the longest such wait
+HEALTHY_AFTER_S = 60.0  # a process that has run for this long begins with FIRST_BACKOFF_S again
+LOG_BYTES = 5 * 1024 * 1024  # limits a log file; beyond it a new file is begun
+LOG_FILES = 2  # how many older log files of a process are kept
 
 
 @dataclass(frozen=True)
 class Service:
-    """What is to run.
+    """A process for the supervisor to run.
 
     Attributes:
-        command: called before each start; may write configuration.
-        missing: names what keeps it from being ready, empty when it is.
-        grace_s: from SIGTERM to SIGKILL.
+        command: returns the command; called before each start, and may write configuration.
+        missing: returns the reason why the process is not ready; empty if it is ready.
+        environment: variables beside those of the supervisor.
+        directory: the process's working directory.
+        grace_s: the time between SIGTERM and SIGKILL.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Service:
 
 @dataclass
 class _Running:
+    """A started service. `again_at` is the time at which its dead process is started again."""
+
     service: Service
     process: "subprocess.Popen[bytes]"
     started: float
@@ -57,7 +61,7 @@ class Supervisor:
 
     Args:
         logs: directory of the log files, `<service>.log`.
-        tell: gets one line of news at a time, for the person at the terminal.
+        tell: gets each line of progress, for the terminal.
     """
 
     def __init__(self, logs: Path, tell: Callable[[str], None] = print) -> None:
@@ -78,7 +82,7 @@ class Supervisor:
             self._watcher.start()
 
     def wait_ready(self, names: List[str], deadline_s: float) -> None:
-        """Wait until these services are ready; raises RuntimeError saying what is missing where."""
+        """Wait until these services are ready. After the deadline, raises RuntimeError with the reason of each."""
         end = time.monotonic() + deadline_s
         while True:
             missing = {name: self._running[name].service.missing() for name in names}
@@ -96,12 +100,12 @@ class Supervisor:
         return running is not None and running.process.poll() is None and not running.service.missing()
 
     def process(self, name: str) -> "subprocess.Popen[bytes]":
-        """Return the service's process of now."""
+        """Return the service's present process."""
         with self._lock:
             return self._running[name].process
 
     def kill(self, name: str, restart_after_s: float = 0.0) -> None:
-        """End a service with -9, as a crash does; it is started again after that time."""
+        """End a service with SIGKILL, as a crash does. It is started again after `restart_after_s`."""
         with self._lock:
             running = self._running[name]
             running.again_at = time.monotonic() + restart_after_s
@@ -109,13 +113,13 @@ class Supervisor:
             running.process.wait()
 
     def remove(self, name: str) -> None:
-        """Stop a service in order and forget it."""
+        """Stop a service with SIGTERM; it is not started again."""
         with self._lock:
             running = self._running.pop(name)
         self._end(running)
 
     def stop(self) -> None:
-        """Stop all, the last started first: SIGTERM, and SIGKILL after each one's grace."""
+        """Stop all services in the reverse order of their start: by SIGTERM, and by SIGKILL after `grace_s`."""
         self._stopping.set()
         with self._lock:  # a start under way is waited for
             running = list(self._running.values())
@@ -150,15 +154,15 @@ class Supervisor:
         while not self._stopping.wait(0.1):
             with self._lock:
                 for running in self._running.values():
-                    self._try_to_mend(running)
-        # What this thread started dies with it (PDEATHSIG goes by thread): it must outlive the stop.
+                    self._try_to_restart(running)
+        # PDEATHSIG goes by thread: processes that this thread has started die with it, so it must outlive the stop.
         self._ended.wait()
 
-    def _try_to_mend(self, running: _Running) -> None:
-        """Mend; a start that fails (disk full, no process to be had) is tried again later."""
+    def _try_to_restart(self, running: _Running) -> None:
+        """Start a dead service again. If that fails (disk full, no more processes), it is tried again later."""
         try:
             if not self._stopping.is_set():
-                self._mend(running)
+                self._restart_if_due(running)
         except Exception as error:  # noqa: BLE001 - the watcher must go on, whatever one service does
             self._put_off(running)
             self._say(f"{running.service.name} can't be started: {error}")
@@ -172,8 +176,8 @@ class Supervisor:
         with contextlib.suppress(OSError):  # the terminal may be gone
             self._tell(line)
 
-    def _mend(self, running: _Running) -> None:
-        """Start a dead service again once its time has come."""
+    def _restart_if_due(self, running: _Running) -> None:
+        """Start a dead service again once its wait is over."""
         if running.process.poll() is None:
             if time.monotonic() - running.started > HEALTHY_AFTER_S:
                 running.backoff_s = FIRST_BACKOFF_S

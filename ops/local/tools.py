@@ -1,10 +1,10 @@
-"""Gets the checking programs that no Python package brings into `.local/tools`: `python3 -m ops.local.tools`.
+"""`python3 -m ops.local.tools`: gets the checking programs that no Python package contains into `.local/tools`.
 
-What can't be had here is named and noted, and no error: the tests that want it are skipped and say what was not
-checked. With `KEFU_TOOLS=required`, as the workflows of GitHub and GitLab have it, it is one, here and in the tests.
-Go builds two of them (this machine's, or one that comes as a package), Debian has the others (`apt-get update` first;
-`apt-get install redis-tools` for a Redis that speaks TLS).
-Nothing is installed outside of `.local`, no service is started.
+A program that can't be had is printed and noted, and is no error: the tests that need it are skipped, and say what was
+not checked. With `KEFU_TOOLS=required`, which the workflows of GitHub and GitLab set, a missing program is an error,
+here and in the tests. Two programs are built with Go (the machine's, or a Python package's). The others come from
+Debian (`apt-get update` first; `apt-get install redis-tools` for a Redis with TLS). Nothing is installed outside of
+`.local`, and no service is started.
 """
 
 import os
@@ -25,12 +25,13 @@ GO_MODULES = {
 }
 PROMETHEUS = ("prometheus", "usr/bin/promtool")  # Debian's package, and the program's path in it
 REQUIRED = os.environ.get("KEFU_TOOLS") == "required"
-# Debian's redis-tools has the server too, under this name; it goes by the name that it is called by.
+# Debian's package redis-tools contains the server under this name. The program acts as the server if it is called
+# `redis-server`.
 REDIS = "redis-check-rdb"
 
 
 def main() -> int:
-    """Get what is missing; returns 0, also where something can't be had that isn't required."""
+    """Get the missing programs; return 0, or 1 if one can't be had and KEFU_TOOLS is `required`."""
     TARGET.mkdir(parents=True, exist_ok=True)
     trust_system()
     ways: Dict[str, Callable[[], object]] = {name: lambda name=name: by_go(name) for name in GO_MODULES}
@@ -41,21 +42,21 @@ def main() -> int:
 
 
 def attempt(name: str, get: Callable[[], object]) -> bool:
-    """Get a program, or note why it can't be had; returns whether it is there."""
-    noted = TARGET / f"{name}.missing"
+    """Get a program, or write the reason why it can't be had to a file; return whether the program is there."""
+    note = TARGET / f"{name}.missing"
     try:
         get()
-        noted.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
         print(f"✓ {name}", flush=True)
         return True
     except (OSError, subprocess.CalledProcessError, StepFailed) as error:
-        noted.write_text(f"{error}\n")
+        note.write_text(f"{error}\n")
         print(f"– {name} can't be had here ({error}): NOTHING WILL BE CHECKED BY IT", flush=True)
         return False
 
 
 def by_go(name: str) -> None:
-    """Build a program by this machine's Go or, where that is missing or too old, by the one of `go.txt`."""
+    """Build a program with this machine's Go; if that is missing or too old, with the Go of requirements/go.txt."""
     try:
         _build("go", name)
     except (OSError, subprocess.CalledProcessError):
@@ -68,7 +69,7 @@ def _build(go: str, name: str) -> None:
 
 
 def promtool() -> None:
-    """Take the program out of its Debian package: installed, that would start a server."""
+    """Extract promtool from its Debian package without installing the package, which would start a server."""
     package, path = PROMETHEUS
     with tempfile.TemporaryDirectory() as folder:
         _run(["apt-get", "download", "-q", package], folder=folder)
@@ -78,11 +79,11 @@ def promtool() -> None:
 
 
 def redis_server() -> None:
-    """Give the server its name."""
-    found = shutil.which(REDIS)
-    if not found:
+    """Link `redis-server` to the program of Debian's redis-tools that contains the server."""
+    program = shutil.which(REDIS)
+    if not program:
         raise FileNotFoundError(f"no {REDIS}: apt-get install redis-tools")
-    (TARGET / "redis-server").symlink_to(found)
+    (TARGET / "redis-server").symlink_to(program)
 
 
 def _run(command: List[str], environment: Dict[str, str] = {}, folder: str = ".") -> None:  # noqa: B006 - never changed

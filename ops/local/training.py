@@ -1,7 +1,7 @@
-"""What a training changed: `python -m ops.local.training MODEL`, under Rasa's Python.
+"""`python -m ops.local.training MODEL`: prints what a training has changed. Runs under Rasa's Python.
 
-Prints which data are new or gone since the model trained before, and the cross-validated scores of
-each intent and language beside the committed ones (`ops/model-card.json`, see `make card`).
+It prints which training data are new or gone since the last training here, and the cross-validated scores of each
+intent and language beside the committed scores (`ops/model-card.json`, see `make card`).
 """
 
 import hashlib
@@ -17,13 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = ROOT / "ops" / "model-card.json"
 SEEN = ROOT / ".local" / "stamps" / "model-data.json"
 LANGUAGES = ("zh", "en")
-_NO_DIFFERENCE = 0.05  # percentage points
+_NO_DIFFERENCE = 0.05  # percentage points; a smaller difference of scores is printed as equal
 
 Scores = Dict[str, Any]
 
 
 def main(model: str) -> None:
-    """Print the report, and remember the present data for the next one."""
+    """Print the report, and remember the present training data for the next report."""
     before: Optional[Dict[str, Any]] = json.loads(SEEN.read_text()) if SEEN.is_file() else None
     now = snapshot(ROOT)
     for line in changes(before, now):
@@ -37,7 +37,7 @@ def main(model: str) -> None:
 
 
 def snapshot(root: Path) -> Dict[str, Any]:
-    """Return what tells data apart: each intent's phrases, and the other files, as hashes."""
+    """Return hashes of the training data, for a comparison: of each intent's phrases, and of the other files."""
     phrases: Dict[str, List[str]] = {}
     for file in sorted((root / "data" / "nlu").rglob("*.yml")):
         for intent, text in of_file(file):
@@ -50,28 +50,28 @@ def snapshot(root: Path) -> Dict[str, Any]:
 
 
 def changes(before: Optional[Dict[str, Any]], now: Dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each intent and file that is not as it was; `before` is None for the first training."""
+    """Yield a line for each intent and file that has changed; `before` is None for the first training."""
     if before is None:
         count = sum(map(len, now["phrases"].values()))
         yield f"first training here: {count} phrases of {len(now['phrases'])} intents"
         return
-    found = False
+    changed = False
     for intent in sorted(now["phrases"].keys() | before["phrases"].keys()):
         new, old = set(now["phrases"].get(intent, [])), set(before["phrases"].get(intent, []))
         if new != old:
-            found = True
+            changed = True
             yield f"{intent}: {len(new - old)} phrases new, {len(old - new)} gone"
     for name in sorted(now["files"].keys() | before["files"].keys()):
         if now["files"].get(name) != before["files"].get(name):
-            found = True
+            changed = True
             state = "gone" if name not in now["files"] else "changed" if name in before["files"] else "new"
             yield f"{name} {state}"
-    if not found:
+    if not changed:
         yield "no data changed since the last training"
 
 
 def stored(model: Path) -> Scores:
-    """Return the cross-validated scores in a model; empty where its classifier keeps none."""
+    """Return the cross-validated scores that a model's intent classifier keeps; empty if it keeps none."""
     with tarfile.open(model) as archive:
         for member in archive:
             if member.name.endswith("/model.json") and "IntentClassifier" in member.name:
@@ -81,7 +81,7 @@ def stored(model: Path) -> Scores:
 
 
 def table(scores: Scores, committed: Scores) -> Iterator[str]:
-    """Yield lines: an intent's share of right phrases by language, and the points above the committed one's."""
+    """Yield lines: each intent's share of correct phrases by language, and its difference to the committed share."""
     if not scores.get("by_intent"):
         yield "the model keeps no cross-validated scores"
         return
@@ -99,12 +99,12 @@ def table(scores: Scores, committed: Scores) -> Iterator[str]:
 
 
 def _total(scores: Scores) -> Dict[str, Tuple[int, int]]:
-    found = {}
+    totals = {}
     for language in LANGUAGES:
         counts = [each[language] for each in scores.get("by_intent", {}).values() if language in each]
         if counts:
-            found[language] = (sum(right for right, _ in counts), sum(tried for _, tried in counts))
-    return found
+            totals[language] = (sum(right for right, _ in counts), sum(tried for _, tried in counts))
+    return totals
 
 
 def _cell(counts: Any, before: Any) -> str:

@@ -1,7 +1,7 @@
-"""Copy the jars that pom.xml names to a directory by the package jgo, where there is no Maven.
+"""Copies the jars that pom.xml names to a directory with the package jgo, on a machine without Maven.
 
-Run by ops/local/setup.py in the services environment: `python jars.py POM DIRECTORY`. Repositories
-are those of jgo (Maven Central, by its own settings). What arrives is checked by setup.py.
+Run by ops/local/setup.py in the services environment: `python jars.py POM DIRECTORY`. The repositories are those of jgo
+(Maven Central, by its own settings). setup.py checks the digests of the jars.
 """
 
 import shutil
@@ -12,16 +12,16 @@ from pathlib import Path
 
 from jgo.maven import POM, MavenContext
 
-DOWNLOADS = 8
-TIMEOUT_S = 60
+DOWNLOADS = 8  # jars that are fetched at a time
+TIMEOUT_S = 60  # longest wait for an answer of the repository
 
 
 def copy_jars(pom: Path, target: Path) -> int:
-    """Download every runtime dependency of `pom`, also transitive ones; returns how many jars."""
+    """Download all runtime dependencies of `pom`, direct and transitive; return the number of jars."""
     with tempfile.TemporaryDirectory() as cache:
         context = MavenContext(repo_cache=Path(cache), timeout=TIMEOUT_S)
-        _, found = context.pom_dependency_list(POM(pom))
-        jars = [node.dep.artifact for node in found]
+        _, nodes = context.pom_dependency_list(POM(pom))
+        jars = [node.dep.artifact for node in nodes]
         with ThreadPoolExecutor(DOWNLOADS) as pool:
             for path in pool.map(lambda jar: jar.resolve(), jars):
                 shutil.copy(path, target / path.name)
