@@ -1,1 +1,1 @@
-"""`make bench`: stock Rasa and Kefu measured in one run, on one machine, by the same conversations."""
+"""`make bench`: measures stock Rasa and Kefu in one run, on one machine, with the same conversations."""

@@ -1,8 +1,8 @@
-"""`make bench`: stock Rasa and Kefu in rounds side by side; writes `bench.json`, `bench.md` and `bench.png`.
+"""`make bench`: measures stock Rasa and Kefu in rounds; writes `bench.json`, `bench.md` and `bench.png`.
 
-`--short`: two minutes, fewer and shorter conversations, stock trained for four epochs. `--only stock`
-or `--only kefu`: while tuning; the other's figures are then missing. `--against COMMIT`: this build
-and that of a commit side by side instead; writes `against.json` and `against.md`.
+`--short`: two minutes, fewer and shorter conversations, stock trained for four epochs. `--only stock` or `--only kefu`:
+measures one system, while tuning it. `--against COMMIT`: measures this build and the build of a commit instead, and
+writes `against.json` and `against.md`.
 """
 
 import argparse
@@ -29,13 +29,13 @@ SYSTEMS = ("stock", "kefu")
 def main(arguments: List[str]) -> int:
     """Measure, print the table, write the files.
 
-    Returns 0; 1 after saying in a sentence why a commit can't be compared with; 130 after Ctrl-C. A
-    system that breaks ends it with its reason.
+    Returns 0; 1 after printing why the commit can't be compared with; 130 after Ctrl-C. If a measured system fails,
+    the error is raised.
     """
     options = _parser().parse_args(arguments)
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end it in order: what was started is stopped
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the started processes are stopped
     began = time.monotonic()
     found: Dict[str, Any] = {"short": options.short, "machine": measure.machine()}
     try:
@@ -65,8 +65,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure(options: argparse.Namespace, folder: Path, out: Path, found: Dict[str, Any]) -> None:
-    """Measure stock Rasa and Kefu, or one of them; print and write."""
-    settings = PATIENCE if options.short else {}  # a test judges it, on whatever machine; figures are of the defaults
+    """Measure stock Rasa and Kefu, or one of them; print the table and write the files."""
+    # A short run is checked by a test, also on a slow machine. The figures of a full run need the default time limits.
+    settings = PATIENCE if options.short else {}
     found["systems"] = compare(SHORT if options.short else FULL, options.only, folder, settings)
     found["figures"] = figures(found["systems"])
     table = report.table(found)

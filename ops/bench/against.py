@@ -1,7 +1,7 @@
-"""`make bench AGAINST=COMMIT`: this build of Kefu and that of a commit, side by side in rounds.
+"""`make bench AGAINST=COMMIT`: measures this build of Kefu and the build of a commit, in turn in each round.
 
-Each has its own action server and shop, of its own code: of a shared one no ratio could be told. The
-customers are the same, say the same to both, and come in by HTTP.
+Each build has its own action server and shop, with its own code: a shared one could not be compared. Both builds get
+the same messages of the same customers, by HTTP.
 """
 
 import json
@@ -19,13 +19,13 @@ from ops.local.servers import ROOT
 
 TODAY = "this build"
 SHORT_ROUNDS, FULL_ROUNDS = 9, 25
-# By the process: what customers have to say for it to work.
+# The compared processes, each with a conversation that makes the process work.
 JUDGED: Tuple[Tuple[str, str], ...] = (
     ("worker", TALK), ("worker", ORDERS), ("gateway", TALK), ("gateway", ORDERS), ("actions", ORDERS),
 )  # fmt: skip
 CALLED = {"worker": "worker", "gateway": "gateway", "actions": "action server"}
-ALIKE = 0.03  # a smaller difference is none: a build against itself shows as much
-WIDEST = 0.2  # a range around 1 that is wider hides what a change may well be about
+ALIKE = 0.03  # a difference up to this counts as none, because a build compared with itself differs as much
+WIDEST = 0.2  # if a ratio's range contains 1 and is wider than this, it doesn't show whether there is a difference
 
 
 def measure(revision: str, short: bool, folder: Path, out: Path, found: Dict[str, Any]) -> None:
@@ -58,7 +58,7 @@ def measure(revision: str, short: bool, folder: Path, out: Path, found: Dict[str
 
 
 def verdict(ratio: Optional[Spread]) -> str:
-    """Return in words what a ratio of CPU, this build's to the other's, says; None is that of no rounds."""
+    """Return in words the meaning of a ratio: this build's CPU to the other's. None means that nothing was measured."""
     if ratio is None:
         return "not measured"
     apart = ratio.low > 1 or ratio.high < 1
@@ -94,7 +94,7 @@ def _rows(systems: Any, then: str) -> Iterable[List[str]]:
 
 
 def _warnings(every: List[results.Scenario]) -> Iterable[str]:
-    """Tell what would make the ratios worthless: a build that answers less has less to do."""
+    """Yield a warning for each build with wrong or missing answers: it had less to do, so the ratios are worthless."""
     for name in sorted({each["system"] for each in every}):
         wrong = sum(results.wrong(each) for each in every if each["system"] == name)
         failed = sum(each["failed_action_calls"] for each in every if each["system"] == name)

@@ -1,9 +1,9 @@
-"""`python -m ops.bench.backlog`: a million messages wait in Kafka; how much memory do the processes take?
+"""`python -m ops.bench.backlog`: measures the processes' memory while a million messages wait in Kafka.
 
-Customers fill the inbox far quicker than the worker answers. Memory is sampled before, then while
-the backlog is worked off for some minutes. The messages are the same five turns of a few thousand
-customers, so that what the worker holds for speed is full before and only the backlog is new.
-Writes `backlog.json`; ends with 1 if a process took more than GROWTH more, or the worker stood still.
+The inbox is filled far faster than the worker answers. Memory is sampled before that, then for some minutes while the
+worker processes the backlog. The messages are the same five turns of a few thousand customers, so that the worker's
+caches are full before, and only the backlog is new. Writes `backlog.json`; ends with 1 if a process's memory grew by
+more than GROWTH, or if the worker answered nothing.
 """
 
 import argparse
@@ -26,16 +26,16 @@ from ops.bench.scenarios import TALK_FROM, Numbers
 from ops.bench.scripts import TALK, text
 from ops.local.servers import ROOT
 
-GROWTH = 0.2
+GROWTH = 0.2  # the largest allowed growth of a process's memory, as a share
 CUSTOMERS = 2000
-LIVE_TURNS = 1000
-BEFORE_S = 30.0
-SAMPLE_S = 2.0
+LIVE_TURNS = 1000  # limits the turns that the worker keeps in memory, so that they are at the limit before the backlog
+BEFORE_S = 30.0  # how long the system is under load before the backlog
+SAMPLE_S = 2.0  # between two samples of the memory
 PROCESSES = ("worker", "gateway", "actions")
 
 
 def main(arguments: List[str]) -> int:
-    """Fill, watch, print; returns what the shell gets."""
+    """Fill the inbox, watch the memory, print and write the results; return the exit code."""
     options = _parser().parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="kefu-backlog-") as folder:
         system = KefuSystem(Path(folder), {"KEFU_LIVE_TURNS": str(LIVE_TURNS)})
@@ -77,7 +77,7 @@ def _watch(system: KefuSystem, messages: int, seconds: float) -> Dict[str, Any]:
 
 
 def _fill(brokers: str, messages: int) -> None:
-    """Produce messages as the gateway does, those of a customer in order."""
+    """Send messages to Kafka as the gateway does, each customer's messages in order."""
     inbox = producer(brokers)
     for number in range(messages):
         customer, turn = number % CUSTOMERS, number // CUSTOMERS

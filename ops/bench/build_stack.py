@@ -1,8 +1,7 @@
 """The stack of one build, run by the build's own code: `python -P build_stack.py DIRECTORY SETTINGS`.
 
-`build.py` starts it in the build's folder. It imports nothing but the build's `ops.local.stack`, for
-the code of a commit knows best how to start itself. It prints a line of JSON once all is ready, and
-stops all when its input ends.
+`build.py` starts it in the build's folder. It imports only the build's `ops.local`, because a commit must be started by
+its own code. It prints a line of JSON when all processes are ready, and stops them when its input ends.
 """
 
 import json
@@ -17,12 +16,12 @@ NAMES = ("worker", "gateway", "kafka", "redis", "actions", "shop")
 
 
 def main() -> None:
-    """Start, tell, wait, stop."""
+    """Start the stack, print its addresses as JSON, wait for the end of the input, stop the stack."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the bench too, which ends our input
     stack = Stack(Path(sys.argv[1]), free_ports(), tell=lambda _: None, overrides=json.loads(sys.argv[2]))
     try:
         stack.start()
-        print(json.dumps(_told(stack)), flush=True)
+        print(json.dumps(_facts(stack)), flush=True)
         sys.stdin.read()
     except RuntimeError as error:
         sys.exit(str(error))
@@ -30,7 +29,8 @@ def main() -> None:
         stack.stop()
 
 
-def _told(stack: Stack) -> "dict[str, object]":
+def _facts(stack: Stack) -> "dict[str, object]":
+    """Return the process ids and addresses that the bench needs."""
     return {
         "pids": {name: stack.pid(name) for name in NAMES},
         "gateway": stack.url("gateway"),

@@ -1,8 +1,8 @@
-"""A commit of this repository made ready to run: its files in a temporary worktree, its environments, its model.
+"""Makes a commit of this repository ready to run: its files in a temporary worktree, its environments, its model.
 
-The commit's own `ops/local/setup.py` makes it ready. What it would make as it is here already (an
-environment of the same lock file, Kafka's jars, the model of the same sources) is lent to it first,
-and it finds by its stamps what is left to do.
+The commit's own `ops/local/setup.py` does that. Parts that would be equal to those of this checkout (an environment of
+the same lock file, Kafka's jars, the model of the same sources) are linked or copied into the worktree before, with
+their stamps, so that set-up skips them.
 """
 
 import contextlib
@@ -16,7 +16,8 @@ from ops.local import setup
 from ops.local.servers import LOCAL, ROOT
 
 STAMPS = Path(".local") / "stamps"
-# What is lent, by the name below `.local`: its stamp, and the files that must be the same in both.
+# The parts that this checkout shares, by the name below `.local`: the part's stamp, and the files that must be equal in
+# both checkouts.
 LENT: Tuple[Tuple[str, str, Tuple[str, ...]], ...] = (
     ("services", "environment-services", ("ops/requirements/dev.txt",)),
     ("worker", "environment-worker", ("ops/requirements/worker-dev.txt",)),
@@ -27,7 +28,7 @@ MODEL, MODEL_STAMP = Path("models") / "kefu.tar.gz", STAMPS / "model"
 
 
 class BuildError(Exception):
-    """A build can't be measured; the text is a sentence that says why, and what to do."""
+    """A build can't be measured. The text gives the reason and what to do."""
 
 
 def commit_of(revision: str) -> str:
@@ -40,7 +41,7 @@ def commit_of(revision: str) -> str:
 
 @contextlib.contextmanager
 def checked_out(commit: str, folder: Path) -> Iterator[Path]:
-    """Have a commit in a folder of its own, ready to run; it is removed at the end, whatever ends it.
+    """Return a context with a commit in a folder of its own, ready to run. The folder is removed in any case.
 
     Raises:
         BuildError: git can't check it out as it was committed, or its set-up fails.
@@ -56,13 +57,14 @@ def checked_out(commit: str, folder: Path) -> Iterator[Path]:
         yield root
     finally:
         _git("worktree", "remove", "--force", str(root))
-        shutil.rmtree(root, ignore_errors=True)  # what git leaves of a worktree that it could not make whole
+        shutil.rmtree(root, ignore_errors=True)  # git leaves files behind if it could not complete the worktree
         _git("worktree", "prune")
 
 
 def _refuse_changes(root: Path, commit: str) -> None:
     """Raise BuildError if the checkout differs from the commit: a filter or a line ending changed it."""
-    _git("-C", str(root), "read-tree", "HEAD")  # else git goes by what it has just noted of the files, and not by them
+    # Without this, `git status` relies on the file times that git has just recorded, and doesn't read the files.
+    _git("-C", str(root), "read-tree", "HEAD")
     changed = _git("-C", str(root), "status", "--porcelain").stdout.splitlines()
     if changed:
         raise BuildError(
@@ -72,6 +74,7 @@ def _refuse_changes(root: Path, commit: str) -> None:
 
 
 def _lend(root: Path, commit: str) -> None:
+    """Link and copy the parts that are equal in both checkouts into the commit's worktree, with their stamps."""
     (root / STAMPS).mkdir(parents=True)
     for name, stamp, files in LENT:
         if (LOCAL / name).exists() and all(_same(root, file) for file in files) and _fresh(stamp, files):
@@ -84,12 +87,12 @@ def _lend(root: Path, commit: str) -> None:
 
 
 def _fresh(stamp: str, files: Tuple[str, ...]) -> bool:
-    """Return whether ours is up to date: the commit's set-up would change one that is not, through the link."""
+    """Return whether this checkout's part is up to date. If not, the commit's set-up would change it by the link."""
     return not stamp or setup.Stamp(stamp, [ROOT / file for file in files]).fresh()
 
 
 def _set_up(root: Path, commit: str) -> None:
-    """Let the commit's own set-up do the rest; a model that it had to train is kept for the next time."""
+    """Run the commit's own set-up. If it has trained a model, the model is kept for the next comparison."""
     done = subprocess.run(
         [sys.executable, "ops/local/setup.py"], cwd=root, stderr=subprocess.PIPE, text=True, check=False
     )
@@ -103,7 +106,7 @@ def _set_up(root: Path, commit: str) -> None:
 
 
 def _kept(commit: str) -> Path:
-    """Return where the model of a commit is kept that could not use the present one."""
+    """Return the folder that keeps a commit's model, for a commit that can't use this checkout's model."""
     return LOCAL / "bench" / f"commit-{commit[:12]}"
 
 
@@ -113,7 +116,7 @@ def _same(root: Path, file: str) -> bool:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file if it is there; its folder is made."""
+    """Copy a file, if it exists, and create the target's folder."""
     if source.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)

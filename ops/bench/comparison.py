@@ -1,4 +1,4 @@
-"""Stock Rasa and Kefu side by side, and then what Kefu alone has: starts of the worker, the gateway by itself."""
+"""Measures stock Rasa and Kefu in rounds, then Kefu alone: the worker's start, and the gateway without a worker."""
 
 import json
 import os
@@ -20,8 +20,8 @@ def compare(plan: Plan, only: Sequence[str], folder: Path, settings: Mapping[str
     Args:
         plan: the steps and their sizes.
         only: `stock`, `kefu` or both.
-        folder: of the systems' data and logs.
-        settings: of the processes of both systems, beside those that the bench itself needs.
+        folder: the folder for the systems' data and logs.
+        settings: settings of both systems' processes, beside those that the bench needs.
     """
     systems: Dict[str, Any] = {}
     if "stock" in only:
@@ -48,7 +48,7 @@ def compare(plan: Plan, only: Sequence[str], folder: Path, settings: Mapping[str
 
 
 def _kefu_alone(system: KefuSystem, plan: Plan, rounds: Rounds) -> Sequence[float]:
-    """Start the worker anew some times, stop it, let the gateway accept; returns how long each start took, in s."""
+    """Restart the worker some times, stop it, measure the gateway's accepting; return the time of each start in s."""
     starts = [system.restart_worker() for _ in range(plan.starts)]
     system.without_worker()
     for number in range(plan.accepting.rounds):
@@ -57,21 +57,21 @@ def _kefu_alone(system: KefuSystem, plan: Plan, rounds: Rounds) -> Sequence[floa
 
 
 def _nlu(plan: Plan, models: Mapping[str, Path]) -> Dict[str, Any]:
-    """Return by system what its NLU costs, a dictionary a round; the systems take turns."""
-    found: Dict[str, Any] = {}
+    """Return the CPU time of each system's NLU, by system, one dictionary a round. The systems take turns."""
+    costs: Dict[str, Any] = {}
     for number in range(max(plan.nlu.values())):
         for name, model in models.items():
             if number < plan.nlu.get(name, 0):
-                found.setdefault(name, []).append(_nlu_once(name, model))
-    return found
+                costs.setdefault(name, []).append(_nlu_once(name, model))
+    return costs
 
 
 def _nlu_once(name: str, model: Path) -> Dict[str, Any]:
-    """Return CPU ms a message by the size of a poll, measured in a process of its own, and the pace beside it."""
+    """Return NLU's CPU ms a message by the size of a poll, and the reference's time. NLU runs in its own process."""
     command = [str(services_python("worker")), "-W", "ignore", "-m", "ops.bench.nlu", name, str(model)]
     environment = {**os.environ, **QUIET}
     with Pace() as pace:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:  # the other lines on stderr warn of what is deprecated
+    if done.returncode:  # only then print stderr: otherwise it has only warnings of deprecations
         raise RuntimeError(f"NLU can't be measured:\n{done.stderr[-2000:]}")
     return {"cpu_ms": json.loads(done.stdout.splitlines()[-1]), "reference_ms": pace.reference_ms}

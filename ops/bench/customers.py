@@ -1,7 +1,7 @@
-"""The customers of a bench: what they say, when, and what they get. They know no transport.
+"""The simulated customers of a bench: when they send which message, and a count of the answers they get.
 
-Each customer has one message under way at a time and says the next thing when the answer is there.
-`rate` makes messages come by the clock instead, as independent customers' do.
+Each customer has one message under way at a time, and sends the next one when the answer has come. With `rate`,
+messages come by the clock instead, as those of independent customers do. A `Transport` sends the messages.
 """
 
 import random
@@ -13,21 +13,26 @@ from typing import Any, Deque, Dict, List, Optional, Protocol
 from ops.bench import scripts
 
 TENANT = "demo"
-GIVE_UP_S = 30.0  # after the last message was sent: what isn't answered by then is lost
-LISTEN_S = 0.5  # after the last answer: what comes then is one too many
+GIVE_UP_S = 30.0  # a message without an answer this long after the last message was sent counts as lost
+LISTEN_S = 0.5  # the wait after the last answer, in which a further answer counts as unexpected
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to do.
+    """A job for the load generator.
 
     Attributes:
-        driver: `stock`, `gateway`, `accept` (`load_http`) or `kafka` (`load_kafka`).
-        users: conversations at once.
-        turns: length of a conversation.
-        conversations: how many in all; `seconds` may end it earlier.
-        first: number of the first conversation; no two jobs of a system may share numbers.
-        rate: messages a second by the clock; None: the next one as soon as the last is answered.
+        driver: the way in: `stock`, `gateway`, `accept` (see `load_http`) or `kafka` (see `load_kafka`).
+        users: the number of conversations at once.
+        turns: the number of turns of a conversation.
+        conversations: the number of conversations in all.
+        first: the number of the first conversation. No two jobs of a system may share numbers.
+        seconds: after this time no further message is sent.
+        script: the name of the conversation, see `scripts`.
+        rate: messages a second by the clock; None to send the next message as soon as the last one is answered.
+        url: of the gateway or of stock Rasa.
+        brokers: Kafka's brokers, for the driver `kafka`.
+        token_secret: the secret that signs the customers' tokens, for the gateway.
     """
 
     driver: str
@@ -45,10 +50,9 @@ class Job:
 
 @dataclass
 class Counts:
-    """What happened; everything below `unsent` should be 0, whatever the load.
+    """Counts of messages and answers. The counts after `unsent` must be 0, whatever the load.
 
-    `unsent`: messages that came by the clock and found nobody idle who could send them: too much
-    was asked of the system.
+    `unsent` counts messages that were due by the clock while no customer was idle: the system can't do that rate.
     """
 
     turns: int = 0
@@ -63,21 +67,30 @@ class Counts:
 
 
 class Transport(Protocol):
-    """How messages get to a system and answers back; drives the load until `finished`."""
+    """Sends messages to a system and receives its answers. It drives the load until `Load.tick` returns False."""
 
     def connect(self, load: "Load") -> None:
-        """Get ready to send."""
+        """Open the connections."""
 
     def run(self, load: "Load") -> None:
         """Call `load.begin`, then `load.tick` every ms or so, until it returns False. Blocks."""
 
     def send(self, customer: "Customer") -> None:
-        """Send what `customer.text` holds; the answer goes to `load.answered`."""
+        """Send `customer.text`. The answer is given to `load.answered`."""
 
 
 @dataclass(eq=False)
 class Customer:
-    """One who has one conversation after the other, each under a name of its own."""
+    """A simulated customer, who has one conversation after the other, each with a user id of its own.
+
+    Attributes:
+        place: the customer's index, and that of the connection.
+        number: of the conversation.
+        turn: of the conversation, from 0.
+        due: when the message under way was due.
+        waiting: whether the answer is still to come.
+        seq: the sequence number of the last reply.
+    """
 
     place: int
     number: int
@@ -100,7 +113,7 @@ class Customer:
 
 @dataclass
 class Load:
-    """The customers, and what they got."""
+    """All customers of a job, and the figures about their answers."""
 
     job: Job
     transport: Transport
@@ -119,7 +132,7 @@ class Load:
     _next_due: float = 0.0
 
     def begin(self) -> None:
-        """Start the clock and let everybody say the first thing."""
+        """Start the clock, and let each customer send a first message, unless messages come by the clock."""
         self._chance = random.Random(self.job.first)  # noqa: S311 - arrival times, no secrets
         self._began = self._next_due = self.last_answer = time.perf_counter()
         for place in range(min(self.job.users, self.job.conversations)):
@@ -130,7 +143,7 @@ class Load:
                 self._idle.append(customer)
 
     def tick(self) -> bool:
-        """Send what is due by the clock; returns False once all is over."""
+        """Send the messages that are due by the clock; return False when the job is done."""
         now = time.perf_counter()
         if self.job.rate is not None:
             self._arrivals(now)
@@ -140,7 +153,7 @@ class Load:
         return bool(busy) or now - self.last_answer < LISTEN_S
 
     def answered(self, customer: Customer, replies: int) -> None:
-        """Note the answer to the message under way; the customer goes on."""
+        """Count the answer to a customer's message; the customer then sends the next message, or becomes idle."""
         now = time.perf_counter()
         took_ms = (now - customer.due) * 1000
         self.latencies_ms.append(took_ms)
@@ -174,7 +187,7 @@ class Load:
             "seconds": seconds,
             "turns_a_second": self.counts.turns / seconds if seconds else 0.0,
             "latency_ms": {str(p): ordered[int(len(ordered) * p / 100)] for p in (50, 95, 99)} if ordered else {},
-            # By the second from the start: how many were answered, and how long the slowest of them took, in ms.
+            # For each second from the start: the number of answered messages, and the longest time of them in ms.
             "each_second": [self.seconds.get(n, [0, 0.0]) for n in range(max(self.seconds, default=-1) + 1)],
             "turns_reached": self.turns_reached,
             "conversations": self._started_conversations,
@@ -186,7 +199,7 @@ class Load:
         return self.job.first + self._started_conversations - 1
 
     def _goes_on(self, customer: Customer) -> bool:
-        """Move on to the next conversation when this one is over; False when there is none."""
+        """Begin the next conversation if this one is over; return False if there is none left."""
         if customer.turn < self.job.turns:
             return True
         if self._started_conversations >= self.job.conversations:
@@ -198,7 +211,10 @@ class Load:
         return now - self._began >= self.job.seconds
 
     def _arrivals(self, now: float) -> None:
-        """Poisson arrivals. One that finds nobody idle waits, and its time counts from when it came."""
+        """Let messages arrive as a Poisson process.
+
+        A message waits while no customer is idle. Its time counts from its arrival.
+        """
         while self._next_due <= now and not self._over(self._next_due):
             self._due.append(self._next_due)
             self._next_due += self._chance.expovariate(self.job.rate)
@@ -218,7 +234,11 @@ class Load:
 
 
 def count_replies(load: Load, customer: Customer, replies: List[Dict[str, Any]]) -> int:
-    """Count replies whose sequence number isn't the next one: a reply came twice, or not, or too early."""
+    """Count replies that came twice, too early or not at all: their sequence number isn't the next one.
+
+    Returns:
+        The number of replies.
+    """
     for reply in replies:
         load.counts.out_of_order += reply["seq"] != customer.seq + 1
         customer.seq = reply["seq"]

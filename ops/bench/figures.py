@@ -13,7 +13,7 @@ Row = Dict[str, Any]
 
 
 def figures(systems: Any) -> List[Row]:
-    """Return the rows: median and spread of each system, or None where it was not measured."""
+    """Return the rows with median and spread of each system; None for a figure that was not measured."""
     return list(itertools.chain(_worker(systems), _nlu(systems), _whole(systems), _actions(systems), _process(systems)))
 
 
@@ -59,7 +59,7 @@ def _process(systems: Any) -> Iterator[Row]:
 
 
 def _growth(systems: Any, name: str, script: str, turns: int) -> Optional[Spread]:
-    """Return what a turn of a long conversation costs, times one of a short one. Kefu's *talk* is told without NLU."""
+    """Return the CPU of a turn in a long conversation divided by that in a short one. Kefu's *talk* is without NLU."""
     nlu = name == "stock" or script == ORDERS
     later, first = (results.worker_ms(systems, name, each, script, nlu) for each in (turns, 5))
     return ratios(later, first)
@@ -76,7 +76,7 @@ def _of(systems: Any, name: str, script: str, *path: str, by_clock: bool = False
 
 
 def _memory(systems: Any, name: str) -> Optional[Spread]:
-    """Return the most memory that the worker had after a scenario: one value, for memory only grows."""
+    """Return the most memory that the worker had after a scenario. It is one value, because memory only grows."""
     found = [each["rss_mb_after"].get("worker", 0.0) for each in systems.get(name, {}).get("scenarios", [])]
     return spread([max(found)] if found else [])
 

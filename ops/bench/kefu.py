@@ -9,8 +9,8 @@ from ops.bench.shop import add_customers
 from ops.local.servers import HOST
 from ops.local.stack import Stack, free_ports
 
-# One user's rate is limited by the gateway for the sake of all others; here nobody else is there.
-# And all say the same few sentences: who remembered them would not be measured at understanding.
+# The gateway's limits protect customers from each other, and would only limit the load here. The worker remembers no
+# NLU results, because the customers of a bench say the same few sentences: their NLU would not be measured.
 NO_LIMITS = {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0", "KEFU_MAX_UNANSWERED": "0", "KEFU_NLU_REMEMBERED": "0"}
 
 
@@ -31,7 +31,7 @@ class KefuSystem:
 
     @property
     def jobs(self) -> Dict[str, str]:
-        """What a job needs to reach the system."""
+        """The fields of a `Job` by which the load generator reaches the system."""
         return {
             "url": self.stack.url("gateway"),
             "brokers": self.stack.settings["KAFKA_BROKERS"],
@@ -40,25 +40,25 @@ class KefuSystem:
 
     @property
     def actions_metrics(self) -> str:
-        """Where the action server tells its metrics."""
+        """The URL of the action server's metrics."""
         return f"http://{HOST}:{self.stack.ports['KEFU_ACTION_HEALTH_PORT']}"
 
     @property
     def worker_metrics(self) -> str:
-        """Where the worker tells its metrics, empty once it was stopped."""
+        """The URL of the worker's metrics; empty after `without_worker`."""
         return "" if "worker" not in self._names else f"http://{HOST}:{self.stack.ports['KEFU_WORKER_HEALTH_PORT']}"
 
     def start(self) -> None:
-        """Start all and wait until it is ready."""
+        """Start the system, wait until it is ready, and add the bench's customers to the shop."""
         self.stack.start()
         add_customers(self.stack.shop_database)
 
     def stop(self) -> None:
-        """Stop all."""
+        """Stop all processes and servers."""
         self.stack.stop()
 
     def restart_worker(self) -> float:
-        """End the worker with -9 and return how long the next one took from its start to ready, in s."""
+        """Kill the worker; return how many seconds the new one took from its start until it was ready."""
         before = self.stack.pid("worker")
         began = time.monotonic()
         self.stack.kill("worker")
@@ -68,10 +68,10 @@ class KefuSystem:
         return time.monotonic() - began
 
     def without_worker(self) -> None:
-        """Stop the worker for good: what is accepted from now on waits in Kafka."""
+        """Stop the worker for good. Messages that the gateway accepts from now on wait in Kafka."""
         self.stack.remove("worker")
         self._names = self._names[1:]
 
     def pids(self) -> Dict[str, int]:
-        """Return process ids by name."""
+        """Return the process ids by name."""
         return {name: self.stack.pid(name) for name in self._names}

@@ -1,7 +1,6 @@
-"""The load generator, a process of its own: `python -m ops.bench.load`, a job as JSON on its input.
+"""The load generator, which is a process: `python -m ops.bench.load`, with a `Job` as JSON on its standard input.
 
-It says `ready` once it is connected, starts at a line of input, and ends with the results as one
-line of JSON.
+It prints `ready` when it is connected, starts at the next line of input, and prints the results as one line of JSON.
 """
 
 import json
@@ -14,7 +13,7 @@ from ops.bench.load_kafka import KafkaTransport
 
 
 def main() -> None:
-    """Do the job on the input."""
+    """Do the job that is read from standard input."""
     job = Job(**json.loads(sys.stdin.readline()))
     scripts.phrases()
     transport: Transport = KafkaTransport(job) if job.driver == "kafka" else HttpTransport(job)
@@ -24,7 +23,7 @@ def main() -> None:
     sys.stdin.readline()
     transport.run(load)
     print(json.dumps(load.results()), flush=True)
-    sys.stdin.readline()  # its memory and CPU time are read first
+    sys.stdin.readline()  # wait: `scenarios` reads this process's memory and CPU time before it ends
 
 
 if __name__ == "__main__":

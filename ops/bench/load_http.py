@@ -1,7 +1,7 @@
-"""Messages over HTTP: to stock Rasa's REST channel, or to the gateway. One connection a customer.
+"""Sends messages over HTTP, to stock Rasa's REST channel or to Kefu's gateway, with one connection a customer.
 
-A minimal HTTP/1.1 client, because the common ones cost more CPU a request than the systems that
-are measured: it knows `Content-Length` and keep-alive, which is what both servers speak.
+It is a minimal HTTP/1.1 client, because common clients use more CPU a request than the measured systems. It knows only
+`Content-Length` and keep-alive, which both servers use.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ import uvloop
 
 from ops.bench.customers import TENANT, Customer, Job, Load, count_replies
 
-WAIT_S = 25
-TICK_S = 0.001
-IDLE_TICK_S = 0.05  # nothing is sent by the clock
+WAIT_S = 25  # how long the gateway is asked to wait for an answer
+TICK_S = 0.001  # between two checks for messages that are due by the clock
+IDLE_TICK_S = 0.05  # between two checks whether the job is done, if no messages come by the clock
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
 
@@ -36,7 +36,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def connection_lost(self, error: Optional[Exception]) -> None:
-        """Tell; the request under way, if any, is lost."""
+        """Call `on_lost`: a request under way gets no answer."""
         self._on_lost()
 
     def request(self, data: bytes) -> None:
@@ -44,7 +44,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
     def data_received(self, data: bytes) -> None:
-        """Collect until an answer is whole."""
+        """Collect data, and hand on each complete answer."""
         self._buffer += data
         while self._buffer and self._take_answer():
             pass
@@ -65,7 +65,7 @@ class Connection(asyncio.Protocol):
 
 
 class Stock:
-    """Rasa's REST channel. `metadata` is what Kefu's worker puts beside a message; the actions go by it."""
+    """The requests to Rasa's REST channel. They have the metadata that Kefu's worker adds, which the actions need."""
 
     path = "/webhooks/rest/webhook"
 
@@ -75,7 +75,7 @@ class Stock:
         return {"sender": f"{TENANT}:{customer.user}", "message": customer.text, "metadata": who}, ""
 
     def check(self, load: Load, customer: Customer, status: int, body: bytes) -> int:
-        """Count what is wrong with an answer; returns its number of replies."""
+        """Count an answer's errors; return its number of replies."""
         if status != 200:
             load.counts.failed += 1
             return 0
@@ -86,7 +86,7 @@ class Stock:
 
 
 class Gateway:
-    """Kefu's gateway. `wait`: whether to ask for the answer, or only for the 202."""
+    """The requests to Kefu's gateway. With `wait` they wait for the answer, otherwise only for the 202."""
 
     path = "/v1/messages"
 
@@ -109,7 +109,7 @@ class Gateway:
         )
 
     def check(self, load: Load, customer: Customer, status: int, body: bytes) -> int:
-        """Count what is wrong with an answer; returns its number of replies, 1 for a wanted 202."""
+        """Count an answer's errors; return its number of replies, 1 for an expected 202."""
         if status != (200 if self._wait else 202):
             load.counts.failed += 1
             return 0
@@ -135,7 +135,7 @@ class HttpTransport:
         self._loop.run_until_complete(self._connect(load))
 
     def send(self, customer: Customer) -> None:
-        """Send a message."""
+        """Send a customer's message on the customer's connection."""
         document, headers = self._dialect.request(customer)
         body = orjson.dumps(document)
         head = (
@@ -146,7 +146,7 @@ class HttpTransport:
         self._connections[customer.place].request(head.encode() + body)
 
     def run(self, load: Load) -> None:
-        """Drive the load to its end."""
+        """Run the load until it is done."""
         load.begin()
         self._loop.call_soon(self._tick, load)
         self._loop.run_forever()

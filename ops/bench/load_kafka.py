@@ -1,4 +1,4 @@
-"""Messages straight to Kafka, as the gateway puts them, and answers from `answer.generated`: the worker alone."""
+"""Sends messages to Kafka as the gateway does, and reads the answers from `answer.generated`: for the worker alone."""
 
 import uuid
 from typing import Any, Dict
@@ -10,28 +10,28 @@ from kefu.codec import encode
 from kefu.events import ANSWERS, USER_QUERY, UserSaid, conversation_key
 from ops.bench.customers import TENANT, Customer, Job, Load, count_replies
 
-TIMEOUT_S = 30.0
-BATCH = 500
-POLL_S = 0.001
-IDLE_POLL_S = 0.05  # nothing is sent by the clock
+TIMEOUT_S = 30.0  # longest wait for Kafka's answer
+BATCH = 500  # limits the records that are read at a time
+POLL_S = 0.001  # longest wait of a poll while messages come by the clock
+IDLE_POLL_S = 0.05  # longest wait of a poll otherwise
 
 
 class Ledger:
-    """Which messages wait for an answer, and which have had one."""
+    """The messages that wait for an answer, and the answers that have come."""
 
     def __init__(self) -> None:
         self._under_way: Dict[str, Customer] = {}
         self._answers: Dict[str, str] = {}
 
     def expect(self, customer: Customer) -> None:
-        """Note a message that is about to be sent."""
+        """Add a message that is about to be sent."""
         self._under_way[customer.message_id] = customer
 
     def note(self, load: Load, answer: Dict[str, Any]) -> None:
-        """Count an `AnswerGenerated`, and what is wrong with it."""
+        """Count an `AnswerGenerated` and its errors."""
         message_id = answer["message_id"]
         if message_id in self._answers:
-            # The same record again is as it may be: publishing is at least once under one id.
+            # The same record may come twice, because a worker publishes it at least once, under one id.
             load.counts.doubled += self._answers[message_id] != answer["id"]
             return
         customer = self._under_way.pop(message_id, None)
@@ -73,7 +73,7 @@ class KafkaTransport:
         self._ledger = Ledger()
 
     def connect(self, load: Load) -> None:
-        """Stand at the end of every partition of the answers."""
+        """Go to the end of each partition of `answer.generated`."""
         topic = self._consumer.list_topics(ANSWERS, TIMEOUT_S).topics[ANSWERS]
         partitions = [TopicPartition(ANSWERS, number) for number in topic.partitions]
         for partition in partitions:
@@ -82,13 +82,13 @@ class KafkaTransport:
         self._producer.list_topics(USER_QUERY, TIMEOUT_S)
 
     def send(self, customer: Customer) -> None:
-        """Produce a message."""
+        """Send a customer's message to `user.query`."""
         said = UserSaid(TENANT, customer.user, customer.message_id, text=customer.text, identified=True)
         self._ledger.expect(customer)
         self._producer.produce(USER_QUERY, encode(said), conversation_key(TENANT, customer.user).encode())
 
     def run(self, load: Load) -> None:
-        """Drive the load to its end."""
+        """Run the load until it is done."""
         wait_s = POLL_S if load.job.rate else IDLE_POLL_S
         load.begin()
         while load.tick():

@@ -1,4 +1,4 @@
-"""CPU time and memory of the processes that take part, and how much of the machine others use meanwhile."""
+"""Measures CPU time and memory of the processes of a bench, and the share of the machine that other programs use."""
 
 import os
 import platform
@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Sample:
-    """What was used up to a moment: CPU in s and resident memory in MB, by the name of the process."""
+    """The use of CPU, in s, and of resident memory, in MB, by the name of the process, up to a moment.
+
+    `busy_s` is the CPU time that all programs of the machine have used.
+    """
 
     at: float
     cpu_s: Dict[str, float]
@@ -25,10 +28,10 @@ class Sample:
     busy_s: float
 
     def since(self, before: "Sample") -> Dict[str, Any]:
-        """Return what was used since an earlier sample.
+        """Return the use of CPU since an earlier sample, and the memory at both.
 
         Raises:
-            RuntimeError: a process was started anew meanwhile, so its CPU time can't be told.
+            RuntimeError: a process was restarted in between, so its CPU time is not known.
         """
         if before.pids != self.pids:
             raise RuntimeError("a process ended while it was measured: look into its log")
@@ -45,7 +48,7 @@ class Sample:
 
 
 def sample(pids: Dict[str, int]) -> Sample:
-    """Return what these processes, with their children, have used so far."""
+    """Return the CPU time and memory of these processes, their children included."""
     cpu_s, rss_mb = {}, {}
     for name, pid in pids.items():
         process = psutil.Process(pid)
@@ -66,7 +69,7 @@ def _busy_s() -> float:
 
 
 def metrics(url: str) -> Dict[str, float]:
-    """Return what a process's `/metrics` page says: value by name with labels, as written there."""
+    """Return the metrics on a process's `/metrics` page: name with labels, as written there, to value."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=10) as page:  # noqa: S310 - a process of this bench
         lines = page.read().decode().splitlines()
     return {
@@ -75,12 +78,12 @@ def metrics(url: str) -> Dict[str, float]:
 
 
 def total(found: Dict[str, float], name: str) -> float:
-    """Return the sum of a metric over its labels; 0 where it has none yet."""
+    """Return the sum of a metric over all of its labels; 0 if it has no value yet."""
     return sum(value for key, value in found.items() if key == name or key.startswith(f"{name}{{"))
 
 
 def machine() -> Dict[str, Any]:
-    """Return what the figures were measured on."""
+    """Return a description of the machine and the commit on which the figures were measured."""
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),

@@ -1,6 +1,6 @@
-"""What NLU costs a message, in this process: `python -m ops.bench.nlu stock|kefu MODEL`, under Rasa's Python.
+"""`python -m ops.bench.nlu stock|kefu MODEL`: measures NLU's CPU time a message. Runs under Rasa's Python.
 
-Prints JSON: size of a poll to CPU ms a message, all threads counted. Every text is a new one.
+Prints JSON: the size of a poll to CPU ms a message, of all threads. No text comes twice.
 """
 
 import asyncio
@@ -20,9 +20,9 @@ from rasa.core.tracker_store import InMemoryTrackerStore
 from ops.bench.scripts import TALK, text
 
 POLLS = (64, 8, 1)
-MEASURED = 256  # messages of each size
-WARMING = 64
-FIRST = 1_000_000
+MEASURED = 256  # messages that are measured for each size of a poll
+WARMING = 64  # messages that are parsed before each measurement
+FIRST = 1_000_000  # number of the first simulated customer, whose texts no other part of the bench uses
 Parse = Callable[[List[str]], Any]
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     kind, path = sys.argv[1:]
     parse = _kefu(path) if kind == "kefu" else _stock(path)
     gc.collect()
-    gc.freeze()  # as the worker does: else a pass over all of Rasa falls into one poll or another
+    gc.freeze()  # as the worker does: otherwise a garbage collection of all of Rasa's objects falls into some poll
     texts = _texts()
     found: Dict[int, float] = {}
     for size in POLLS:
@@ -58,7 +58,7 @@ def _texts() -> Iterator[str]:
 
 
 def _kefu(path: str) -> Parse:
-    """Return what the worker calls for a poll."""
+    """Return the function that Kefu's worker calls for the texts of a poll."""
     from kefu.worker.engine.model import LoadedModel
     from kefu.worker.engine.processor import TurnProcessor
 
@@ -74,7 +74,7 @@ def _kefu(path: str) -> Parse:
 
 
 def _stock(path: str) -> Parse:
-    """Return what stock Rasa calls for a message; it knows no polls."""
+    """Return a function that parses texts as stock Rasa does: one by one."""
     processor = Agent.load(path).processor
     loop = asyncio.new_event_loop()
 

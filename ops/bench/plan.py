@@ -1,4 +1,4 @@
-"""What a run consists of: the steps of each round, in a full run and in a short one."""
+"""The plans of a full and of a short run of the bench: the steps of each round, and their sizes."""
 
 from dataclasses import dataclass
 from typing import Dict, Mapping, Tuple
@@ -8,13 +8,13 @@ from ops.bench.scripts import ORDERS, TALK
 
 @dataclass(frozen=True)
 class Way:
-    """How one system does a step.
+    """The way in which one system does a step.
 
     Attributes:
         driver: the way in, see `Job`.
-        users: conversations at once.
-        conversations: how many in all; the step's time may end it earlier. Of a step by the clock both follow from
-            its rate.
+        users: the number of conversations at once.
+        conversations: the number of conversations in all; the step's time may end it earlier. For a step by the clock
+            both numbers follow from its rate.
     """
 
     driver: str
@@ -27,11 +27,12 @@ class Step:
     """One scenario, which the systems do one after the other.
 
     Attributes:
-        turns: length of a conversation.
-        ways: by system; a system without one leaves the step out.
-        seconds: after so long the step is cut short; `turns_reached` tells.
-        rounds: the first rounds, which the step is part of.
-        by_clock: messages come by the clock at a share of the rate that the system reached before.
+        script: the name of the conversation, see `scripts`.
+        turns: the number of turns of a conversation.
+        ways: by system; a system that is not in it does not do the step.
+        seconds: after this time the step ends; `turns_reached` then says how far its conversations came.
+        rounds: the step is done in this many first rounds.
+        by_clock: whether messages come by the clock, at a share of the rate that the system reached before.
     """
 
     script: str
@@ -47,12 +48,12 @@ class Plan:
     """The sizes of a run.
 
     Attributes:
-        steps: of a round, in order.
-        most_idle: most customers to choose the next sender from where messages come by the clock.
-        epochs: by which stock Rasa's model is trained.
-        starts: how often the worker is started anew.
-        accepting: what is asked of the gateway alone, once the rounds are over.
-        nlu: how often the NLU of each system is measured by itself; stock's alone takes 20 s to load.
+        steps: the steps of a round, in order.
+        most_idle: limits the customers of a step by the clock.
+        epochs: the number of epochs for which stock Rasa's model is trained.
+        starts: how often the worker is restarted, to measure its start.
+        accepting: the step of the gateway alone, after the rounds.
+        nlu: how often the NLU of each system is measured by itself. Stock's takes 20 s to load.
     """
 
     steps: Tuple[Step, ...]
@@ -64,7 +65,7 @@ class Plan:
 
 
 def _alone(script: str, turns: int, stock: int, kefu: int, seconds: float, rounds: int, users: int = 16) -> Step:
-    """Return a step of the process that runs Rasa alone; stock has half the users, for it has fewer conversations."""
+    """Return a step of the process that runs Rasa, alone. Stock has half the users, and fewer conversations."""
     ways: Dict[str, Way] = {"kefu": Way("kafka", min(users * 2, kefu), kefu)}
     if stock:
         ways["stock"] = Way("stock", min(users, stock), stock)
@@ -72,7 +73,7 @@ def _alone(script: str, turns: int, stock: int, kefu: int, seconds: float, round
 
 
 def _whole(script: str, users: int, conversations: int, seconds: float, rounds: int) -> Step:
-    """Return a step of the whole system. Stock has none: its own process is all that its customers reach."""
+    """Return a step of Kefu's whole system. Stock has no such step, because its customers reach its one process."""
     return Step(script, 5, {"kefu": Way("gateway", users, conversations)}, seconds, rounds)
 
 
@@ -84,7 +85,7 @@ def _accepting(users: int, seconds: float, rounds: int) -> Step:
     return Step(TALK, 5, {"kefu": Way("accept", users, 20_000)}, seconds, rounds)
 
 
-# The time that stock needs for a turn grows with the number of turns, so it gets fewer of the long conversations.
+# Stock's time for a turn grows with the number of turns, so stock gets fewer of the long conversations.
 FULL = Plan(
     steps=(
         _alone(TALK, 5, stock=48, kefu=1000, seconds=60, rounds=5),
@@ -123,10 +124,10 @@ SHORT = Plan(
 
 
 def duel(names: Tuple[str, str], rounds: int) -> Tuple[Step, ...]:
-    """Return the steps by which two builds of Kefu are compared: the same messages to both, by the gateway.
+    """Return the steps by which two builds of Kefu are compared: both get the same messages at their gateways.
 
-    HTTP is the way in that outlives every change inside. 9 rounds are the fewest of which the range may leave the
-    lowest and the highest out.
+    Messages come by HTTP, because that interface is the same in all builds. With fewer than 9 rounds the spread could
+    not leave out the lowest and the highest round.
     """
     sizes = {TALK: 200, ORDERS: 60}
     return tuple(

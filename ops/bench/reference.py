@@ -1,4 +1,4 @@
-"""The reference: one same piece of Python, whose CPU time says how fast the machine is meanwhile, shared as it is."""
+"""The reference: a fixed piece of Python that runs beside a measurement. Its CPU time shows how fast the machine is."""
 
 import statistics
 import threading
@@ -6,16 +6,16 @@ import time
 from types import TracebackType
 from typing import List, Optional, Type
 
-# The pace that CPU figures are told at: that of the hour in which DESIGN.md's figures were measured.
+# CPU figures are normalised to this time of the piece, which is its time when DESIGN.md's figures were measured.
 REFERENCE_MS = 42.0
-EVERY_S = 0.25
-# An eighth of the piece is run at a time: 2 % of a core, so that what is measured beside it hardly notices.
+EVERY_S = 0.25  # between two runs of a part of the piece
+# The piece is run in this many parts, one at a time. That takes 2 % of a core, so it hardly disturbs the measurement.
 PARTS = 8
 _PART = range(200_000, 250_000)
 
 
 class Pace:
-    """Runs the reference beside what is done within its `with`, in a thread of its own."""
+    """A context in which the reference runs in a thread beside the code of the `with` block."""
 
     def __init__(self) -> None:
         self._took_ms: List[float] = []
@@ -34,7 +34,7 @@ class Pace:
 
     @property
     def reference_ms(self) -> float:
-        """The CPU time that the whole piece took, in ms: the mean, for a slow moment counts by its length."""
+        """The mean CPU time of the whole piece, in ms. The mean counts a slow phase by its length."""
         return PARTS * statistics.fmean(self._took_ms)
 
     def _sample(self) -> None:

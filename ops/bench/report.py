@@ -1,4 +1,4 @@
-"""From results to the tables that people read."""
+"""Makes the results of a run into tables in Markdown."""
 
 import itertools
 import statistics
@@ -18,7 +18,7 @@ HEAD = (
 
 
 def table(found: Dict[str, Any]) -> str:
-    """Return everything as Markdown."""
+    """Return all results of a run of `make bench` as Markdown."""
     systems = found["systems"]
     every = [each for name in systems for each in systems[name]["scenarios"]]
     parts = [
@@ -38,7 +38,7 @@ def table(found: Dict[str, Any]) -> str:
 
 
 def circumstances(machine: Dict[str, Any], every: Sequence[Scenario]) -> str:
-    """Return what was measured on, and what disturbed it."""
+    """Return a sentence about the machine, the commit, and the load of other programs during the run."""
     busy = max((each["others_cpu_share"] for each in every), default=0.0)
     took = [each["reference_ms"] for each in every]
     pace = f" (it took {min(took):.0f} to {max(took):.0f} ms beside the scenarios)" if took else ""
@@ -51,7 +51,7 @@ def circumstances(machine: Dict[str, Any], every: Sequence[Scenario]) -> str:
 
 
 def grouped(every: Iterable[Scenario]) -> List[List[Scenario]]:
-    """Return the scenarios with all rounds of one together, in the order of the first rounds."""
+    """Return groups of the same scenario in all rounds, in the order of the first round."""
     groups: Dict[Any, List[Scenario]] = {}
     for each in every:
         groups.setdefault((each["system"], results.kind(each)), []).append(each)
@@ -78,7 +78,7 @@ def _cost_rows(systems: Any) -> Iterable[List[str]]:
 
 
 def _cut(systems: Any, script: str, turns: int) -> str:
-    """Return which of the systems had no time to get to the end of these conversations."""
+    """Return which systems did not reach the end of these conversations within the step's time."""
     cut = []
     for name in ("stock", "kefu"):
         found = results.scenarios(systems, name, results.WORKER_ALONE[name], script, turns)
@@ -118,21 +118,21 @@ def _median(values: Iterable[float]) -> Optional[float]:
 
 
 def with_spread(value: Optional[Spread]) -> str:
-    """Return a median with its spread in brackets; of one round the value alone, a dash for none."""
+    """Return a median with its spread in brackets; for one round only the value, for none a dash."""
     if value is None or value.rounds == 1:
         return short(value and value.median)
     return f"{short(value.median)} ({short(value.low)}–{short(value.high)})"
 
 
 def short(value: Optional[float]) -> str:
-    """Return a figure as people read it, a dash for one that was not measured."""
+    """Return a figure with three digits, a dash for None, which means that it was not measured."""
     if value is None:
         return "–"
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def drawn_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a table in Markdown whose columns stand below each other."""
+    """Return a table in Markdown with columns that are aligned in the source text too."""
     lines = [list(head), *map(list, rows)]
     widths = [max(len(line[n]) for line in lines) for n in range(len(lines[0]))]
     drawn = [

@@ -1,11 +1,11 @@
-"""Systems that are measured side by side: in each round each of them does each step, one after the other.
+"""Measures several systems in rounds: in each round, each system does each step, one after the other.
 
-The systems are all up from the first round to the last, and one of them works at a time. To bring one up
-for each round would take longer than the round (stock Rasa: 40 s of both cores), and what a process does
-for the first time costs it more than later ones. Up together, stock Rasa and Kefu take 3 GB. Neither pays
-for the other: CPU is counted by process, and what the resting one uses is part of `others`.
+All systems run from the first round to the last, but only one of them works at a time. To start a system for each round
+would take longer than the round (stock Rasa: 40 s of both cores), and the first turns of a process cost more than later
+ones. Stock Rasa and Kefu together take 3 GB. CPU is counted by process, so no system pays for the other; the CPU of the
+resting system is part of `others`.
 
-Who begins changes from round to round, so that a machine that grows slower or faster harms neither.
+The system that begins changes from round to round, so that a machine that gets slower or faster affects both alike.
 """
 
 import statistics
@@ -17,15 +17,15 @@ from ops.bench.customers import Job
 from ops.bench.plan import Step, Way
 from ops.bench.scenarios import Numbers, System
 
-SHARE_OF_PEAK = 0.7
+SHARE_OF_PEAK = 0.7  # messages by the clock come at this share of the rate that the system reached before
 
 
 class Rounds:
-    """Measures systems in rounds; `results` has what came of it, by system.
+    """Measures systems in rounds; `results` has the results by system.
 
     Args:
-        systems: all of them are up.
-        most_idle: most customers to choose the next sender from where messages come by the clock.
+        systems: the running systems.
+        most_idle: limits the customers of a step by the clock.
     """
 
     def __init__(self, systems: Sequence[System], most_idle: int = 0) -> None:
@@ -35,7 +35,7 @@ class Rounds:
         self.results: Dict[str, List[Dict[str, Any]]] = defaultdict(list)
 
     def warm_up(self, steps: Sequence[Step]) -> None:
-        """Let everything that happens only once happen, by each way in that the steps know."""
+        """Run a few conversations by each driver of the steps, so that one-time work is done before the measurement."""
         for system in self._systems:
             drivers = [step.ways[system.name].driver for step in steps if system.name in step.ways]
             for driver in dict.fromkeys(drivers):
@@ -51,7 +51,7 @@ class Rounds:
                         self.do(system, step, number)
 
     def do(self, system: System, step: Step, number: int) -> None:
-        """Let a system do a step, keep what came of it and print a line."""
+        """Let a system do a step, keep the result and print a line about it."""
         result = scenarios.run(system, self._job(system, step))
         self.results[system.name].append({"round": number, **result})
         print(_line(number, result), flush=True)
@@ -61,7 +61,7 @@ class Rounds:
         users, conversations = way.users, way.conversations
         if step.by_clock:
             rate = SHARE_OF_PEAK * self._peak(system, step, way)
-            users = max(16, min(self._most_idle, int(rate * 2)))  # more than can ever be busy at once
+            users = max(16, min(self._most_idle, int(rate * 2)))  # more customers than messages under way at a time
             conversations = users + int(rate * step.seconds / step.turns) + 1
         first = self.numbers[system.name].take(step.script, conversations)
         return Job(
@@ -69,7 +69,7 @@ class Rounds:
         )  # fmt: skip
 
     def _peak(self, system: System, step: Step, way: Way) -> float:
-        """Return the rate that the system reached this way while its customers waited for each answer."""
+        """Return the rate that the system reached by this driver while its customers waited for each answer."""
         wanted = way.driver, step.script, step.turns, None
         return statistics.median(
             each["turns_a_second"]

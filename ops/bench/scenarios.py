@@ -1,4 +1,4 @@
-"""One scenario: a job for the load generator, and what the system's processes use while it is done."""
+"""Runs one scenario: the load generator does a job, while the system's CPU time and memory are measured."""
 
 import json
 import subprocess
@@ -13,33 +13,33 @@ from ops.bench.reference import Pace
 from ops.bench.scripts import ORDER_NUMBERS, ORDERS, TALK
 from ops.local.servers import ROOT
 
-SETTLE_S = 0.3  # offsets are committed and logs written a moment after the answer
+SETTLE_S = 0.3  # wait before the second sample: offsets are committed and logs are written after the last answer
 TALK_FROM = 100_000  # numbers below it are customers who have an order, see `shop`
 
 
 class System(Protocol):
-    """What is measured."""
+    """A system that can be measured: stock Rasa, Kefu, or a build of Kefu."""
 
     name: str
 
     @property
     def jobs(self) -> Dict[str, str]:
-        """Fields of a `Job` that say where the system is."""
+        """The fields of a `Job` by which the load generator reaches the system."""
 
     @property
     def actions_metrics(self) -> str:
-        """Where the action server tells its metrics."""
+        """The URL of the action server's metrics."""
 
     @property
     def worker_metrics(self) -> str:
-        """Where the worker tells its metrics, empty where it doesn't."""
+        """The URL of the worker's metrics; empty if it has none."""
 
     def pids(self) -> Dict[str, int]:
-        """Process ids by name."""
+        """Return the process ids by name."""
 
 
 class Numbers:
-    """Gives each job conversations of its own."""
+    """Gives each job numbers of conversations that no other job has."""
 
     def __init__(self) -> None:
         self._next = {TALK: TALK_FROM, ORDERS: 0}
@@ -53,12 +53,12 @@ class Numbers:
         return first
 
     def left(self, script: str) -> int:
-        """Return how many conversations may still be taken; as many as anybody wants of talk."""
+        """Return how many conversations may still be taken. Of `talk` there is no limit."""
         return ORDER_NUMBERS - self._next[ORDERS] if script == ORDERS else sys.maxsize
 
 
 def run(system: System, job: Job) -> Dict[str, Any]:
-    """Do a job and return what the customers saw and what the processes used meanwhile."""
+    """Do a job; return the customers' figures, and the CPU time and memory of the processes."""
     generator = subprocess.Popen(
         [sys.executable, "-m", "ops.bench.load"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -96,12 +96,12 @@ def _measured(system: System, job: Job, generator: "subprocess.Popen[str]") -> D
 
 
 def _worker_metrics(system: System) -> Dict[str, float]:
-    """Return the metrics of the worker; stock Rasa has none, nor has a worker that was stopped."""
+    """Return the metrics of the worker; empty for stock Rasa and for a worker that was stopped."""
     return measure.metrics(system.worker_metrics) if system.worker_metrics else {}
 
 
 def _nlu(system: System, before: Dict[str, float], turns: int) -> Dict[str, float]:
-    """Return what the worker's NLU did meanwhile, by its own count; {} where nobody counts."""
+    """Return the CPU of NLU and the texts a poll since `before`, by the worker's metrics; {} if it has none."""
     after = _worker_metrics(system)
     if not after:
         return {}
@@ -137,7 +137,7 @@ def _hear(generator: "subprocess.Popen[str]") -> str:
 
 
 def warm_up(system: System, numbers: Numbers, driver: str) -> Dict[str, Any]:
-    """Let everything that happens only once happen, in both scripts."""
+    """Run a few conversations of both scripts, so that one-time work is done before the measurement."""
     found = {}
     for script in (TALK, ORDERS):
         first = numbers.take(script, 16)

@@ -1,8 +1,7 @@
-"""The conversations: what customer number n says at turn t, the same for both systems on every machine.
+"""The texts of the simulated customers: customer n's text at turn t, the same for all systems and on every machine.
 
-Phrases come from the project's own `data/nlu`. A beginning and an end of speech go around each, so
-that few texts come twice: a system that remembers what was said before gains no more than it would
-from real customers.
+Phrases come from the project's own `data/nlu`. Each gets a random beginning and end, so that few texts come twice:
+a system that remembers results of earlier texts must not gain more than it would from real customers.
 """
 
 import random
@@ -36,27 +35,27 @@ _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
 def order_number(customer: int) -> str:
-    """Return the number of the one order that a customer of the bench has, eight digits."""
+    """Return the number, of eight digits, of the only order of a customer of the bench."""
     return str(FIRST_ORDER + customer % ORDER_NUMBERS)
 
 
 def text(script: str, customer: int, turn: int) -> str:
-    """Return what a customer says at a turn, counted from 0. Even customers speak Chinese, odd ones English."""
+    """Return a customer's text at a turn, counted from 0. Even customers write Chinese, odd ones English."""
     steps = TURNS[script]
     step = steps[turn % len(steps)]
     language = "zh" if customer % 2 == 0 else "en"
     choice = random.Random(customer * 1_000_003 + turn)  # noqa: S311 - texts to try with, no secrets
     if step == "order":
-        said = choice.choice(ORDER_PHRASES[language]).format(order_number(customer))
+        phrase = choice.choice(ORDER_PHRASES[language]).format(order_number(customer))
     else:
-        said = choice.choice(phrases()[step, language])
-    return choice.choice(BEGINNINGS[language]) + said + choice.choice(ENDS[language])
+        phrase = choice.choice(phrases()[step, language])
+    return choice.choice(BEGINNINGS[language]) + phrase + choice.choice(ENDS[language])
 
 
 @lru_cache(1)
 def phrases() -> Dict[Tuple[str, str], List[str]]:
-    """Return the examples of `data/nlu` by intent and language; those with digits are left out."""
-    found: Dict[Tuple[str, str], List[str]] = {}
+    """Return the phrases of `data/nlu` by intent and language, without phrases that contain digits."""
+    examples: Dict[Tuple[str, str], List[str]] = {}
     for path in sorted((ROOT / "data" / "nlu").glob("*.yml")):
         intent = ""
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -65,5 +64,5 @@ def phrases() -> Dict[Tuple[str, str], List[str]]:
             elif re.match(r"\s+- \S", line) and intent and not any(map(str.isdigit, line)):
                 example = line.strip()[2:]
                 language = "zh" if _CHINESE.search(example) else "en"
-                found.setdefault((intent, language), []).append(example)
-    return found
+                examples.setdefault((intent, language), []).append(example)
+    return examples

@@ -1,11 +1,11 @@
-"""Customers with one order each for the bench: the demo shop has too few to talk with hundreds at once."""
+"""Adds customers with one order each to the demo shop, which has too few customers for a bench."""
 
 import sqlite3
 from pathlib import Path
 
 from ops.bench.scripts import ORDER_NUMBERS, order_number
 
-# Everything but the ids is as in the demo's first shipped order.
+# Copies of the demo's first shipped order and its customer, with other ids.
 _CUSTOMER = """\
 INSERT OR IGNORE INTO customers (tenant, id, name, phone, email, address, city)
 SELECT tenant, 'bench-' || ?, name, phone, email, address, city FROM customers WHERE tenant = 'demo' AND id = 'alice'
@@ -16,7 +16,7 @@ INSERT OR IGNORE INTO orders SELECT {columns} FROM orders WHERE tenant = 'demo' 
 
 
 def add_customers(database: Path, first: int = 0, count: int = ORDER_NUMBERS) -> None:
-    """Add customers `bench-<first>` and on, each with the order that `scripts` has them ask for."""
+    """Add `count` customers from `bench-<first>` on, each with the order of `scripts.order_number`."""
     with sqlite3.connect(database, timeout=30) as connection:
         names = [row[1] for row in connection.execute("PRAGMA table_info(orders)")]
         own = {"number": "?", "customer_id": "'bench-' || ?"}

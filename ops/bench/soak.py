@@ -1,9 +1,8 @@
-"""`make soak`: the whole system under load for an hour, its memory sampled: is it flat? `--minutes` for less.
+"""`make soak`: checks that memory does not grow while the whole system is under load for an hour (`--minutes`).
 
-Customers come and go, talk and ask for orders. The worker may hold few turns in memory here, so
-that what it holds for speed is full after the first minutes and only what leaks grows. Writes
-`soak.json`; ends with 1 if a process grows by more than FLAT in the time of the run, or an answer was
-lost, doubled or out of order.
+Simulated customers talk and ask for orders. The worker may keep only a few turns in memory here, so that its caches are
+full after the first minutes, and only a leak grows. Writes `soak.json`; ends with 1 if a process's memory grows by more
+than FLAT in the time of the run, or if an answer was lost, doubled or out of order.
 """
 
 import argparse
@@ -22,17 +21,17 @@ from ops.bench.scenarios import Numbers
 from ops.bench.scripts import ORDERS, TALK
 from ops.local.servers import ROOT
 
-FLAT = 0.05  # Source: DESIGN.md, Figures to reach
-LIVE_TURNS = 1000
-ROUND_S = 10.0
-RATE = 40.0  # turns a second: most of the time is spent idle, as a shop's is
+FLAT = 0.05  # the largest allowed growth of a process's memory, as a share. Source: DESIGN.md, Figures to reach
+LIVE_TURNS = 1000  # limits the turns that the worker keeps in memory
+ROUND_S = 10.0  # the length of a round; memory is sampled after each
+RATE = 40.0  # turns a second: the processes are idle most of the time, as those of a shop are
 CUSTOMERS = 64
-ORDERS_EVERY = 5  # rounds; customers who have an order are not so many
-PROCESSES = ("worker", "gateway", "actions")  # ours; Kafka and Redis keep what they are told to keep
+ORDERS_EVERY = 5  # one round in this many asks for orders, because the number of customers with an order is limited
+PROCESSES = ("worker", "gateway", "actions")  # Kafka and Redis are left out: they keep the data that they are given
 
 
 def main(arguments: List[str]) -> int:
-    """Run the load, print what grew; returns what the shell gets."""
+    """Run the load, print each process's growth; return the exit code."""
     options = _parser().parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="kefu-soak-") as folder:
         system = KefuSystem(Path(folder), {"KEFU_LIVE_TURNS": str(LIVE_TURNS)})
@@ -49,9 +48,9 @@ def main(arguments: List[str]) -> int:
 
 
 def growth(rounds: List[Dict[str, Any]]) -> Dict[str, float]:
-    """Return by process how much more memory it takes in the time of the whole run, as a share.
+    """Return the growth of each process's memory in the time of the whole run, as a share.
 
-    By a line through the second half: what a process holds for speed is full by then.
+    It is the slope of a line through the second half of the run, because caches are full by then.
     """
     later = rounds[len(rounds) // 2 :]
 

@@ -1,20 +1,20 @@
-"""Figures that were measured in several rounds: their median and their spread."""
+"""Median and spread of a figure that was measured in several rounds."""
 
 import math
 import statistics
 from dataclasses import dataclass
 from typing import Optional, Sequence
 
-CHANCE = 0.05  # most probability that the true median lies outside low to high, from six rounds on
+CHANCE = 0.05  # limits the probability that the true median lies outside of the spread, from six rounds on
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of some rounds, and the range that its true value lies in.
+    """The median of some rounds, and the range in which the true median lies.
 
     Attributes:
-        low, high: from the lowest to the highest round; with nine rounds or more without the lowest
-            and the highest ones, as many as CHANCE allows.
+        low, high: the lowest and the highest round. From nine rounds on, the outermost rounds are left out, as many as
+            CHANCE allows.
     """
 
     median: float
@@ -33,14 +33,15 @@ def spread(values: Sequence[float]) -> Optional[Spread]:
 
 
 def ratios(above: Sequence[float], below: Sequence[float]) -> Optional[Spread]:
-    """Return the spread of the ratio of two figures, each round by itself; None if no round has both."""
+    """Return the spread of the ratios of two figures, one ratio for each round; None if no round has both figures."""
     return spread([one / other for one, other in zip(above, below, strict=False) if other])
 
 
 def _left_out(rounds: int) -> int:
-    """Return how many of the lowest and of the highest rounds the range may leave out.
+    """Return how many of the lowest and of the highest rounds the spread may leave out.
 
-    The true median lies below the lowest `n` of them as seldom as a coin shows at most `n` heads.
+    The probability that at most `n` rounds lie below the true median is that of at most `n` heads in as many tosses of
+    a coin as there are rounds.
     """
     outside, left_out = 0.0, 0
     while True:

@@ -1,13 +1,13 @@
-"""Stock Rasa: the project's domain and data under Rasa's default pipeline and policies, one `rasa run`.
+"""Stock Rasa: the project's domain and data with Rasa's default pipeline and policies, in one `rasa run`.
 
-What differs from Rasa's default configuration, and why:
+The differences to Rasa's default configuration, and their reasons:
 
-- `RegexEntityExtractor` and one regular expression find order numbers, as the project's own reader
-  does, so that a conversation takes the same way. `data/nlu` annotates nothing, so DIET has no
-  entities to learn: it is told not to look for any, which is in stock's favour.
-- `language: en`, because the default tokenizer refuses `zh`. No component depends on it otherwise.
-- What is trained has a seed, so that each training gives the same model.
-- The slot `language` stays empty, so that each response's last, bilingual variant is said.
+- `RegexEntityExtractor` and a regular expression find order numbers, as the project's own reader does, so that a
+  conversation has the same turns. `data/nlu` has no annotations, so DIET could learn no entities: its entity
+  recognition is off, which makes stock faster.
+- `language: en`, because the default tokenizer refuses `zh`. No other component depends on it.
+- The trained components have a seed, so that each training gives the same model.
+- The slot `language` stays empty, so that the last, bilingual variant of each response is uttered.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ from ops.bench.shop import add_customers
 from ops.local.servers import HOST, LOCAL, ROOT, die_with_parent, free_port, services_python
 from ops.local.stack import Stack, free_ports
 
-READY_S = 600.0  # a machine shared by others needs minutes where an idle one needs 20 s
-STOP_S = 20.0
-SEED = 7  # which way its conversations take must not depend on the training's chance
+READY_S = 600.0  # longest wait for the start: 20 s on an idle machine, minutes on a busy one
+STOP_S = 20.0  # longest wait until stock Rasa has ended; beyond it it is killed
+SEED = 7  # of the training, so that the turns of a conversation don't depend on chance
 QUIET = {"RASA_TELEMETRY_ENABLED": "false", "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
 
 # Source: rasa/shared/importers, the default configuration that `rasa init` writes.
@@ -70,7 +70,7 @@ policies:
     random_seed: {seed}
     constrain_similarities: true
 """
-# The extractor knows a regular expression only by an entity that some example is annotated with.
+# RegexEntityExtractor uses a regular expression only if an example is annotated with an entity of its name.
 REGEX = """\
 version: "3.1"
 nlu:
@@ -90,7 +90,7 @@ action_endpoint: {{url: "{actions}"}}
 
 
 def train(epochs: int) -> Path:
-    """Return the project's folder, its model trained in it; made once for the same inputs."""
+    """Return the folder of a stock Rasa project with a trained model. It is made only once for the same inputs."""
     config = CONFIG.format(epochs=epochs, seed=SEED)
     folder = LOCAL / "bench" / f"stock-{_digest(config)}"
     if (folder / "models" / "stock.tar.gz").is_file():
@@ -122,10 +122,10 @@ def _digest(config: str) -> str:
 
 
 class StockSystem:
-    """One `rasa run` on Redis, beside the same action server and shop that Kefu has."""
+    """One `rasa run` on Redis, with the same action server and shop as Kefu."""
 
     name = "stock"
-    worker_metrics = ""  # it has none
+    worker_metrics = ""  # stock Rasa has no metrics
 
     def __init__(self, directory: Path, epochs: int, settings: Mapping[str, str]) -> None:
         self._folder = train(epochs)
@@ -142,16 +142,16 @@ class StockSystem:
 
     @property
     def jobs(self) -> Dict[str, str]:
-        """What a job needs to reach the system."""
+        """The fields of a `Job` by which the load generator reaches the system."""
         return {"url": f"http://{HOST}:{self._port}"}
 
     @property
     def actions_metrics(self) -> str:
-        """Where the action server tells its metrics."""
+        """The URL of the action server's metrics."""
         return f"http://{HOST}:{self._stack.ports['KEFU_ACTION_HEALTH_PORT']}"
 
     def start(self) -> None:
-        """Start all and wait until it answers."""
+        """Start Redis, shop, action server and Rasa; return when Rasa answers."""
         self._directory.mkdir(parents=True, exist_ok=True)
         self._stack.redis.start()
         self._stack.redis.wait_ready()
@@ -160,7 +160,7 @@ class StockSystem:
         self._start_rasa()
 
     def stop(self) -> None:
-        """Stop all that was started."""
+        """Stop Rasa and its servers."""
         if hasattr(self, "_rasa"):
             self._rasa.terminate()
             try:
@@ -171,7 +171,7 @@ class StockSystem:
         self._stack.redis.stop()
 
     def pids(self) -> Dict[str, int]:
-        """Return process ids by name; `worker` is what runs Rasa."""
+        """Return the process ids by name; `worker` is the process that runs Rasa."""
         own = {name: self._stack.pid(name) for name in ("actions", "shop")}
         return {"worker": self._rasa.pid, "redis": self._stack.redis.pid, **own}
 

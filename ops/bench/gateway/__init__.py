@@ -1,1 +1,1 @@
-"""What the gateway costs: CPU a message accepted, answered, streamed, and of connections that are idle."""
+"""Measures the gateway alone: its CPU time a message that is accepted, answered or streamed, and of idle streams."""

@@ -1,8 +1,8 @@
-"""`python -m ops.bench.gateway [accept|wait|streams|idle ...]`: what one gateway process costs, as JSON lines.
+"""`python -m ops.bench.gateway [accept|wait|streams|idle ...]`: measures one gateway process; prints JSON lines.
 
-accept: POST answered 202. wait: POST with `Prefer: wait`, answered by a stand-in for the worker. streams: replies
-delivered on open streams. idle: streams on which nothing comes. wrk drives the first two. CPU is that of the
-processes, in us a message; the rates depend on what else the machine does.
+accept: POST answered by 202. wait: POST with `Prefer: wait`, answered by a stand-in for the worker. streams: replies
+delivered on open streams. idle: open streams without replies. wrk drives the first two. CPU is that of the processes,
+in us a message. The rates depend on the machine's other load.
 """
 
 import argparse
@@ -42,12 +42,12 @@ def _posts(machine: Machine, options: argparse.Namespace, status: int, prefer: s
 
 
 def accept(machine: Machine, options: argparse.Namespace) -> Dict[str, Any]:
-    """Messages accepted."""
+    """Measure messages that are accepted by 202."""
     return _posts(machine, options, 202)
 
 
 def wait(machine: Machine, options: argparse.Namespace) -> Dict[str, Any]:
-    """Messages accepted and answered in one request."""
+    """Measure messages that are accepted and answered in one request."""
     machine.start("worker", ["ops.bench.gateway.worker"])
     try:
         return _posts(machine, options, 200, "wait=10")
@@ -73,7 +73,7 @@ class _Client:
         return int(self._process.stdout.readline())
 
     def close(self) -> None:
-        """End it."""
+        """End the client's process."""
         self._process.communicate()
 
 
@@ -97,12 +97,12 @@ def _on_streams(machine: Machine, options: argparse.Namespace, replies_per_s: in
 
 
 def streams(machine: Machine, options: argparse.Namespace) -> Dict[str, Any]:
-    """Replies delivered on streams."""
+    """Measure replies that are delivered on open streams."""
     return _on_streams(machine, options, STREAM_REPLIES_PER_S)
 
 
 def idle(machine: Machine, options: argparse.Namespace) -> Dict[str, Any]:
-    """Streams on which nothing comes."""
+    """Measure open streams on which no replies come."""
     return _on_streams(machine, options, 0)
 
 
@@ -115,7 +115,7 @@ MEASURES: Dict[str, Callable[[Machine, argparse.Namespace], Dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Measure what was asked for, each on a machine of its own."""
+    """Do the measurements that the arguments name, each with new servers and a new gateway."""
     parser = argparse.ArgumentParser(prog="python -m ops.bench.gateway", description=__doc__)
     parser.add_argument("measures", nargs="*", default=[], help=" ".join(MEASURES))
     parser.add_argument("--seconds", type=float, default=10)

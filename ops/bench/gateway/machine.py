@@ -1,4 +1,4 @@
-"""The servers and the gateway of a measurement, on free ports, and what they cost."""
+"""The servers and the gateway of a measurement, on free ports, and their CPU time and memory."""
 
 import contextlib
 import json
@@ -30,21 +30,21 @@ def user_name(number: int) -> str:
 
 
 def token(number: int) -> str:
-    """Return a customer's token, good for an hour."""
+    """Return a customer's token, which is valid for an hour."""
     claims = {"sub": user_name(number), "tenant": "demo", "exp": int(time.time()) + 3600}
     return jwt.encode(claims, SECRET, algorithm="HS256")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process had used at a moment: CPU in s since its start, memory in bytes."""
+    """A process's use of CPU, in s since its start, and of memory, in bytes, at some moment."""
 
     cpu_s: float
     rss_bytes: int
 
     @classmethod
     def of(cls, pid: int) -> "Cost":
-        """Read it. Source: proc(5), stat and statm."""
+        """Return the present use of a process. Source: proc(5), stat and statm."""
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         return cls((int(fields[11]) + int(fields[12])) / _TICKS, resident * _PAGE_BYTES)
@@ -85,7 +85,7 @@ class Machine:
 
     @contextlib.contextmanager
     def running(self) -> Iterator["Machine"]:
-        """Start everything; stop it at the end."""
+        """Return a context in which the servers and the gateway run."""
         try:
             for server in (self.kafka, self.redis):
                 server.start()
@@ -102,7 +102,7 @@ class Machine:
             self.redis.stop()
 
     def start(self, name: str, module: List[str]) -> None:
-        """Start a process of this project, its log in the directory."""
+        """Start a module of this project as a process; its log is in the directory."""
         with open(self.directory / f"{name}.log", "ab") as log:
             self._processes[name] = subprocess.Popen(
                 [sys.executable, "-m", *module],
@@ -123,7 +123,7 @@ class Machine:
             process.wait()
 
     def costs(self) -> Dict[str, Cost]:
-        """Return what each process has used so far."""
+        """Return the present use of CPU and memory of each process."""
         servers = {server.name: server._process for server in (self.kafka, self.redis)}
         return {name: Cost.of(process.pid) for name, process in {**servers, **self._processes}.items() if process}
 

@@ -1,7 +1,7 @@
-"""A client of many streams: opens one `/v1/stream` for each of the customers and counts what comes.
+"""A client of many streams: opens a `/v1/stream` for each customer and counts the replies that come.
 
-Run as a process: `python -m ops.bench.gateway.streams HOST PORT COUNT`. Once all are open, it answers each line of its
-standard input with the number of replies that have come, and ends with it.
+Run as a process: `python -m ops.bench.gateway.streams HOST PORT COUNT`. When all streams are open, it answers each line
+of its standard input with the number of replies so far. It ends when its input ends.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ OPENING_AT_ONCE = 50
 
 
 class Counted(asyncio.Protocol):
-    """One stream: adds its replies to `replies`, the class's."""
+    """The connection of one stream. It adds its replies to the class attribute `replies`, the sum of all streams."""
 
     replies = 0
 
@@ -25,11 +25,11 @@ class Counted(asyncio.Protocol):
         self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the stream."""
+        """Request the stream."""
         transport.write(self._request)  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
-        """Count."""
+        """Count the replies in the received data."""
         if not self.open.done():
             if not data.startswith(b"HTTP/1.1 200"):
                 raise RuntimeError("no stream")
@@ -38,7 +38,7 @@ class Counted(asyncio.Protocol):
 
 
 async def main(host: str, port: int, tokens: List[str]) -> None:
-    """Open, count and tell until the standard input ends."""
+    """Open the streams, and print the number of replies for each line of standard input, until it ends."""
     loop, room = asyncio.get_running_loop(), asyncio.Semaphore(OPENING_AT_ONCE)
 
     async def opened(token: str) -> asyncio.BaseTransport:

@@ -1,8 +1,8 @@
-"""A stand-in for the dialogue worker that costs next to nothing: takes `user.query`, stores one reply each.
+"""A stand-in for the dialogue worker that uses almost no CPU: it stores one reply for each message of `user.query`.
 
-It writes what the worker's atomic write leaves for the gateway (reply, marker, hint), a poll's in one pipeline.
-Run as a process: `python -m ops.bench.gateway.worker`; with a number as argument it takes nothing from Kafka
-and stores that many replies a second instead, to the customers in turn.
+For each message it writes the data that the gateway reads after a worker's write: reply, marker and hint. All messages
+of a poll go into one pipeline. Run as a process: `python -m ops.bench.gateway.worker`. With a number as argument it
+reads nothing from Kafka, and stores that many replies a second to the customers in turn.
 """
 
 import os
@@ -28,7 +28,7 @@ redis.call('XADD', KEYS[2], 'MAXLEN', '~', 500, seq .. '-0', 'r', reply)
 redis.call('SET', KEYS[3], '{"status":"answered","replies":[' .. reply .. ']}', 'EX', 600)
 redis.call('SPUBLISH', KEYS[4], ARGV[1])
 """
-TICK_S = 0.02
+TICK_S = 0.02  # between two groups of made-up messages
 
 
 class Replies:
@@ -50,17 +50,17 @@ class Replies:
 
 
 def taken(settings: KafkaSettings) -> Iterator[List[Said]]:
-    """Yield polls of messages, for ever."""
+    """Yield the messages of each poll of `user.query`, for ever."""
     fetch = {"group.id": "bench", "auto.offset.reset": "earliest", "fetch.wait.max.ms": 50}
     consumer = Consumer({**settings.client_config(), **fetch})
     consumer.subscribe([settings.topic_prefix + USER_QUERY])
     while True:
-        found = [orjson.loads(record.value()) for record in consumer.consume(256, 0.002) if not record.error()]
-        yield [(said["tenant"], said["user"], said["message_id"]) for said in found]
+        polled = [orjson.loads(record.value()) for record in consumer.consume(256, 0.002) if not record.error()]
+        yield [(said["tenant"], said["user"], said["message_id"]) for said in polled]
 
 
 def made_up(per_s: float, users: int) -> Iterator[List[Said]]:
-    """Yield messages that nobody sent, `per_s` a second over `users` customers, until standard input ends."""
+    """Yield made-up messages, `per_s` a second, of `users` customers in turn, for ever."""
     sent, began = 0, time.monotonic()
     while True:
         due = int((time.monotonic() - began) * per_s)
@@ -70,7 +70,7 @@ def made_up(per_s: float, users: int) -> Iterator[List[Said]]:
 
 
 def main() -> None:
-    """Run until killed."""
+    """Store replies until the process is ended."""
     replies = Replies(RedisSettings.from_env())
     rate = float(sys.argv[1]) if len(sys.argv) > 1 else 0
     users = int(os.environ.get("USERS", "1000"))
