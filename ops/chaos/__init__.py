@@ -1,1 +1,1 @@
-"""`make chaos`: run the whole system under load, kill its parts at random, then check every promise."""
+"""`make chaos`: runs the whole system under load, kills its parts at random, then checks every promise."""

@@ -1,4 +1,4 @@
-"""`make chaos`: KILLS kills in rounds, on Sentinels and on a cluster by turns; exit 1 when a promise was broken."""
+"""`make chaos`: does KILLS kills in rounds, on Sentinels and on a cluster in turn; exits with 1 for a broken promise."""
 
 import argparse
 import shutil

@@ -1,4 +1,4 @@
-"""A fault proxy for TCP. A door is one proxied port: it can cut connections, hold them, or drop the answers.
+"""A TCP proxy that injects faults. A door is one proxied port: it can cut connections, hold them, or drop the answers.
 
 All doors of a process run in one thread with its own event loop, so that their timing does not depend on how busy the
 process is.
@@ -13,8 +13,8 @@ from typing import Any, Awaitable, Callable, Dict, List, Optional, Set, Tuple
 
 from ops.local.servers import HOST, free_port
 
-CHUNK = 64 * 1024
-# What a door does to its connections. Source of RST at a close: socket(7), SO_LINGER with time 0.
+CHUNK = 64 * 1024  # most bytes that are forwarded at a time
+# The faults of a door. Source of RST at a close: socket(7), SO_LINGER with time 0.
 CUT = "cut"  # ends all connections at once, with RST
 HELD = "held"  # passes no data, then ends the connections, like a network that hangs
 MUTE = "mute"  # passes requests, drops answers, then ends the connections: the client can't know the outcome
@@ -24,7 +24,7 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class Door:
-    """One port that forwards to another port of loopback."""
+    """A port that forwards to another port of loopback, and can disturb the connections."""
 
     def __init__(self, target: int) -> None:
         self.port = free_port()
@@ -36,7 +36,7 @@ class Door:
         self._server: Optional[asyncio.Server] = None
 
     async def open(self) -> None:
-        """Listen."""
+        """Listen on the port."""
         self._server = await asyncio.start_server(self._enter, HOST, self.port)
 
     async def close(self) -> None:
@@ -46,7 +46,7 @@ class Door:
         self.reset()
 
     async def begin(self, style: str) -> None:
-        """Apply a style of STYLES to the connections from now on."""
+        """Begin a fault, which is one of STYLES, on all connections of this door."""
         self.style = style
         if style == HELD:
             self._passing.clear()
@@ -54,7 +54,7 @@ class Door:
             self.reset()
 
     async def end(self, after_s: float) -> None:
-        """Forward again after `after_s`; the connections that the fault affected end then."""
+        """End the fault after `after_s`. The connections that it affected are closed then."""
         try:
             await asyncio.sleep(after_s)
         finally:
@@ -73,6 +73,7 @@ class Door:
         self._writers.clear()
 
     async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection: open one to the target, and forward data in both directions."""
         ends = [writer]
         self._writers.add(writer)
         try:
@@ -89,6 +90,7 @@ class Door:
                 end.transport.abort()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: bool) -> None:
+        """Forward the data of one direction; `answers` says whether it is that from the target."""
         while data := await reader.read(CHUNK):
             await self._passing.wait()
             if answers and self.style == MUTE:
@@ -110,7 +112,7 @@ class Doors:
         self._ports: Dict[Tuple[str, int], Door] = {}
 
     def to(self, name: str, target: int) -> int:
-        """Return the port of the door of this name to `target`, which is made at the first call."""
+        """Return the port of the door with this name to the port `target`. The door is made at the first call."""
         door = self._ports.get((name, target))
         if door is None:
             door = self._ports[name, target] = self._run(self._make(target))
@@ -127,7 +129,7 @@ class Doors:
         return len(self._by_name.get(name, []))
 
     def trouble(self, name: str, number: int, style: str, seconds: float) -> Callable[[], bool]:
-        """Begin a fault at one of the doors of this name; return a function that says whether it is over."""
+        """Begin a fault at a door of this name; return a function that says whether the fault is over."""
         doors = self._by_name[name]
         door = doors[number % len(doors)]
         self._run(door.begin(style))

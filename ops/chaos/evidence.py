@@ -1,4 +1,4 @@
-"""The state of the system after the faults: in Kafka, in Redis, in the shop, and from its API.
+"""Reads the state of the system after the faults: from Kafka, from Redis, from the shop, and from the gateway's API.
 
 In: a recovered `System` and the talks of its customers. Out: `Evidence`, which `verdict` judges.
 """
@@ -35,7 +35,7 @@ QUIET_S = 15.0
 
 @dataclass
 class Kept:
-    """A conversation in Redis. It has only the last turns if it was trimmed."""
+    """A conversation as Redis has it. If it was trimmed, it has only its last turns."""
 
     version: int
     seq: int
@@ -54,7 +54,7 @@ class Evidence:
         letters: message ids of the dead letters.
         statuses: status by message id, from the API.
         replies: replies by conversation, from the API.
-        inquiries: key of each side effect in the shop.
+        inquiries: idempotency key of each side effect in the shop.
         lag: number of records of the inbox without a committed offset in the end; None if Kafka did not answer.
     """
 
@@ -132,6 +132,7 @@ async def _final_lag(system: System) -> Optional[int]:
 
 
 async def _answered(redis: Servers, talk: Talk) -> bool:
+    """Return whether every message of a talk has a marker."""
     keys = ConversationKeys("kefu", talk.key)
     try:
         client = await redis.holding(keys.state)

@@ -1,4 +1,4 @@
-"""Injects the faults of a plan into the running system, one after another, each once its target is ready.
+"""Injects the faults of a plan into the running system, one after another. A fault waits until its target is ready.
 
 In: a `System` and its plan. Out: the injected faults with their times, as `Trouble`s.
 """
@@ -17,13 +17,13 @@ from ops.chaos.doors import CUT, HELD
 from ops.chaos.plan import Fault
 from ops.chaos.system import ACTIONS, MAX_WORKERS, REDIS, REDIS_OF_GATEWAY, System
 
-STUCK_S = 240.0  # longest wait for a target that is ready; beyond it the run fails: something did not recover
+STUCK_S = 240.0  # longest wait for a ready target; beyond it the run fails, because some part did not recover
 DOORS = {plan.CUT_REDIS: REDIS, plan.CUT_GATEWAY: REDIS_OF_GATEWAY, plan.CUT_ACTIONS: ACTIONS}
 
 
 @dataclass
 class Trouble:
-    """An injected fault. Times are ms since the epoch; at `until_ms` its target was ready again, None before."""
+    """An injected fault. It began at `since_ms`; its target was ready again at `until_ms` (None: not yet), in ms."""
 
     kind: str
     target: str
@@ -94,7 +94,7 @@ class FaultInjector:
             self._sleep(fault.gap_s)
 
     def heal(self, deadline_s: float = STUCK_S) -> None:
-        """Wait until every target is ready again. Raises NothingCanBeKilled, which names those that aren't."""
+        """Wait until every target is ready again. Raises NothingCanBeKilled, which names the other targets."""
         end = time.monotonic() + deadline_s
         while self._recovering or self._frozen or any(thread.is_alive() for thread in self._leaving):
             self._update()
@@ -125,7 +125,7 @@ class FaultInjector:
         return True
 
     def _update(self) -> None:
-        """Thaw the workers whose time is over, and note which targets are ready again."""
+        """Let the workers go on whose freeze is over, and record which targets are ready again."""
         for name in [name for name, at in self._frozen.items() if time.monotonic() >= at]:
             del self._frozen[name]
             with contextlib.suppress(ProcessLookupError):
@@ -142,6 +142,7 @@ class FaultInjector:
             time.sleep(0.05)
 
     def _note(self, kind: str, target: str, well: Callable[[], bool]) -> None:
+        """Record a fault that begins now; `well` returns whether its target is ready again."""
         trouble = Trouble(kind, target, _now_ms())
         self.troubles.append(trouble)
         self._recovering.append((trouble, well))
@@ -186,7 +187,7 @@ class FaultInjector:
         self._kill(fault, self._one_of(fault, self._system.redis_masters()), self._system.redis_whole)
 
     def _can_freeze(self) -> bool:
-        """Return whether a second worker is ready to take the partitions over; one is enough if there is only one."""
+        """Return whether another worker is ready to take the partitions over, unless there is only one worker."""
         return len(self._ready(self._workers())) >= min(2, len(self._system.workers))
 
     def _freeze(self, fault: Fault) -> None:
@@ -213,6 +214,7 @@ class FaultInjector:
         self._note(fault.kind, f"{name} leaves", lambda: not leaving.is_alive())
 
     def _calm(self, door: str) -> bool:
+        """Return whether no fault of the doors with this name lasts."""
         return not any(trouble.target.startswith(f"{door} ") for trouble, _ in self._recovering)
 
     def _cut(self, fault: Fault) -> None:
@@ -220,7 +222,7 @@ class FaultInjector:
         self._trouble(fault, name, fault.pick % self._system.doors.count(name), fault.style)
 
     def _isolate(self, fault: Fault) -> None:
-        """Hold a master's connections, or freeze the master. Either way it returns and believes to be master still."""
+        """Hold a Redis master's connections, or freeze it. In both cases it comes back and believes to be master."""
         name = self._one_of(fault, self._system.redis_masters())
         if fault.pick % 2:
             self._trouble(fault, *self._system.door_of(name), HELD)

@@ -1,4 +1,4 @@
-"""Simulated customers who write through the gateways while parts are killed.
+"""Simulated customers who send messages to the gateways while parts of the system are killed.
 
 In: the gateways' addresses. Out: `Talk`s: the accepted messages in their order, and the replies from streams.
 """
@@ -42,7 +42,7 @@ class Talk:
         sent: accepted messages, in the order of sending.
         streamed: sequence numbers from the stream, in the order of arrival; None without a stream.
         replies: replies from the stream, by sequence number.
-        complaints: answers of a gateway that it must not give.
+        complaints: answers that a gateway must not give, such as an unexpected status.
         over: whether the customer has sent all messages.
         last_streamed: id of the message that the last event of the stream is about.
     """
@@ -112,11 +112,11 @@ class Load:
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the customers' thread."""
         self._thread.start()
 
     def finish(self, deadline_s: float) -> None:
-        """Begin no more conversations and wait for the running ones to end. Raises the error of a conversation."""
+        """Begin no more conversations, and wait until all have ended. Raises the error of a conversation."""
         self._finishing.set()
         self._thread.join(deadline_s)
         if self.failure:
@@ -196,7 +196,7 @@ class Load:
         raise RuntimeError(f"message {sent.message_id} of {talk.key} was not accepted within {PATIENCE_S:.0f} s")
 
     async def _listen(self, client: httpx.AsyncClient, talk: Talk) -> None:
-        """Hold a stream open until all replies came; reopen a broken one after the last reply received."""
+        """Hold a stream open until all replies have come. A broken stream is opened again after its last reply."""
         deadline = time.monotonic() + PATIENCE_S
         while not talk.is_complete and time.monotonic() < deadline:
             last = {"Last-Event-ID": str(talk.streamed[-1])} if talk.streamed else {}

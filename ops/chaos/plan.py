@@ -1,4 +1,4 @@
-"""The plan of a chaos run: which faults, in which proportion, by a seed.
+"""Plans the faults of a chaos round: their kinds, in fixed proportions, and their order, at random by a seed.
 
 In: number of kills, seed, the system's form. Out: a list of `Fault`; the same input gives the same list.
 """
@@ -63,11 +63,11 @@ DOWN_S = {
     CUT_GATEWAY: (0.1, 1.2),
     CUT_ACTIONS: (0.1, 1.2),
 }
-GAP_S = (0.1, 1.2)
+GAP_S = (0.1, 1.2)  # shortest and longest time between two faults
 
 
 def plan(kills: int, seed: str, form: str) -> List[Fault]:
-    """Return `kills` faults in random order; whole numbers permitting, each kind has its share."""
+    """Return `kills` faults in random order. Each kind has its share, as far as whole numbers allow."""
     chance = random.Random(seed)  # noqa: S311 - it must be repeatable
     kinds: List[str] = []
     for kind, share in SHARES[form].items():

@@ -1,4 +1,4 @@
-"""The results of the rounds so far, as a table and in results/chaos.json, from which a stopped run continues."""
+"""The results of all rounds so far: as a table, and in results/chaos.json, from which a stopped run continues."""
 
 import json
 from collections import Counter
@@ -12,7 +12,8 @@ class Report:
     """The results of one run.
 
     Args:
-        path: path of the JSON. Results of the same run, if it was stopped, are continued; others are overwritten.
+        path: the JSON file. If it has the results of the same run, which was stopped, they are continued; other results
+            are overwritten.
         seed: seed of the run.
         kills: kills in all rounds together.
         size: kills per round.

@@ -20,20 +20,27 @@ ORDERS = "SELECT customer_id, number FROM orders ORDER BY number"
 
 @dataclass
 class Round:
-    """The result of a round. Times in seconds."""
+    """The result of a round.
+
+    Attributes:
+        kills: the number of injected faults by kind.
+        started_s: how long the system took to start.
+        faults_s: how long the faults lasted, until all conversations had ended.
+        settled_s: how long it then took until every message had its outcome.
+    """
 
     form: str
     seed: str
     kills: Dict[str, int]
     verdict: Verdict
     started_s: float
-    tormented_s: float
+    faults_s: float
     settled_s: float
     troubles: Any
 
     def show(self) -> Dict[str, Any]:
         """Return the round as JSON for the report."""
-        times = {name: round(getattr(self, name), 1) for name in ("started_s", "tormented_s", "settled_s")}
+        times = {name: round(getattr(self, name), 1) for name in ("started_s", "faults_s", "settled_s")}
         troubles = [trouble.show() for trouble in self.troubles] if self.verdict.breaches else []
         shown = {"form": self.form, "seed": self.seed, "kills": self.kills, **times, **self.verdict.show()}
         return {**shown, "troubles": troubles}

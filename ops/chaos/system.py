@@ -19,8 +19,8 @@ SINGLE = "single"  # one broker, one Redis
 SENTINEL = "sentinel"  # three brokers, a Redis master with a replica and three Sentinels
 CLUSTER = "cluster"  # three brokers, a Redis cluster of six
 FORMS = (SENTINEL, CLUSTER, SINGLE)
-MAX_WORKERS = 4
-READY_S = 180.0
+MAX_WORKERS = 4  # with this many workers a rebalance removes one
+READY_S = 180.0  # longest wait until the second worker and the second gateway are ready
 
 SETTINGS = {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0", "KEFU_HEARTBEAT_S": "5", **PATIENCE}
 
@@ -83,7 +83,7 @@ class System:
         return bool(parts) and len(topics.brokers) == size and all(len(part.isrs) == size for part in parts)
 
     def redis_whole(self) -> bool:
-        """Return whether Redis answers, with all its replicas."""
+        """Return whether Redis answers, and all of its replicas are connected."""
         return self.stack.redis.ready() if self.form == SINGLE else self.stack.redis.whole()
 
     def redis_masters(self) -> List[str]:
@@ -91,7 +91,7 @@ class System:
         return ["redis"] if self.form == SINGLE else [member.name for member in self.stack.redis.masters()]
 
     def door_of(self, master: str) -> Tuple[str, int]:
-        """Return name and number of the door before one of the masters."""
+        """Return name and number of the door in front of a Redis master."""
         if self.form == SINGLE:
             return REDIS, 0
         return REDIS, [member.name for member in self.stack.redis.members].index(master)
@@ -110,7 +110,7 @@ class System:
         return RedisCluster(directory, door=lambda port: self.doors.to(REDIS, port))
 
     def _through(self, ports: Dict[str, int], door: str) -> Dict[str, str]:
-        """Return the setting that leads to the single Redis through a door; none in the other forms."""
+        """Return the REDIS_URL that leads to the single Redis through a door; no setting in the other forms."""
         if self.form != SINGLE:
             return {}
         return {"REDIS_URL": f"redis://{HOST}:{self.doors.to(door, ports['KEFU_REDIS_PORT'])}/0"}

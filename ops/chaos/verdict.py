@@ -15,8 +15,8 @@ from ops.chaos.evidence import Evidence, Kept
 from ops.chaos.faults import Trouble
 from ops.chaos.load import Sent, Talk
 
-STOCK = {"utter_action_failed", "utter_holding"}
-ACTION = "action_track_order"
+STOCK = {"utter_action_failed", "utter_holding"}  # the platform's apologies: an answer with one needs a fault as cause
+ACTION = "action_track_order"  # the action that records an inquiry in the shop
 # Faults that can make an action fail: lost calls, and a frozen worker, whose deadlines pass meanwhile.
 EXCUSES = (plan.ACTIONS_KILL, plan.CUT_ACTIONS, plan.FREEZE)
 TURN_MS = 11_000  # longest turn: a fault that ended this long before the answer can still be its cause
@@ -24,7 +24,7 @@ TURN_MS = 11_000  # longest turn: a fault that ended this long before the answer
 
 @dataclass(frozen=True)
 class Breach:
-    """A broken promise. `seen` has the details needed to find it."""
+    """A broken promise. `seen` has details by which its cause can be found."""
 
     kind: str
     conversation: str
@@ -54,6 +54,7 @@ def judge(evidence: Evidence) -> Verdict:
 
 
 def _conversation(evidence: Evidence, talk: Talk) -> Iterator[Breach]:
+    """Yield every breach in one conversation."""
     kept = evidence.kept[talk.key]
     for complaint in talk.complaints:
         yield Breach("unexpected answer of a gateway", talk.key, "", complaint)
@@ -69,9 +70,9 @@ def _conversation(evidence: Evidence, talk: Talk) -> Iterator[Breach]:
 
 
 def _outcomes(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
-    """Every accepted message is answered or dead-lettered, in order, and the API says which.
+    """Check that every accepted message is answered or dead-lettered, in order, and that the API reports the same.
 
-    A stock answer needs a fault as its cause.
+    A stock answer (an apology) needs a fault as its cause.
     """
     last = 0
     for sent in talk.sent:
@@ -93,6 +94,7 @@ def _outcomes(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
 
 
 def _content(evidence: Evidence, talk: Talk, sent: Sent, marker: Dict[str, Any]) -> Iterator[Breach]:
+    """Check the text of an answer: it isn't empty, and has the number of the order that the customer asked for."""
     if marker["status"] == "failed":
         return
     text = " ".join(reply.get("text", "") for reply in marker["replies"])
@@ -106,7 +108,7 @@ def _content(evidence: Evidence, talk: Talk, sent: Sent, marker: Dict[str, Any])
 
 
 def _published(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
-    """`answer.generated` equals Redis, once repeated ids are removed."""
+    """Check that `answer.generated`, without repeated ids, equals the markers in Redis."""
     by_message: Dict[str, Dict[str, bytes]] = {}
     for answer_id, value in evidence.answers.get(talk.key, []):
         known = by_message.setdefault(orjson.loads(value)["message_id"], {})
@@ -122,7 +124,7 @@ def _published(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
 
 
 def _replies(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
-    """Replies are numbered from 1 without gaps; they are the turns' replies, each once and in order."""
+    """Check that replies are numbered from 1 without gaps, and are those of the turns, each once and in order."""
     numbers = [seq for seq, _ in kept.replies]
     if numbers != list(range(1, kept.seq + 1)):
         yield Breach("sequence has gaps", talk.key, "", f"{_runs(numbers)}, last given {kept.seq}")
@@ -137,7 +139,7 @@ def _replies(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
 
 
 def _events(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
-    """`dialogue.events` equals the turns in Redis, once repeated ids are removed."""
+    """Check that `dialogue.events`, without repeated ids, equals the turns in Redis."""
     by_id: Dict[str, Tuple[int, Any]] = {}
     for turn_id, value in evidence.events.get(talk.key, []):
         turn = orjson.loads(value)
@@ -156,7 +158,7 @@ def _events(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
 
 
 def _side_effects(evidence: Evidence) -> Iterator[Breach]:
-    """The shop has each question about an order once; at most once if the action failed."""
+    """Check that the shop has each question about an order once, or at most once if the action failed."""
     inquiries = Counter(evidence.inquiries)
     for talk in evidence.talks:
         for sent in talk.sent:
@@ -172,6 +174,7 @@ def _side_effects(evidence: Evidence) -> Iterator[Breach]:
 
 
 def _excused(answered_ms: int, troubles: Sequence[Trouble]) -> bool:
+    """Return whether a fault can be the cause of a stock answer at this time."""
     return any(
         trouble.kind in EXCUSES
         and trouble.since_ms <= answered_ms
