@@ -14,7 +14,7 @@ from ops.release.changes import Refused, Values
 from ops.release.kubernetes import CHART, Kubernetes
 from ops.release.steps import Release
 
-DONE, REFUSED = 0, 1
+DONE, REFUSED = 0, 1  # exit codes
 
 
 def main(arguments: list[str]) -> int:

@@ -1,6 +1,6 @@
-"""The changes of each command to a release's values: the block `release` of the chart, kept in its own file.
+"""Computes each command's change to a release's values: the block `release` of the chart, kept in its own file.
 
-Pure functions from values to values. A command that is not possible now raises `Refused` with a sentence.
+Pure functions from values to values. For a command that is not possible now they raise `Refused` with a sentence.
 """
 
 import copy

@@ -13,8 +13,8 @@ CHART = Path(__file__).parents[1] / "charts" / "kefu"
 OPERATION_S = 900  # Helm's limit for each wait: first the topics' job, which has 600 s itself, then the pods
 # Limit of one Helm command, longer than all its waits: a killed Helm leaves its release pending.
 APPLIED_S = 2 * OPERATION_S + 300
-ASKED_S = 240
-STOP_S = 30
+ASKED_S = 240  # limit of a command that only asks, or that runs the check in a worker's pod
+STOP_S = 30  # a program that gets SIGTERM has this long to end before it is killed
 
 
 class Kubernetes:
@@ -62,7 +62,7 @@ class Kubernetes:
         self._run([*self._kubectl, "annotate", "--overwrite", *pods, f"kefu.io/release={digest}"], ASKED_S)
 
     def ask(self, track: str, *words: str) -> tuple[int, str]:
-        """Run the command in a pod of the track's Deployment."""
+        """Run `python -m kefu release WORDS` in a worker's pod of the track; return exit code and output."""
         component = "worker" if track == "blue" else "worker-green"
         selector = f"{self._own},app.kubernetes.io/component={component}"
         deployments = self._run([*self._kubectl, "get", "deployments", "-l", selector, "-o", "name"], ASKED_S).split()

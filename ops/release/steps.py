@@ -11,10 +11,11 @@ import yaml
 from ops.release import changes
 from ops.release.changes import Refused, Values
 
-SETTLED_S = 300.0  # a kubelet may take a minute and a half to write a changed ConfigMap
-LOOK_S = 0.5
+# Longest wait until the workers follow a change. A kubelet may take a minute and a half to write a changed ConfigMap.
+SETTLED_S = 300.0
+LOOK_S = 0.5  # between two looks at the workers
 INBOX = "user.query"
-DOORS = ("gateway", "actions")  # components behind a Service
+DOORS = ("gateway", "actions")  # components behind a Kubernetes Service
 HEAD = "# Written by python -m ops.release, read by Helm after your own values. Keep it with them.\n"
 
 
@@ -128,7 +129,7 @@ class Release:
         self._apply(self.values)
 
     def _apply(self, wanted: Values, wait: bool = True) -> None:
-        """Write the wanted values to the file, then apply it. They stay there if applying fails.
+        """Write the wanted values to the file, then apply it. If that fails, the file keeps the wanted values.
 
         While another change is running, the file stays as it is, so that the command can be repeated.
         """
