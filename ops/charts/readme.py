@@ -1,7 +1,7 @@
-"""Writes a chart's README.md from values.yaml: `python ops/charts/readme.py [--check]`.
+"""`python ops/charts/readme.py [--check]`: writes the chart's README.md from its values.yaml.
 
-A value's line is the comment above it that begins with `# --`. Every value has one; a value without
-stops this, naming it.
+A value's meaning is the comment above it that begins with `# --`. A value without such a comment stops the command,
+which names the value.
 """
 
 import json
@@ -48,7 +48,7 @@ def _comment(lines: list[str], line: int) -> str:
 
 
 def readme(chart: Path = CHART) -> str:
-    """Return the page."""
+    """Return the text of the chart's README.md: its head, and a table of all values."""
     head = (chart / "README.head.md").read_text()
     rows = ["| Value | Default | Meaning |", "|---|---|---|"]
     for path, meaning, default in documented((chart / "values.yaml").read_text()):

@@ -1,6 +1,8 @@
-"""Writes what an image is made of: `sbom.py REQUIREMENTS OUT [LEFT_OUT...]`, CycloneDX 1.5 from locked requirements.
+"""`sbom.py REQUIREMENTS OUT [LEFT_OUT...]`: writes the list of an image's packages (CycloneDX 1.5).
 
-Python's own library alone: it runs while the image is built. The same requirements give the same bytes.
+In: locked requirements. Out: a component for each package, without those of LEFT_OUT.
+It needs only Python's standard library, because it runs while the image is built. The same requirements give the same
+bytes.
 """
 
 import json
@@ -31,7 +33,7 @@ def _hashes(rest: str) -> list:
 
 
 def main(arguments: list) -> None:
-    """Read the requirements, write the document."""
+    """Read the locked requirements, and write the list without the packages of LEFT_OUT."""
     source, target, left_out = Path(arguments[0]), Path(arguments[1]), arguments[2:]
     found = components(source.read_text(encoding="utf-8"))
     document = {

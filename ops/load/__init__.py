@@ -1,1 +1,1 @@
-"""The nightly proof: scenarios, thresholds, results kept and compared. `python -m ops.load`."""
+"""The nightly load test of an installation: scenarios, thresholds, comparison of results. `python -m ops.load`."""

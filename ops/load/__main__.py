@@ -25,9 +25,9 @@ from ops.local.stack import Stack, free_ports
 LOCUST = LOCAL / "load" / "bin" / "locust"
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 RESULTS = ROOT / "results" / "load"
-GOOD, WORSE, UNRUN = 0, 1, 2
-MARGIN_S = 180.0
-TIMES = ("p50_ms", "p99_ms")
+GOOD, WORSE, UNRUN = 0, 1, 2  # exit codes
+MARGIN_S = 180.0  # a run may take this much longer than its scenario; beyond it Locust is ended
+TIMES = ("p50_ms", "p99_ms")  # the figures that --no-thresholds leaves out
 NOTHING_ACCEPTED = "nothing to compare with: no run was accepted yet"
 # Production's limits per customer and address are off: all load comes from one address.
 NO_LIMITS = {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0"}
@@ -59,7 +59,7 @@ def main(arguments: List[str]) -> int:
 
 
 def accept(last: Path, accepted: Path) -> int:
-    """Make the last run, good or not, the one to compare with; return the exit code."""
+    """Make the last run, good or bad, the run that later runs are compared with; return the exit code."""
     if not last.exists():
         print(f"load: no run to accept: {last.name} is not there", file=sys.stderr)
         return UNRUN
@@ -69,7 +69,7 @@ def accept(last: Path, accepted: Path) -> int:
 
 
 def _held(thresholds: Dict[str, float], no_times: bool) -> Dict[str, float]:
-    """Return the thresholds to apply; with `no_times` without those of times, which depend on the machine."""
+    """Return the thresholds to apply. With `no_times`, thresholds of times are left out: they depend on the machine."""
     return {name: limit for name, limit in thresholds.items() if not (no_times and name in TIMES)}
 
 

@@ -23,9 +23,9 @@ from ops.load.scenario import load
 SCENARIO = load(os.environ["KEFU_LOAD_SCENARIO"], float(os.environ.get("KEFU_LOAD_SCALE", "1")))
 TENANT, SITE_KEY = os.environ.get("KEFU_LOAD_SITE", "demo:demo").split(":", 1)
 TEXTS = ("hello", "我的订单20260001到哪了", "thanks", "are you a bot", "再见", "有哪些支付方式")
-WAIT_S = 20
-SPAWN_S = 5.0
-LATE_S = 30.0  # time for the last answers after the last stage
+WAIT_S = 20  # how long a customer asks the gateway to wait for an answer
+SPAWN_S = 5.0  # the time in which all customers are started
+LATE_S = 30.0  # time for the last answers after the last stage; a message without an answer by then has failed
 
 due = deque()  # times of due messages that are not sent yet
 under_way = set()  # times due of sent messages without an answer
@@ -37,7 +37,7 @@ all_due = False  # whether all messages are in `due`
 
 
 class Shape(LoadTestShape):
-    """Starts all customers at once; the times due control the load."""
+    """Starts all customers at the beginning. The load itself is controlled by the times at which messages are due."""
 
     def tick(self):
         """Return the number of users and the spawn rate, or None at the end."""
@@ -48,13 +48,13 @@ class Shape(LoadTestShape):
 
 
 class Customer(FastHttpUser):
-    """A customer with a session."""
+    """A simulated customer who has opened a session."""
 
     abstract = True
     network_timeout = connection_timeout = WAIT_S + 10.0
 
     def on_start(self):
-        """Open a session, with retries: the gateway's limit refuses many at once."""
+        """Open a session. It is tried again, because the gateway's limit refuses many sessions at once."""
         body = {"tenant": TENANT, "site_key": SITE_KEY}
         while True:
             with self.client.post("/v1/sessions", json=body, name="session", catch_response=True) as answer:
@@ -66,7 +66,7 @@ class Customer(FastHttpUser):
 
 
 class Talker(Customer):
-    """Sends due messages and waits for each answer."""
+    """A customer who sends due messages and waits for each answer."""
 
     fixed_count = SCENARIO.customers
     wait_time = constant(0)
@@ -98,14 +98,14 @@ class Talker(Customer):
 
 
 class Listener(Customer):
-    """Holds a stream open and sends one message per minute, so that the stream must bring replies."""
+    """A customer who holds a stream open, and sends a message a minute, so that the stream must bring replies."""
 
     fixed_count = SCENARIO.streams
     wait_time = constant(0)
 
     @task
     def listen(self):
-        """Read the stream until the gateway ends it; it counts as broken then."""
+        """Read the stream until the gateway ends it. If that happens by an error, the stream counts as broken."""
         replies.setdefault(id(self), 0)
         speaker = gevent.spawn(self._speak)
         try:

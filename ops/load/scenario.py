@@ -1,4 +1,7 @@
-"""The scenarios of the load test. It needs only the standard library, since Locust's environment runs it too."""
+"""Reads the scenarios of the load test.
+
+It needs only the standard library, because Locust's environment runs it too.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +26,7 @@ class Scenario:
 
     @property
     def lasts_s(self) -> float:
-        """Duration of all stages together."""
+        """The duration of all stages together, in s."""
         return sum(seconds for seconds, _ in self.stages)
 
     def rate(self, at_s: float) -> float:

@@ -1,4 +1,4 @@
-"""The verdict on a run: quantiles, broken thresholds, and whether it is worse than the last accepted run.
+"""Judges a run of the load test: quantiles, broken thresholds, and whether it is worse than the last accepted run.
 
 Two runs are compared by their windows of 10 s with the Mann-Whitney test, which assumes no distribution of the times.
 Windows of one run are more alike than windows of two runs, so a difference must also be large (`WORSE`) to count.
@@ -8,11 +8,11 @@ import math
 from statistics import median
 from typing import Any, Dict, List, Sequence
 
-WINDOW_S = 10.0
-LEAST_WINDOWS = 4
-P_VALUE = 0.01
-WORSE = {"p50_ms": 1.15, "p99_ms": 1.25}
-LEAST_MS = 5.0  # smaller differences don't count: no customer notices them
+WINDOW_S = 10.0  # the length of a window
+LEAST_WINDOWS = 4  # runs with fewer windows can't be compared
+P_VALUE = 0.01  # a difference that comes by chance with at least this probability doesn't count
+WORSE = {"p50_ms": 1.15, "p99_ms": 1.25}  # a figure must be more than this many times the accepted figure to count
+LEAST_MS = 5.0  # smaller differences don't count, because no customer notices them
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

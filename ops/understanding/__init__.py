@@ -1,1 +1,1 @@
-"""How well the model understands: measured on held-out phrases, told after a training and in the model card."""
+"""Measures how well the model understands, on held-out phrases and by cross-validation, for the model card."""

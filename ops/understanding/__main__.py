@@ -1,6 +1,7 @@
-"""Measures the trained model and writes `ops/model-card.md` and `.json`: `python -m ops.understanding [MODEL]`.
+"""`python -m ops.understanding [MODEL]`: measures the trained model; writes `ops/model-card.md` and `.json`.
 
-Runs in the services environment, and what loads the model or learns in Rasa's. Takes about a minute.
+Runs in the services environment. The parts that load the model or train run in the worker's environment, with Rasa.
+Takes about a minute.
 """
 
 import json
@@ -19,7 +20,7 @@ from ops.understanding.card import written
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = ROOT / ".local" / "worker" / "bin" / "python"
 CARD = ROOT / "ops" / "model-card.md"
-_TIMEOUT_S = 600
+_TIMEOUT_S = 600  # longest time of one measurement
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
         "machine": _machine(),
     }
     for found in (figures["held_out"]["intents"], *figures["held_out"]["entities"].values()):
-        del found["missed"]  # whoever reads them can't help writing training phrases like them
+        del found["missed"]  # an author who has read the missed phrases would write training phrases like them
     CARD.write_text(written(figures), encoding="utf-8")
     kept = json.dumps(figures, ensure_ascii=False, indent=1, sort_keys=True)
     CARD.with_suffix(".json").write_text(kept + "\n", encoding="utf-8")
@@ -49,7 +50,7 @@ def _measured(module: str, *arguments: str) -> Any:
 
 
 def _counts() -> dict[str, dict[str, int]]:
-    """Return how many training phrases each language has, and of how many intents."""
+    """Return the number of training phrases by language, and the number of intents."""
     counts: Counter = Counter()
     intents = set()
     for file in sorted((ROOT / "data" / "nlu").glob("*.yml")):

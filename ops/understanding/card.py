@@ -1,4 +1,4 @@
-"""The model card's text, from its figures alone."""
+"""Writes the text of the model card from the measured figures."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,6 +1,6 @@
-"""Cross-validation found anew: `python -m ops.understanding.crossed`, under Rasa's Python.
+"""`python -m ops.understanding.crossed`: cross-validates the present training phrases. Runs under Rasa's Python.
 
-Prints JSON: what the setting `measured` of config.yml reads from the model card, for the present training phrases.
+Prints JSON: the figures that the setting `measured` of config.yml reads from the model card.
 """
 
 import json
@@ -9,7 +9,7 @@ from typing import Any, Dict
 
 
 def main() -> None:
-    """Measure and print."""
+    """Cross-validate and print the figures."""
     logging.disable(logging.WARNING)
     print(json.dumps(cross_validated(), ensure_ascii=False))
 

@@ -1,6 +1,6 @@
-"""What a model costs in memory and start: `python -m ops.understanding.footprint MODEL`, under Rasa's Python.
+"""`python -m ops.understanding.footprint MODEL`: measures a model's memory and start. Runs under Rasa's Python.
 
-Prints JSON: MB of a process that has loaded the model as the worker does, and CPU seconds until then.
+Prints JSON: the MB of a process that has loaded the model as the worker does, and its CPU seconds until then.
 """
 
 import json

@@ -1,6 +1,7 @@
-"""Held-out phrases, never trained on: `python -m ops.understanding.heldout MODEL`, under Rasa's Python.
+"""`python -m ops.understanding.heldout MODEL`: measures a model on the held-out phrases. Runs under Rasa's Python.
 
-Prints JSON: intents by language, out of scope, calibration, confusion pairs, F1 of each sort of entity.
+Prints JSON: accuracy of intents by language, out of scope, calibration, pairs of confused intents, F1 of each sort of
+entity.
 """
 
 import json
@@ -20,9 +21,9 @@ from kefu.worker.nlu.tuning import calibration_error
 
 DIALOGUE = Path(__file__).resolve().parents[2] / "tests" / "dialogue"
 OUT_OF_SCOPE, FALLBACK = "out_of_scope", "nlu_fallback"
-SATURDAY = datetime(2026, 11, 21, 12, tzinfo=timezone(timedelta(hours=8)))  # when the sentences of entities are said
-PERSONAL = {"phone", "email", "id_card", "bank_card"}  # the values are what the gateway would leave of them
-_POLL = 64
+SATURDAY = datetime(2026, 11, 21, 12, tzinfo=timezone(timedelta(hours=8)))  # the time of the sentences with entities
+PERSONAL = {"phone", "email", "id_card", "bank_card"}  # entities that are compared as the gateway masks them
+_POLL = 64  # how many texts are parsed at a time
 
 
 def main() -> None:
@@ -84,7 +85,7 @@ def _share(among: np.ndarray) -> float:
 
 
 def _entities(processor: Any) -> Dict[str, Any]:
-    """Return right, wanted, got and F1 of each sort."""
+    """Return for each sort of entity how many were right, wanted and got, its F1, and the missed ones."""
     sentences = yaml.safe_load((DIALOGUE / "nlu_heldout_entities.yml").read_text(encoding="utf-8"))
     sorts = sorted({entity["entity"] for each in sentences for entity in each["entities"]})
     wanted: Counter = Counter()
@@ -103,7 +104,7 @@ def _f1(wanted: Counter, got: Counter, sort: str) -> Dict[str, Any]:
 
 
 def value(entity: Dict[str, Any]) -> Tuple[str, str]:
-    """Return sort and value as they are compared: personal ones as the gateway lets them through."""
+    """Return an entity's sort and value for the comparison. A personal value is masked as by the gateway."""
     found = mask(entity["value"]) if entity["entity"] in PERSONAL else entity["value"]
     return entity["entity"], "*" + found[-4:] if entity["entity"] == "phone" else str(found)
 
