@@ -51,7 +51,7 @@ class AccountTask(Action):
         self._refusals, self._of_guest = refusals, of_guest
 
     def name(self) -> str:
-        """Return the name in the domain."""
+        """Return the action's name in the domain."""
         return f"action_{self._task}"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
@@ -103,7 +103,7 @@ class FileComplaint(Action):
         self._shop = shop
 
     def name(self) -> str:
-        """Return the name in the domain."""
+        """Return the action's name in the domain."""
         return "action_complaint"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:

@@ -21,7 +21,7 @@ def exists(order: Order, lang: str) -> Details | Refused:
 
 
 def cancellation(order: Order, lang: str) -> Details | Refused:
-    """Refused: shipped, delivered, already_cancelled."""
+    """Check that an order can be cancelled. Refused: shipped, delivered, already_cancelled."""
     if not order.cancellable:
         return Refused({**_SENT, "cancelled": "already_cancelled"}.get(order.status, "shipped"))
     fee = order.cancellation_fee or "0.00"
@@ -29,7 +29,7 @@ def cancellation(order: Order, lang: str) -> Details | Refused:
 
 
 def items(order: Order, lang: str) -> Details | Refused:
-    """Refused: not_changeable, several_items.
+    """Check that an order's items can be changed. Refused: not_changeable, several_items.
 
     Only a person can change an order of several items, because the form can't ask which item.
     """
@@ -39,21 +39,24 @@ def items(order: Order, lang: str) -> Details | Refused:
 
 
 def address(order: Order, lang: str) -> Details | Refused:
-    """Refused: shipped, delivered, cancelled."""
+    """Check that an order's address can be changed. Refused: shipped, delivered, cancelled."""
     if not order.address_changeable:
         return Refused({**_SENT, "cancelled": "cancelled"}.get(order.status, "shipped"))
     return {"about": order.address}
 
 
 def refund(order: Order, lang: str) -> Details | Refused:
-    """Refused: not_paid, not_delivered, too_late, already_requested."""
+    """Check that a refund can be requested. Refused: not_paid, not_delivered, too_late, already_requested."""
     if order.refundable.until is None:
         return Refused(order.refundable.reason or "not_delivered")
     return {"about": goods(order, lang), "until": day(order.refundable.until, lang)}
 
 
 def invoice(order: Order, lang: str) -> Details | Refused:
-    """Refused: not_paid, already_issued, cancelled. A requested invoice is allowed: its name can still be changed."""
+    """Check that an invoice can be requested. Refused: not_paid, already_issued, cancelled.
+
+    If one is requested already, the task is allowed, because the invoice's title can still be changed.
+    """
     if order.status == "cancelled":
         return Refused("cancelled")
     if order.invoice == "issued":

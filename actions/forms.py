@@ -59,7 +59,7 @@ class TaskForm(Action):
     known_only: bool = False
 
     def name(self) -> str:
-        """Return the name in the domain."""
+        """Return the action's name in the domain."""
         return f"validate_{self.form}"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:

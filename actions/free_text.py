@@ -47,7 +47,8 @@ _REASON_BEFORE = re.compile(
     r"|(?:退款|退货)?(?:的)?(?:理由|原因)(?:是|就是)?|因为|由于)\s*[:：，,]?\s*",
     re.IGNORECASE,
 )
-# A value inside a longer message: the words before it. `_SAID_AFTER` has the words after it that are not part of it.
+# A value inside a longer message: the patterns of words before the value. `_SAID_AFTER` matches words that follow the
+# value and don't belong to it.
 _ADDRESS_NAMED = re.compile(
     r"(?:[改换变寄送发](?:成|到|为|往|去|给)|地址[是为]|应该是|^(?:不对|错了|不是)[，,。 ]*是"
     r"|.*\bto\b|address (?:is|should be)\b|^(?:no|sorry)\b[,. ]*(?:it's|it is|i meant)\b)\s*[:：，,]?\s*(.+)$",

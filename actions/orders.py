@@ -117,7 +117,7 @@ class OrderTask(Action):
         self.shop = shop
 
     def name(self) -> str:
-        """Return the name in the domain."""
+        """Return the action's name in the domain."""
         return f"action_{self.task}"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
@@ -180,7 +180,7 @@ class OrderTask(Action):
 
 
 class TrackOrder(OrderTask):
-    """Tell where an order is."""
+    """Tell the customer the status of an order, and where it is."""
 
     task = "track_order"
 
@@ -263,7 +263,7 @@ class ChangeAddress(OrderTask):
 
 
 class RequestRefund(OrderTask):
-    """Request a refund, after a yes."""
+    """Request a refund, after the customer's yes."""
 
     task = "refund"
     check = staticmethod(eligibility.refund)
@@ -278,7 +278,7 @@ class RequestRefund(OrderTask):
 
 
 class TrackRefund(OrderTask):
-    """Tell the status of an order's newest refund."""
+    """Tell the customer the status of an order's newest refund."""
 
     task = "track_refund"
 
@@ -310,7 +310,7 @@ class RequestInvoice(OrderTask):
 
 
 class CheckInvoice(OrderTask):
-    """Tell whether an invoice was issued."""
+    """Tell the customer whether the invoice of an order was issued."""
 
     task = "check_invoice"
 

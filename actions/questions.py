@@ -69,7 +69,7 @@ class AnswerQuestion(Action):
         self._shop = shop
 
     def name(self) -> str:
-        """Return the name in the domain."""
+        """Return the action's name in the domain."""
         return "action_answer_question"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
@@ -92,7 +92,7 @@ class CancellationFee(Action):
         self._rule = AnswerQuestion(shop)
 
     def name(self) -> str:
-        """Return the name in the domain."""
+        """Return the action's name in the domain."""
         return "action_cancellation_fee"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
@@ -119,7 +119,7 @@ class AskProduct(Action):
         self._shop = shop
 
     def name(self) -> str:
-        """Return the name in the domain."""
+        """Return the action's name in the domain."""
         return "action_ask_product"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:

@@ -36,7 +36,7 @@ from kefu.tls import server_context
 # refuses a larger body.
 MAX_BODY_BYTES = 8 * 1024 * 1024
 KEEP_ALIVE_S = 75  # an idle connection of a worker is closed after this time
-STOP_S = 10.0  # how long running calls may take after the server was told to stop
+STOP_S = 10.0  # how long running calls may take after SIGTERM
 KEY_HEADER = "Idempotency-Key"
 MAX_KEY_CHARS = 512  # limits the key of a call; the rest of a longer one is cut off
 

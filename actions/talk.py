@@ -51,10 +51,10 @@ MEANINGS = {
 
 
 class Repeat(Action):
-    """Repeat the last replies."""
+    """Repeat the assistant's replies to the previous message."""
 
     def name(self) -> str:
-        """Return the name in the domain."""
+        """Return the action's name in the domain."""
         return "action_repeat"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
@@ -77,11 +77,11 @@ class Clarify(Action):
     """Ask back in steps: first the likeliest intents as buttons, then the offer of a person, then the hand-over."""
 
     def name(self) -> str:
-        """Return the name in the domain."""
+        """Return the action's name in the domain."""
         return "action_clarify"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
-        """Utter one response, or hand over. The slot `offered` says what a yes to the response means."""
+        """Utter one response, or hand over. The slot `offered` records what was offered, so that a yes can be read."""
         missed = _missed_in_a_row(tracker)
         if missed >= HAND_OVER_AFTER:
             return [SlotSet("offered", None), FollowupAction("action_hand_over")]
@@ -102,7 +102,7 @@ class AnswerOffer(Action):
     """Handle a yes or no after a person was offered. A yes counts only if the offer was in the last replies."""
 
     def name(self) -> str:
-        """Return the name in the domain."""
+        """Return the action's name in the domain."""
         return "action_answer_offer"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:
@@ -123,7 +123,7 @@ class HandOver(Action):
     """Hand over to a person in `rasa shell`. A worker does it by itself, see kefu/worker/act/bot_actions.py."""
 
     def name(self) -> str:
-        """Return the name in the domain."""
+        """Return the action's name in the domain."""
         return "action_hand_over"
 
     async def run(self, dispatcher: CollectingDispatcher, tracker: Tracker, domain: dict[str, Any]) -> Events:

@@ -65,7 +65,7 @@ class VersionConflict(KefuError):
 
 
 class AlreadyProcessed(KefuError):
-    """Publish the stored outcome again: the message has been processed, for it has a marker.
+    """Publish the stored outcome again: the message has a marker, so it was processed before.
 
     Attributes:
         marker: the stored outcome, an encoded `AnswerGenerated`.

@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Union, final
 
-VERSION = 1
+VERSION = 1  # `v` of every event; a record with another version is not read
 USER_QUERY = "user.query"
 CANDIDATE_QUERY = "user.query.candidate"
 DEAD_LETTERS = "user.query.dlq"

@@ -53,13 +53,13 @@ class HealthServer:
                     super().handle()
 
             def log_message(self, *_: object) -> None:
-                """Log nothing: probes come all the time."""
+                """Log no requests, because probes come all the time."""
 
         self._server = ThreadingHTTPServer((host, port), Handler)
         self._server.daemon_threads = True
 
     def start(self) -> None:
-        """Serve from a daemon thread."""
+        """Serve the probes from a daemon thread."""
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     def stop(self) -> None:

@@ -27,7 +27,8 @@ CONNECTING_S = 2.0  # longest wait for the brokers at the start
 # Limits a record; Kafka refuses a larger one. The messages of the inbox are far smaller, but a turn's events may grow.
 MAX_RECORD_BYTES = 2_000_000
 _PERMANENT = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD)  # errors that sending again can't change
-# Limit the records that the client holds until Kafka acknowledges them; beyond them `send` raises QueueUnavailable.
+# These two limit the records that the client holds until Kafka acknowledges them. Beyond one of them `send` raises
+# QueueUnavailable.
 MAX_QUEUED_RECORDS = 100_000
 MAX_QUEUED_KBYTES = 256 * 1024
 PARTITION_UA = -1  # "unassigned": the partitioner chooses. Source: librdkafka, RD_KAFKA_PARTITION_UA

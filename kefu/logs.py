@@ -1,7 +1,7 @@
 """Logs of every process: one JSON object a line on stderr, without any customer's text.
 
 Ids, counts, classes and milliseconds go into `extra={"fields": {...}}`; the message itself is a constant sentence.
-Personal data that gets into a line all the same is masked when it is written. Many lines of one kind can be logged as
+Personal data that gets into a line by mistake is masked when it is written. Many lines of one kind can be logged as
 one record with `extra={"each": [{"ts": seconds, ...}, ...]}`, which costs a tenth.
 """
 

@@ -16,7 +16,7 @@ from typing import Any, Dict, Generic, List, Optional, Sequence, Set, Type, Type
 from kefu.errors import StoreUnavailable
 from kefu.redis_url import Address
 
-SLOTS = 16384
+SLOTS = 16384  # of every Redis Cluster. Source: Redis cluster specification
 ASK_AGAIN_S = 0.2  # shortest time between two requests for the slot map, so that a failover causes no flood of requests
 
 Client = TypeVar("Client", bound=Any)
@@ -62,7 +62,7 @@ class Cluster(ABC, Generic[Client]):
 
     @abstractmethod
     async def close_client(self, client: Client) -> None:
-        """Close a client, even while it is used."""
+        """Close a node's client, even while it is used."""
 
     async def holding(self, key: Key) -> Client:
         """Return the client of the master that holds a key; raises StoreUnavailable when none does."""
@@ -98,7 +98,7 @@ class Cluster(ABC, Generic[Client]):
         self._doubtful = True
 
     async def close(self) -> None:
-        """Close all clients."""
+        """Close the clients of all nodes."""
         clients, self._clients = list(self._clients.values()), {}
         self._slots = [None] * SLOTS
         for client in clients:

@@ -186,7 +186,7 @@ def _whole(number: str, problem: str) -> int:
 
 
 def _options(query: str, form: str, tls: bool) -> Dict[str, Any]:
-    """Return the options in redis-py's types."""
+    """Return the options in a URL's query, converted to redis-py's types. Raises SettingsError."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if query else []
     except ValueError:  # not chained, because its text repeats the URL

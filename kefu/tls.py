@@ -27,7 +27,7 @@ class Credentials:
     """
 
     def __init__(self, directory: str, protocol: int, look_every_s: float = LOOK_EVERY_S) -> None:
-        """Load the files; raises SettingsError."""
+        """Load the certificates. Raises SettingsError if the directory has none that can be used."""
         self._place, self._protocol, self._look_every_s = Path(directory), protocol, look_every_s
         try:
             self._content = self._read()
@@ -38,7 +38,7 @@ class Credentials:
         threading.Thread(target=self._keep, name="tls-renewal", daemon=True).start()
 
     def close(self) -> None:
-        """Stop looking for new files."""
+        """Stop the thread that looks for new certificates."""
         self._closing.set()
 
     def _context(self) -> ssl.SSLContext:

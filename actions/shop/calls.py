@@ -71,7 +71,7 @@ class Calls:
         )
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the shop."""
         await self._client.aclose()
 
     async def make(self, call: str, method: str, path: str, **request: Any) -> httpx.Response:

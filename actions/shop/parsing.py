@@ -47,7 +47,7 @@ policies = plain(Policies)
 
 
 def order(body: Body) -> Order:
-    """Read an order."""
+    """Return the order in a body."""
     refundable = body["refundable"]
     typed: Body = {
         "items": tuple(_item(each) for each in body["items"]),
@@ -64,28 +64,28 @@ def _item(body: Body) -> Item:
 
 
 def refund(body: Body) -> Refund:
-    """Read a refund, from a list or from the answer to a request."""
+    """Return the refund in a body, which is an entry of a list or the answer to a request."""
     days = {name: _day(body.get(name)) for name in ("requested_on", "expected_on", "paid_on")}
     return Refund(body["number"], body["status"], body["amount"], body["currency"], **days)
 
 
 def account(body: Body) -> Account:
-    """Read an account."""
+    """Return the account in a body."""
     return Account(**{name: body[name] for name in _ACCOUNT}, deletion_on=_day(body["deletion_on"]))
 
 
 def deletion(body: Body) -> Deletion:
-    """Read the day of an account's deletion."""
+    """Return the requested deletion of an account in a body."""
     return Deletion(date.fromisoformat(body["on"]))
 
 
 def ticket(body: Body) -> Ticket:
-    """Read a ticket; its time has a zone."""
+    """Return the ticket in a body. Its time has a zone."""
     return Ticket(body["number"], datetime.fromisoformat(body["answer_by"]))
 
 
 def product(body: Body) -> Product:
-    """Read a product."""
+    """Return the product in a body."""
     name = {"zh": body["name_zh"], "en": body["name_en"]}
     features = {"zh": body["features_zh"], "en": body["features_en"]}
     shared = {each: body[each] for each in ("sku", "price", "currency", "stock", "warranty_months")}

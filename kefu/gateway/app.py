@@ -22,7 +22,7 @@ from kefu.gateway.service import Gateway
 from kefu.kafka import EventProducer
 from kefu.settings import MAX_BODY_BYTES, GatewaySettings, KafkaSettings, RedisSettings
 
-RESPONSE_MARGIN_S = 30  # what a response may take beyond its waits for Kafka and for the outcome
+RESPONSE_MARGIN_S = 30  # how much longer a response may take than its waits for Kafka and for the outcome
 
 
 def create_app(
@@ -32,12 +32,12 @@ def create_app(
     producer: Optional[Callable[[], Sender]] = None,
     name: str = "kefu-gateway",
 ) -> Sanic[Any, Any]:
-    """Return the app; it connects when its server starts.
+    """Return the gateway's Sanic app. It connects to Kafka and Redis when its server starts.
 
     Args:
         settings: tenants, limits, times.
-        kafka: the Kafka that accepted messages go to.
-        redis: the Redis that replies are read from.
+        kafka: where accepted messages are sent.
+        redis: where replies are read.
         producer: makes the producer. The default producer gives a record up after `accept_timeout_s`; the sender's
             request fails at the same time.
         name: the app's name; Sanic wants a different one for each app of a process.

@@ -20,12 +20,12 @@ class LoopWatch:
         self._due = 0.0
 
     def start(self) -> None:
-        """Measure from now on."""
+        """Start measuring the event loop's lag."""
         self._due = self._loop.time() + EVERY_S
         self._timer = self._loop.call_at(self._due, self._look)
 
     def stop(self) -> None:
-        """Stop measuring."""
+        """Stop measuring the event loop's lag."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -38,7 +38,7 @@ class Answer(HTTPResponse):
 
 
 def json_answer(body: Any, status: int = 200, headers: Optional[Dict[str, str]] = None) -> Answer:
-    """Return `body` as JSON."""
+    """Return a response with `body` as JSON."""
     return Answer(orjson.dumps(body), status, headers, "application/json")
 
 

@@ -59,7 +59,7 @@ class Gateway:
     async def ask(self, said: UserSaid, wait_s: float) -> Optional[Outcome]:
         """Accept a message of any channel and wait for its outcome.
 
-        Without a free slot the message is accepted all the same, but not waited for.
+        If no slot is free, the message is accepted, but its outcome is not waited for.
 
         Args:
             said: the message, checked and masked.

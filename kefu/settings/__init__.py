@@ -29,9 +29,9 @@ __all__ = [
     "tenants",
 ]
 
-TOKEN_LIFETIME_S = 24 * 3600
+TOKEN_LIFETIME_S = 24 * 3600  # how long a session token is valid
 MARKER_LIFETIME_S = 7 * 24 * 3600  # longer than user.query is kept (3 days), see DESIGN promise 2
-CONVERSATION_LIFETIME_S = 7 * 24 * 3600
+CONVERSATION_LIFETIME_S = 7 * 24 * 3600  # Redis deletes a conversation this long after its last write
 MAX_TEXT_CHARS = 4000  # limits a customer's text; the gateway refuses a longer one
 MAX_BODY_BYTES = 64 * 1024  # limits the body of a request to the gateway, which refuses a larger one
 

@@ -27,7 +27,7 @@ SANIC_WORKERS = Setting(
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings(Section):
-    """The dialogue worker."""
+    """The dialogue worker: its ports, times, limits, model and track."""
 
     host: str = setting("KEFU_WORKER_HOST", default="127.0.0.1", meaning="Address to listen on.")
     port: int = setting("KEFU_WORKER_PORT", int, 5005, 1, 65535, meaning="Port of Rasa's own HTTP API.")

@@ -43,7 +43,7 @@ def consumer(kafka: KafkaSettings, connect_s: float = CONNECT_S) -> KafkaConsume
         allow_auto_create_topics=False,
         fetch_max_bytes=FETCH_BYTES,
         max_partition_fetch_bytes=MAX_RECORD_BYTES,
-        fetch_max_wait_ms=10,  # short, for a fetch that waits at a partition's end delays all other requests
+        fetch_max_wait_ms=10,  # short, because a fetch that waits at a partition's end delays all other requests
         metrics_enabled=False,
     )
 

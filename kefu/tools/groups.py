@@ -24,7 +24,7 @@ def committed(kafka: KafkaSettings, group: str, topic: str) -> Dict[int, int]:
     """Return a group's committed offsets, by partition of a topic; partitions without an offset are left out."""
 
     def ask() -> Dict[int, int]:
-        with closing(admin(kafka)) as client:  # a new client each time, for it caches the group's coordinator
+        with closing(admin(kafka)) as client:  # a new client each time, because a client caches the group's coordinator
             offsets = client.list_group_offsets({group: None})[group]
         return {place.partition: kept.offset for place, kept in offsets.items() if place.topic == topic}
 

@@ -18,7 +18,7 @@ from kefu.errors import ModelUnfetched
 TRIES = 5  # attempts before the command fails
 BACKOFF_S = 1.0  # pause after the first failed attempt; doubles after each further one
 TIMEOUT_S = 30.0  # longest wait for the next bytes of the store; beyond it the attempt has failed
-CHUNK_BYTES = 1024 * 1024
+CHUNK_BYTES = 1024 * 1024  # how much of a file is in memory at a time
 MAX_BYTES = 2 * 1024**3  # limits the archive, so that a wrong URL can't fill the disk; beyond it the command fails
 
 
@@ -36,7 +36,7 @@ def main(arguments: List[str]) -> int:
 
 
 def fetch(url: str, sha256: str, target: Path, backoff_s: float = BACKOFF_S) -> str:
-    """Get the archive unless it is there already; blocks. Returns a line about what was done.
+    """Download the model's archive, unless `target` has it already. Blocks. Returns a line that reports the result.
 
     Raises:
         ModelUnfetched: the archive can't be fetched, or has another digest than `sha256`.

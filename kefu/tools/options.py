@@ -10,7 +10,7 @@ _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def moment(raw: str) -> int:
-    """Parse a time, `2h` (ago) or ISO 8601 (UTC if it names no zone); return it in ms since the epoch."""
+    """Return the time in a command's argument, `2h` (ago) or ISO 8601 (UTC without a zone), in ms since the epoch."""
     ago = re.fullmatch(r"(\d{1,6})([smhd])", raw)
     if ago:
         return now_ms() - int(ago[1]) * _UNITS_MS[ago[2]]
@@ -22,7 +22,7 @@ def moment(raw: str) -> int:
 
 
 def count(raw: str) -> int:
-    """Parse a number above 0."""
+    """Return the whole number above 0 in a command's argument."""
     if not re.fullmatch(r"[1-9]\d{0,8}", raw):
         raise argparse.ArgumentTypeError(f"{raw!r} is not a number above 0")
     return int(raw)

@@ -17,12 +17,12 @@ from kefu.settings import KafkaSettings
 from kefu.tools.clients import admin, asked
 from kefu.tools.groups import lag
 
-MOST_PARTITIONS = 4096
+MOST_PARTITIONS = 4096  # the largest number of partitions that the command accepts
 MOST_LAG = 1000  # the command is refused beyond it: some workers have this many messages under way, more is a backlog
 # The inbox is last. While the topics have different numbers of partitions, a worker that mends Redis has to read all
 # partitions of the other topics.
 ORDER = (ANSWERS, DIALOGUE_EVENTS, DEAD_LETTERS, LOOKUPS, CANDIDATE_QUERY, USER_QUERY)
-DONE, REFUSED = 0, 1
+DONE, REFUSED = 0, 1  # exit codes
 
 
 def main(arguments: List[str]) -> int:

@@ -44,7 +44,7 @@ def _default(declared: Setting) -> str:
 
 
 def main(words: List[str]) -> int:
-    """Print the page; takes no arguments."""
+    """Print the page ops/settings.md. The command takes no arguments."""
     if words:
         print("usage: python -m kefu settings", file=sys.stderr)
         return 2

@@ -20,7 +20,7 @@ from kefu.tools.topic_reader import TopicReader
 SINCE = "10m"  # the default of --since: records of the last ten minutes are counted
 MOST_RECORDS = 200_000  # limits the records read: some seconds, and at worst as many keys in memory; older ones are cut
 LINES = 20  # the default of --limit
-DONE, FAILED = 0, 1
+DONE, FAILED = 0, 1  # exit codes
 
 
 def main(arguments: List[str]) -> int:

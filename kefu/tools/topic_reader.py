@@ -38,7 +38,7 @@ class TopicReader:
         self._consumer = consumer(kafka, connect_s)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to Kafka."""
         self._consumer.close()
         self.admin.close()
 

@@ -32,11 +32,11 @@ from kefu.tools.clients import TIMEOUT_S, admin, asked
 from kefu.tools.groups import lag, members
 from kefu.tools.partitions import counted
 
-DONE, REFUSED = 0, 1
+DONE, REFUSED = 0, 1  # exit codes
 
 
 class Step(NamedTuple):
-    """The topics that one release added, without the prefix. `what` describes them."""
+    """The topics that one release added, without the prefix, and a description of them (`what`)."""
 
     what: str
     topics: Tuple[str, ...]

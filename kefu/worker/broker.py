@@ -24,7 +24,7 @@ class TurnBroker(EventBroker):
         return cls()
 
     def publish(self, event: Dict[str, Any]) -> None:
-        """Drop the event, and log that the first time."""
+        """Drop the event. The first time, log that events are not published here."""
         if not self._logged:
             self._logged = True
             logger.info("Tracker events are not streamed: only the worker streams them, with each turn.")

@@ -110,7 +110,8 @@ class Hub:
         self._prefix = prefix
         self._heard = heard
         self._channels: Dict[bytes, Channel] = {}
-        self._lingering: OrderedDict[bytes, float] = OrderedDict()  # channels that nobody watches, and since when
+        # Channels without a watcher, with the time since when. Their subscriptions end after LINGER_S.
+        self._lingering: OrderedDict[bytes, float] = OrderedDict()
         self._connections: Dict[Redis, HintConnection] = {}
         self._placed = -1  # the version of the servers' map that the channels were placed by
         self._broken = asyncio.Event()
@@ -120,12 +121,12 @@ class Hub:
 
     @property
     def watched(self) -> int:
-        """The number of watched conversations."""
+        """The number of conversations that some request watches."""
         return len(self._channels) - len(self._lingering)
 
     @property
     def connected(self) -> bool:
-        """Whether hints come from every master."""
+        """Whether the connections to all Redis masters are open, so that every hint arrives."""
         return bool(self._connections) and all(connection.connected for connection in self._connections.values())
 
     @property
@@ -175,7 +176,7 @@ class Hub:
                     self._forget(next(iter(self._lingering)))
 
     def _forget(self, name: bytes) -> None:
-        """Unsubscribe from a channel without watchers."""
+        """Unsubscribe from a channel that has no watchers."""
         del self._lingering[name]
         _drop(self._channels.pop(name))
 
@@ -231,7 +232,7 @@ class Hub:
     def _confirm(self, name: bytes) -> None:
         channel = self._channels.get(name)
         if channel:
-            channel.wake()  # makes watchers read what was written before the subscription
+            channel.wake()  # the watchers read the replies that were written before the subscription
 
     def _hint(self, name: bytes, message_id: str) -> None:
         channel = self._channels.get(name)

@@ -27,7 +27,7 @@ class Single(redis_cluster.One[Redis]):
     """A single Redis server, without failover."""
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the server."""
         await self._client.aclose(close_connection_pool=True)
 
 

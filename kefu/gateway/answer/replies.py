@@ -92,7 +92,7 @@ async def wait_for_outcome(
 ) -> Optional[Outcome]:
     """Return the outcome of `said` as soon as it is stored, None when `wait_s` are over or the hub closes first.
 
-    While Redis is unavailable the wait goes on: the message is accepted all the same.
+    While Redis is unavailable the wait goes on, because the message is accepted already.
 
     Args:
         store: the store of outcomes.

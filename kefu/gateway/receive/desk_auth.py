@@ -20,7 +20,7 @@ from kefu.settings import Tenant
 
 AUDIENCE = "kefu-desk"
 VIEWER, AGENT = "viewer", "agent"
-MAX_NAME_CHARS = 64
+MAX_NAME_CHARS = 64  # limits an agent's name; a token with a longer name is refused
 
 
 @dataclass(frozen=True)

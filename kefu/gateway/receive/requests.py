@@ -13,6 +13,7 @@ from kefu.gateway.receive.auth import Caller
 from kefu.privacy import mask, mask_all
 from kefu.settings import MAX_TEXT_CHARS
 
+# Limits of a message; a request beyond one of them is refused by 422.
 MAX_PAYLOAD_CHARS = 1024
 MAX_METADATA_BYTES = 4096
 MAX_METADATA_DEPTH = 5

@@ -34,7 +34,7 @@ from kefu.privacy import mask
 
 OUTCOME_S = 10.0  # longest wait for the outcome of a turn; after it the reply is `queued`, and the client asks again
 MAX_SHOWN = 100  # limits the hand-overs of one list; `more` says that there are others
-# The lists: hand-overs by status, or those that the caller has taken.
+# The values of the parameter `status` of a list: a status of hand-overs, or `mine` for those that the caller has taken.
 STATUSES = ("waiting", "taken", "mine")
 AUDITED = {HandoffTaken: "handoff.take", AgentSaid: "handoff.say", HandoffEnded: "handoff.end"}
 READ = "handoff.read"
@@ -45,7 +45,7 @@ desk = Blueprint("desk", url_prefix="/v1/desk")
 
 @desk.get("/openapi.json")
 async def describe(_: Request) -> HTTPResponse:
-    """The OpenAPI description of the desk's API."""
+    """Return the OpenAPI description of the desk's API."""
     return json_answer(OPENAPI)
 
 

@@ -66,7 +66,7 @@ def _config(settings: GatewaySettings) -> str:
 
 @pages.get("/")
 async def page(request: Request) -> HTTPResponse:
-    """The chat page."""
+    """Return the chat page, an HTML document."""
     return _serve(request, "", "no-cache")
 
 

@@ -16,7 +16,7 @@ async def livez(request: Request) -> HTTPResponse:
 
 @probes.get("/metrics")
 async def show_metrics(_: Request) -> HTTPResponse:
-    """The metrics in Prometheus' text format."""
+    """Return the gateway's metrics in Prometheus' text format."""
     return _answer("/metrics")
 
 

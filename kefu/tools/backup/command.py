@@ -11,7 +11,7 @@ from kefu.tools.backup.rotation import KEEP, rotate
 from kefu.tools.backup.topics import restore, save
 from kefu.tools.options import count
 
-DONE, FAILED = 0, 1
+DONE, FAILED = 0, 1  # exit codes
 
 
 def main(arguments: List[str]) -> int:

@@ -16,7 +16,7 @@ import orjson
 from kefu.errors import KefuError
 
 _LENGTH = struct.Struct(">i")
-_NONE, _END = -1, -2
+_NONE, _END = -1, -2  # written in place of a length: a piece that is null, and the end of the records
 MAX_PIECE_BYTES = 64 * 1024 * 1024  # limits a key, value or header that is read; a larger length means a broken file
 
 

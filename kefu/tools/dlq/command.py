@@ -108,7 +108,7 @@ class _Run:
         self._code = DONE
 
     def run(self) -> int:
-        """Handle the letters, and return the exit code."""
+        """Replay or drop the chosen letters; return the exit code."""
         if self._options.dry_run:
             for task in self._tasks():
                 self._say(task, f"would be {self._outcome}")

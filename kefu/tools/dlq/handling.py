@@ -94,7 +94,7 @@ class Handler:
         await self._all([self._handled(task, REPLAYED) for task in tasks])
 
     async def drop(self, tasks: List[Task]) -> None:
-        """Mark letters as dropped."""
+        """Record letters as dropped, so that they are no longer listed as open."""
         await self._all([self._audit(DROPPED)(task) for task in tasks])
         await self._all([self._handled(task, DROPPED) for task in tasks])
 

@@ -60,7 +60,7 @@ class Letter:
         object.__setattr__(self, "id", derived_id("DeadLetter", *parts))
 
     def header(self, name: str, default: str = "") -> str:
-        """Return the last header of this name as text."""
+        """Return the record's last header of this name as text, or `default` if there is none."""
         values = [value for each, value in self.headers if each == name]
         return (values[-1] or b"").decode("utf-8", "replace") if values else default
 

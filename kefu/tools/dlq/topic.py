@@ -49,7 +49,7 @@ class Letters:
                 yield position, letter, states.get(letter.id, State()) if letter else State()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to Kafka."""
         self._reader.close()
 
     def _states(self, partition: int) -> Dict[str, State]:

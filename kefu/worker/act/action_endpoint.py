@@ -169,7 +169,7 @@ class ActionEndpoint(EndpointConfig):
             return mask_all(orjson.loads(body))  # the shop's data enters here, so it is masked here
 
     async def close(self) -> None:
-        """Close the pool."""
+        """Close the connections to the action server."""
         if self._tls is not None:
             self._tls.close()
         if self._pool is not None:

@@ -68,7 +68,7 @@ class HandOver(Action):
     """
 
     def name(self) -> str:
-        """Return the name in the domain."""
+        """Return the action's name in the domain."""
         return HAND_OVER
 
     async def run(self, output_channel: Any, nlg: Any, tracker: Any, domain: Domain) -> List[Event]:
@@ -154,7 +154,7 @@ class QuickExtractSlots(ActionExtractSlots):
         ]
 
     async def run(self, output_channel: Any, nlg: Any, tracker: Any, domain: Domain) -> List[Event]:
-        """Return the slots that the latest message sets."""
+        """Return SlotSet events for the slots that the latest message fills."""
         entities = {entity.get("entity") for entity in tracker.latest_message.entities}
         events: List[Event] = []
         called: Set[str] = set()

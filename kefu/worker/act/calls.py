@@ -43,7 +43,7 @@ class Place:
         self._held = False
 
     async def __aenter__(self) -> "Place":
-        """Wait for a place."""
+        """Wait until a place is free, and take it."""
         await self._places.acquire()
         self._held = True
         return self

@@ -45,9 +45,10 @@ def _texts(value: Any) -> Any:
 
 
 class QuickResponses(TemplatedNaturalLanguageGenerator):
-    """Rasa's templated responses, but of the fitting variations the one that the customer heard longest ago, or never.
+    """Rasa's templated responses, with another choice among the variations that fit the slots and the channel.
 
-    Rasa picks a fitting variation at random. A customer who asks again should get another wording.
+    Rasa picks one at random. This class picks one that the customer has never got, or got longest ago, so that a
+    customer who asks again gets another wording.
     Source: rasa 3.6.21, `TemplatedNaturalLanguageGenerator`.
     """
 

@@ -14,7 +14,10 @@ def is_external(event: UserUttered) -> bool:
 
 
 def last_said(events: Sequence[Event]) -> Optional[UserUttered]:
-    """Return the customer's last message, None if there is none. Rasa's own look-up would count a timer's message."""
+    """Return the customer's last message, None if there is none.
+
+    The tracker's `latest_message` can't be used, because it may be a message that a timer triggered.
+    """
     for event in reversed(events):
         if type(event) is UserUttered and not is_external(event):
             return event

@@ -35,7 +35,7 @@ class Silence(NamedTuple):
 
 
 def reminders(events: Iterable[Event]) -> Reminders:
-    """Return the reminders that were ever scheduled in `events`: the standing ones and those that ended.
+    """Return the reminders that are still set after `events`, and the reasons why the others ended.
 
     As in Rasa, a reminder replaces an earlier one of its name, and a restart ends all. Unlike in Rasa, a new session
     ends none: otherwise every reminder of more than half an hour would be lost.

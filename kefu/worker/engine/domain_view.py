@@ -107,7 +107,7 @@ class DomainView:
         return part
 
     def snapshot(self, state: State) -> Snapshot:
-        """Return the one snapshot of this state."""
+        """Return the snapshot of this state. Equal states give the same object."""
         user, loop = state.get(USER), state.get(ACTIVE_LOOP)
         slots, action = state.get(SLOTS), state.get(PREVIOUS_ACTION)
         key = (

@@ -21,7 +21,7 @@ class DirectGraphRunner(GraphRunner):
     """Runs a loaded model's graph without a scheduler. Source: rasa 3.6.21, `DaskGraphRunner`."""
 
     def __init__(self, loaded: DaskGraphRunner) -> None:
-        """Use the components that Rasa has loaded."""
+        """Create a runner of the components that Rasa has loaded."""
         self._schema: GraphSchema = loaded._graph_schema
         self._nodes = loaded._instantiated_nodes
         self._components = {name: node._component for name, node in self._nodes.items()}
@@ -35,7 +35,7 @@ class DirectGraphRunner(GraphRunner):
         execution_context: ExecutionContext,
         hooks: Optional[List[GraphNodeHook]] = None,
     ) -> "DirectGraphRunner":
-        """Load the components of a model."""
+        """Return a runner of a model's components, which are loaded as in Rasa."""
         return cls(DaskGraphRunner.create(graph_schema, model_storage, execution_context, hooks))
 
     @property

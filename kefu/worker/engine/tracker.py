@@ -42,7 +42,7 @@ class LiveTracker(DialogueStateTracker):
         super().__init__(conversation, None)
 
     def update(self, event: Event, domain: Optional[Domain] = None) -> None:
-        """Apply an event, as Rasa's tracker does."""
+        """Append an event and apply it, as Rasa's tracker does, and update the history."""
         self._stamp(event)
         self.events.append(event)
         if self.history is not None and not self.history.add(event):
@@ -84,7 +84,7 @@ class LiveTracker(DialogueStateTracker):
         return other
 
     def applied_events(self) -> List[Event]:
-        """Return the events that count, without those that were taken back."""
+        """Return the events that count, without events that a later event took back (a rewind, a restart)."""
         return super().applied_events() if self.history is None else list(self.history.applied)
 
     @property

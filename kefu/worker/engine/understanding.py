@@ -27,7 +27,7 @@ LONGEST_REMEMBERED = 60  # characters; the result of a longer text is not rememb
 SAME_TIME_S = 900.0
 BY_THE_MINUTE = "DucklingEntityExtractor"  # its values depend on the exact time, so its results are not remembered
 
-Said = Tuple[str, float]  # a text, and when it was said in s since 1970
+Said = Tuple[str, float]  # a text, and the time when it was sent, in s since the epoch
 Understood = asyncio.Future[Dict[str, Any]]
 
 
@@ -48,7 +48,7 @@ class SaidBefore:
         return result
 
     def clear(self) -> None:
-        """Drop all results and the model."""
+        """Drop all remembered results, and the reference to their model."""
         self._model, self._results = None, {}
 
     def put(self, model: TurnProcessor, said: Said, result: Dict[str, Any]) -> None:

@@ -54,7 +54,7 @@ class DueScan:
         away: Callable[[], bool],
         clock: Callable[[], int] = now_ms,
     ) -> None:
-        """Prepare; the search begins with `start`.
+        """Create the search, which begins with `start`.
 
         Args:
             index: holds the due times.
@@ -80,7 +80,7 @@ class DueScan:
         return type(task.exception()).__name__
 
     def start(self) -> None:
-        """Start the search in a task."""
+        """Start the periodic search in a task of the event loop."""
         self._task = asyncio.ensure_future(self._run())
 
     async def stop(self) -> None:

@@ -46,7 +46,7 @@ class Candidate:
         most: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare.
+        """Create the lender's view of the candidate.
 
         Args:
             tracks: tells whether there is a candidate, and which conversations it answers.

@@ -45,7 +45,7 @@ class Patience:
     """
 
     def __init__(self, mine: Callable[[], bool], waits: Waits) -> None:
-        """Prepare.
+        """Create the patience of one message.
 
         Args:
             mine: whether this worker still owns the message's partition.

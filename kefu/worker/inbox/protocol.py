@@ -58,7 +58,7 @@ class Inbox:
         candidate: Optional[Candidate] = None,
         backoff: Backoff = backoff_s,
     ) -> None:
-        """Prepare.
+        """Create the inbox of a worker.
 
         Args:
             runner: runs turns on the serving model.
@@ -165,7 +165,7 @@ class Steps:
             await asyncio.sleep(self._inbox.waits.backoff_s(message.attempts))
 
     async def _attempt(self) -> Optional[Done]:
-        """Rows 2 to 4, once."""
+        """Do rows 2 to 4 once: look for the marker, lend, mend, run the turn, write it."""
         await self._look_for_marker()
         await self._lend()
         await self._mend()
@@ -191,9 +191,9 @@ class Steps:
             raise AlreadyProcessed(b"")
 
     async def _mend(self) -> None:
-        """Before row 3: bring back what Redis lost of a partition that was just assigned or is in doubt.
+        """Before row 3: mend the message's partition if it is in doubt, for example because it was just assigned.
 
-        The message waits without a place, so that a new partition does not hold up the turns of the others.
+        The message waits for that without a place, so that a new partition does not hold up the turns of the others.
         """
         mender, partition = self._inbox.mender, self._message.record.partition
         if mender is not None and mender.in_doubt(partition):
@@ -241,7 +241,7 @@ class Steps:
         return live
 
     async def _load(self) -> Stored:
-        """Row 3: return the stored state, once it is certain that Redis lost none of it."""
+        """Row 3: return the stored state, after any writes that Redis has lost were mended."""
         message, mender = self._message, self._inbox.mender
         while message.mine():
             stored = await self._store.load(message.event.conversation)

@@ -26,7 +26,7 @@ class Reception:
     """Puts polled messages into lanes, and serves the lanes. Belongs to the event loop's thread."""
 
     def __init__(self, inbox: Inbox, understanding: Understanding, give_up: Callable[[str], None]) -> None:
-        """Prepare.
+        """Create the reception, with no lanes yet.
 
         Args:
             inbox: processes the messages.

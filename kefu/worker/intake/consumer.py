@@ -60,7 +60,7 @@ class Intake:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Prepare; connects at `start`.
+        """Create the consumer, which joins its group at `start`.
 
         Args:
             kafka: where to connect, and the topics' prefix.

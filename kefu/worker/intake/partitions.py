@@ -80,7 +80,7 @@ class Partitions:
         self.served = 0  # messages finished since the start
 
     def numbers(self) -> List[int]:
-        """Return the numbers of the partitions, sorted."""
+        """Return the numbers of the partitions that this worker owns, sorted."""
         with self._lock:
             return sorted(self._partitions)
 

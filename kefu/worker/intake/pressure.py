@@ -30,7 +30,7 @@ class Pressure:
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
-        """Prepare.
+        """Create the back pressure of a consumer, with no partition paused.
 
         Args:
             partitions: of the consumer.

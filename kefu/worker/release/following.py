@@ -50,7 +50,7 @@ class Following:
         change: Callable[[str], Awaitable[None]],
         every_s: float = BEAT_S,
     ) -> None:
-        """Prepare; the beats begin with `start`.
+        """Create the follower; its beats begin with `start`.
 
         Args:
             tracks: this worker's place in the release.
@@ -65,7 +65,7 @@ class Following:
 
     @property
     def ended(self) -> bool:
-        """Whether an error ended the task."""
+        """Whether an error has ended the task that writes this worker's beats."""
         return self._task is not None and self._task.done()
 
     async def first_inbox(self) -> str:
@@ -75,7 +75,7 @@ class Following:
         return self._inbox
 
     def start(self) -> None:
-        """Start the beats in a task."""
+        """Start the task that writes this worker's beats and follows the release."""
         self._task = asyncio.ensure_future(self._follow())
 
     async def leave(self) -> None:

@@ -71,7 +71,7 @@ class Deferral(MetaPathFinder, Loader):
     """Defers the import of modules until `end`, or until the first use of one of them."""
 
     def __init__(self, modules: Mapping[str, Sequence[str]]) -> None:
-        """Prepare; takes effect with `begin`.
+        """Create the deferral, which takes effect with `begin`.
 
         Args:
             modules: by name, the classes and functions that others import. Their import alone does not load the

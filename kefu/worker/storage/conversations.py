@@ -27,7 +27,7 @@ class Conversations:
     """Redis as the one store of conversations. Every method raises StoreUnavailable if Redis is away."""
 
     def __init__(self, settings: RedisSettings) -> None:
-        """Prepare. `servers` is public for other data that is kept on the same servers."""
+        """Create the store without connecting. `servers` is public for other data on the same servers."""
         self._settings = settings
         self.servers = Servers(settings)
 
@@ -120,7 +120,7 @@ class Conversations:
         )
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to Redis."""
         await self.servers.close()
 
     async def arm(self, conversation: str, arms: Sequence[Arm]) -> None:

@@ -1,4 +1,4 @@
-"""Repeats acknowledged writes that Redis has lost, from what was published to Kafka. See ops/decisions/0003.
+"""Writes turns again that Redis has acknowledged and lost, from their records in Kafka. See ops/decisions/0003.
 
 In: the partitions of this worker, and the history (replication id) of the Redis server that a tracker was read from.
 A server that takes over after a failover, or restarts, has a new history. A partition is in doubt (Redis may lack
@@ -29,7 +29,7 @@ class Mender:
     def __init__(
         self, conversations: Conversations, tail: PublishedTail, assigned: Callable[[], List[int]], rearm: Rearm
     ) -> None:
-        """Prepare.
+        """Create the mender; every partition is in doubt.
 
         Args:
             conversations: the store.

@@ -36,7 +36,7 @@ class PublishedTail:
     """The ends of the two topics. Every method raises QueueUnavailable if Kafka doesn't answer."""
 
     def __init__(self, settings: KafkaSettings, window_s: float) -> None:
-        """Prepare; each call connects anew.
+        """Create the reader. Each call opens connections of its own.
 
         Args:
             settings: where Kafka is.

@@ -39,7 +39,7 @@ class Batches:
     """Sends callers' commands in batches. Belongs to one event loop."""
 
     def __init__(self, timeout_s: float, wait_replicas: int) -> None:
-        """Prepare.
+        """Create the batches, which are empty.
 
         Args:
             timeout_s: limits the time of a batch. After it each caller gets an error, and its commands may or may not
@@ -73,7 +73,7 @@ class Batches:
         return await answers
 
     def _leave(self, redis: Redis) -> None:
-        """Send the waiting groups, up to MAX_COMMANDS."""
+        """Start to send the waiting groups as one batch of up to MAX_COMMANDS; the rest goes on waiting."""
         waiting = self._waiting.pop(redis, None)
         if not waiting:
             return

@@ -1,7 +1,7 @@
 """The worker's connections to Redis (redis-py 4.6): one server, a master behind Sentinels, or a cluster.
 
-Never retries by itself: a failed call may have succeeded on the server, and `kefu.worker.storage.servers` decides what
-to do then.
+The clients never retry by themselves, because a failed call may have succeeded on the server. The error is handled by
+`kefu.worker.storage.servers`.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class Single(redis_cluster.One[Redis]):
     """A single Redis server, without failover."""
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the server."""
         await self._client.close(close_connection_pool=True)
 
 

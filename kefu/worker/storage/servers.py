@@ -106,7 +106,7 @@ class Servers:
         return frozenset(match[1].decode() for match in matches)
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Cancel the batches under way, and close the connections to Redis."""
         await self._batches.close()
         await self.redis.close()
 

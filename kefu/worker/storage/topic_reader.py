@@ -39,7 +39,7 @@ class TopicReader:
         )
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to Kafka."""
         self._consumer.close()
 
     def partitions(self, name: str) -> int:

@@ -30,6 +30,7 @@ from kefu.worker.conversation.stored import METADATA
 from kefu.worker.turns.summary import asked_by, summary
 from kefu.worker.turns.turn import Turn
 
+# Responses that the platform itself gives, so that every model with hand-overs must have them.
 STARTED_REPLY = "utter_handoff_started"
 TAKEN_REPLY = "utter_handoff_taken"
 ENDED_REPLY = "utter_handoff_ended"

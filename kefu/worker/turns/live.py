@@ -23,7 +23,7 @@ from kefu.worker.engine.tracker import LiveTracker
 
 TURNS_KEPT = 100  # turns kept of a conversation in Redis and memory; older ones are trimmed. Source: DESIGN.md, Redis
 TURNS_BEFORE_TRIM = 150  # trimming costs a replay of the conversation, so it waits until 50 turns can go at once
-WRITES_REMEMBERED = 8  # a conversation's last writes, kept to repeat those that a failed-over Redis lost
+WRITES_REMEMBERED = 8  # how many of a conversation's last writes are kept, in case Redis loses them by a failover
 
 
 def build_tracker(conversation: str, view: DomainView, events: List[Event]) -> LiveTracker:

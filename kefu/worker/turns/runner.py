@@ -46,7 +46,7 @@ class TurnRunner:
         idle_s: float = 0,
         handoff_wait_s: float = 600,
     ) -> None:
-        """Prepare.
+        """Create a runner of turns on one model.
 
         Args:
             processor: Rasa with the model loaded.

@@ -53,8 +53,8 @@ class Utterance(NamedTuple):
     """The message that a turn puts on the tracker: the customer's text, or the trigger of a timer.
 
     Attributes:
-        text: as Rasa sees it.
-        metadata: of the message, for actions to read.
+        text: the text that Rasa reads.
+        metadata: the message's metadata, which actions read.
         must_reply: whether a turn that would end without a reply gets the reply for a failed action.
         tells_failure: whether the customer is told of a failure.
     """
@@ -66,7 +66,7 @@ class Utterance(NamedTuple):
 
 
 class Turn:
-    """One event of the inbox on its way through Rasa."""
+    """The processing of one event of the inbox by Rasa: its tracker, its deadline, its new events."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Turn:
         channel: str,
         deadline: float,
     ) -> None:
-        """Prepare.
+        """Create a turn that has not begun.
 
         Args:
             processor: Rasa with the serving model loaded.
