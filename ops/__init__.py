@@ -1,1 +1,1 @@
-"""What runs Kefu: its requirements, and the means to run all of it on one machine."""
+"""The tools that run, measure, test and release Kefu, and its locked requirements."""

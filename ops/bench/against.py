@@ -18,7 +18,7 @@ from ops.bench.spread import Spread, ratios, spread
 from ops.local.servers import ROOT
 
 TODAY = "this build"
-SHORT_ROUNDS, FULL_ROUNDS = 9, 25
+SHORT_ROUNDS, FULL_ROUNDS = 9, 25  # 9 are the fewest from which the spread leaves out the outermost rounds
 # The compared processes, each with a conversation that makes the process work.
 JUDGED: Tuple[Tuple[str, str], ...] = (
     ("worker", TALK), ("worker", ORDERS), ("gateway", TALK), ("gateway", ORDERS), ("actions", ORDERS),

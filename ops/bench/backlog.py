@@ -27,7 +27,7 @@ from ops.bench.scripts import TALK, text
 from ops.local.servers import ROOT
 
 GROWTH = 0.2  # the largest allowed growth of a process's memory, as a share
-CUSTOMERS = 2000
+CUSTOMERS = 2000  # the messages of the backlog are those of this many customers, in turn
 LIVE_TURNS = 1000  # limits the turns that the worker keeps in memory, so that they are at the limit before the backlog
 BEFORE_S = 30.0  # how long the system is under load before the backlog
 SAMPLE_S = 2.0  # between two samples of the memory

@@ -22,7 +22,7 @@ LENT: Tuple[Tuple[str, str, Tuple[str, ...]], ...] = (
     ("services", "environment-services", ("ops/requirements/dev.txt",)),
     ("worker", "environment-worker", ("ops/requirements/worker-dev.txt",)),
     ("kafka", "kafka-jars", ("ops/local/kafka/pom.xml", "ops/local/kafka/jars.sha256")),
-    ("uv", "", ("ops/requirements/uv.txt",)),  # set-up goes by whether it runs
+    ("uv", "", ("ops/requirements/uv.txt",)),  # has no stamp: set-up checks whether it runs
 )
 MODEL, MODEL_STAMP = Path("models") / "kefu.tar.gz", STAMPS / "model"
 

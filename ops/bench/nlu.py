@@ -19,7 +19,7 @@ from rasa.core.tracker_store import InMemoryTrackerStore
 
 from ops.bench.scripts import TALK, text
 
-POLLS = (64, 8, 1)
+POLLS = (64, 8, 1)  # the measured sizes of a poll
 MEASURED = 256  # messages that are measured for each size of a poll
 WARMING = 64  # messages that are parsed before each measurement
 FIRST = 1_000_000  # number of the first simulated customer, whose texts no other part of the bench uses
@@ -27,7 +27,7 @@ Parse = Callable[[List[str]], Any]
 
 
 def main() -> None:
-    """Load the model, measure, print."""
+    """Load the model, measure NLU, print the CPU times."""
     logging.disable(logging.WARNING)
     kind, path = sys.argv[1:]
     parse = _kefu(path) if kind == "kefu" else _stock(path)

@@ -100,7 +100,7 @@ FULL = Plan(
         _alone(ORDERS, 500, stock=1, kefu=8, seconds=75, rounds=1),
     ),
     most_idle=1000,
-    epochs=10,  # Rasa's default, 100, takes three quarters of an hour; what a turn costs does not depend on it
+    epochs=10,  # Rasa's default, 100, takes three quarters of an hour; the CPU of a turn does not depend on it
     starts=3,
     accepting=_accepting(64, 8, rounds=3),
     nlu={"stock": 3, "kefu": 3},

@@ -42,7 +42,7 @@ class Rounds:
                 scenarios.warm_up(system, self.numbers[system.name], driver)
 
     def run(self, steps: Sequence[Step]) -> None:
-        """Do all rounds."""
+        """Do all rounds, each with all of its steps."""
         for number in range(max(step.rounds for step in steps)):
             systems = self._systems if number % 2 == 0 else self._systems[::-1]
             for step in steps:

@@ -14,7 +14,7 @@ from ops.bench.scripts import ORDER_NUMBERS, ORDERS, TALK
 from ops.local.servers import ROOT
 
 SETTLE_S = 0.3  # wait before the second sample: offsets are committed and logs are written after the last answer
-TALK_FROM = 100_000  # numbers below it are customers who have an order, see `shop`
+TALK_FROM = 100_000  # the first number of customers for `talk`; lower numbers are customers with an order, see `shop`
 
 
 class System(Protocol):

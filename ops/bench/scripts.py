@@ -29,7 +29,7 @@ ORDER_PHRASES = {
     "zh": ("我的订单{}到哪了", "查一下订单{}", "订单{}发货了吗", "帮我看看{}的物流", "我想查一下{}这个订单"),
     "en": ("where is my order {}", "track order {}", "has order {} been shipped", "check order {} for me"),
 }
-ORDER_NUMBERS = 50_000
+ORDER_NUMBERS = 50_000  # how many customers of the bench have an order
 FIRST_ORDER = 20_270_000  # eight digits that begin with 20, as the actions read them; the demo's orders are below
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 

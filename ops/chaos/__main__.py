@@ -1,4 +1,4 @@
-"""`make chaos`: does KILLS kills in rounds, on Sentinels and on a cluster in turn; exits with 1 for a broken promise."""
+"""`make chaos`: does KILLS kills in rounds, on Sentinels and on a cluster in turn. It exits with 1 after a breach."""
 
 import argparse
 import shutil

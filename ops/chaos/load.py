@@ -58,12 +58,12 @@ class Talk:
 
     @property
     def key(self) -> str:
-        """The key of the conversation."""
+        """The key of the conversation, `tenant:user`."""
         return f"demo:{self.user}"
 
     @property
     def headers(self) -> Dict[str, str]:
-        """The customer's authorization."""
+        """The HTTP headers of the customer's requests."""
         return {"Authorization": f"Bearer {self.token}"}
 
     @property

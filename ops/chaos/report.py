@@ -36,14 +36,14 @@ class Report:
         return [{"round": n, **breach} for n, each in enumerate(self.rounds, 1) for breach in each["breaches"]]
 
     def add(self, shown: Dict[str, Any]) -> None:
-        """Add a round and write the JSON."""
+        """Add the result of a round, and write the JSON file."""
         self.rounds.append(shown)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         totals = {"kills": dict(self._sum("kills")), "counts": dict(self._sum("counts")), "breaches": self.breaches}
         self._path.write_text(json.dumps({"run": self._run, "totals": totals, "rounds": self.rounds}, indent=1))
 
     def table(self) -> str:
-        """Return the totals as text."""
+        """Return the totals of all rounds as text."""
         kills, counts = self._sum("kills"), self._sum("counts")
         lines = [f"{count:6}  {kind}" for kind, count in kills.most_common()]
         lines += [f"{sum(kills.values()):6}  kills in {len(self.rounds)} rounds", ""]

@@ -114,7 +114,7 @@ def installation(options: argparse.Namespace, folder: Path) -> Iterator[str]:
 def judge(figures: Dict[str, Any], problems: List[str], webhook: str, *notes: str) -> int:
     """Print the verdict, tell the webhook about problems or notes, return the exit code.
 
-    Notes limit what a run proves; they are not problems.
+    A note says that a run proves less than usual. It is no problem.
     """
     shown = {name: value for name, value in figures.items() if name != "windows"}
     print(json.dumps(shown))

@@ -17,7 +17,7 @@ QUORUM = 2  # how many Sentinels must find the master down before a failover
 DOWN_AFTER_MS = 1500  # a Sentinel finds a server down after this time without an answer
 FAILOVER_TIMEOUT_MS = 6000  # after this time the Sentinels try a failed failover again
 NODE_TIMEOUT_MS = 2000  # the nodes of a Redis Cluster find a node down after this time without an answer
-SLOTS = 16384
+SLOTS = 16384  # of every Redis Cluster
 FORMED_S = 180.0  # longest wait until the started servers form a group; beyond it the start fails
 FORMING_CALL_S = 30.0  # longest wait for the answer to a command that forms a cluster: it must not be sent twice
 

@@ -24,7 +24,7 @@ from ops.local.servers import HOST, ROOT, KafkaServer, RedisServer, free_port, s
 from ops.local.supervisor import Service, Supervisor
 
 DEMO_IDENTITY_SECRET = "demo-identity-secret"
-SECRETS = ("token_secret", "desk_secret", "receipt_secret", "shop_token")
+SECRETS = ("token_secret", "desk_secret", "receipt_secret", "shop_token")  # generated once for each directory
 READY_S = 120.0  # longest wait until started processes are ready; beyond it the start fails
 # Longer time limits for tests that check the answers. On a machine that is busy with all processes, a call to the shop
 # must not fail only because it is slow.
@@ -140,7 +140,7 @@ class Stack:
         return self._supervisor.process(name).pid
 
     def wait_ready(self, name: str, deadline_s: float = READY_S) -> None:
-        """Wait until a service is ready."""
+        """Wait until a service is ready. Raises RuntimeError after the deadline."""
         self._supervisor.wait_ready([name], deadline_s)
 
     def add_worker(self) -> str:

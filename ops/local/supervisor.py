@@ -201,5 +201,5 @@ class Supervisor:
         except subprocess.TimeoutExpired:
             self._say(f"{running.service.name} did not stop within {running.service.grace_s:.0f} s: killed")
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # what it may have started and left behind
+            os.killpg(process.pid, signal.SIGKILL)  # ends processes that the service has started and left behind
         process.wait(5)

@@ -18,7 +18,7 @@ from typing import Callable, Dict, List
 from ops.local.setup import LOCAL, StepFailed, environment, find_uv, trust_system
 
 TARGET = LOCAL / "tools"
-# Source: each project's releases. Go checks what it fetches by the checksum database.
+# Source: each project's releases. Go checks the downloaded modules against the checksum database.
 GO_MODULES = {
     "kube-score": "github.com/zegl/kube-score/cmd/kube-score@v1.20.0",
     "actionlint": "github.com/rhysd/actionlint/cmd/actionlint@v1.7.7",

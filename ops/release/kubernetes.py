@@ -21,7 +21,7 @@ class Kubernetes:
     """A Helm release in a namespace. See `ops.release.steps.Site`."""
 
     def __init__(self, name: str, namespace: str, values: list[Path], chart: Path = CHART) -> None:
-        """Prepare.
+        """Check that the programs helm and kubectl are installed.
 
         Args:
             name: name of the Helm release.

@@ -43,7 +43,7 @@ class Release:
     """A release of one installation; its values are in a file."""
 
     def __init__(self, site: Site, file: Path, say: Callable[[str], Any] = print, tenant: str = "") -> None:
-        """Prepare.
+        """Create the commands for one installation.
 
         Args:
             site: the installation.

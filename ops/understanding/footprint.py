@@ -10,7 +10,7 @@ import time
 
 
 def main() -> None:
-    """Load the model, measure, print."""
+    """Load the model as the worker does, and print its memory and CPU time."""
     logging.disable(logging.WARNING)
     from kefu.worker.start import lean
 

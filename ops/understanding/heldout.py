@@ -27,7 +27,7 @@ _POLL = 64  # how many texts are parsed at a time
 
 
 def main() -> None:
-    """Load the model, measure, print."""
+    """Load the model, parse the held-out phrases, print the figures."""
     logging.disable(logging.WARNING)
     processor = _processor(sys.argv[1])
     print(json.dumps({"intents": _intents(processor), "entities": _entities(processor)}, ensure_ascii=False))

@@ -17,8 +17,8 @@ from typing import Any, Callable, Dict
 from ops.bench.gateway.machine import HOST, Machine
 
 LUA = Path(__file__).parent / "requests.lua"
-WARM_S = 3
-STREAM_REPLIES_PER_S = 1000
+WARM_S = 3  # how long the load runs before it is measured
+STREAM_REPLIES_PER_S = 1000  # the stand-in for the worker stores this many replies for the streams
 
 
 def _wrk(machine: Machine, seconds: float, connections: int, status: int, prefer: str = "") -> Dict[str, Any]:

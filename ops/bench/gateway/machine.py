@@ -19,7 +19,7 @@ from kefu.settings import KafkaSettings
 from ops.local.servers import HOST, ROOT, KafkaServer, RedisServer, die_with_parent, free_port
 
 SECRET = "a-token-secret-of-32-bytes-and-more"
-READY_S = 30.0
+READY_S = 30.0  # longest wait until the gateway is ready
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 

@@ -12,7 +12,7 @@ from typing import List
 
 import uvloop
 
-OPENING_AT_ONCE = 50
+OPENING_AT_ONCE = 50  # limits the streams that are being opened at a time
 
 
 class Counted(asyncio.Protocol):
