@@ -31,7 +31,7 @@ _PARTS = (
     (re.compile(r"下午|\bafternoon\b", re.I), "15:00"),
     (re.compile(r"晚上|傍晚|今晚|\bevening\b|\btonight\b", re.I), "19:00"),
 )
-_ANY_HOUR = "10:00"  # the hour for a day without one
+_ANY_HOUR = "10:00"  # the time for a message that names only a day
 
 
 def when(text: str) -> str | None:

@@ -22,9 +22,9 @@ from actions.shop import NotFound, Order, Shop
 
 CONFIRMED = "confirmed"
 LAST_ORDER_NUMBER = "last_order_number"
-# Intents of a message that may be nothing but the answer to the form's question.
+# Intents that NLU finds in a message that is only the answer to the form's question.
 ANSWERS = frozenset({"inform", "affirm", "deny", "nlu_fallback", "out_of_scope", "", None})
-# The same for an answer in the customer's own words: NLU may take it for more intents.
+# The same for an answer in the customer's own words, such as a reason, in which NLU may find more intents.
 FREE_ANSWERS = frozenset({"inform", "nlu_fallback", "out_of_scope", "chitchat", "complaint", "review", "", None})
 NOTHING = object()  # stands for a message without a value for the slot; None stands for a value that can't be read
 Events = list[dict[str, Any]]
@@ -169,7 +169,7 @@ class TaskForm(Action):
     def _is_free_answer(self, message: LatestMessage) -> bool:
         """Return whether the message may be an answer in the customer's own words, and is no question."""
         unsure = not message.is_sure and message.intent not in ANSWERS
-        tells = message.intent == "deny" and free_text.tells_what_is_not(message.text)  # "it doesn't fit"
+        tells = message.intent == "deny" and free_text.tells_what_is_not(message.text)  # such as "it doesn't fit"
         return (message.intent in FREE_ANSWERS | self.intents or unsure or tells) and not free_text.is_question(
             message.text
         )

@@ -9,7 +9,7 @@ import re
 import unicodedata
 
 _SIMPLIFIED = str.maketrans("訂閱開關閉發廣請幫還絕從別過電報會沒給", "订阅开关闭发广请帮还绝从别过电报会没给")
-_REST = r"[^，,。.！!？?；;]"  # of the clause
+_REST = r"[^，,。.！!？?；;]"  # any character within the clause
 _UNSURE = re.compile(
     r"(?:不|别|不要|不想|没想)(?:要|想|给我|帮我)?(?:退订|取消|关掉|关闭)|不(?:想|要)错过|不(?:想|要)漏"
     r"|只(?:想|要|收)|设置|是不是|是否"

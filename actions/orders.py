@@ -34,7 +34,7 @@ from actions.shop import (
 from kefu.errors import ActionFailed
 
 logger = logging.getLogger(__name__)
-# By the shop's status: the response in the domain, and its blanks beside the order number.
+# The shop's status of an order to the response in the domain, and to the response's blanks beside the order number.
 STATUS = {
     "awaiting_payment": ("utter_order_awaiting_payment", ()),
     "processing": ("utter_order_processing", ()),

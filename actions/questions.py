@@ -102,7 +102,7 @@ class CancellationFee(Action):
         slots = tracker.slots
         number = order_number(as_text(numbers or slots.get(ORDER_NUMBER) or slots.get(LAST_ORDER_NUMBER)))
         order = await self._shop.order(who, number) if number and who.customer else None
-        if not isinstance(order, Order):  # the rule only: the answer must not reveal whether an order exists
+        if not isinstance(order, Order):  # tell only the rule: the answer must not reveal whether an order exists
             return await self._rule.run(dispatcher, tracker, domain)
         if not order.cancellable:
             dispatcher.utter_message(response="utter_cancellation_fee_too_late", order_number=number)

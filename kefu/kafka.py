@@ -258,7 +258,7 @@ def create_topics(
         try:
             future.result(timeout_s)
             outcome[name] = "created"
-        except FutureTimeout as error:  # librdkafka exceeds its own timeout when it has lost a broker
+        except FutureTimeout as error:  # librdkafka may take longer than its own time-out if a broker is lost
             raise QueueUnavailable(f"topic {name}: no answer within {timeout_s:.0f} s") from error
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:

@@ -32,7 +32,7 @@ class LoopWatch:
 
     def _look(self) -> None:
         now = self._loop.time()
-        while self._due <= now:  # counts every missed call too: a request at that time waited as long
+        while self._due <= now:  # also counts the calls that were missed: a request at their time waited as long
             metrics.LOOP_LATE_SECONDS.observe(now - self._due)
             self._due += EVERY_S
         self._timer = self._loop.call_at(self._due, self._look)

@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 PREFIX = "urn:kefu:problem:"
 RETRY_AFTER_S = 2  # the Retry-After while Kafka or Redis is unavailable
 
-# Kind to status and title. The kind is the end of `type`, which clients branch on: it never changes.
+# Kind to status and title. The kind is the end of a problem's `type`. Clients distinguish problems by it, so it never
+# changes.
 KINDS: Dict[str, Tuple[int, str]] = {
     "malformed": (400, "The request is malformed"),
     "not-json": (400, "The body is not JSON"),

@@ -60,7 +60,7 @@ class Setting:
         try:
             return self._value(text)
         except SettingsError as error:
-            raise SettingsError(key, error.problem) from None  # the cause may repeat the text
+            raise SettingsError(key, error.problem) from None  # the cause may repeat the text, which may be a secret
 
     def _keys(self) -> Tuple[str, ...]:
         return (f"{self.key}_FILE", self.key) if self.secret else (self.key,)

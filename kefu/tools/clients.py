@@ -23,7 +23,7 @@ PAUSE_S = 0.2  # between two attempts
 FETCH_BYTES = 4 * 1024 * 1024  # limits a fetch; memory holds two, the one being read and the next
 T = TypeVar("T")
 
-logging.getLogger("kafka").setLevel(logging.CRITICAL)  # its lines repeat its exceptions at each attempt
+logging.getLogger("kafka").setLevel(logging.CRITICAL)  # at each attempt kafka-python logs the exception that it raises
 
 
 def admin(kafka: KafkaSettings, connect_s: float = CONNECT_S) -> KafkaAdminClient:
@@ -99,6 +99,6 @@ def connection(kafka: KafkaSettings) -> Dict[str, Any]:
 def _connected(make: Callable[..., T], kafka: KafkaSettings, connect_s: float, **options: Any) -> T:
     try:
         return make(**connection(kafka), bootstrap_timeout_ms=connect_s * 1000, **options)
-    except KafkaTimeoutError as error:  # whatever the cause: kafka-python retries until its time is up
+    except KafkaTimeoutError as error:  # the error for any cause, because kafka-python retries until its time is up
         why = kafka_problem(kafka, WHY_S) or f"KAFKA_BROKERS names {kafka.brokers}: no answer within {connect_s:.1f} s"
         raise QueueUnavailable(why) from error

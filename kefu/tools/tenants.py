@@ -18,7 +18,9 @@ from kefu.tools.options import moment
 from kefu.tools.topic_reader import TopicReader
 
 SINCE = "10m"  # the default of --since: records of the last ten minutes are counted
-MOST_RECORDS = 200_000  # limits the records read: some seconds, and at worst as many keys in memory; older ones are cut
+# Limits the records read, so that the command takes some seconds and at most as many keys are in memory. Older records
+# are left out.
+MOST_RECORDS = 200_000
 LINES = 20  # the default of --limit
 DONE, FAILED = 0, 1  # exit codes
 

@@ -40,7 +40,7 @@ class TurnAgent(Agent):
         """Return the store itself: Rasa's FailSafeTrackerStore would answer from memory."""
         if store is None:
             raise UnsafeStart("no tracker store: Rasa would keep conversations in memory")
-        return store  # its domain is set when this agent begins to serve, not while it is checked
+        return store  # its domain is not set here: the agent is only being checked, and another one may still serve
 
     @classmethod
     def around(cls, model: LoadedModel, template: Agent, action_endpoint: ActionEndpoint) -> "TurnAgent":

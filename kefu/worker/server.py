@@ -6,7 +6,7 @@ from pathlib import Path
 
 # Set before TensorFlow and Rasa are imported, because they read these variables once, and their imports warn about each
 # other's deprecations.
-logging.captureWarnings(True)  # a warnings filter would not do, because some of the packages set their own
+logging.captureWarnings(True)  # a warnings filter would not be enough, because some packages set their own filters
 logging.getLogger("py.warnings").setLevel(logging.ERROR)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("RASA_TELEMETRY_ENABLED", "false")
@@ -39,7 +39,7 @@ def look_here(settings: WorkerSettings) -> None:
 
 
 def _serve(settings: WorkerSettings) -> None:
-    # Imported after `lean.begin`, which decides by the model what an import of Rasa loads.
+    # Imported after `lean.begin`, which decides which modules an import of Rasa loads for this model.
     from rasa.core.run import serve_application
     from rasa.core.utils import AvailableEndpoints
 

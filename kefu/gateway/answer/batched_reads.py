@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError, RedisError, ResponseError
 from kefu.errors import StoreUnavailable
 from kefu.gateway.answer.redis_client import Servers
 
-BATCH = 256  # limits the reads of one round trip: parsing more would hold up the event loop; the rest waits its turn
+BATCH = 256  # limits the reads of one round trip, because parsing more holds up the event loop; the rest waits
 
 
 class _Read(NamedTuple):
@@ -40,7 +40,8 @@ class Reads:
     def __init__(self, servers: Servers, timeout_s: float) -> None:
         self._servers = servers
         self._timeout_s = timeout_s
-        self._queues: Dict[Redis, List[_Read]] = {}  # the next batches, by master; only masters with a batch under way
+        # By Redis master, the reads of its next batch. A master is in here only while it has a batch under way.
+        self._queues: Dict[Redis, List[_Read]] = {}
         self._unplaced: Deque[_Read] = deque()  # reads whose master is not known yet
         self._placing = False  # whether `_place` runs
         self._tasks: Set[asyncio.Task[None]] = set()
@@ -128,7 +129,7 @@ class Reads:
             async with asyncio.timeout(self._timeout_s):
                 await connection.send_packed_command(commands)
                 return [await _answer(connection) for _ in commands]
-        except BaseException:  # cancellation included: a later read would take the answers that are still to come
+        except BaseException:  # also when cancelled: the answers to come would be taken for those of later reads
             await connection.disconnect(nowait=True)
             raise
         finally:
@@ -145,7 +146,7 @@ async def _answer(connection: Any) -> Any:
 
 def _end(read: _Read, answer: Any) -> None:
     """Complete a read's future with its answer, or with an error."""
-    if read.answer.done():  # cancelled by its reader
+    if read.answer.done():  # the request that waited for it was cancelled
         return
     if not isinstance(answer, Exception):
         read.answer.set_result(answer)

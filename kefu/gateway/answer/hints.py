@@ -113,7 +113,7 @@ class Hub:
         # Channels without a watcher, with the time since when. Their subscriptions end after LINGER_S.
         self._lingering: OrderedDict[bytes, float] = OrderedDict()
         self._connections: Dict[Redis, HintConnection] = {}
-        self._placed = -1  # the version of the servers' map that the channels were placed by
+        self._placed = -1  # the version of the slot map by which the channels were put on their connections
         self._broken = asyncio.Event()
         self._task: Optional[asyncio.Task[None]] = None
         self.closed = False

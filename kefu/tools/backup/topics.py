@@ -133,7 +133,7 @@ def _write_back(kafka: KafkaSettings, topic: str, number: int, path: Path, commi
                     record.key,
                     number,
                     timestamp=record.timestamp_ms,
-                    headers=[*record.headers],  # the client's headers may be str, too, and a list is invariant
+                    headers=[*record.headers],  # copied for the type checker: the client's list may also have str
                     on_delivery=lambda error, _: failed.append(error.name()) if error else None,
                 )
                 break

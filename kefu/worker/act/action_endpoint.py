@@ -39,7 +39,8 @@ REHEARSED_REPLY = "utter_holding"  # the answer to every call in a rehearsal; `T
 DOMAIN_WANTED = 449
 _CONNECTING = aiohttp.ClientTimeout(total=2)  # of `connect`
 _JSON = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-# Statuses of a server that can't serve for now. 500 is a failure of the action itself, so it is not retried.
+# The statuses after which a call is repeated: the action server can't serve for now. 500 is not one of them, because it
+# means that the action itself has failed.
 RETRIED_STATUS = frozenset({429, 502, 503, 504})
 
 
@@ -164,7 +165,7 @@ class ActionEndpoint(EndpointConfig):
             body = await answer.content.read(MAX_ANSWER_BYTES + 1)
             while len(body) <= MAX_ANSWER_BYTES and not answer.content.at_eof():
                 body += await answer.content.read(MAX_ANSWER_BYTES + 1 - len(body))
-            if len(body) > MAX_ANSWER_BYTES:  # its events must fit into a Kafka record, which has at most 1 MB
+            if len(body) > MAX_ANSWER_BYTES:  # all events of a turn must fit into one Kafka record
                 raise aiohttp.ClientPayloadError(f"more than {MAX_ANSWER_BYTES} bytes")
             return mask_all(orjson.loads(body))  # the shop's data enters here, so it is masked here
 

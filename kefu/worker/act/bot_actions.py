@@ -214,7 +214,7 @@ class QuickExtractSlots(ActionExtractSlots):
         if tracker.get_slot(REQUESTED_SLOT) == slot_name:
             return False
         form = self._actions[form_name]  # always the same object, because it remembers its unique mappings
-        if not isinstance(form, FormAction):  # a custom action with the form's name
+        if not isinstance(form, FormAction):  # the domain has a custom action with the form's name
             return super()._fails_unique_entity_mapping_check(slot_name, mapping, tracker, domain)
         return slot_name in form.required_slots(domain) and not form.entity_mapping_is_unique(mapping, domain)
 

@@ -73,7 +73,7 @@ class Place:
                 await self.__aenter__()
 
 
-# Whether the current turn is rehearsed; then no server is called.
+# Whether the current turn is a rehearsal (see `turns.rehearsal`), in which no action server is called.
 REHEARSED: "contextvars.ContextVar[bool]" = contextvars.ContextVar("kefu_rehearsed", default=False)
 # The place of the current turn, see `Place`; None where turns have no places (`rasa shell`).
 PLACE: "contextvars.ContextVar[Optional[Place]]" = contextvars.ContextVar("kefu_place", default=None)

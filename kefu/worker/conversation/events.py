@@ -7,7 +7,7 @@ from rasa.shared.utils.common import all_subclasses
 
 _KINDS: Dict[str, Type[Event]] = {}
 for _kind in all_subclasses(Event):
-    _KINDS.setdefault(_kind.type_name, _kind)  # of two classes with one name the first counts, as in Rasa
+    _KINDS.setdefault(_kind.type_name, _kind)  # if two classes have the same name, the first is used, as in Rasa
 
 
 def read_events(dicts: List[Dict[str, Any]]) -> List[Event]:

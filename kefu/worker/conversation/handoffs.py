@@ -13,7 +13,7 @@ from rasa.shared.core.trackers import DialogueStateTracker
 from kefu.worker.conversation.stored import METADATA, TAKEN, WAITING
 
 # The reasons for refusing a desk event. They are stored in markers, so their values must not change.
-ENDED = "handoff_ended"  # no such hand-over: it never began, or the assistant has the conversation again
+ENDED = "handoff_ended"  # the hand-over of the event never began, or the assistant answers the conversation again
 TAKEN_BY_OTHER = "handoff_taken"
 NOT_TAKEN = "handoff_not_taken"  # the agent who sends the event has not taken the conversation
 TIMER = "kefu.handoff"  # the name of the reminder that is set while the customer waits for the agent's next message

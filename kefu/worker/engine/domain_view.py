@@ -40,7 +40,7 @@ class Snapshot:
     __slots__ = ("is_unlikely_intent", "key", "last_key", "state")
 
     def __init__(self, state: State) -> None:
-        self.state = state  # shared: never changed
+        self.state = state  # conversations share it, so it is never changed
         self.key = self.last_key = _key(state)
         if TEXT in state.get(USER, {}) and is_prev_action_listen_in_state(state):
             last = self.copy()
@@ -99,7 +99,7 @@ class DomainView:
         part = self._user_parts.get(key)
         if part is None:
             part = self.domain._get_user_sub_state(_HasMessage(message))
-            if INTENT in part:  # without an intent the text counts, so the part is not shared
+            if INTENT in part:  # without an intent the part contains the text, which `key` doesn't: it isn't shared
                 part.pop(TEXT, None)
                 if len(self._user_parts) >= MAX_INTERNED:
                     self._user_parts.clear()

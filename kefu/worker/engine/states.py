@@ -183,7 +183,7 @@ class History:
             if kind in _LOOPS and event.name and event.name not in self._loops:
                 self._loops[event.name] = None
                 if self._ran_before(event.name) > 1:
-                    return False  # earlier runs of this action count as a loop's runs only from now on
+                    return False  # now that the action is known to be a loop, Rasa reads its earlier runs as a loop's
             self._apply(event)
         return True
 

@@ -20,11 +20,12 @@ logger = logging.getLogger(__name__)
 
 EVERY_S = 1.0  # the mean interval between two looks into the index
 AGAIN_S = 0.1  # the interval while more timers are due than one look sends
-# How many timers one look sends, over all partitions. Customers' messages queue behind them, so the number is bounded.
-BATCH = 16  # at least this many while fewer than BATCH messages are in flight
-TRICKLE = 4  # at least this many while more messages are in flight
-SHARE = 4  # one timer for each SHARE messages served since the last look, if that is more than the minimum
-MOST = 64  # never more than this many; the rest stays in the index for the next look
+# How many due timers one look may send, over all partitions. Customers' messages wait behind them in Kafka, so the
+# number is limited.
+BATCH = 16  # one look may send at least this many while fewer than BATCH messages are in flight
+TRICKLE = 4  # one look may send at least this many while more messages are in flight
+SHARE = 4  # if that is more, one look may send a timer for each SHARE messages served since the last look
+MOST = 64  # one look never sends more than this many; the rest stays in the index for the next look
 
 
 class Load(Protocol):

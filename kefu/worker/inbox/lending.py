@@ -82,7 +82,8 @@ class Candidate:
         if self._out >= self._most:
             metrics.LENT.labels("full").inc()
             return False
-        if type(event) is not UserSaid:  # a timer or desk event of a conversation that is gone leaves no marker
+        # If the conversation has expired, a timer or desk event gets no marker, so the lender would wait in vain.
+        if type(event) is not UserSaid:
             version, _ = await patience(self._conversations).position(event.conversation)
             if not version:
                 return False

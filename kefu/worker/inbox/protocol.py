@@ -95,7 +95,7 @@ class Inbox:
         histories = self.mender and self.mender.histories
         steps = Steps(self, message)
         done = await steps.stored()
-        if done is None:  # a timer or desk event of a conversation that is gone, or a lent message that was declined
+        if done is None:  # a timer or desk event of an expired conversation, or a lent message that was declined
             return
         await self.publisher.publish(steps.patience, message.event, done)  # row 5
         if self.mender is not None and self.mender.histories != histories:
@@ -133,7 +133,7 @@ class Steps:
             if isinstance(error, NotMine):
                 raise
             candidate = self._inbox.candidate
-            if candidate is not None and lent(self._message.record):  # the lender does a declined message itself
+            if candidate is not None and lent(self._message.record):  # the lender then processes the message itself
                 await self.patience(candidate).decline(self._message.event)
                 metrics.TURNS.labels("declined").inc()
                 return None

@@ -21,7 +21,8 @@ from kefu.worker.turns.outcome import turn_events
 logger = logging.getLogger(__name__)
 
 CUT_BYTES = 64 * 1024  # a dead letter that Kafka refuses is cut to this size, the largest that a gateway accepts
-_PAUSE = b'"event":"pause"'  # as orjson writes it; in a text the quotes would be escaped, so this finds events only
+# A pause event as orjson writes it. In a customer's text the quotes would be escaped, so this finds only events.
+_PAUSE = b'"event":"pause"'
 _PUBLISH_S = metrics.TURN_SECONDS.labels("publish")
 
 
@@ -81,7 +82,7 @@ class Publisher:
     async def _send_letter(self, record: Record, traced: List[Tuple[str, bytes]], why: List[Tuple[str, bytes]]) -> None:
         try:
             await self._producer.send(DEAD_LETTERS, record.key, record.value, [*record.headers, *traced, *why])
-        except RecordRefused:  # with the headers the record is too large for Kafka, so it didn't come from a gateway
+        except RecordRefused:  # too large with the headers; a message from a gateway never is
             cut = (CUT_FROM, str(len(record.value)).encode())
             await self._producer.send(DEAD_LETTERS, record.key, record.value[:CUT_BYTES], [*why, cut])
 

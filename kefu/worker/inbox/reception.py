@@ -77,7 +77,7 @@ class Reception:
         except asyncio.CancelledError:
             taken.intake.abandoned(taken)
             raise
-        except BaseException:  # the offset must not be committed, and the lane can't go on
+        except BaseException:  # the message's offset must not be committed, and its lane must not go on
             logger.exception("worker broken")
             # Giving the partition up keeps the lane from its next message and the drain from waiting for this one.
             taken.partition.mine = False

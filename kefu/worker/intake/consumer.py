@@ -33,7 +33,7 @@ COMMIT_EVERY_POLLS = 4  # offsets are committed once in this many polls
 # How long a rebalance waits for turns under way. Only a turn that waits for the action server takes longer; it is not
 # cancelled, and the marker decides between it and the new owner's turn.
 REVOKE_S = 2.0
-SESSION_TIMEOUT_MS = 10_000  # a worker killed with -9 gives its partitions back after this
+SESSION_TIMEOUT_MS = 10_000  # Kafka gives a killed worker's partitions to other workers after this time
 # Limits a fetch and librdkafka's queue, so that a backlog takes little memory. The size is that of the compressed
 # records, a tenth of their own. A partition gives at least one whole batch, however large.
 MAX_FETCH_BYTES = 1024 * 1024
@@ -148,7 +148,7 @@ class Intake:
                     measured = self._clock()
             # close() revokes all partitions, so `_on_revoke` waits for the turns under way and commits.
             self._consumer.close()
-        except BaseException as error:  # the health check reads `failure`; else the thread would end unnoticed
+        except BaseException as error:  # `failure` makes the health check fail: the thread must not end unnoticed
             logger.exception("intake failed")
             self.failure = error.__class__.__name__
 
@@ -173,7 +173,7 @@ class Intake:
             if error is not None:
                 logger.warning("poll failed", extra={"fields": {"kafka_error": error.name()}})
                 continue
-            assert number is not None  # it came from a partition
+            assert number is not None  # a delivered message always has a partition
             partition = self._partitions.get(number)
             if partition is not None:
                 batch.append(Taken(Record.of(message), partition, self))
@@ -203,7 +203,7 @@ class Intake:
         if not offsets:
             return
         try:
-            # Typed for a literal `asynchronous` only.
+            # The client's types allow only a literal `asynchronous`.
             self._consumer.commit(offsets=offsets, asynchronous=not wait)  # type: ignore[call-overload]
         except KafkaException as error:
             self._on_commit(error.args[0], offsets)

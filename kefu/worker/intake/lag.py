@@ -9,7 +9,7 @@ from typing import Dict, Iterable, List, Set
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
-ASKED_S = 0.2  # time-out of a request to Kafka; after it the earlier figures are used
+ASKED_S = 0.2  # longest wait for Kafka's answer; after it the ends of the last fetch are used
 
 
 def waiting(consumer: Consumer, topic: str, numbers: Iterable[int], paused: Set[int]) -> int:

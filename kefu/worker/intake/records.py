@@ -25,7 +25,8 @@ class Record:
     @classmethod
     def of(cls, message: Message) -> "Record":
         """Return the record in a message of the Kafka client; a missing key or value becomes empty."""
-        # The client types any message. A delivered one has a topic, a partition, an offset, and a list of headers.
+        # The client's types also cover messages about errors. A delivered message has a topic, a partition, an offset,
+        # and a list of headers.
         delivered: Any = message
         return cls(
             topic=delivered.topic(),

@@ -26,7 +26,7 @@ from kefu.worker.release.tracks import ALIVE_S, BEAT_S, Entry, Track, pairs
 from kefu.worker.storage.conversations import Conversations
 
 DONE, REFUSED = 0, 1  # exit codes
-TENANT = "release-check"  # the default of --tenant; no shop has it, so the shop holds no data of its customers
+TENANT = "release-check"  # the default of --tenant; no real tenant has this name, so no customer's data is read
 CONVERSATIONS = 4  # how many test conversations `check` has with the candidate, side by side
 TEXTS = ("你好", "我的订单到哪了", "20260001", "where is my order 20260001", "thank you")  # of each test conversation
 MOST_BEATS = int(ALIVE_S / BEAT_S)  # a worker whose beat has not changed in this many looks counts as dead
@@ -81,7 +81,8 @@ async def alive(conversations: Conversations, prefix: str) -> Dict[str, List[Ent
             (found,) = await conversations.servers.on(
                 track_workers(prefix, name), ("HGETALL", track_workers(prefix, name))
             )
-            track.read(pairs(found), look)  # time is counted in looks, because this process itself may be slow
+            # The time given is the number of the look, not seconds: if this process is slow, no worker seems dead.
+            track.read(pairs(found), look)
         living = {name: track.alive(look, MOST_BEATS + 1, surely=True) for name, track in tracks.items()}
         if all(len(living[name]) == len(track.entries) for name, track in tracks.items()):
             break

@@ -37,8 +37,8 @@ class _Seen(NamedTuple):
     """A worker's beat as this process has seen it."""
 
     beat: int
-    at: float  # when the beat last went on, by this process's monotonic clock
-    moved: bool  # whether the beat went on since it was first seen; a dead worker's left-over entry never does
+    at: float  # when the beat last went up, by this process's monotonic clock
+    moved: bool  # whether the beat has gone up since it was first seen; that of a dead worker's left-over entry has not
 
 
 class Track:
@@ -114,7 +114,7 @@ class Tracks:
         self._name = f"{socket.gethostname()}/{uuid.uuid4().hex[:6]}"
         self._beat = 0
         self._tidied: Dict[bytes, int] = {}  # by worker of this track, its beat at the last `_tidy`
-        # When the other track's entries were read last, and since when they are read without a gap.
+        # When the other track's entries were read last, and since when they were read without a gap above UNSEEN_S.
         self._read_at = self._sees_since = float("-inf")
 
     @property

@@ -39,7 +39,8 @@ class Conversations:
         """Return the outcome of a message, None if it has not been processed."""
         key = self.keys(conversation).marker(message_id)
         (marker,) = await self.servers.on(key, ("GET", key))
-        if marker is not None and self._settings.wait_replicas:  # a write, so that WAIT waits for the replicas
+        # A marker that was read may not have reached the replicas. WAIT only waits for a write, so EXPIRE is one.
+        if marker is not None and self._settings.wait_replicas:
             await self.servers.on(key, ("EXPIRE", key, MARKER_LIFETIME_S), sure=True)
         return marker
 

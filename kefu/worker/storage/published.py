@@ -128,7 +128,7 @@ def _decoded(message: Message, kind: Any) -> Any:
     try:
         event = decode(message.value() or b"", kind)
     except PoisonMessage:
-        return None  # of another version or another program: it can't be used to mend
+        return None  # a record of another version or another program can't be used to mend
     # An older conversation has expired in Redis on purpose. Kafka deletes by segments, so it may still have the record.
     return event if event.ts > now_ms() - CONVERSATION_LIFETIME_S * 1000 else None
 

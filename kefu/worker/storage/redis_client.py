@@ -16,7 +16,8 @@ from kefu.redis_cluster import uvloop_safe
 from kefu.redis_url import Address, RedisUrl
 from kefu.settings import RedisSettings
 
-MAX_CONNECTIONS = 64  # to one server. Beyond it redis-py raises instead of waiting, so callers must stay below it
+# Limits the connections to one server. Beyond it redis-py raises an error; `redis_batch` never needs as many.
+MAX_CONNECTIONS = 64
 
 
 class Single(redis_cluster.One[Redis]):

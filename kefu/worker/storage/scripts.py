@@ -53,7 +53,7 @@ return {state[1], state[2], state[3], redis.call('LRANGE', KEYS[2], 0, -1), hist
 )
 # KEYS: marker, turns. One script, because a failover between the two reads could return a marker without its turn.
 READ_TURN = Script("return {redis.call('GET', KEYS[1]), redis.call('LRANGE', KEYS[2], -128, -1)}")
-# KEYS: state. ARGV: new version and seq, lifetime in s. Never lowers either.
+# KEYS: state. ARGV: new version and seq, lifetime in s. Never lowers the stored version or seq.
 SKIP = Script(
     """
 local state = redis.call('HMGET', KEYS[1], 'version', 'seq')

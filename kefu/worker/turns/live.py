@@ -84,7 +84,7 @@ class LiveConversation:
         if tracker.active_loop_name not in (
             None,
             *view.domain.form_names,
-        ):  # another model's form, from before a release was rolled back
+        ):  # the form of another model, which served before a release was rolled back
             tracker.update(ActiveLoop(None))
             if sizes:
                 sizes[-1] += 1

@@ -81,4 +81,4 @@ async def _turn(runner: TurnRunner, live: LiveConversation, said: UserSaid, unde
     outcome = await runner.run(live, said, parsed, time.monotonic())
     turn_events(said, outcome.answer.tracker_version, outcome.write.encoded_events)
     live.written(outcome.write)
-    await asyncio.sleep(0)  # nothing above yields to the loop, where turns of the serving model may wait
+    await asyncio.sleep(0)  # lets waiting turns of the serving model run: nothing above yields to the event loop

@@ -10,7 +10,7 @@ import time
 from itertools import islice
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from async_timeout import Timeout, timeout  # aiohttp's; wait_for would make a task of each step
+from async_timeout import Timeout, timeout  # a dependency of aiohttp; `asyncio.wait_for` would make a task of each step
 from rasa.core.channels.channel import CollectingOutputChannel
 from rasa.core.nlg import NaturalLanguageGenerator
 from rasa.shared.core.events import ActionExecuted, BotUttered, Event, UserUttered
@@ -200,7 +200,7 @@ class Turn:
             await self.processor.decide(self.live.tracker, self.channel)
         finally:
             self.stages_ms["dialogue"] = (time.monotonic() - started) * 1000
-            if self._calls.made:  # the time of the action calls is a part of the dialogue's
+            if self._calls.made:  # this time is also part of the stage `dialogue`
                 self.stages_ms["action"] = self._calls.waited_s * 1000
 
     async def _instead(self, utterance: Utterance, reply: str) -> None:
