@@ -17,7 +17,8 @@ NAMES = ("worker", "gateway", "kafka", "redis", "actions", "shop")
 
 def main() -> None:
     """Start the stack, print its addresses as JSON, wait for the end of the input, stop the stack."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches the bench too, which ends our input
+    # A terminal's Ctrl-C also reaches the bench, which then ends this process's input.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     stack = Stack(Path(sys.argv[1]), free_ports(), tell=lambda _: None, overrides=json.loads(sys.argv[2]))
     try:
         stack.start()

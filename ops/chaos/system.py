@@ -25,7 +25,7 @@ READY_S = 180.0  # longest wait until the second worker and the second gateway a
 SETTINGS = {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0", "KEFU_HEARTBEAT_S": "5", **PATIENCE}
 
 # Names of doors.
-REDIS = "redis"  # in the form `single` used by the worker, else by all processes, one door per server
+REDIS = "redis"  # one door for each server; all processes use them, but in the form `single` only the worker
 REDIS_OF_GATEWAY = "redis-of-gateway"
 ACTIONS = "actions"
 

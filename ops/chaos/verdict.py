@@ -143,7 +143,8 @@ def _events(evidence: Evidence, talk: Talk, kept: Kept) -> Iterator[Breach]:
     by_id: Dict[str, Tuple[int, Any]] = {}
     for turn_id, value in evidence.events.get(talk.key, []):
         turn = orjson.loads(value)
-        content = (turn["tracker_version"], turn["events"])  # without ts, which is the time of publication
+        # `ts` is left out, because it is the time of publication and differs when a turn is published again.
+        content = (turn["tracker_version"], turn["events"])
         if by_id.setdefault(turn_id, content) != content:
             yield Breach("one id, two turns", talk.key, turn_id, f"version {turn['tracker_version']}")
     turns = dict(by_id.values())

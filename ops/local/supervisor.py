@@ -121,7 +121,7 @@ class Supervisor:
     def stop(self) -> None:
         """Stop all services in the reverse order of their start: by SIGTERM, and by SIGKILL after `grace_s`."""
         self._stopping.set()
-        with self._lock:  # a start under way is waited for
+        with self._lock:  # waits for the end of a start that is under way
             running = list(self._running.values())
         for each in reversed(running):
             self._end(each)

@@ -30,7 +30,7 @@ def _wrk(machine: Machine, seconds: float, connections: int, status: int, prefer
 
 def _posts(machine: Machine, options: argparse.Namespace, status: int, prefer: str = "") -> Dict[str, Any]:
     while not _wrk(machine, WARM_S, options.connections, status, prefer)["answers"]:
-        pass  # the stand-in has not joined its consumer group yet
+        pass  # no answers: the stand-in for the worker has not joined its consumer group yet
     before = machine.costs()
     found = _wrk(machine, options.seconds, options.connections, status, prefer)
     after = machine.costs()
