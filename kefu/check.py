@@ -35,16 +35,16 @@ def _line(each: declared.Setting) -> str:
 
 def problems(process: str) -> List[str]:
     """Return the faults of a process's settings and servers, each a sentence that names a variable. Blocks."""
-    sections, found = [], []
+    sections, faults = [], []
     for section in SECTIONS[process]:
         try:
             sections.append(section.from_env(os.environ))
             _look_here(sections[-1])
         except SettingsError as error:
-            found.append(str(error))
+            faults.append(str(error))
     with ThreadPoolExecutor() as pool:
         answers = pool.map(lambda section: _unreachable(section, process), sections)
-    return found + [answer for answer in answers if answer]
+    return faults + [answer for answer in answers if answer]
 
 
 def _look_here(section: Any) -> None:

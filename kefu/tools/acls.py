@@ -89,7 +89,7 @@ def grant(kafka: KafkaSettings, principals: Mapping[str, str]) -> int:
 
 
 def _create(client: KafkaAdminClient, wanted: List[ACL]) -> None:
-    made = client.create_acls(wanted)
-    if made["failed"]:
-        refused = next(acl for acl in wanted if acl not in made["succeeded"])
-        raise QueueUnavailable(f"ACL on {refused.resource_pattern.resource_name}: {reason(made['failed'][0])}")
+    results = client.create_acls(wanted)
+    if results["failed"]:
+        refused = next(acl for acl in wanted if acl not in results["succeeded"])
+        raise QueueUnavailable(f"ACL on {refused.resource_pattern.resource_name}: {reason(results['failed'][0])}")

@@ -29,14 +29,14 @@ def main(arguments: List[str]) -> int:
     """Print the largest counts; returns 0, or 1 if Kafka didn't answer. Raises SettingsError for a wrong setting."""
     options = _parser().parse_args(arguments)
     try:
-        found, cut = count(KafkaSettings.from_env(), options.since, options.most)
+        counts, cut = count(KafkaSettings.from_env(), options.since, options.most)
     except QueueUnavailable as error:
         print(f"kefu tenants: {error}", file=sys.stderr)
         return FAILED
-    for line in (by_customer if options.customers else by_tenant)(found, options.limit):
+    for line in (by_customer if options.customers else by_tenant)(counts, options.limit):
         print(line)
     if cut:
-        print(f"more came since then: these are the newest {found.total()}, --most counts more", file=sys.stderr)
+        print(f"more came since then: these are the newest {counts.total()}, --most counts more", file=sys.stderr)
     return DONE
 
 
@@ -52,7 +52,7 @@ def count(kafka: KafkaSettings, since_ms: int, most: int = MOST_RECORDS) -> Tupl
     Raises:
         QueueUnavailable: Kafka doesn't answer.
     """
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     cut = False
     name = kafka.topic_prefix + USER_QUERY
     with closing(TopicReader(kafka)) as reader:
@@ -62,30 +62,30 @@ def count(kafka: KafkaSettings, since_ms: int, most: int = MOST_RECORDS) -> Tupl
             newest = reader.bounds(name, number)[1] - -(-most // number_of)  # the first of this partition's share
             cut |= newest > since
             for record in reader.records(name, number, max(since, newest)):
-                found[(record.key or b"?").decode("utf-8", "replace")] += 1
-    return found, cut
+                counts[(record.key or b"?").decode("utf-8", "replace")] += 1
+    return counts, cut
 
 
-def by_tenant(found: Counter[str], limit: int) -> List[str]:
+def by_tenant(counts: Counter[str], limit: int) -> List[str]:
     """Return lines: records, share of all, customers, tenant."""
     records: Counter[str] = Counter()
     customers: Dict[str, int] = Counter()
-    for conversation, number in found.items():
+    for conversation, number in counts.items():
         tenant = conversation.partition(":")[0]
         records[tenant] += number
         customers[tenant] += 1
     lines = [
-        f"{number:>9}  {number / found.total():>6.1%}  {customers[tenant]:>9}  {tenant}"
+        f"{number:>9}  {number / counts.total():>6.1%}  {customers[tenant]:>9}  {tenant}"
         for tenant, number in records.most_common(limit)
     ]
     return [f"{'RECORDS':>9}  {'SHARE':>6}  {'CUSTOMERS':>9}  TENANT", *lines]
 
 
-def by_customer(found: Counter[str], limit: int) -> List[str]:
+def by_customer(counts: Counter[str], limit: int) -> List[str]:
     """Return lines: records, share of all, conversation."""
     lines = [
-        f"{number:>9}  {number / found.total():>6.1%}  {conversation}"
-        for conversation, number in found.most_common(limit)
+        f"{number:>9}  {number / counts.total():>6.1%}  {conversation}"
+        for conversation, number in counts.most_common(limit)
     ]
     return [f"{'RECORDS':>9}  {'SHARE':>6}  CONVERSATION", *lines]
 

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Dict, List
 
-# For the estimate of a run's time. Measured with 50 kills per round on two cores, with the start and the evaluation of a
+# Used to estimate a run's time. Measured with 50 kills per round on two cores, with the start and the evaluation of a
 # round.
 SECONDS_A_KILL = 4.5
 

@@ -16,16 +16,16 @@ _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 def components(requirements: str) -> list:
     """Return a component for each locked package, with the digests of its files."""
-    found = []
+    parts = []
     for name, version, _, rest in _LOCKED.findall(requirements):
         normal = re.sub(r"[-_.]+", "-", name).lower()
         purl = f"pkg:pypi/{normal}@{version}"
         digests = [{"type": "distribution", "url": purl, "hashes": _hashes(rest)}]
-        found.append(
+        parts.append(
             {"type": "library", "bom-ref": purl, "name": normal, "version": version, "purl": purl,
              "externalReferences": digests}
         )  # fmt: skip
-    return found
+    return parts
 
 
 def _hashes(rest: str) -> list:
@@ -35,12 +35,12 @@ def _hashes(rest: str) -> list:
 def main(arguments: list) -> None:
     """Read the locked requirements, and write the list without the packages of LEFT_OUT."""
     source, target, left_out = Path(arguments[0]), Path(arguments[1]), arguments[2:]
-    found = components(source.read_text(encoding="utf-8"))
+    parts = components(source.read_text(encoding="utf-8"))
     document = {
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
         "version": 1,
-        "components": [each for each in found if each["name"] not in left_out],
+        "components": [each for each in parts if each["name"] not in left_out],
     }
     target.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 

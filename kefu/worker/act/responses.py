@@ -78,9 +78,9 @@ class QuickResponses(TemplatedNaturalLanguageGenerator):
         fitting = self._fit(utter_action, output_channel, slots) if utter_action in self.responses else []
         if len(fitting) < 2:
             return self.generate_from_slots(utter_action, slots, output_channel, **kwargs)
-        heard = _heard(tracker)
+        earlier = _heard(tracker)
         messages = (self._filled(each, slots, **kwargs) for each in random.sample(fitting, len(fitting)))
-        return min(messages, key=lambda message: heard.get(message.get("text"), 0))
+        return min(messages, key=lambda message: earlier.get(message.get("text"), 0))
 
     def _filled(self, chosen: _Variation, slots: Dict[str, Any], **kwargs: Any) -> Dict[str, Any]:
         message = chosen.copy()

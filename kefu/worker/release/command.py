@@ -78,11 +78,11 @@ async def alive(conversations: Conversations, prefix: str) -> Dict[str, List[Ent
         if look:
             await asyncio.sleep(BEAT_S)
         for name, track in tracks.items():
-            (found,) = await conversations.servers.on(
+            (entries,) = await conversations.servers.on(
                 track_workers(prefix, name), ("HGETALL", track_workers(prefix, name))
             )
             # The time given is the number of the look, not seconds: if this process is slow, no worker seems dead.
-            track.read(pairs(found), look)
+            track.read(pairs(entries), look)
         living = {name: track.alive(look, MOST_BEATS + 1, surely=True) for name, track in tracks.items()}
         if all(len(living[name]) == len(track.entries) for name, track in tracks.items()):
             break

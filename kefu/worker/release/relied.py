@@ -19,10 +19,10 @@ def relied(domain: "Domain") -> Relied:
 
 def missing(needed: Relied, had: Relied) -> List[str]:
     """Return, as sentences, the parts of `needed` that `had` lacks. A conversation that uses one would lose it."""
-    found = [
+    sentences = [
         f"slot {name} is {had['slots'].get(name, 'missing')}, not {kind}"
         for name, kind in needed["slots"].items()
         if had["slots"].get(name) != kind
     ]
-    found += [f"form {name} is missing" for name in needed["forms"] if name not in had["forms"]]
-    return found + [f"intent {name} is missing" for name in needed["intents"] if name not in had["intents"]]
+    sentences += [f"form {name} is missing" for name in needed["forms"] if name not in had["forms"]]
+    return sentences + [f"intent {name} is missing" for name in needed["intents"] if name not in had["intents"]]

@@ -48,14 +48,14 @@ class Track:
         self._seen: Dict[str, _Seen] = {}
         self.entries: Dict[str, Entry] = {}
 
-    def read(self, found: Dict[bytes, bytes], now: float) -> None:
+    def read(self, encoded: Dict[bytes, bytes], now: float) -> None:
         """Take over the entries that are in Redis now.
 
         Args:
-            found: the encoded entries by worker.
+            encoded: the encoded entries by worker.
             now: the time of the read, by this process's monotonic clock.
         """
-        self.entries = {name.decode(): orjson.loads(entry) for name, entry in found.items()}
+        self.entries = {name.decode(): orjson.loads(entry) for name, entry in encoded.items()}
         before, self._seen = self._seen, {}
         for name, entry in self.entries.items():
             last = before.get(name)
@@ -166,9 +166,9 @@ class Tracks:
                 self._domain_key, ("SET", self._domain_key, orjson.dumps(domain()), "EX", FORGOTTEN_S)
             )
             await self._tidy(key)
-        found = await self._workers(self._keys[self.other])
+        entries = await self._workers(self._keys[self.other])
         self._note_read()
-        self._others.read(found, self._read_at)
+        self._others.read(entries, self._read_at)
 
     async def leave(self) -> None:
         """Remove this worker's entry. Raises StoreUnavailable; other workers then see that the beat stands still."""
@@ -200,20 +200,20 @@ class Tracks:
 
     async def _tidy(self, key: str) -> None:
         """Remove the entries of this track whose beat stood still since the last call."""
-        found = {name: orjson.loads(entry)["beat"] for name, entry in (await self._workers(key)).items()}
-        dead = [name for name, beat in found.items() if self._tidied.get(name) == beat]
+        beats = {name: orjson.loads(entry)["beat"] for name, entry in (await self._workers(key)).items()}
+        dead = [name for name, beat in beats.items() if self._tidied.get(name) == beat]
         if dead:
             await self._servers.on(key, ("HDEL", key, *dead))
-        self._tidied = found
+        self._tidied = beats
 
     async def _workers(self, key: str) -> Dict[bytes, bytes]:
-        (found,) = await self._servers.on(key, ("HGETALL", key))
-        return pairs(found)
+        (entries,) = await self._servers.on(key, ("HGETALL", key))
+        return pairs(entries)
 
 
-def pairs(found: List[bytes]) -> Dict[bytes, bytes]:
+def pairs(flat: List[bytes]) -> Dict[bytes, bytes]:
     """Return the flat list of an HGETALL as a dict."""
-    return dict(zip(found[::2], found[1::2], strict=True))
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _turns() -> Dict[str, int]:

@@ -47,18 +47,18 @@ class PublishedTail:
 
     def newest(self, partitions: Sequence[int]) -> Dict[str, Newest]:
         """Return the last published version of each conversation that has one in the window."""
-        found: Dict[str, Newest] = {}
+        latest: Dict[str, Newest] = {}
         for message in self._tail(ANSWERS, partitions):
             answer = _decoded(message, AnswerGenerated)
             if answer is None:
                 continue
             conversation = conversation_key(answer.tenant, answer.user)
-            before = found.get(conversation)
+            before = latest.get(conversation)
             partition = message.partition()
             assert partition is not None  # a delivered message always has one
             if before is None or before.version < answer.tracker_version:
-                found[conversation] = Newest(answer.tracker_version, partition)
-        return found
+                latest[conversation] = Newest(answer.tracker_version, partition)
+        return latest
 
     def turns(self, partitions: Sequence[int], after: Dict[str, int]) -> Dict[str, List[TurnWrite]]:
         """Return the published turns of these conversations, oldest first.
@@ -80,12 +80,12 @@ class PublishedTail:
             turn = _decoded(message, TurnEvents)
             if turn is not None and (conversation, turn.tracker_version) in answers:
                 events.setdefault((conversation, turn.tracker_version), []).append(turn.events)
-        found: Dict[str, List[TurnWrite]] = {}
+        writes: Dict[str, List[TurnWrite]] = {}
         for place in sorted(answers):
             write = _write(answers[place], events.get(place, []))
             if write is not None:
-                found.setdefault(place[0], []).append(write)
-        return found
+                writes.setdefault(place[0], []).append(write)
+        return writes
 
     def _of(self, topic: str, partitions: Sequence[int], wanted: Iterable[str]) -> Iterator[Tuple[Message, str]]:
         """Yield the last records of the wanted conversations, each with its conversation."""
