@@ -9,7 +9,8 @@ ATTEMPTS = "kefu-attempts"
 ORIGIN_TOPIC = "kefu-origin-topic"
 ORIGIN_PARTITION = "kefu-origin-partition"
 ORIGIN_OFFSET = "kefu-origin-offset"
-# On a letter that holds only the beginning of a record's value: the whole value's bytes. It can't be replayed.
+# On a dead letter with only the beginning of a record's value: the size of the whole value in bytes. Such a letter
+# can't be replayed.
 CUT_FROM = "kefu-cut-from"
 # On a record of user.query.dlq that notes the handling of a letter: the letter's id.
 HANDLES = "kefu-handles"

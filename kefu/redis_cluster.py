@@ -199,15 +199,15 @@ class One(Generic[Client]):
         self._client = client
 
     async def holding(self, key: Key) -> Client:
-        """Return the client, whatever the key."""
+        """Return the only client, because one server holds every key."""
         return self._client
 
     def holder(self, key: Key) -> Optional[Client]:
-        """Return the client, whatever the key."""
+        """Return the only client, because one server holds every key."""
         return self._client
 
     def known(self, key: Key) -> Optional[Client]:
-        """Return the client, whatever the key."""
+        """Return the only client: there is no slot map that could be in doubt."""
         return self._client
 
     async def masters(self) -> List[Client]:

@@ -54,7 +54,7 @@ def create_app(
         sender = make()
         app.ctx.gateway = Gateway(settings, kafka, redis, sender)
         app.ctx.gateway.start()
-        await sender.connect()  # at the first message it might take longer than the message's time limit
+        await sender.connect()  # now, because a connect at the first message might exceed that message's time limit
 
     @app.before_server_stop
     async def drain(app: Sanic[Any, Any], *_: Any) -> None:

@@ -19,7 +19,7 @@ from kefu.settings import KafkaSettings
 CONNECT_S = 2.5  # time limit to connect, short because an operator waits; checkers on busy machines pass a longer one
 WHY_S = 1.0  # time limit to find out why a connection failed, so that the operator reads it within 5 s
 TIMEOUT_S = 30.0  # how long a call with a temporary error is repeated; beyond it QueueUnavailable is raised
-PAUSE_S = 0.2  # between two attempts
+PAUSE_S = 0.2  # between two attempts of a call
 FETCH_BYTES = 4 * 1024 * 1024  # limits a fetch; memory holds two, the one being read and the next
 T = TypeVar("T")
 

@@ -107,7 +107,8 @@ def _remove_rights(client: KafkaAdminClient, name: str) -> None:
     topic = ResourcePatternFilter(ResourceType.TOPIC, name, ACLResourcePatternType.LITERAL)
     everybody = ACLFilter(None, None, ACLOperation.ANY, ACLPermissionType.ANY, topic)
     ((_, _, error),) = client.delete_acls([everybody])
-    if error not in (NoError, SecurityDisabledError):  # the second: no authorizer, so no rights to remove
+    # SecurityDisabledError: the brokers have no authorizer, so there are no rights to remove.
+    if error not in (NoError, SecurityDisabledError):
         raise error(name)
 
 

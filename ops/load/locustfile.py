@@ -29,7 +29,8 @@ LATE_S = 30.0  # time for the last answers after the last stage; a message witho
 
 due = deque()  # times of due messages that are not sent yet
 under_way = set()  # times due of sent messages without an answer
-outcomes = []  # of each message: time due since the beginning, ms until the answer, whether it was answered
+# Of each message: when it was due (s since the beginning), the ms from then to the answer, whether it was answered.
+outcomes = []
 replies = {}  # number of replies by stream
 broken = set()  # streams that the gateway ended
 began = 0.0

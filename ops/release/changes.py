@@ -22,7 +22,7 @@ class Refused(Exception):
 
 
 def other(track: str) -> str:
-    """Return the other track."""
+    """Return the other one of the two tracks, blue and green."""
     return {"blue": "green", "green": "blue"}[track]
 
 

@@ -83,7 +83,7 @@ class Tokens:
         known = self._known(digest)
         if known is not None:
             return known
-        # The unverified claim only chooses the tenant whose secret then verifies the token.
+        # The claim `tenant` is not verified yet. It only selects the tenant whose secret then verifies the token.
         tenant = self._tenants[unverified(token)["tenant"]]
         caller = self._checked(token, tenant)
         self._verified[digest] = (tenant, caller)

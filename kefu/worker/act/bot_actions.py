@@ -178,7 +178,7 @@ class QuickExtractSlots(ActionExtractSlots):
     async def _run_custom_action(
         self, custom_action: str, output_channel: Any, nlg: Any, tracker: DialogueStateTracker, domain: Domain
     ) -> List[Event]:
-        """Return the slots and messages of an action that fills or checks slots.
+        """Call a custom action that fills or checks slots; return its SlotSet and BotUttered events.
 
         A failure is raised. Stock Rasa would log it and treat the slots as checked.
         """

@@ -58,7 +58,7 @@ def _key(state: State) -> str:
 
 
 class DomainView:
-    """The parts of states, looked up in a domain once.
+    """Remembers the parts of dialogue states for one domain, and the states themselves.
 
     Attributes:
         slots: each slot at its initial value. They are never changed: a tracker replaces the slots that it sets.

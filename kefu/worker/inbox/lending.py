@@ -35,7 +35,7 @@ DECLINED_S = 60  # lifetime of the key by which a candidate declines a message
 
 
 class Candidate:
-    """The candidate track, as seen by a worker that reads the inbox."""
+    """Lends messages to the candidate track, for a worker that reads `user.query`."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Candidate:
         most: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Create the lender's view of the candidate.
+        """Create the lending; no message is lent yet.
 
         Args:
             tracks: tells whether there is a candidate, and which conversations it answers.
@@ -100,7 +100,8 @@ class Candidate:
         until = self._clock() + self._limit_s
         try:
             sent = self._producer.send(CANDIDATE_QUERY, record.key, record.value, None, record.partition)
-            # If the record arrives after the time-out, one of the two workers finds the other's marker.
+            # If the record arrives after the time-out, one of the two workers finds the other's marker, so the message
+            # is answered once.
             await asyncio.wait_for(asyncio.shield(sent), self._limit_s)
         except (QueueUnavailable, RecordRefused, asyncio.TimeoutError) as error:
             return self._back("unsent", str(error))

@@ -133,7 +133,10 @@ class Conversations:
                 await self.servers.on(state, *armed, sure=True)
 
     async def _arm(self, state: str, arms: Sequence[Arm]) -> Sequence[Command]:
-        """Return the command that arms timers, to send ahead of the write; run it if another server has the index."""
+        """Return the command that adds timers to their index, so that it is sent together with the write.
+
+        If another server holds the index, run the command at once and return none.
+        """
         if not arms:
             return ()
         key = due_index(self._settings.key_prefix, arms[0].partition)
@@ -144,9 +147,9 @@ class Conversations:
         return ()
 
     async def _list(self, conversation: str, turn: Union[TurnWrite, KeptWrite]) -> Sequence[Command]:
-        """Return the commands that put a hand-over into the desk's index, or run them as `_arm` does.
+        """Return the commands that put a hand-over into the desk's index; none for a turn without a hand-over.
 
-        A turn without a hand-over needs none.
+        If another server holds the index, run the commands at once and return none, as `_arm` does.
         """
         if not turn.listed and len(turn.arguments[_HANDOFF]) <= 1:  # `listed` is not set on a turn read from Kafka
             return ()

@@ -18,7 +18,7 @@ from kefu.worker.storage.published import Newest, PublishedTail
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 256  # conversations whose stored versions are read in one go; more are read one group after the other
+AT_ONCE = 256  # limits the conversations whose stored versions are read at a time; the rest is read after them
 Histories = FrozenSet[str]
 Rearm = Callable[[str, int], Awaitable[None]]
 

@@ -35,7 +35,7 @@ PUT_OFF_MS = 5 * 60_000  # how long a due reminder is put off while a person ans
 
 
 class Verdict(NamedTuple):
-    """What to do with a due timer.
+    """The decision on a due timer.
 
     Attributes:
         intent: the intent to trigger; None if nothing is triggered now.
@@ -51,7 +51,7 @@ class Verdict(NamedTuple):
 
 
 def judge(live: LiveConversation, timer: TimerDue, processor: TurnProcessor, idle_ms: int) -> Verdict:
-    """Return what to do with a due timer.
+    """Return the verdict on a due timer: the intent that it triggers now, or why it triggers none.
 
     Args:
         live: the timer's conversation.
