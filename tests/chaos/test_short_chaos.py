@@ -12,6 +12,7 @@ SEED = "short"
 
 @pytest.mark.timeout(900)
 def test_25_kills_break_no_promise(tmp_path):
+    """The chaos runner kills processes and cuts connections under load, then checks every message."""
     result = run(SINGLE, KILLS, SEED, tmp_path, print)
     assert result.verdict.breaches == []
     assert sum(result.kills.values()) == KILLS

@@ -1,4 +1,4 @@
-"""The test stories as conversations with the whole system, and what they change in the shop's database."""
+"""The test stories as conversations with the whole system, and the changes that they make in the shop's database."""
 
 import re
 import sqlite3
@@ -12,12 +12,12 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 STORIES = ROOT / "tests" / "dialogue" / "test_stories.yml"
 EFFECTS = Path(__file__).with_name("conversation_effects.yml")
-# Where the story says only that the answer is data (`/inform`), a name.
+# The customer's text where a story says only `/inform`: the stories that do so ask for a name.
 NAMES = {"zh": "李晓明", "en": "Ann Lee"}
 _ANNOTATION = re.compile(r"\[([^\]]+)\]\([^)]+\)")
-# What belongs to a customer, by table; the rest belongs to the orders.
+# The column that names a row's customer, by table. Rows of the other tables belong to orders.
 OWNERS = {"customers": "id", "orders": "customer_id", "addresses": "customer_id", "password_resets": "customer_id"}
-# Where a story needs another beginning than the demo data: so that what it does can be seen.
+# Changes of the demo data before a story, without which the story's effect could not be seen.
 _CHARGED_TWICE = "UPDATE orders SET payment_status = 'charged_twice' WHERE customer_id = :user"
 BEGINNINGS = {
     "a Chinese customer unsubscribes": "UPDATE customers SET newsletter = 1 WHERE id = :user",
@@ -25,7 +25,7 @@ BEGINNINGS = {
     "an English customer was charged twice": _CHARGED_TWICE,
 }
 _ITEMS = "(SELECT group_concat(value ->> 'quantity' || ' ' || (value ->> 'sku')) FROM json_each(items)) AS items"
-# What is compared: the key of a row, and the columns that tell what happened to it.
+# Compared are, for each table: the key of a row, and the columns that a conversation may change.
 TABLES: Dict[str, Tuple[Tuple[str, ...], Tuple[str, ...]]] = {
     "customers": (("id",), ("name", "newsletter", "deletion_on IS NOT NULL AS leaves")),
     "orders": (("number",), ("status", _ITEMS, "amount_minor", "refunded_minor", "address")),
@@ -39,7 +39,7 @@ Rows = Dict[Tuple[str, ...], Tuple[Any, ...]]
 
 
 class Turn(NamedTuple):
-    """What a customer says (a text, or the payload of a button that was offered), and the actions that follow."""
+    """A customer's message (a text, or the payload of a button that was offered), and the actions that follow."""
 
     said: str
     is_payload: bool
@@ -54,17 +54,17 @@ class Story(NamedTuple):
 
     @property
     def is_guests(self) -> bool:
-        """Whether somebody speaks who isn't known."""
+        """Whether the customer is a guest."""
         return "guest" in self.title
 
     @property
     def gets_a_person(self) -> bool:
-        """Whether an action calls a person that might as well not: `rasa test` doesn't see that it does."""
+        """Whether an action hands over that does not always do so. `rasa test` runs no actions and can't see it."""
         return "gets a person" in self.title
 
 
 def stories() -> Iterator[Story]:
-    """Yield the stories that customers alone can have: silence is the platform's, see test_timers."""
+    """Yield the stories without events of the platform. Silence, for example, is tested in test_timers."""
     for story in yaml.safe_load(STORIES.read_text(encoding="utf-8"))["stories"]:
         turns: List[Turn] = []
         language = "zh" if "Chinese" in story["story"] else "en"
@@ -81,14 +81,15 @@ def stories() -> Iterator[Story]:
 
 
 def effects() -> Dict[str, List[str]]:
-    """Return by title what a conversation changes in the shop; those that aren't named change nothing."""
+    """Return the changes in the shop by the story's title. Stories that aren't listed change nothing."""
     return yaml.safe_load(EFFECTS.read_text(encoding="utf-8"))
 
 
 class ShopDatabase:
-    """The demo shop's file, brought back to its beginning before each conversation.
+    """The demo shop's database file, reset before each conversation.
 
-    Who speaks is somebody new, to whom alice's things belong, and bob's orders: one that is shipped, one being packed.
+    Each conversation has a new customer, who gets everything of alice, and bob's orders: one that is shipped and one
+    in processing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -98,7 +99,7 @@ class ShopDatabase:
             live.backup(self._first)
 
     def begin_again(self, title: str = "") -> str:
-        """Put the first state back, as the story of that title begins, and give things to a new customer: the id."""
+        """Restore the first state, apply the story's BEGINNINGS, and give alice's data to a new customer: the id."""
         user = f"alice-{uuid.uuid4().hex[:8]}"
         with closing(self._open()) as live, live:
             self._first.backup(live)
@@ -110,26 +111,26 @@ class ShopDatabase:
         return user
 
     def change(self, statement: str) -> None:
-        """Change something while a customer talks."""
+        """Change the database while a customer talks."""
         with closing(self._open()) as live, live:
             live.execute(statement)
 
     def rows(self) -> Dict[str, Rows]:
-        """Return what conversations may change, by table and key."""
-        found: Dict[str, Rows] = {}
+        """Return the columns that conversations may change, by table and key."""
+        tables: Dict[str, Rows] = {}
         with closing(self._open()) as live:
             for table, (key, columns) in TABLES.items():
                 rows = live.execute(f"SELECT {', '.join((*key, *columns))} FROM {table}")
-                found[table] = {tuple(map(str, row[: len(key)])): row[len(key) :] for row in rows}
-        return found
+                tables[table] = {tuple(map(str, row[: len(key)])): row[len(key) :] for row in rows}
+        return tables
 
     def _open(self) -> sqlite3.Connection:
         return sqlite3.connect(self._path, timeout=20)
 
 
 def changes(before: Dict[str, Rows], after: Dict[str, Rows]) -> List[str]:
-    """Return a line for each row that came, went or changed, without keys that are counted."""
-    found = []
+    """Return a line for each row that is new, gone or changed, without keys that the database numbers."""
+    lines = []
     for table, (_, columns) in TABLES.items():
         names = [column.split()[-1] for column in columns]
         for key in sorted({*before[table], *after[table]}):
@@ -142,5 +143,5 @@ def changes(before: Dict[str, Rows], after: Dict[str, Rows]) -> List[str]:
                 what = "; ".join(f"{name}: {was} -> {now}" for name, was, now in columns_changed if was != now)
             else:
                 what = ", ".join(["gone" if new is None else "new", *map(str, new or old or ())])
-            found.append(" ".join(filter(None, (table, number, what))))
-    return found
+            lines.append(" ".join(filter(None, (table, number, what))))
+    return lines

@@ -26,7 +26,7 @@ class Customer:
     accepted: List[str] = field(default_factory=list)
 
     async def request(self, method: str, path: str, **content: Any) -> httpx.Response:
-        """Ask until it is neither put off nor unanswered, as a client with patience does: the same request again."""
+        """Repeat a request until it has an answer other than 429 and 503, and return the answer."""
 
         async def answered() -> Optional[httpx.Response]:
             answer = await self.client.request(method, path, headers=self.headers, **content)
@@ -44,7 +44,7 @@ class Customer:
         return message_id
 
     async def outcome(self, message_id: str) -> Dict[str, Any]:
-        """Return what became of a message, as soon as anything did."""
+        """Return a message's status and replies, once it is answered or failed."""
 
         async def known() -> Optional[Dict[str, Any]]:
             answer = await self.request("GET", f"/v1/messages/{message_id}")
@@ -54,18 +54,18 @@ class Customer:
 
     async def replies(self) -> List[Dict[str, Any]]:
         """Return all replies of the conversation, page by page."""
-        found: List[Dict[str, Any]] = []
+        replies: List[Dict[str, Any]] = []
         while True:
-            after = found[-1]["seq"] if found else 0
+            after = replies[-1]["seq"] if replies else 0
             answer = await self.request("GET", f"/v1/replies?after={after}")
             answer.raise_for_status()
             page = answer.json()["replies"]
             if not page:
-                return found
-            found += page
+                return replies
+            replies += page
 
     async def outcomes(self) -> List[Dict[str, Any]]:
-        """Return what became of each accepted message."""
+        """Return the present status and replies of each accepted message."""
         answers = [await self.request("GET", f"/v1/messages/{message_id}") for message_id in self.accepted]
         return [answer.json() for answer in answers]
 
@@ -99,7 +99,7 @@ async def wait_until_answered(customers: List[Customer]) -> None:
 
 
 async def wait_until_all_have_a_status(customers: List[Customer]) -> None:
-    """Wait until the last message of each conversation is answered: then all before it are."""
+    """Wait until the last message of each conversation is answered: all messages before it then are, too."""
     for customer in customers:
         last = await customer.outcome(customer.accepted[-1])
         assert last["status"] == "answered"
@@ -111,18 +111,18 @@ async def count(customer: Customer) -> int:
 
 
 async def check_promises(customers: List[Customer]) -> None:
-    """None lost, none twice, in order, no gap: each message has replies, and all that are there are its outcome's."""
+    """Check that each message is answered once: its replies are in order, without a gap, and there are no others."""
     for customer in customers:
         replies = await customer.replies()
         assert [reply["seq"] for reply in replies] == list(range(1, len(replies) + 1))
         outcomes = await customer.outcomes()
         assert {outcome.get("status") for outcome in outcomes} == {"answered"}
         assert all(outcome["replies"] for outcome in outcomes)
-        told = [(reply["seq"], outcome["message_id"]) for outcome in outcomes for reply in outcome["replies"]]
-        assert [(reply["seq"], reply["message_id"]) for reply in replies] == told
+        expected = [(reply["seq"], outcome["message_id"]) for outcome in outcomes for reply in outcome["replies"]]
+        assert [(reply["seq"], reply["message_id"]) for reply in replies] == expected
 
 
 def shop_rows(stack: Stack, query: str, *arguments: Any) -> List[Any]:
-    """Return what the shop's database holds."""
+    """Return the rows that a query of the shop's database gives."""
     with sqlite3.connect(f"file:{stack.shop_database}?mode=ro", uri=True) as database:
         return database.execute(query, arguments).fetchall()

@@ -1,6 +1,6 @@
 """Redis on the files of `ops/redis`: one server, a master behind Sentinels, a cluster; each role has its user.
 
-The server's package speaks no TLS: without `binary`, what the files say of it is left out, and only that.
+This project's Redis package has no TLS. Without `binary`, the files' TLS settings are left out, and no others.
 """
 
 import hashlib
@@ -22,12 +22,12 @@ SECRETS = {f"{role.upper()}_PASSWORD": PASSWORDS[role] for role in ROLES}
 
 
 class OnFiles(RedisMember):
-    """A server whose first configuration is of production's files.
+    """A server that starts with the configuration of production's files.
 
     Attributes:
-        replicas: that must be there for a write.
-        binary: of a server that speaks TLS; empty for this project's package.
-        certificates: directory of `tls.crt`, `tls.key` and `ca.crt`, with `binary`.
+        replicas: number of replicas that the server requires for a write.
+        binary: path of a Redis server with TLS; empty for this project's package.
+        certificates: directory of `tls.crt`, `tls.key` and `ca.crt`, used with `binary`.
     """
 
     files = ("redis.conf",)
@@ -56,7 +56,7 @@ class OnFiles(RedisMember):
         return "\n".join([*lines, *(f"{key} {value}" for key, value in own.items())]) + "\n"
 
     def names(self) -> Dict[str, Any]:
-        """Return what else the files leave open."""
+        """Return the values of the files' other variables."""
         return {}
 
     def ready(self):
@@ -72,7 +72,7 @@ class OnFiles(RedisMember):
 
 
 class SentinelOnFiles(OnFiles, RedisSentinel):
-    """A Sentinel on production's files; fails over faster than they say, so that tests end."""
+    """A Sentinel on production's files. It fails over after 1.5 s, sooner than in production, so that tests end."""
 
     files = ("sentinel.conf",)
     users = "sentinel-users.acl"
@@ -122,13 +122,13 @@ def scheme(group):
 
 
 def authority(group):
-    """Return the option that names whom to trust, empty without TLS."""
+    """Return the URL option that names the trusted authority, empty without TLS."""
     first = group.servers[0]
     return f"&ssl_ca_certs={first.certificates / 'ca.crt'}" if first.binary else ""
 
 
 def with_tls(group_class, binary, directory):
-    """Return the same group of servers that speak TLS, by certificates made in a directory."""
+    """Return a class of the same group whose servers use TLS, with certificates made in a directory."""
     certificates = Authority().write(directory, "localhost", [HOST])
     spoken = {"binary": binary, "certificates": certificates}
     classes = {"member_class": type("Member", (group_class.member_class,), spoken)}

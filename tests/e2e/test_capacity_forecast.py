@@ -8,11 +8,12 @@ from ops.capacity import forecast
 
 
 @pytest.mark.timeout(420)
-def test_the_forecast_of_a_surge_holds_on_real_workers(tmp_path):
-    found = forecast.run(tmp_path)
-    seen = found["seen"]
+def test_simulated_surge_is_close_to_a_run_of_real_workers(tmp_path):
+    """Lag and mean time are within a factor of 2, the duration within 1.5; both reach 4 workers."""
+    run = forecast.run(tmp_path)
+    seen = run["seen"]
     assert len(seen.latencies_s) == len(seen.sent) and seen.doubled == 0
-    outcomes = forecast.forecasts(found)
+    outcomes = forecast.forecasts(run)
     ratios = forecast.compare(outcomes, seen)
     # The bounds are wide: workers share this machine's two cores with everything else, which the forecast ignores.
     assert 0.5 < ratios["lag"] < 2, ratios

@@ -1,6 +1,6 @@
-"""The chat page in a real browser, on the real gateway; a stand-in writes what the worker would.
+"""The chat page in a real browser, on the real gateway. A stand-in for the worker writes the replies.
 
-`KEFU_SCREENSHOTS=folder` keeps pictures of it.
+`KEFU_SCREENSHOTS=folder` keeps pictures of the page.
 """
 
 import os
@@ -17,7 +17,7 @@ from tests.integration.gateway_kit import TENANTS, running_valkey, serve, settin
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.asyncio
-expect.set_options(timeout=20_000)  # ms, of all pages: they share two cores with whatever else is tested
+expect.set_options(timeout=20_000)  # ms, for every page: the browser shares two cores with the other processes
 HUMAN = [{"title": "转人工", "payload": "/human"}, {"title": "No, thanks", "payload": "/deny"}]
 
 
@@ -31,7 +31,7 @@ def valkey(tmp_path_factory):
 
 @asynccontextmanager
 async def opened(valkey, locale="en-US", user="alice", **context):
-    """Serve the page and open it as a demo customer; what the console complains of fails the test."""
+    """Serve the page and open it as a demo customer. Errors in the browser's console fail the test."""
     complaints = []
     async with serve(valkey.settings, settings(demo_login=True)) as served, async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
@@ -73,13 +73,14 @@ async def picture(page, name):
         ("de-DE", "Support", "Write a message"),
     ],
 )
-async def test_the_page_speaks_the_browsers_language(valkey, locale, title, placeholder):
+async def test_chat_page_uses_the_browsers_language(valkey, locale, title, placeholder):
+    """The page is Chinese for every Chinese locale, and English for all others."""
     async with opened(valkey, locale) as (_, page):
         await expect(page).to_have_title(title)
         await expect(page.get_by_placeholder(placeholder)).to_be_focused()
 
 
-async def test_the_language_can_be_switched_and_stays(valkey):
+async def test_switched_page_language_survives_a_reload(valkey):
     async with opened(valkey) as (_, page):
         await page.get_by_role("button", name="切换到中文").click()
         await expect(page.get_by_placeholder("请输入消息")).to_be_visible()
@@ -88,7 +89,7 @@ async def test_the_language_can_be_switched_and_stays(valkey):
         await expect(page.get_by_placeholder("请输入消息")).to_be_visible()
 
 
-async def test_a_question_is_answered_and_both_are_there_after_a_reload(valkey):
+async def test_chat_page_keeps_question_and_answer_after_a_reload(valkey):
     async with opened(valkey, "zh-CN") as (served, page):
         answering(served, "顺丰速运 SF1234567890123")
         await say(page, "我的订单20260001到哪了")
@@ -102,7 +103,8 @@ async def test_a_question_is_answered_and_both_are_there_after_a_reload(valkey):
         await expect(page.locator(".message").first).to_contain_text("我的订单20260001到哪了")
 
 
-async def test_a_guest_has_an_id_of_his_own(valkey):
+async def test_guest_of_the_chat_page_gets_a_guest_id(valkey):
+    """The message is sent under `guest-...` and as that of an unidentified customer."""
     async with opened(valkey, user=None) as (served, page):
         await picture(page, "start-en")
         await page.get_by_role("button", name="guest").click()
@@ -111,7 +113,8 @@ async def test_a_guest_has_an_id_of_his_own(valkey):
         assert served.inbox.said[0].user.startswith("guest-") and not served.inbox.said[0].identified
 
 
-async def test_pending_message_is_marked(valkey):
+async def test_chat_page_marks_an_unanswered_message_as_queued(valkey):
+    """The typing indicator is shown until the reply is there."""
     async with opened(valkey) as (served, page):
         await say(page, "hello")
         await expect(page.locator(".mine")).to_have_attribute("data-state", "queued")
@@ -121,7 +124,8 @@ async def test_pending_message_is_marked(valkey):
         await expect(page.locator("#typing")).to_be_hidden()
 
 
-async def test_markup_from_either_side_stays_text(valkey):
+async def test_chat_page_shows_html_in_messages_as_text(valkey):
+    """HTML, scripts and javascript: addresses of the customer or of a reply create no element."""
     evil = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
     async with opened(valkey) as (served, page):
         buttons = [{"title": evil, "payload": evil}]
@@ -133,7 +137,8 @@ async def test_markup_from_either_side_stays_text(valkey):
         await expect(page).to_have_title("Support")
 
 
-async def test_only_cards_of_custom_payloads_are_shown(valkey):
+async def test_chat_page_shows_only_the_card_of_a_custom_payload(valkey):
+    """A reply's `custom` may hold anything: the page shows a well-formed `card` and ignores the rest."""
     evil = "<img src=x>"
     async with opened(valkey) as (served, page):
         card = [{"label": "Carrier", "value": "ZTO Express"}, {"label": evil, "value": "ZT700000007919"}]
@@ -149,7 +154,8 @@ async def test_only_cards_of_custom_payloads_are_shown(valkey):
         await expect(page.locator(".theirs .bubble").last).to_have_text("Plain.")
 
 
-async def test_a_button_sends_its_payload_once(valkey):
+async def test_clicked_button_sends_its_payload_once(valkey):
+    """After the click, the other buttons of the reply are disabled."""
     async with opened(valkey) as (served, page):
         answering(served, "Shall I?", buttons=HUMAN)
         await say(page, "help")
@@ -162,7 +168,8 @@ async def test_a_button_sends_its_payload_once(valkey):
         await expect(page.locator(".mine").last).to_contain_text("转人工")
 
 
-async def test_a_choice_that_is_no_longer_offered_is_refused_politely(valkey):
+async def test_outdated_button_shows_an_explanation_and_no_retry(valkey):
+    """The worker refuses the payload (`payload_not_offered`) because its button is out of date."""
     async with opened(valkey) as (served, page):
         answering(served, "Shall I?", buttons=HUMAN)
         await say(page, "help")
@@ -174,7 +181,8 @@ async def test_a_choice_that_is_no_longer_offered_is_refused_politely(valkey):
         await picture(page, "refused-en")
 
 
-async def test_message_refused_by_kafka_is_resent_with_its_id(valkey):
+async def test_unsent_message_is_resent_under_the_same_id(valkey):
+    """Kafka is away at the first attempt; "Try again" is clicked once Kafka is back."""
     async with opened(valkey) as (served, page):
         served.inbox.away = True
         await say(page, "hello")
@@ -188,11 +196,12 @@ async def test_message_refused_by_kafka_is_resent_with_its_id(valkey):
         await expect(page.locator(".mine")).to_have_count(1)
 
 
-async def test_each_reply_is_shown_once_after_a_lost_connection(valkey):
+async def test_chat_page_shows_each_reply_once_after_reconnecting(valkey):
+    """The stream breaks; the replies of the meantime follow without a repetition."""
     async with opened(valkey) as (served, page):
         served.worker.answer("alice", "m1", "one")
         await expect(page.locator(".theirs")).to_have_count(1)
-        served.app.ctx.gateway.draining = True  # else the page may be back before anybody has looked
+        served.app.ctx.gateway.draining = True  # keeps the page offline until the test has seen "reconnecting"
         for connection in list(served.connections):
             connection.transport.abort()
         await expect(page.locator("#status")).to_have_attribute("data-state", "reconnecting")
@@ -202,7 +211,8 @@ async def test_each_reply_is_shown_once_after_a_lost_connection(valkey):
         await expect(page.locator(".theirs .bubble")).to_have_text(["one", "two", "three"])
 
 
-async def test_a_failure_whose_hint_was_lost_is_asked_for(valkey):
+async def test_chat_page_learns_of_a_failure_without_its_hint(valkey):
+    """The hint (notification) of a failed message is lost: the page polls, and "Try again" sends a new message."""
     async with opened(valkey) as (served, page):
         served.worker.hints = False
         answering(served, status="failed", reason="turn_failed")
@@ -216,6 +226,7 @@ async def test_a_failure_whose_hint_was_lost_is_asked_for(valkey):
 
 
 async def test_enter_does_not_send_while_an_input_method_composes(valkey):
+    """Enter then chooses Chinese characters. Shift+Enter begins a new line."""
     async with opened(valkey, "zh-CN") as (served, page):
         await page.get_by_role("textbox").fill("nihao")
         await page.evaluate(
@@ -230,7 +241,8 @@ async def test_enter_does_not_send_while_an_input_method_composes(valkey):
         assert [said.text for said in served.inbox.said] == ["nihao\nsecond"]
 
 
-async def test_a_text_too_long_cannot_be_sent(valkey):
+async def test_chat_page_sends_no_empty_or_too_long_text(valkey):
+    """The limit is 4,000 characters."""
     async with opened(valkey) as (_, page):
         await page.get_by_role("textbox").fill("字" * 4001)
         await expect(page.get_by_role("button", name="Send")).to_be_disabled()
@@ -241,7 +253,7 @@ async def test_a_text_too_long_cannot_be_sent(valkey):
         await expect(page.get_by_role("button", name="Send")).to_be_disabled()
 
 
-async def test_an_expired_token_is_renewed_for_a_demo_customer(valkey):
+async def test_chat_page_renews_a_demo_customers_expired_token(valkey):
     async with opened(valkey) as (served, page):
         served.worker.answer("alice", "m1", "one")
         await expect(page.locator(".theirs")).to_have_count(1)
@@ -256,7 +268,7 @@ async def test_an_expired_token_is_renewed_for_a_demo_customer(valkey):
         await expect(page.locator(".theirs")).to_have_count(1)
 
 
-async def test_it_can_be_used_by_keyboard_and_read_aloud(valkey):
+async def test_chat_page_works_by_keyboard_and_screen_reader(valkey):
     async with opened(valkey, user=None) as (served, page):
         answering(served, "Shall I?", buttons=HUMAN)
         for _ in range(3):
@@ -273,7 +285,8 @@ async def test_it_can_be_used_by_keyboard_and_read_aloud(valkey):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_it_fits_a_phone(valkey, scheme):
+async def test_chat_page_fits_the_screen_of_a_phone(valkey, scheme):
+    """360 x 640 pixels: long texts cause no horizontal scrolling, and the send button stays on the screen."""
     phone = {"viewport": {"width": 360, "height": 640}, "has_touch": True, "is_mobile": True, "color_scheme": scheme}
     async with opened(valkey, "zh-CN", **phone) as (served, page):
         answering(served, "SF" + "1234567890" * 20, "您好，" * 30, buttons=HUMAN)

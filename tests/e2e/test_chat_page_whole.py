@@ -29,7 +29,8 @@ async def opened(browser, stack, locale, name):
 @pytest.mark.parametrize(
     ("locale", "question"), [("zh-CN", "我的订单20260001到哪了"), ("en-US", "where is my order 20260001?")]
 )
-async def test_alice_reads_carrier_and_tracking_number_on_the_page(stack, browser, locale, question):
+async def test_chat_page_shows_an_orders_carrier_and_tracking_number(stack, browser, locale, question):
+    """alice asks for her order in Chinese and in English; the whole system runs behind the page."""
     stored = "SELECT tracking_number, carrier_zh, carrier_en FROM orders WHERE number = '20260001'"
     tracking, *carrier = shop_rows(stack, stored)[0]
     page = await opened(browser, stack, locale, "alice")
@@ -40,7 +41,8 @@ async def test_alice_reads_carrier_and_tracking_number_on_the_page(stack, browse
     await picture(page, f"whole-{locale}")
 
 
-async def test_a_guest_is_led_to_the_order_by_a_button_and_two_questions(stack, browser):
+async def test_guest_on_the_chat_page_is_led_to_the_order(stack, browser):
+    """A guest clicks a button, then is asked for the order number and the phone's last four digits."""
     page = await opened(browser, stack, "zh-CN", "访客")
     await say(page, "你好")
     await page.get_by_role("button", name="查询订单").click(timeout=WAIT_MS)
@@ -52,7 +54,7 @@ async def test_a_guest_is_led_to_the_order_by_a_button_and_two_questions(stack, 
     await picture(page, "whole-guest")
 
 
-async def test_the_picture_of_the_readme_can_be_drawn(stack, tmp_path):
+async def test_screenshot_of_the_readme_can_be_drawn(stack, tmp_path):
     drawn = tmp_path / "chat.png"
     await draw(stack.url("gateway"), tmp_path, drawn)
     assert 0 < drawn.stat().st_size <= MAX_BYTES

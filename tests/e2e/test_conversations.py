@@ -1,4 +1,4 @@
-"""Every test story as a real conversation: through the gateway, against the shop, its database compared."""
+"""Every test story as a real conversation through the gateway; afterwards the shop's database is compared."""
 
 import random
 import uuid
@@ -21,10 +21,10 @@ from tests.waiting import until
 
 STORIES = {story.title: story for story in stories()}
 EFFECTS = effects()
-# Actions of the platform and of a form's own questions: stories don't name them.
+# Actions of the platform and a form's own questions. Stories don't name them.
 UNNAMED = ("action_listen", "action_extract_slots", "action_session_start", "utter_handoff_", "utter_ask_",
            "action_ask_", "validate_")  # fmt: skip
-# Decide by themselves whether a person is called: no rule, and so no story, says what follows them.
+# These actions decide by themselves whether to hand over. No rule, and so no story, says what follows them.
 MAY_CALL_A_PERSON, HAND_OVER = {"action_clarify", "action_answer_offer"}, "action_hand_over"
 PLATFORM = {"action_listen", "action_extract_slots", "action_session_start"}
 GIVEN_UP = {"action_default_fallback", "utter_action_failed"}
@@ -56,7 +56,7 @@ def client(stack):
 
 
 class Answers:
-    """What the worker published, read as it comes."""
+    """The answers that the worker published, read from Kafka as they come."""
 
     def __init__(self, brokers):
         self._consumer = consumer(KafkaSettings(brokers), 60)
@@ -85,38 +85,40 @@ def answers(stack):
 
 
 def say(client, token, **content):
-    """Send a text or payload, again under its id until it is answered; returns the message's id and replies."""
+    """Send a text or payload, repeatedly under one id until it is answered; return the message's id and replies."""
     message = {"message_id": uuid.uuid4().hex, **content}
     headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=60"}
 
-    def told():
+    def post():
         answer = client.post("/v1/messages", json=message, headers=headers)
         return None if answer.status_code in (202, 503) else answer
 
-    answer = until(told, "an answer", not_yet=(httpx.TransportError,))
+    answer = until(post, "an answer", not_yet=(httpx.TransportError,))
     assert (answer.status_code, answer.json()["status"]) == (200, "answered"), answer.text
     return message["message_id"], answer.json()["replies"]
 
 
 def talk(client, story, token):
-    """Say what the story says; returns each message's id and replies."""
-    said, offered = [], []
+    """Send the customer's messages of a story; return each message's id and replies."""
+    answers, offered = [], []
     for turn in story.turns:
         if turn.is_payload:
             (payload,) = [payload for payload in offered if payload.split("{")[0] == turn.said]
-            said.append(say(client, token, payload=payload))
+            answers.append(say(client, token, payload=payload))
         else:
-            said.append(say(client, token, text=turn.said))
-        offered = [button["payload"] for reply in said[-1][1] for button in reply.get("buttons", [])]
-    return said
+            answers.append(say(client, token, text=turn.said))
+        offered = [button["payload"] for reply in answers[-1][1] for button in reply.get("buttons", [])]
+    return answers
 
 
-def test_effects_and_beginnings_belong_to_existing_stories():
+def test_listed_effects_belong_to_existing_test_stories():
+    """An entry of conversation_effects.yml or BEGINNINGS for a renamed story would never be compared."""
     assert set(EFFECTS) | set(BEGINNINGS) <= set(STORIES)
 
 
 @pytest.mark.parametrize("title", STORIES)
 def test_conversation_follows_its_story_and_has_its_effects(stack, client, shop, answers, title):
+    """Each test story, spoken through the gateway: its actions run, and the shop's data change as listed."""
     story, user = STORIES[title], shop.begin_again(title)
     before = shop.rows()
     token = stack.token() if story.is_guests else known_customer(client, user, stack.token_secret).token
@@ -131,7 +133,8 @@ def test_conversation_follows_its_story_and_has_its_effects(stack, client, shop,
     assert changes(before, shop.rows()) == EFFECTS.get(title, [])
 
 
-def test_a_fee_that_changed_before_the_yes_is_named_and_asked_for_again(stack, client, shop):
+def test_cancellation_fee_changed_before_the_yes_is_asked_again(stack, client, shop):
+    """The customer's first yes was to a fee of 0: the new fee is named, and only a second yes cancels the order."""
     token = known_customer(client, shop.begin_again(), stack.token_secret).token
     placed = "UPDATE orders SET placed_at = datetime('now', '{}') WHERE number = '20260007'"
     shop.change(placed.format("-1 hours"))
@@ -148,7 +151,8 @@ def test_a_fee_that_changed_before_the_yes_is_named_and_asked_for_again(stack, c
     assert "orders 20260007 status: processing -> cancelled" in changes(before, shop.rows())
 
 
-def test_yes_of_a_failed_task_does_not_confirm_the_next(stack, client, shop, answers):
+def test_yes_to_a_failed_task_does_not_confirm_the_next(stack, client, shop, answers):
+    """The shop is down at the yes to a cancellation. The deletion of the account then asks for a yes of its own."""
     user = shop.begin_again()
     before, token = shop.rows(), known_customer(client, user, stack.token_secret).token
     say(client, token, text="please cancel my order 20260007")
@@ -164,7 +168,7 @@ def test_yes_of_a_failed_task_does_not_confirm_the_next(stack, client, shop, ans
 
 
 def test_every_turn_of_a_random_conversation_has_a_next_action(stack, client, answers):
-    """Phrases of any intent in any order: no story foresees them, yet each is answered by a rule and not given up."""
+    """Phrases of random intents follow each other, as in no story: a rule answers each of them."""
     choose = random.Random(7)
     heldout = list(phrases(ROOT / "tests" / "dialogue" / "nlu_heldout.yml"))
     turns = []
@@ -184,6 +188,7 @@ def test_every_turn_of_a_random_conversation_has_a_next_action(stack, client, an
 
 @pytest.mark.parametrize("text", ["怎么联系你们客服", "how can I contact your customer service?"])
 def test_shops_email_address_is_not_masked(stack, client, text):
+    """Masking hides customers' personal data, and must leave the shop's own address and phone number."""
     _, (reply, *_) = say(client, stack.token(), text=text)
     assert POLICIES["service"]["email"] in reply["text"]
     assert POLICIES["service"]["phone"] in reply["text"]

@@ -1,4 +1,4 @@
-"""A message that can't be processed: put aside, others not held up, replayed by the operators' tool."""
+"""A message that can't be processed becomes a dead letter, delays no other, and is replayed by the operators' tool."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ def store(stack):
 
 
 def dlq(stack, *words):
-    """Run the operators' tool as they do; returns its exit code and the JSON lines that it printed."""
+    """Run `python -m kefu dlq` as operators do; return its exit code and the JSON lines that it printed."""
     done = subprocess.run(
         [services_python(), "-m", "kefu", "dlq", *words, "--json"],
         cwd=ROOT,
@@ -44,26 +44,34 @@ def dlq(stack, *words):
 
 
 async def letters_of(stack, customer):
-    """Return a customer's dead letters as the tool lists them, once there is one: he may be told before it is there."""
+    """Return a customer's dead letters as the tool lists them.
 
-    async def found():
+    The customer may learn of the failure before the letter is written, so this waits for the first letter.
+    """
+
+    async def listed():
         code, letters = await asyncio.to_thread(dlq, stack, "list", "--conversation", f"demo:{customer.user}")
         assert code == 0
         return letters
 
-    return await eventually(found, "a dead letter")
+    return await eventually(listed, "a dead letter")
 
 
 async def by_partition(stack, customers):
     """Return customers by the partition that their messages lie in."""
     wanted = {f"demo:{customer.user}": customer for customer in customers}
-    found = {}
+    partitions = {}
     for record in await asyncio.to_thread(records_on, stack, USER_QUERY, set(wanted)):
-        found.setdefault(record.partition, []).append(wanted[record.key.decode()])
-    return found
+        partitions.setdefault(record.partition, []).append(wanted[record.key.decode()])
+    return partitions
 
 
-async def test_poison_message_blocks_nobody_and_is_answered_by_replay(stack, client, store):
+async def test_dead_letter_blocks_no_other_customer_and_can_be_replayed(stack, client, store):
+    """A stored conversation is damaged: its next message fails three times and becomes a dead letter.
+
+    Messages of others in the partition are answered meanwhile. Once the conversation is repaired, `python -m kefu dlq
+    replay` sends the message again, once, and it is answered.
+    """
     run = uuid.uuid4().hex[:8]
     customers = [known_customer(client, f"p{run}-{n}", stack.token_secret) for n in range(24)]
     await asyncio.gather(*(customer.send("hello") for customer in customers))
@@ -73,7 +81,7 @@ async def test_poison_message_blocks_nobody_and_is_answered_by_replay(stack, cli
     assert others, "24 customers over 8 partitions leave at least three in one"
     version = int(store.hget(f"kefu:{{demo:{poisoned.user}}}:state", "version"))
     store.rpush(f"kefu:{{demo:{poisoned.user}}}:turns", "not json")
-    stack.kill("worker")  # it has the conversation in memory, and would not read it again
+    stack.kill("worker")  # the worker has the conversation in memory and would not read the damaged turn
 
     failed = await poisoned.send("thanks")
     for text in ("hello", "thanks", "再见"):
@@ -85,15 +93,15 @@ async def test_poison_message_blocks_nobody_and_is_answered_by_replay(stack, cli
 
     (letter,) = await letters_of(stack, poisoned)
     assert (letter["error_class"], letter["attempts"], letter["message_id"]) == ("JSONDecodeError", 3, failed)
-    (said,) = [
+    (question,) = [
         record
         for record in await asyncio.to_thread(records_on, stack, USER_QUERY, {f"demo:{poisoned.user}"})
         if json.loads(record.value)["message_id"] == failed
     ]
     assert letter["origin"] == {
         "topic": USER_QUERY,
-        "partition": str(said.partition),
-        "offset": str(said.offset),
+        "partition": str(question.partition),
+        "offset": str(question.offset),
     }
 
     assert store.lrem(f"kefu:{{demo:{poisoned.user}}}:turns", 0, "not json") == 1

@@ -21,11 +21,12 @@ def tokens(stack, tmp_path):
     return path
 
 
-def test_the_tokens_are_readable_by_their_owner_alone(tokens):
+def test_token_file_of_make_run_is_readable_by_its_owner_only(tokens):
     assert stat.S_IMODE(tokens.stat().st_mode) == 0o600
 
 
-def test_the_first_curl_of_readme_is_answered_when_it_is_pasted(tokens):
+def test_first_curl_command_of_the_readme_gets_an_answer(tokens):
+    """The README's commands are run as written, with the token file of a running system."""
     session = re.search(r"^```\n(\$ \. .*?)^\{", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)[1]
     pasted = session.replace("$ ", "").replace(README_SOURCES, str(tokens))
     done = subprocess.run(["sh", "-euc", pasted], capture_output=True, text=True, timeout=60)
@@ -33,7 +34,8 @@ def test_the_first_curl_of_readme_is_answered_when_it_is_pasted(tokens):
     assert (done.returncode, answer["status"]) == (0, "answered") and "20260001" in answer["replies"][0]["text"]
 
 
-def test_a_guest_and_the_desk_have_their_tokens_too(tokens):
+def test_token_file_of_make_run_has_guest_and_desk_tokens(tokens):
+    """The gateway accepts both."""
     calls = """
     . "$0"
     curl -sf -o /dev/null "$KEFU_URL/v1/replies" -H "Authorization: Bearer $GUEST"

@@ -1,4 +1,4 @@
-"""A person takes over on the whole system: both sides talk, whatever dies in between, and the assistant comes back."""
+"""Hand-overs on the whole system: agent and customer talk while processes are killed, and the assistant comes back."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ from tests.e2e.test_promises import records_on
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(400)]
-WAIT_S = 60  # how long a customer waits for a person here
+WAIT_S = 60  # KEFU_HANDOFF_WAIT_S: a hand-over that no agent takes ends after this time
 PHONE = "13800001234"
 
 
@@ -40,7 +40,7 @@ async def client(stack):
 
 
 class Agent:
-    """Somebody at the desk, with patience."""
+    """An agent at the desk, who repeats requests until they are answered."""
 
     def __init__(self, stack, client, name="li.wei", **claims):
         self.client = client
@@ -54,10 +54,10 @@ class Agent:
     async def waiting(self, who):
         """Return the customer's hand-over once it is listed."""
 
-        async def found():
+        async def entry():
             return (await self.listed()).get(who.user)
 
-        return await eventually(found, f"{who.user} in the desk's list")
+        return await eventually(entry, f"{who.user} in the desk's list")
 
     async def read(self, who, after=0, wait=0):
         headers = {"Prefer": f"wait={wait}"} if wait else {}
@@ -68,7 +68,7 @@ class Agent:
         return await self._patiently("post", f"/v1/desk/conversations/{who.user}/{what}", json=body)
 
     async def _patiently(self, method, path, headers=None, **content):
-        """Ask until it is neither put off nor unanswered: the same request again, as one may."""
+        """Repeat a request until it has an answer other than 202, 429 and 503."""
         headers = {**self.headers, **(headers or {})}
 
         async def answered():
@@ -84,14 +84,14 @@ def customer(stack, client):
 
 async def replies_of(who, count):
     async def enough():
-        found = await who.replies()
-        return found if len(found) >= count else None
+        replies = await who.replies()
+        return replies if len(replies) >= count else None
 
     return await eventually(enough, f"{count} replies")
 
 
 async def answered(who, text):
-    """Say something and wait for what becomes of it."""
+    """Send a text and wait for its outcome."""
     return await who.outcome(await who.send(text))
 
 
@@ -101,7 +101,7 @@ async def handed_over(agent, who, text="转人工"):
 
 
 async def stored(stack, who, *topics):
-    """Return all that Kafka and Redis hold of a customer, as text."""
+    """Return everything that Kafka and Redis hold about a customer, as text."""
     key = f"demo:{who.user}"
     held = [await asyncio.to_thread(records_on, stack, topic, {key}) for topic in topics]
     texts = [record.value.decode() for records in held for record in records]
@@ -119,11 +119,15 @@ def numbered(replies):
     return [reply["seq"] for reply in replies] == list(range(1, len(replies) + 1))
 
 
-async def test_both_sides_talk_and_the_assistant_goes_on_where_it_was(stack, client):
+async def test_assistant_is_silent_from_hand_over_to_return(stack, client):
+    """An agent takes the hand-over, talks with the customer and returns it; then the assistant answers again.
+
+    After the return the agent's messages are refused. Phone numbers are masked in everything that is stored.
+    """
     who, agent = customer(stack, client), Agent(stack, client)
     await answered(who, "你好")
-    told = await answered(who, "转人工")
-    assert "转人工" in told["replies"][-1]["text"]
+    outcome = await answered(who, "转人工")
+    assert "转人工" in outcome["replies"][-1]["text"]
     shown = await agent.waiting(who)
     assert shown["summary"]["asked"] == "你好" and shown["status"] == "waiting"
     async with client.stream("GET", "/v1/stream", headers=who.headers) as stream:
@@ -155,19 +159,20 @@ async def test_both_sides_talk_and_the_assistant_goes_on_where_it_was(stack, cli
 
 
 async def events_of(stack, topic, key):
-    """Return the events of a conversation in order, each once: who is put off asks again, under the same ids."""
+    """Return the events of a conversation in order, each once: a repeated request has the same ids."""
     records = await asyncio.to_thread(records_on, stack, topic, key)
     events = [orjson.loads(record.value) for record in records]
     return list({event["id"]: event for event in events}.values())
 
 
-async def test_everything_is_on_record(stack, client):
+async def test_desk_requests_are_on_the_inbox_and_in_the_audit(stack, client):
+    """Take, read, message and return give audit entries with the agent's name. A request sent twice has one id."""
     who, agent = customer(stack, client), Agent(stack, client)
     key = {f"demo:{who.user}"}
     handoff = await handed_over(agent, who)
 
     async def on_the_inbox():
-        # It is listed before it is published: taken at once, it could be there behind its taking.
+        # A hand-over is listed before it is published. Taken at once, it could follow its HandoffTaken on the inbox.
         return handoff in [each["id"] for each in await events_of(stack, USER_QUERY, key)]
 
     await eventually(on_the_inbox, "the record on the inbox")
@@ -185,14 +190,15 @@ async def test_everything_is_on_record(stack, client):
     assert {each["actor"] for each in audit} == {"li.wei"} and {each["subject"] for each in audit} == {handoff}
 
 
-async def test_one_of_two_agents_gets_the_conversation(stack, client):
+async def test_only_one_of_two_agents_takes_a_hand_over(stack, client):
+    """Both ask at the same time. The outcome survives a crash of worker, gateway, Redis and Kafka."""
     who = customer(stack, client)
     li, zhang = Agent(stack, client), Agent(stack, client, "zhang.min")
     handoff = await handed_over(li, who)
     both = await asyncio.gather(li.ask(who, "take", handoff), zhang.ask(who, "take", handoff))
     assert sorted(answer.status_code for answer in both) == [200, 409]
     winner, loser = (li, zhang) if both[0].status_code == 200 else (zhang, li)
-    # Who has been answered has no timer that could end it while everything is away.
+    # A hand-over in which the agent has answered has no timer that could end it while all servers are away.
     assert (await winner.ask(who, "messages", handoff, text="one moment")).status_code == 200
     for name in ("worker", "gateway", "redis", "kafka"):
         stack.kill(name)
@@ -208,7 +214,8 @@ async def test_one_of_two_agents_gets_the_conversation(stack, client):
     assert (await winner.ask(who, "return", handoff)).status_code == 200
 
 
-async def test_agents_messages_survive_a_killed_worker_in_order(stack, client):
+async def test_agents_messages_stay_in_order_when_the_worker_dies(stack, client):
+    """The worker is killed twice while an agent sends eight messages; the customer gets each once."""
     who, agent = customer(stack, client), Agent(stack, client)
     handoff = await handed_over(agent, who)
     assert (await agent.ask(who, "take", handoff)).status_code == 200
@@ -225,6 +232,7 @@ async def test_agents_messages_survive_a_killed_worker_in_order(stack, client):
 
 
 async def test_unanswered_hand_over_returns_to_the_assistant(stack, client):
+    """No agent takes it for KEFU_HANDOFF_WAIT_S, and the worker is killed meanwhile. The customer is told."""
     who, agent = customer(stack, client), Agent(stack, client)
     handoff = await handed_over(agent, who, "I want to talk to a human agent")
     stack.kill("worker")
@@ -238,7 +246,8 @@ async def test_unanswered_hand_over_returns_to_the_assistant(stack, client):
     assert (await answered(who, "thank you"))["replies"]
 
 
-async def test_the_page_shows_who_speaks(stack, client):
+async def test_chat_page_names_a_person_as_the_speaker(stack, client):
+    """An agent's message is labelled 人工客服 (human agent)."""
     agent = Agent(stack, client)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)

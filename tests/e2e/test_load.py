@@ -15,7 +15,8 @@ CHECK = LOCAL / "load" / "bin" / "check-jsonschema"
 
 
 @pytest.mark.timeout(300)
-def test_the_smoke_scenario_is_said_answered_judged_and_accepted(stack, tmp_path):
+def test_load_tool_runs_judges_and_accepts_a_scenario(stack, tmp_path):
+    """`python -m ops.load run smoke` on a good system, then `accept`, which stores the figures of the run."""
     words = ["--results", str(tmp_path), "--accepted", str(tmp_path / "accepted"), "--no-thresholds"]
     assert load.main(["run", "smoke", "--url", stack.url("gateway"), *words]) == load.GOOD
     figures = json.loads((tmp_path / "smoke.json").read_text())
@@ -25,14 +26,15 @@ def test_the_smoke_scenario_is_said_answered_judged_and_accepted(stack, tmp_path
     assert json.loads((tmp_path / "accepted" / "smoke.json").read_text()) == figures
 
 
-def test_an_installation_that_is_not_there_is_no_good_run(tmp_path):
+def test_load_run_without_an_installation_is_not_good(tmp_path):
+    """Nothing listens at the address."""
     words = ["--results", str(tmp_path), "--accepted", str(tmp_path)]
     assert load.main(["run", "smoke", "--url", "http://127.0.0.1:9", "--scale", "0.05", *words]) != load.GOOD
 
 
 @pytest.fixture
 def slow_gateway():
-    """A gateway that holds each message for 4 s, and answers every tenth by what is no JSON; gives it its messages."""
+    """A gateway that holds each message for 4 s and answers every tenth with HTML: its URL and the messages' ids."""
     asked = []
 
     class Gateway(http.server.BaseHTTPRequestHandler):
@@ -42,7 +44,7 @@ def slow_gateway():
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if self.path == "/v1/sessions":
                 return self.answer(201, b'{"token": "t"}')
-            if "message_id" not in body:  # of a customer who listens
+            if "message_id" not in body:  # from a customer who has a stream open
                 return self.answer(202, b"{}")
             asked.append(body["message_id"])
             broken = len(asked) % 10 == 0
@@ -69,7 +71,8 @@ def slow_gateway():
 
 
 @pytest.mark.timeout(180)
-def test_unanswered_and_failed_messages_are_counted(slow_gateway, tmp_path):
+def test_load_tool_counts_slow_and_failed_messages(slow_gateway, tmp_path):
+    """A gateway takes 4 s for each message and answers every tenth by a text that is no JSON."""
     url, asked = slow_gateway
     load.main(["run", "smoke", "--url", url, "--results", str(tmp_path), "--accepted", str(tmp_path / "accepted")])
     figures = json.loads((tmp_path / "smoke.json").read_text())
@@ -84,7 +87,8 @@ def test_unanswered_and_failed_messages_are_counted(slow_gateway, tmp_path):
         ("vendor.gitlab-ci", [ROOT / ".gitlab-ci.yml"]),
     ],
 )
-def test_the_workflow_files_satisfy_their_schemas(schema, files, tmp_path):
+def test_workflow_files_satisfy_githubs_and_gitlabs_schemas(schema, files, tmp_path):
+    """A file with a misspelt key is refused, which shows that the check works."""
     assert files
     check = [str(CHECK), "--builtin-schema", schema]
     done = subprocess.run([*check, *map(str, files)], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Redis comes back without its last writes, which it had acknowledged: nothing is lost and no number repeats."""
+"""Redis loses writes that it had acknowledged: no message is lost, and no reply's sequence number is given twice."""
 
 import asyncio
 import shutil
@@ -20,15 +20,15 @@ async def client(stack):
 
 
 def copy_of(stack, to):
-    """Copy what Redis has on its disk by now."""
+    """Copy the files that Redis has written so far."""
     with redis.Redis.from_url(stack.settings["REDIS_URL"], single_connection_client=True) as connection:
-        connection.set("written", 1)  # WAITAOF waits for what was written on its own connection, and all before that
+        connection.set("written", 1)  # WAITAOF waits for the writes of its own connection, and for all before them
         assert connection.execute_command("WAITAOF", 1, 0, 10_000)[0] == 1
     shutil.copytree(stack.redis.directory / "appendonlydir", to)
 
 
 def come_back_as(stack, copy):
-    """Kill Redis, and put the copy in the place of its files before the supervisor starts it again."""
+    """Kill Redis, and replace its files by the copy before the supervisor starts it again."""
     stack.kill("redis", restart_after_s=600)
     directory = stack.redis.directory / "appendonlydir"
     shutil.rmtree(directory)
@@ -38,9 +38,14 @@ def come_back_as(stack, copy):
 
 @pytest.mark.parametrize("worker_dies", [True, False], ids=["with the worker", "alone"])
 async def test_turns_lost_by_redis_are_restored(stack, client, tmp_path, worker_dies):
+    """Redis restarts on an older copy of its files: the worker writes the missing turns again.
+
+    With the worker alive it has them in memory; a new worker reads them from Kafka. Replies that customers have seen
+    stay, and streams continue.
+    """
     run = uuid.uuid4().hex[:8]
     customers = [known_customer(client, f"l{run}-{n}", stack.token_secret) for n in range(12)]
-    silent = customers[:4]  # they say nothing more: their answers are looked for all the same
+    silent = customers[:4]  # send nothing after the loss; their lost answers must be restored as well
     for text in TEXTS[:2]:
         await asyncio.gather(*(customer.send(text) for customer in customers))
     await wait_until_answered(customers)
@@ -48,17 +53,17 @@ async def test_turns_lost_by_redis_are_restored(stack, client, tmp_path, worker_
     for text in TEXTS[2:4]:
         await asyncio.gather(*(customer.send(text) for customer in customers))
     await wait_until_answered(customers)
-    told = [await customer.replies() for customer in customers]
+    replies_before = [await customer.replies() for customer in customers]
 
     come_back_as(stack, tmp_path / "copy")
     if worker_dies:
         stack.kill("worker")
     await asyncio.gather(*(customer.send(TEXTS[4]) for customer in customers if customer not in silent))
-    # Whoever has seen replies that Redis then lost gets the next one, not silence.
-    await until_streamed(client, customers[-1], told[-1][-1]["seq"], customers[-1].accepted[-1])
+    # A stream that is resumed after a reply which Redis lost still gets the next reply.
+    await until_streamed(client, customers[-1], replies_before[-1][-1]["seq"], customers[-1].accepted[-1])
     await wait_until_answered(customers)
     await check_promises(customers)
-    for customer, before in zip(customers, told, strict=True):
+    for customer, before in zip(customers, replies_before, strict=True):
         assert (await customer.replies())[: len(before)] == before
 
 

@@ -1,4 +1,4 @@
-"""Partitions are added while customers talk: nobody waits for it, nothing is lost, doubled or out of order."""
+"""Partitions are added while customers talk: no answer is lost, doubled or out of order."""
 
 import asyncio
 import subprocess
@@ -16,7 +16,8 @@ from tests.e2e.customers import TEXTS, check_promises, known_customer, wait_unti
 
 @pytest.mark.asyncio
 @pytest.mark.timeout(300)
-async def test_partitions_are_added_under_load(tmp_path):
+async def test_adding_partitions_under_load_loses_no_message(tmp_path):
+    """`python -m kefu partitions 12` raises the topics from 4 partitions while 24 customers talk."""
     stack = Stack(
         tmp_path, free_ports(), tell=lambda _: None, overrides={"KEFU_TOPIC_PARTITIONS": "4", "KEFU_USER_RATE": "0"}
     )
@@ -40,7 +41,8 @@ async def talk_while_partitions_grow(stack):
         )
         assert done.returncode == 0, done.stderr
         await talks
-        await asyncio.sleep(partitions.METADATA_REFRESH_MS / 1000 + 3)  # and the time that asking anew takes
+        # Clients learn of the new partitions at the next refresh of their metadata, which takes up to 3 s itself.
+        await asyncio.sleep(partitions.METADATA_REFRESH_MS / 1000 + 3)
         for text in TEXTS:
             await asyncio.gather(*(customer.send(text) for customer in customers))
         await wait_until_answered(customers)
@@ -51,13 +53,14 @@ async def talk_while_partitions_grow(stack):
 
 
 async def talk(customer, messages):
-    """Say one thing after the other, each once the one before is answered, as people do."""
+    """Send messages, each once the one before is answered, as people do."""
     for number in range(messages):
-        told = await customer.outcome(await customer.send(TEXTS[number % len(TEXTS)]))
-        assert told["status"] == "answered"
+        outcome = await customer.outcome(await customer.send(TEXTS[number % len(TEXTS)]))
+        assert outcome["status"] == "answered"
 
 
-def test_a_backlog_or_a_smaller_number_is_refused():
+def test_adding_partitions_is_refused_when_unsafe():
+    """Unsafe are a backlog of messages, a smaller number of partitions and a missing topic."""
     counts = dict.fromkeys(partitions.ORDER, 8)
     assert not partitions.refusal(counts, 16, 10)
     assert "wait" in partitions.refusal(counts, 16, 100_000)

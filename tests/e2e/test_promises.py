@@ -39,7 +39,7 @@ async def client(stack):
 
 
 def crowd(stack, client, size):
-    """Return customers who are nobody in the shop but the first: she is alice, with a side effect a question."""
+    """Return customers that the shop does not know: their questions about orders have no side effect."""
     run = uuid.uuid4().hex[:8]
     return [known_customer(client, f"c{run}-{n}", stack.token_secret) for n in range(size)]
 
@@ -51,9 +51,9 @@ async def talk(customer, texts=TEXTS):
 
 async def ask(client, token, text):
     customer = Customer(client, "", token)
-    told = await customer.outcome(await customer.send(text))
-    assert told["status"] == "answered", told
-    return told["replies"][0]["text"]
+    outcome = await customer.outcome(await customer.send(text))
+    assert outcome["status"] == "answered", outcome
+    return outcome["replies"][0]["text"]
 
 
 def inquiries(stack):
@@ -61,13 +61,13 @@ def inquiries(stack):
 
 
 async def wait_for_inquiries(stack, expected):
-    """A busy shop is told behind the answers, and once."""
+    """Wait until the shop has so many inquiries and no more: a busy shop gets them after the answers."""
 
-    def told():
+    def stored():
         assert inquiries(stack) <= expected, "a question is counted twice"
         return inquiries(stack) == expected
 
-    await eventually(told, f"the shop to know of {expected} questions")
+    await eventually(stored, f"the shop to know of {expected} questions")
 
 
 def records_on(stack, topic, conversations):
@@ -78,7 +78,8 @@ def records_on(stack, topic, conversations):
 
 
 @pytest.mark.parametrize("text", ["我的订单20260001到哪了", "where is my order 20260001?"])
-async def test_alice_gets_the_truth_about_her_order_and_bob_does_not(stack, client, text):
+async def test_order_is_shown_to_its_owner_only(stack, client, text):
+    """bob gets the answer that he gets for an order which does not exist."""
     stored = "SELECT tracking_number, carrier_zh, carrier_en FROM orders WHERE number = '20260001'"
     tracking, *carrier = shop_rows(stack, stored)[0]
     hers = await ask(client, stack.token("alice"), text)
@@ -92,7 +93,8 @@ async def test_alice_gets_the_truth_about_her_order_and_bob_does_not(stack, clie
     assert {his, nobodys.replace("20269999", "20260001")} <= not_found, "an order of another customer isn't told apart"
 
 
-async def test_the_same_message_sent_three_times_is_answered_once(stack, client):
+async def test_message_sent_three_times_is_answered_once(stack, client):
+    """Three requests at once have the same message id. The shop stores one inquiry."""
     headers = {"Authorization": f"Bearer {stack.token('alice')}", "Prefer": "wait=20"}
     before = inquiries(stack)
     message = {"text": "where is my order 20260001?", "message_id": uuid.uuid4().hex}
@@ -103,7 +105,7 @@ async def test_the_same_message_sent_three_times_is_answered_once(stack, client)
 
 
 async def test_200_conversations_survive_a_killed_worker(stack, client):
-    """1,000 messages, kill -9 in the middle: 1,000 answers, alice's side effects once each."""
+    """1,000 messages, kill -9 in the middle: 1,000 answers, and each side effect in the shop once."""
     customers = [*crowd(stack, client, 199), known_customer(client, "customer-003", stack.token_secret)]
     own = shop_rows(stack, "SELECT number FROM orders WHERE customer_id = 'customer-003'")[0][0]
     asks = tuple(text.replace("20260001", own) for text in TEXTS)
@@ -125,7 +127,7 @@ async def test_200_conversations_survive_a_killed_worker(stack, client):
     assert len({answer["id"] for answer in answers}) == 1000
 
 
-async def test_redis_away_for_five_seconds_loses_nothing(stack, client):
+async def test_redis_outage_of_five_seconds_loses_no_message(stack, client):
     customers = crowd(stack, client, 20)
     await asyncio.gather(*(talk(customer, TEXTS[:2]) for customer in customers))
     stack.kill("redis", restart_after_s=5)
@@ -134,7 +136,8 @@ async def test_redis_away_for_five_seconds_loses_nothing(stack, client):
     await check_promises(customers)
 
 
-async def test_kafka_away_is_a_503_and_loses_nothing_accepted(stack, client):
+async def test_kafka_outage_of_five_seconds_loses_no_accepted_message(stack, client):
+    """Customers send again what the gateway refuses meanwhile with 503."""
     customers = crowd(stack, client, 20)
     await asyncio.gather(*(talk(customer, TEXTS[:2]) for customer in customers))
     stack.kill("kafka", restart_after_s=5)
@@ -143,19 +146,20 @@ async def test_kafka_away_is_a_503_and_loses_nothing_accepted(stack, client):
     await check_promises(customers)
 
 
-async def test_action_server_outage_is_told_to_customers_and_heals(stack, client):
+async def test_action_server_outage_is_told_to_the_customer(stack, client):
+    """The worker answers without the order. Once the action server is back, the order is looked up again."""
     token = stack.token("alice")
-    stack.kill("actions", restart_after_s=600)  # longer than the worker goes on calling it
-    sorry = await ask(client, token, "where is my order 20260001?")
-    assert "20260001" not in sorry
+    stack.kill("actions", restart_after_s=600)  # longer than the worker repeats its call
+    apology = await ask(client, token, "where is my order 20260001?")
+    assert "20260001" not in apology
     stack.kill("actions")
     await asyncio.to_thread(stack.wait_ready, "actions", 60)
-    told = await ask(client, token, "where is my order 20260001?")
-    assert "20260001" in told
+    answer = await ask(client, token, "where is my order 20260001?")
+    assert "20260001" in answer
 
 
 async def test_two_owners_of_a_partition_give_one_answer(stack, client):
-    """A worker that is frozen loses its partitions; thawed, it still believes that they are its own."""
+    """A worker is frozen and loses its partitions to another; resumed, it still believes that it owns them."""
     second = stack.add_worker()
     await asyncio.to_thread(stack.wait_ready, second)
     customers = crowd(stack, client, 40)
@@ -173,7 +177,7 @@ async def test_two_owners_of_a_partition_give_one_answer(stack, client):
     stack.remove(second)
 
 
-async def test_a_conversation_of_300_turns_outlives_its_worker(stack, client):
+async def test_conversation_of_300_turns_survives_a_killed_worker(stack, client):
     """Slots and a form of the first turns are there when another process takes over at turn 300."""
     customer = crowd(stack, client, 1)[0]
     await customer.send("我要查订单")
@@ -186,7 +190,7 @@ async def test_a_conversation_of_300_turns_outlives_its_worker(stack, client):
 
 
 async def letters_of(stack, conversation, count):
-    """Return a conversation's dead letters once there are so many: what came after them may be answered before."""
+    """Return a conversation's dead letters once there are so many. A later message may be answered before that."""
 
     async def enough():
         letters = await asyncio.to_thread(records_on, stack, "user.query.dlq", {conversation})
@@ -195,7 +199,8 @@ async def letters_of(stack, conversation, count):
     return await eventually(enough, f"{count} dead letters")
 
 
-async def test_unreadable_record_is_dead_lettered_and_blocks_nobody(stack, client):
+async def test_malformed_records_become_dead_letters_and_block_nothing(stack, client):
+    """Three malformed records are on the inbox before alice's message, which is answered."""
     producer = Producer({"bootstrap.servers": stack.settings["KAFKA_BROKERS"], "partitioner": "murmur2_random"})
     marks = [uuid.uuid4().hex for _ in range(3)]
     values = [f"not json {marks[0]}", f'{{"type": "Newer", "v": 1, "id": "{marks[1]}"}}', f'["{marks[2]}"]']
@@ -212,7 +217,8 @@ async def test_unreadable_record_is_dead_lettered_and_blocks_nobody(stack, clien
     assert int(headers["kefu-origin-offset"]) >= 0
 
 
-async def test_a_model_is_swapped_under_load_and_a_bad_one_refused(stack, client, tmp_path):
+async def test_model_swap_under_load_loses_no_message(stack, client, tmp_path):
+    """PUT /model swaps the worker's model. A broken archive and a change of a tracker are refused."""
     customers = crowd(stack, client, 20)
     talking = asyncio.gather(*(talk(customer) for customer in customers))
     broken = tmp_path / "broken.tar.gz"

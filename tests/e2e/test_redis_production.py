@@ -1,4 +1,4 @@
-"""The production files on real servers: Kefu works with its users, through failovers, and these may do no more."""
+"""Redis with the production files: Kefu's users may do all that Kefu needs, also in a failover, and nothing else."""
 
 import asyncio
 import os
@@ -16,8 +16,8 @@ from tests.e2e.production_redis import OnFiles, ProductionCluster, ProductionSen
 from tests.tls_files import Authority
 from tests.waiting import until
 
-REPLACED_S = 150  # Sentinels that a stall has made unsure of the time wait 30 s before they replace a master
-# By these somebody who broke in would learn of keys that he can't name: of other tenants and their customers.
+REPLACED_S = 150  # after a stall of the machine, Sentinels wait 30 s (TILT mode) before they replace a master
+# With these commands an intruder would learn the names of keys: those of other tenants and their customers.
 ENUMERATING = [
     ("KEYS", "*"),
     ("SCAN", "0"),
@@ -45,26 +45,27 @@ def server(tmp_path_factory):
 
 @pytest.fixture(params=[ProductionSentinels, ProductionCluster])
 def group(request, tmp_path):
-    """Servers in each form, with TLS where this machine has a server that speaks it."""
+    """Servers in each form, with TLS where this machine has a Redis with TLS."""
     binary = tls_server()
-    found = with_tls(request.param, binary, tmp_path / "certificates") if binary else request.param
-    return found(tmp_path / "redis")
+    group_class = with_tls(request.param, binary, tmp_path / "certificates") if binary else request.param
+    return group_class(tmp_path / "redis")
 
 
 def tls_server():
-    """Return a server that speaks TLS (Debian: apt-get install redis-tools, then `make tools`), empty for none."""
+    """Return the path of a Redis with TLS (Debian: apt-get install redis-tools, then `make tools`), empty for none."""
     places = os.pathsep.join([str(LOCAL / "tools"), os.environ["PATH"]])
     for path in (found for name in ("redis-server", "valkey-server") if (found := shutil.which(name, path=places))):
-        # It says which setting it doesn't know: the one that no server knows, if it speaks TLS.
-        asked = subprocess.run([path, "--tls-port", "0", "--unknown", "1"], capture_output=True, text=True, check=False)
-        if "unknown" in asked.stdout + asked.stderr:
+        # A server names the first setting that it doesn't know: `tls-port` without TLS, otherwise `unknown`.
+        ended = subprocess.run([path, "--tls-port", "0", "--unknown", "1"], capture_output=True, text=True, check=False)
+        if "unknown" in ended.stdout + ended.stderr:
             return path
     return ""
 
 
 @pytest.mark.asyncio
 @pytest.mark.timeout(400)
-async def test_worker_and_gateway_do_their_work_while_masters_die(group, tmp_path):
+async def test_production_redis_users_suffice_through_a_failover(group, tmp_path):
+    """Worker and gateway log in as users of ops/redis; a master dies. No message is lost, no command refused."""
     urls = {role: {"REDIS_URL": group.address(role)} for role in ("worker", "gateway")}
     overrides = {"KEFU_USER_RATE": "0", "KEFU_REDIS_WAIT_REPLICAS": "1"}
     stack = Stack(tmp_path, free_ports(), {}, lambda _: None, overrides, redis=group, own_settings=urls)
@@ -94,7 +95,7 @@ async def test_worker_and_gateway_do_their_work_while_masters_die(group, tmp_pat
 
 
 def refusals(group):
-    """Return what servers and Sentinels refused to somebody."""
+    """Return the commands and logins that servers and Sentinels refused."""
     return [each for server in group.servers for each in server.client().execute_command("ACL", "LOG")]
 
 
@@ -126,12 +127,13 @@ def refusals(group):
     ],
     ids=lambda part: part if isinstance(part, str) else " ".join(map(str, part[:2])),
 )
-def test_a_role_may_do_nothing_else(server, user, command):
+def test_redis_refuses_commands_beyond_a_users_role(server, user, command):
+    """Such commands use keys of others, list keys, or administer the server."""
     with pytest.raises(redis.ResponseError, match=r"(?i)permission"):
         server.client(user).execute_command(*command)
 
 
-def test_nobody_gets_in_without_a_password(server):
+def test_redis_refuses_a_missing_or_wrong_password(server):
     with pytest.raises(redis.AuthenticationError):
         redis.Redis(HOST, server.port).ping()
     with pytest.raises(redis.AuthenticationError):
@@ -139,7 +141,8 @@ def test_nobody_gets_in_without_a_password(server):
 
 
 @pytest.mark.parametrize("binary", sorted({"", tls_server()}), ids=lambda path: "tls" if path else "plain")
-def test_what_a_script_wrote_outlives_a_restart(binary, tmp_path):
+def test_writes_of_a_script_survive_a_killed_redis(binary, tmp_path):
+    """The production file switches the append-only file on."""
     spoken = {"binary": binary, "certificates": Authority().write(tmp_path / "certificates", "localhost", [HOST])}
     server = type("Server", (Alone,), spoken)(tmp_path / "redis", "redis", {})
     server.start()
@@ -157,17 +160,17 @@ def test_what_a_script_wrote_outlives_a_restart(binary, tmp_path):
 
 
 def written(directory):
-    """Return what the append-only file holds."""
+    """Return the content of the append-only file."""
     return b"".join(path.read_bytes().upper() for path in directory.glob("appendonlydir/*.aof"))
 
 
-def test_server_runs_with_the_files_settings(server):
-    found = server.client("operator").config_get("*")
-    assert found["maxmemory-policy"] == "noeviction" and found["appendonly"] == "yes"
-    assert found["min-replicas-max-lag"] == "10" and found["save"] == ""
+def test_redis_runs_with_the_settings_of_the_production_file(server):
+    settings = server.client("operator").config_get("*")
+    assert settings["maxmemory-policy"] == "noeviction" and settings["appendonly"] == "yes"
+    assert settings["min-replicas-max-lag"] == "10" and settings["save"] == ""
 
 
-def test_full_memory_refuses_writes_and_evicts_nothing(server):
+def test_redis_with_full_memory_refuses_writes_and_evicts_nothing(server):
     operator, worker = server.client("operator"), server.client("worker")
     worker.set("kefu:{full}:marker", "1")
     used = operator.info("memory")["used_memory"]

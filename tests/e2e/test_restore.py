@@ -19,14 +19,15 @@ SEVEN_DAYS_S = "604800"
 
 @pytest.mark.asyncio
 @pytest.mark.timeout(400)
-async def test_a_backup_of_kafka_brings_all_conversations_back(stack, tmp_path):
+async def test_kafka_backup_alone_restores_all_conversations(stack, tmp_path):
+    """A second system with an empty Redis starts on the restored topics. Customers see their replies and go on."""
     run = uuid.uuid4().hex[:8]
     async with httpx.AsyncClient(base_url=stack.url("gateway"), timeout=30) as client:
         customers = [known_customer(client, f"r{run}-{n}", stack.token_secret) for n in range(8)]
         for text in TEXTS[:3]:
             await asyncio.gather(*(customer.send(text) for customer in customers))
         await wait_until_answered(customers)
-        told = [await customer.replies() for customer in customers]
+        replies_before = [await customer.replies() for customer in customers]
     source = KafkaSettings.from_env({**stack.settings})
     saved = await asyncio.to_thread(save, source, tmp_path / "backup", lambda _: None)
     assert saved["user.query"] >= 24
@@ -48,7 +49,7 @@ async def test_a_backup_of_kafka_brings_all_conversations_back(stack, tmp_path):
             for customer in customers:
                 customer.client = client
             await wait_until_answered(customers)
-            assert [await customer.replies() for customer in customers] == told
+            assert [await customer.replies() for customer in customers] == replies_before
             for text in TEXTS[3:]:
                 await asyncio.gather(*(customer.send(text) for customer in customers))
             await wait_until_answered(customers)

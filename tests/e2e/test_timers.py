@@ -1,4 +1,4 @@
-"""Reminders and silences on the whole system: each comes, once, whatever dies in between."""
+"""Reminders and silences on the whole system: each fires exactly once, also when processes die."""
 
 import asyncio
 import json
@@ -26,14 +26,14 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
 IDLE_S = 4
-REMIND_S = 12  # longer than it takes to look, and to say something more, before it comes
+REMIND_S = 12  # enough time for a test to look at the timer and to send another message before the reminder is due
 PARTITIONS = 8
 STILL_THERE = ("您还在吗", "Are you still there")
-SCHEDULES, CANCELS, CHATS = "20260001", "20260002", "20260003"  # what the action does, by order number
+SCHEDULES, CANCELS, CHATS = "20260001", "20260002", "20260003"  # the order number tells the action what to do
 
 
 class Actions(ThreadingHTTPServer):
-    """An action server whose action sets and cancels a reminder. The real one is in tests/integration."""
+    """An action server whose action sets and cancels a reminder. The real one is tested in tests/integration."""
 
     daemon_threads = True
 
@@ -96,9 +96,9 @@ async def client(stack):
 
 @pytest.fixture
 async def store(stack):
-    found = redis.asyncio.Redis.from_url(stack.settings["REDIS_URL"])
-    yield found
-    await found.aclose()
+    connection = redis.asyncio.Redis.from_url(stack.settings["REDIS_URL"])
+    yield connection
+    await connection.aclose()
 
 
 def customer(stack, client):
@@ -111,20 +111,20 @@ def customers(stack, client, count):
 
 async def replies_of(who, count):
     async def enough():
-        found = await who.replies()
-        return found if len(found) >= count else None
+        replies = await who.replies()
+        return replies if len(replies) >= count else None
 
     return await eventually(enough, f"{count} replies")
 
 
 async def entries(store, who):
-    """Return what the indexes hold of a conversation, by partition."""
-    found = {}
+    """Return a conversation's entry in the indexes of due times, by partition."""
+    by_partition = {}
     for partition in range(PARTITIONS):
         for member, due in await store.zrange(due_index("kefu", partition), 0, -1, withscores=True):
             if member.decode().split(" ")[1] == f"demo:{who.user}":
-                found[partition] = (member, due)
-    return found
+                by_partition[partition] = (member, due)
+    return by_partition
 
 
 async def timers_of(stack, who):
@@ -133,7 +133,7 @@ async def timers_of(stack, who):
 
 
 async def settle(who):
-    """Ask one more thing, whose answer shows that all before it in the partition has been handled."""
+    """Send one more message and return all replies. Its answer shows that all earlier events are handled."""
     last = await who.send("bye")
 
     async def answered():
@@ -155,7 +155,11 @@ def send_again(stack, records):
 
 
 @pytest.mark.parametrize(("question", "words"), [("查订单", STILL_THERE[0]), ("track my order", STILL_THERE[1])])
-async def test_silent_customer_is_asked_once_on_every_channel(stack, client, question, words):
+async def test_silence_in_a_form_is_asked_about_once(stack, client, question, words):
+    """The words "Are you still there?" and the form's question come once, in the stream and in the list of replies.
+
+    The same timer is then delivered twice more by Kafka.
+    """
     who = customer(stack, client)
     async with client.stream("GET", "/v1/stream", headers=who.headers) as stream:
         await who.send(question)
@@ -174,7 +178,8 @@ async def test_silent_customer_is_asked_once_on_every_channel(stack, client, que
     assert len(asks(await settle(who))) == 1
 
 
-async def test_the_page_shows_what_nobody_asked_for(stack):
+async def test_chat_page_shows_the_question_after_a_silence(stack):
+    """The worker sends the question without a message of the customer."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = await (await browser.new_context(locale="zh-CN")).new_page()
@@ -187,33 +192,35 @@ async def test_the_page_shows_what_nobody_asked_for(stack):
 
 
 async def never_silent(stack, client, texts, pause_s=0):
-    """Return a customer who has said all this, answered now, and was never silent for IDLE_S in between.
+    """Return a customer whose messages are answered and who was never silent for IDLE_S between them.
 
-    A pause that a stall made so long is a silence, of which he is rightly asked: then another customer says it.
+    A stall of the machine can make a pause that long, and then the worker rightly asks about the silence. In this case
+    a new customer sends the messages.
     """
     for _ in range(10):
-        who, said = customer(stack, client), []
+        who, times = customer(stack, client), []
         for text in texts:
             if who.accepted:
                 await asyncio.sleep(pause_s)
             began = time.monotonic()
             last = await who.send(text)
-            said.append((began, time.monotonic()))
-        if all(after - before < IDLE_S for (before, _), (_, after) in pairwise(said)):
+            times.append((began, time.monotonic()))
+        if all(after - before < IDLE_S for (before, _), (_, after) in pairwise(times)):
             await who.outcome(last)
             return who
     raise AssertionError(f"none of ten customers could go on within {IDLE_S} s")
 
 
-async def test_no_reminder_without_an_open_question(stack, client, store):
+async def test_silence_without_an_open_question_is_not_asked_about(stack, client, store):
+    """No question follows a greeting or a form that was left. Each new message postpones the question."""
     greeter = customer(stack, client)
     await greeter.send("hello")
     leaver = await never_silent(stack, client, ("查订单", "不用了"))
-    # The time between two messages is what is tried here.
+    # The talker pauses for half of IDLE_S: each message must restart the time of silence.
     talker = await never_silent(stack, client, ("track my order",) * 4, pause_s=IDLE_S / 2)
     await until_quiet(store, [talker, leaver, greeter])
-    found = [await settle(who) for who in (talker, leaver, greeter)]
-    assert [len(asks(replies)) for replies in found] == [1, 0, 0], "the talker falls silent in the end"
+    replies_of_each = [await settle(who) for who in (talker, leaver, greeter)]
+    assert [len(asks(replies)) for replies in replies_of_each] == [1, 0, 0], "the talker falls silent in the end"
 
 
 async def until_quiet(store, crowd):
@@ -223,7 +230,8 @@ async def until_quiet(store, crowd):
     await eventually(quiet, "indexes without these customers")
 
 
-async def test_a_worker_killed_before_a_timer_is_due_loses_none(stack, client, store):
+async def test_timers_due_while_the_worker_is_down_fire_once(stack, client, store):
+    """Ten reminders and ten silences fall due after kill -9 of the worker and before its restart."""
     crowd = customers(stack, client, 20)
     await asyncio.gather(*(who.send(f"查订单{SCHEDULES}") for who in crowd[:10]))
     await asyncio.gather(*(who.send("查订单") for who in crowd[10:]))
@@ -238,22 +246,23 @@ async def test_a_worker_killed_before_a_timer_is_due_loses_none(stack, client, s
     assert [len(asks(await who.replies())) for who in crowd] == [0] * 10 + [1] * 10
 
 
-async def test_a_worker_killed_between_production_and_removal_fires_once(stack, client, store):
+async def test_timer_sent_again_by_a_restarted_worker_fires_once(stack, client, store):
+    """The worker dies after it sent the timer to Kafka and before it removed the timer from Redis' index."""
     who = customer(stack, client)
     await who.send("查订单")
 
     async def scheduled():
         nonlocal who
-        found = await entries(store, who)
-        if not found and asks(await who.replies()):  # it was there and has fired between two looks
+        entry = await entries(store, who)
+        if not entry and asks(await who.replies()):  # the timer has fired between two looks: try another customer
             who = customer(stack, client)
             await who.send("查订单")
-        return found
+        return entry
 
     ((partition, (member, due)),) = (await eventually(scheduled, "a timer in the index")).items()
     await replies_of(who, 2)
     stack.kill("worker")
-    # What a death at that moment leaves behind: on Kafka, and still in the index.
+    # A death at that moment leaves the timer both on Kafka and in the index: the test puts it back into the index.
     await store.zadd(due_index("kefu", partition), {member: due})
     await until_quiet(store, [who])
     assert len(asks(await settle(who))) == 1
@@ -261,7 +270,8 @@ async def test_a_worker_killed_between_production_and_removal_fires_once(stack, 
     assert len(timers) >= 2 and len({timer["id"] for timer in timers}) == 1
 
 
-async def test_timers_that_fall_due_while_partitions_move_fire_once_each(stack, client, store):
+async def test_timers_due_while_partitions_move_fire_once(stack, client, store):
+    """A second worker joins and leaves while the silences of 30 customers fall due."""
     crowd = customers(stack, client, 30)
     await asyncio.gather(*(who.send("查订单") for who in crowd))
     second = stack.add_worker()
@@ -269,7 +279,7 @@ async def test_timers_that_fall_due_while_partitions_move_fire_once_each(stack, 
     await asyncio.to_thread(stack.wait_ready, second)
     await asyncio.gather(*(who.send("查订单") for who in crowd))
     stack.remove(second)
-    await asyncio.gather(*(replies_of(who, 5) for who in crowd))  # "sure", the question, and whether he is there
+    await asyncio.gather(*(replies_of(who, 5) for who in crowd))  # "sure", the question, and "are you still there?"
     await until_quiet(store, crowd)
     for who in crowd:
         replies = await settle(who)
@@ -277,12 +287,13 @@ async def test_timers_that_fall_due_while_partitions_move_fire_once_each(stack, 
         assert [reply["seq"] for reply in replies] == list(range(1, len(replies) + 1))
 
 
-async def test_a_reminder_comes_once_and_not_at_all_when_cancelled(stack, client, store):
+async def test_reminder_fires_once_and_a_cancelled_one_never(stack, client, store):
+    """An action sets the reminders, another message cancels one of them."""
     reminded, spared = customers(stack, client, 2)
     await asyncio.gather(*(who.send(f"查订单{SCHEDULES}") for who in (reminded, spared)))
     await replies_of(spared, 1)
     await spared.send(f"查订单{CANCELS}")
-    await reminded.send(f"查订单{CHATS}")  # it isn't killed by a message
+    await reminded.send(f"查订单{CHATS}")  # a message does not end this reminder (`kill_on_user_msg` is false)
     replies = await replies_of(reminded, 3)
     await until_quiet(store, [reminded, spared])
     (timer,) = await timers_of(stack, reminded)
@@ -295,7 +306,7 @@ async def test_a_reminder_comes_once_and_not_at_all_when_cancelled(stack, client
     assert len(await spared.replies()) == 3
 
 
-async def test_redis_away_when_timers_fall_due_loses_none(stack, client, store):
+async def test_timers_due_during_a_redis_outage_fire_once(stack, client, store):
     crowd = customers(stack, client, 10)
     await asyncio.gather(*(who.send("查订单") for who in crowd))
     await asyncio.gather(*(replies_of(who, 1) for who in crowd))
