@@ -1,4 +1,4 @@
-"""The manifests of a laptop, run once a session: installed from the last released chart, then updated by the tests."""
+"""The manifests of a laptop, run once a session: the last released chart is installed, and tests upgrade it."""
 
 import hashlib
 import http.server
@@ -42,7 +42,7 @@ def store():
 
 @pytest.fixture(scope="session")
 def laptop(store):
-    """Renders the value set of a laptop, with another setting of all processes each time."""
+    """Return a function that renders the laptop's values; `change` is a setting that makes all pods new."""
 
     def rendered(change="0", chart=CHART, revision=1, **over):
         model = {"source": "fetch", "url": store, "sha256": hashlib.sha256(MODEL.read_bytes()).hexdigest()}
@@ -76,13 +76,13 @@ def cluster(laptop, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def upgrade(laptop):
-    """This chart's manifests, as an upgrade of those that the cluster began with."""
+    """This chart's manifests, as an upgrade of the released chart's."""
     return laptop(change="1", revision=2, prePull={"enabled": True})
 
 
 @pytest.fixture
 def crowd(cluster):
-    """Customers who talk during the test; it fails if anything of theirs was lost."""
+    """Customers who talk during the test. The test fails if one of their messages or replies was lost."""
     with Crowd(cluster.url("kefu-gateway", 8080), number=4) as talking:
         talking.wait_for(8)
         yield talking
@@ -90,8 +90,8 @@ def crowd(cluster):
     assert talking.check() >= 16
 
 
-@pytest.fixture(scope="module", params=SETS)
-def found(request):
+@pytest.fixture(name="manifests", scope="module", params=SETS)
+def manifests_of_each_set(request):
     """The manifests of each value set."""
     return render(request.param)
 

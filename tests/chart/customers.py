@@ -1,4 +1,4 @@
-"""Customers who talk while pods come and go, and count what became of every message."""
+"""Customers who talk while pods come and go, and who check that every message was answered."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ PATIENCE_S = 120.0
 
 @dataclass
 class Customer:
-    """A guest, or a known customer of the demo shop; says each thing again, under its id, until there is an answer."""
+    """A guest, or a known customer of the demo shop. A message is sent again, under its id, until it is answered."""
 
     url: str
     user: str = ""
@@ -44,7 +44,7 @@ class Customer:
         self._client.headers["Authorization"] = f"Bearer {answer.json()['token']}"
 
     def say(self, text: str) -> list[dict[str, Any]]:
-        """Say something; returns the replies."""
+        """Send a text and return the replies."""
         message_id = uuid.uuid4().hex
         self.said.append(message_id)
         body = {"text": text, "message_id": message_id}
@@ -58,7 +58,7 @@ class Customer:
         return []
 
     def listen(self, stopping: threading.Event) -> None:
-        """Hold a stream of replies until told to stop, opened anew where it ends; collects the numbers that come."""
+        """Read the stream of replies until `stopping`, and reopen it when it ends. Collects the sequence numbers."""
         while not stopping.is_set():
             after = {"Last-Event-ID": str(self.heard[-1] if self.heard else 0)}
             try:
@@ -74,20 +74,20 @@ class Customer:
 
     def history(self) -> list[dict[str, Any]]:
         """Return every reply that is stored for this customer, in order."""
-        found: list[dict[str, Any]] = []
-        while page := self._page(found[-1]["seq"] if found else 0):
-            found += page
-        return found
+        replies: list[dict[str, Any]] = []
+        while page := self._page(replies[-1]["seq"] if replies else 0):
+            replies += page
+        return replies
 
     def _page(self, after: int) -> list[dict[str, Any]]:
         return insist(lambda: self._client.get("/v1/replies", params={"after": after})).json()["replies"]
 
 
 def insist(call: Callable[[], httpx.Response], put_off: int = 0) -> httpx.Response:
-    """Call until there is an answer, as a client does whose connection breaks or who is told to come again.
+    """Repeat a call while the connection breaks or the answer asks for a repetition.
 
     Args:
-        put_off: the status that tells so, besides those of a gateway that can't.
+        put_off: a status that asks for a repetition, besides those from 500 on.
     """
 
     def answered() -> httpx.Response | None:
@@ -102,7 +102,7 @@ def _replies(customer: Customer) -> int:
 
 
 class Desk:
-    """A person of tenant demo who takes conversations over. `secret` is the tenant's desk_secret."""
+    """An agent of tenant demo who takes conversations over. `secret` is the tenant's desk_secret."""
 
     def __init__(self, url: str, secret: str) -> None:
         claims = {"sub": "li.wei", "tenant": "demo", "role": "agent", "aud": "kefu-desk", "exp": int(time.time()) + 600}
@@ -119,7 +119,7 @@ class Desk:
         return until(listed, f"{user} in the desk's list")
 
     def ask(self, user: str, what: str, handoff: str, **body: str) -> None:
-        """Take, say or give back; again under the same id, which is safe, until it is done."""
+        """Take, write to or return a conversation. The request is repeated under the same id until it is done."""
         asked = {"handoff": handoff, "message_id": uuid.uuid4().hex, **body}
         insist(lambda: self._client.post(f"/v1/desk/conversations/{user}/{what}", json=asked), put_off=202)
 
@@ -136,7 +136,7 @@ def _base64(data: bytes) -> str:
 
 
 class Crowd:
-    """Customers at once, in threads, until told to stop; then what they were told is compared with what is stored."""
+    """Concurrent customers, each in a thread. At the end, their replies are compared with the stored ones."""
 
     def __init__(self, url: str, number: int, tenants: tuple[str, ...] = ("demo",), pause_s: float = 0.05) -> None:
         self._pause_s = pause_s
@@ -164,11 +164,11 @@ class Crowd:
 
     @property
     def answers(self) -> int:
-        """How many messages have been answered until now."""
+        """The number of messages answered so far."""
         return sum(len(each.answered) for each in self._customers)
 
     def wait_for(self, more: int) -> None:
-        """Wait until so many more messages are answered: that many go through what was just done."""
+        """Wait until so many more messages are answered, which so experience the change that was just made."""
         wanted = self.answers + more
 
         def answered() -> bool:
@@ -178,16 +178,16 @@ class Crowd:
         until(answered, f"{more} more answers")
 
     def check(self) -> int:
-        """Assert that each message was answered, once, in order; returns how many there were."""
+        """Assert that each message was answered once and in order; return the number of messages."""
         assert not self._errors, self._errors
         for each in self._customers:
             assert not each.failed and set(each.said) == set(each.answered)
             stored = each.history()
             numbers = [reply["seq"] for reply in stored]
             assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-            told = [reply["seq"] for message in each.said for reply in each.answered[message]]
-            assert told[-len(numbers) :] == numbers and told == list(range(1, len(told) + 1))
-            assert each.heard == told  # by streams that pods handed over, too
+            received = [reply["seq"] for message in each.said for reply in each.answered[message]]
+            assert received[-len(numbers) :] == numbers and received == list(range(1, len(received) + 1))
+            assert each.heard == received  # also by streams that were reopened at another pod
         return self.answers
 
     def _talk(self, customer: Customer) -> None:

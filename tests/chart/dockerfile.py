@@ -1,7 +1,7 @@
-"""Builds an image's file system without Docker: each instruction's effect in a fresh folder.
+"""Builds an image's file system without Docker, in a fresh folder.
 
-FROM is this machine's Python of the same version; COPY obeys the ignore file; RUN is run by sh with the image's
-paths translated to the folder's.
+FROM takes this machine's Python of the same version. COPY obeys the ignore file. RUN runs the command by sh, with the
+image's paths replaced by those of the folder.
 """
 
 import fnmatch
@@ -21,7 +21,7 @@ PATHS = ("/opt", "/app", "/build", "/tmp")
 
 @dataclass
 class Stage:
-    """A stage as far as it is built: `root` is its `/`."""
+    """A stage of a Dockerfile, as far as it is built. The folder `root` is its `/`."""
 
     root: Path
     workdir: str = "/"
@@ -31,7 +31,7 @@ class Stage:
     command: list[str] = field(default_factory=list)
 
     def outside(self, text: str) -> str:
-        """Return a text with the image's paths as they are on this machine."""
+        """Return a text with the image's paths replaced by paths of this machine."""
         paths = "|".join(map(re.escape, PATHS))
         return re.sub(rf"(?<![\w.-])({paths})(?![\w-])", lambda path: f"{self.root}{path[1]}", text)
 
@@ -44,9 +44,9 @@ def instructions(path: Path) -> list[tuple[str, str]]:
 
 
 class Build:
-    """Builds the last stage of a Dockerfile, or the one that `target` names; `stages` has all that were needed.
+    """Builds the last stage of a Dockerfile, or the stage `target`. `stages` has all stages that this needed.
 
-    What is given besides is what `--build-arg` gives.
+    Further keywords are the build's arguments, as of `--build-arg`.
     """
 
     def __init__(self, path: Path, folder: Path, target: str = "", **arguments: str) -> None:
@@ -60,7 +60,7 @@ class Build:
             getattr(self, f"_{keyword.lower()}")(argument)
 
     def environment(self) -> dict[str, str]:
-        """Return what a container's process gets, with this machine's Python behind the image's own."""
+        """Return the environment of a container's process; on PATH, this machine's Python follows the image's own."""
         own = {name: self.last.outside(value) for name, value in self.last.environment.items()}
         return {**own, "PATH": f"{own.get('PATH', '')}:{self._python.parent}:/usr/bin:/bin", "LANG": "C.UTF-8"}
 
@@ -95,11 +95,11 @@ class Build:
         *sources, target = argument.split()
         if sources[0].startswith("--from="):
             stage = self.stages[sources.pop(0).partition("=")[2]]
-            found = [Path(stage.outside(source)) for source in sources]
+            paths = [Path(stage.outside(source)) for source in sources]
         else:
-            found = [self._allowed(source) for source in sources]
-        for source in found:
-            self._put(source, target)
+            paths = [self._allowed(source) for source in sources]
+        for path in paths:
+            self._put(path, target)
 
     def _put(self, source: Path, target: str) -> None:
         inside = f"{self.last.workdir}/{target}" if not target.startswith("/") else target
@@ -114,7 +114,7 @@ class Build:
         shutil.copy(source, place)
 
     def _allowed(self, source: str) -> Path:
-        """Return a file of the repository; raises where the ignore file keeps it from the build."""
+        """Return a file of the repository; raise FileNotFoundError if the ignore file excludes it."""
         ignored = Path(f"{self._path}.dockerignore").read_text().splitlines()
         let_in = [line[1:] for line in ignored if line.startswith("!")]
         if not any(fnmatch.fnmatch(source, pattern) or source.startswith(f"{pattern}/") for pattern in let_in):
@@ -122,7 +122,7 @@ class Build:
         return ROOT / source
 
     def _run(self, argument: str) -> None:
-        # What the stage itself installs by `python` is this machine's; translated paths lead to the stage's own.
+        # `python` by its name is this machine's. A path such as /opt/venv/bin/python is replaced by the stage's own.
         environment = {
             **os.environ,
             **self._arguments,
@@ -142,8 +142,8 @@ class Build:
         self.last.labels.update(re.findall(r'([\w.]+)="([^"]*)"', self._filled(argument)))
 
     def _filled(self, text: str) -> str:
-        """Return a text with the build's arguments in it."""
-        return re.sub(r"\$\{(\w+)\}", lambda found: self._arguments[found[1]], text)
+        """Return a text with the build's arguments filled in."""
+        return re.sub(r"\$\{(\w+)\}", lambda match: self._arguments[match[1]], text)
 
     def _user(self, argument: str) -> None:
         self.last.user = argument

@@ -1,4 +1,4 @@
-"""Renders the chart by Helm itself, as `helm template` does, and reads what comes of it."""
+"""Renders the chart by Helm itself, as `helm template` does, and reads the manifests."""
 
 import re
 import tarfile
@@ -17,11 +17,12 @@ def _numbers(version: str) -> list[int]:
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "ops" / "charts" / "kefu"
-# The package of the last chart that was installed somewhere: what it made must be possible to upgrade.
+# The package of the last chart that was installed somewhere. Its installations must be possible to upgrade.
 PREVIOUS = max((ROOT / "tests" / "chart" / "released").glob("kefu-*.tgz"), key=lambda path: _numbers(path.stem))
 SETS = ("laptop", "staging", "production")
 RELEASE, NAMESPACE = "kefu", "shop"
-# For tests that are about something else than a shop or an action server that is slow: on a busy machine all are.
+# Longer timeouts of calls to the action server and the shop, which are slow on a busy machine. For all tests that are
+# not about slowness.
 PATIENCE = {
     "worker": {"KEFU_ACTION_TIMEOUT_S": "12", "KEFU_TURN_DEADLINE_S": "18"},
     "actions": {"KEFU_SHOP_TIMEOUT_S": "9"},
@@ -30,7 +31,7 @@ Manifest = dict[str, Any]
 
 
 def values_of(name: str, chart: Path = CHART) -> dict[str, Any]:
-    """Return the values of a set that lies in a chart."""
+    """Return the values of one of a chart's value sets."""
     path = f"values/{name}.yaml"
     if chart.is_dir():
         return yaml.safe_load((chart / path).read_text())
@@ -39,7 +40,7 @@ def values_of(name: str, chart: Path = CHART) -> dict[str, Any]:
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `over` put on it, as Helm does with one file after the other."""
+    """Return `base` overridden by `over`, as Helm merges one file of values after the other."""
     result = dict(base)
     for key, value in over.items():
         known = result.get(key)
@@ -54,9 +55,10 @@ def texts(
     revision: int = 1,
     namespace: str = NAMESPACE,
 ) -> dict[str, str]:
-    """Return each template's output by its path; raises helm.HelmError with the sentence of what is refused.
+    """Return each template's output by its path. A revision of more than 1 is an upgrade.
 
-    A revision of more than 1 is an upgrade.
+    Raises:
+        helm.HelmError: the chart refuses the values; the error contains the sentence that says why.
     """
     how = {"revision": revision, "is_install": revision == 1, "is_upgrade": revision > 1}
     return _loaded(chart).render(dict(values), name=release, namespace=namespace, **how)
@@ -68,49 +70,50 @@ def _loaded(chart: Path) -> helm.Chart:
 
 
 def render(name: str, release: str = RELEASE, **over: Any) -> list[Manifest]:
-    """Return the manifests of a value set with something put on it."""
+    """Return the manifests of a value set, overridden by `over`."""
     return list(manifests(texts(merged(values_of(name), over), release)))
 
 
 def manifests(rendered: Mapping[str, str]) -> Iterator[Manifest]:
-    """Return the documents of rendered templates; the notes are for people."""
+    """Yield the manifests of rendered templates, without Helm's notes, which are for people."""
     for path, text in rendered.items():
         if not path.endswith("NOTES.txt"):
             yield from (each for each in yaml.safe_load_all(text) if each)
 
 
-def of_kind(found: list[Manifest], kind: str) -> dict[str, Manifest]:
+def of_kind(documents: list[Manifest], kind: str) -> dict[str, Manifest]:
     """Return the manifests of a kind by name."""
-    return {each["metadata"]["name"]: each for each in found if each["kind"] == kind}
+    return {each["metadata"]["name"]: each for each in documents if each["kind"] == kind}
 
 
-def pods(found: list[Manifest]) -> dict[str, Manifest]:
-    """Return the pod template of everything that makes pods, by the owner's name."""
-    found_in = {"CronJob": lambda spec: spec["jobTemplate"]["spec"]["template"]}
-    makers = [each for each in found if each["kind"] in ("Deployment", "StatefulSet", "Job", "DaemonSet", "CronJob")]
-    templates = {each["kind"]: found_in.get(each["kind"], lambda spec: spec["template"]) for each in makers}
-    return {each["metadata"]["name"]: templates[each["kind"]](each["spec"]) for each in makers}
+def pods(documents: list[Manifest]) -> dict[str, Manifest]:
+    """Return the pod template of each Deployment, StatefulSet, Job, DaemonSet and CronJob, by the owner's name."""
+    kinds = ("Deployment", "StatefulSet", "Job", "DaemonSet", "CronJob")
+    template_of = {"CronJob": lambda spec: spec["jobTemplate"]["spec"]["template"]}
+    owners = [each for each in documents if each["kind"] in kinds]
+    templates = {each["kind"]: template_of.get(each["kind"], lambda spec: spec["template"]) for each in owners}
+    return {each["metadata"]["name"]: templates[each["kind"]](each["spec"]) for each in owners}
 
 
 def containers(pod: Manifest) -> list[Manifest]:
-    """Return a pod's containers, those that run before it included."""
+    """Return a pod's init containers and containers."""
     return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
 
 
-INSIDE = {"/livez", "/readyz", "/metrics"}  # of every process, for the cluster
+INSIDE = {"/livez", "/readyz", "/metrics"}  # paths of every process that are for the cluster only
 
 
 def routes_of_the_gateway() -> set[str]:
     """Return the paths that the gateway serves, by its code, without those of INSIDE."""
-    found = set()
+    routes = set()
     for path in (ROOT / "kefu" / "gateway").rglob("*.py"):
         text = path.read_text()
         (before,) = re.findall(r'Blueprint\("\w+", url_prefix="([^"]+)"\)', text) or [""]
-        found |= {before + route for route in re.findall(r'@\w+\.(?:get|post|put|delete|websocket)\("([^"]+)"', text)}
-    assert found > INSIDE
-    return found - INSIDE
+        routes |= {before + route for route in re.findall(r'@\w+\.(?:get|post|put|delete|websocket)\("([^"]+)"', text)}
+    assert routes > INSIDE
+    return routes - INSIDE
 
 
 def env_of(container: Manifest) -> dict[str, str]:
-    """Return the environment that a container has from the chart itself."""
+    """Return the environment variables that the chart gives a container as plain values."""
     return {each["name"]: each["value"] for each in container.get("env", [])}

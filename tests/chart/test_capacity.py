@@ -25,18 +25,19 @@ def manifests():
 @pytest.fixture(scope="module")
 def scaled(manifests):
     """Each component's ScaledObject."""
-    found = of_kind(manifests, "ScaledObject")
-    return {name: found[f"{RELEASE}-{name}"]["spec"] for name in NAMES}
+    objects = of_kind(manifests, "ScaledObject")
+    return {name: objects[f"{RELEASE}-{name}"]["spec"] for name in NAMES}
 
 
 def threshold(scaled, name, of):
-    """Return what the trigger is set off by whose metadata hold a piece of text."""
+    """Return the threshold of the trigger whose metadata contain a text."""
     (trigger,) = (each for each in scaled[name]["triggers"] if of in str(each["metadata"]))
     return float(trigger["metadata"].get("threshold") or trigger["metadata"]["lagThreshold"])
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pods_and_what_adds_them_are_the_chart_s(manifests, scaled, name):
+def test_simulator_scales_as_the_charts_scaled_objects_do(manifests, scaled, name):
+    """Compared are the limits, the scaling policies, the CPU requests and the CPU targets of production."""
     spec = scaled[name]
     behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
     (cpu,) = (each["metadata"]["value"] for each in spec["triggers"] if each["type"] == "cpu")
@@ -51,7 +52,8 @@ def test_pods_and_what_adds_them_are_the_chart_s(manifests, scaled, name):
     assert getattr(production(), name) == Kind(scaling, cores=request, cpu_percent=int(cpu))
 
 
-def test_lag_connections_and_lateness_are_the_chart_s(manifests, scaled):
+def test_simulator_thresholds_equal_the_charts_triggers(manifests, scaled):
+    """Thresholds of lag in messages and seconds, of streams, and of late event loops; the partitions, too."""
     shape = production()
     (job,) = (pod for name, pod in pods(manifests).items() if name.endswith("topics"))
     environment = {each["name"]: each.get("value") for each in job["spec"]["containers"][0]["env"]}
@@ -62,7 +64,7 @@ def test_lag_connections_and_lateness_are_the_chart_s(manifests, scaled):
     assert shape.late_ms == threshold(scaled, "gateway", "_p99_ms")
 
 
-def test_another_file_of_values_makes_another_installation(tmp_path):
+def test_simulator_reads_the_values_of_an_operators_file(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("kafka: {partitions: 256}\nworker: {autoscaling: {max: 256, lagSeconds: 20}}\n")
     worker = production().worker
@@ -70,6 +72,7 @@ def test_another_file_of_values_makes_another_installation(tmp_path):
     assert production(path) == replace(production(), partitions=256, worker=more, lag_s=20)
 
 
-def test_without_prometheus_nobody_knows_the_seconds():
+def test_simulator_without_prometheus_ignores_seconds_of_lag():
+    """The chart then has no trigger on the seconds that the oldest message has waited."""
     values = merged(yaml.safe_load((CHART / "values.yaml").read_text()), values_of("production"))
     assert from_values(merged(values, {"worker": {"autoscaling": {"prometheus": ""}}})).lag_s == 0

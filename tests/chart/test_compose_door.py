@@ -1,4 +1,4 @@
-"""The nginx of ops/compose.yml, a real one on its own file: it finds gateways where the network's DNS says they are."""
+"""A real nginx with the file of ops/compose.yml finds gateways at the address that DNS gives."""
 
 import http.server
 import re
@@ -22,12 +22,12 @@ class Names(socketserver.BaseRequestHandler):
     """Answers each question for `gateway` with the server's address, as Docker's DNS does. Source: RFC 1035, 4.1."""
 
     def handle(self):
-        asked, socket = self.request
-        question = asked[12 : asked.index(b"\0", 12) + 5]
-        assert question.startswith(b"\x07gateway\0\0\x01"), question  # its A record
+        query, socket = self.request
+        question = query[12 : query.index(b"\0", 12) + 5]
+        assert question.startswith(b"\x07gateway\0\0\x01"), question  # the A record of `gateway`
         address = bytes(map(int, self.server.address_of_gateway.split(".")))
         record = b"\xc0\x0c\0\x01\0\x01" + (600).to_bytes(4, "big") + b"\0\x04" + address
-        socket.sendto(asked[:2] + b"\x81\x80\0\x01\0\x01\0\0\0\0" + question + record, self.client_address)
+        socket.sendto(query[:2] + b"\x81\x80\0\x01\0\x01\0\0\0\0" + question + record, self.client_address)
 
 
 class Gateway(http.server.BaseHTTPRequestHandler):
@@ -59,7 +59,7 @@ def names():
 
 @pytest.fixture
 def door(names, tmp_path):
-    """Returns nginx' address and the port at which it looks for gateways."""
+    """nginx: its address, and the port at which it connects to gateways."""
     port, behind = free_port(), free_port()
     text = NGINX.read_text().replace("/tmp/", f"{tmp_path}/").replace("resolver 127.0.0.11 ", _resolver(names))
     text = text.replace("listen 8080", f"listen 127.0.0.1:{port}").replace("gateway:8080", f"gateway:{behind}")
@@ -75,7 +75,8 @@ def _resolver(names):
     return f"resolver 127.0.0.1:{names.server_address[1]} "
 
 
-def test_a_gateway_that_is_made_anew_is_found_at_its_new_address(names, door):
+def test_nginx_finds_a_recreated_gateway_at_its_new_address(names, door):
+    """DNS gives another address; nginx uses it once its resolver's `valid` time is over."""
     url, behind = door
     before = started(http.server.ThreadingHTTPServer(("127.0.0.2", behind), Gateway))
     assert _answered_by(url, "127.0.0.2")
@@ -90,7 +91,7 @@ def test_a_gateway_that_is_made_anew_is_found_at_its_new_address(names, door):
 
 
 def _answered_by(url, address, seconds=30.0):
-    """Return whether this gateway comes to answer."""
+    """Return whether the gateway with this address answers within the time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:

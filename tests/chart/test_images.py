@@ -1,4 +1,4 @@
-"""The images: every step of their Dockerfiles is run in a fresh folder, and what is built there serves."""
+"""The images: every step of their Dockerfiles is run in a fresh folder, and the processes built there are started."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from tests.chart.dockerfile import Build, instructions
 from tests.chart.rendering import ROOT, containers, pods, render
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(1200)  # who is first waits for an image
+pytestmark = pytest.mark.timeout(1200)  # the first test also waits for the build of an image
 IMAGES = ROOT / "ops" / "images"
 DOCKERFILES = sorted(IMAGES.glob("*.Dockerfile"))
 LAUNCHER = ROOT / "tests" / "chart" / "cluster" / "contained.py"
@@ -32,13 +32,13 @@ def worker(tmp_path_factory):
 
 
 def built_in(folder, name):
-    """Build in a folder; it is a gigabyte, so that it goes when the tests are over."""
+    """Build an image in a folder, and remove the folder after the tests: it holds a gigabyte."""
     yield Build(IMAGES / name, folder, VERSION="1.2.3", REVISION="0f3a")
     shutil.rmtree(folder)
 
 
 def run(built, command, seconds=120, **settings):
-    """Run a command as a container of the image would, with nothing writable but /tmp; returns the process."""
+    """Run a command as a container of the image would, with only /tmp writable; return the process."""
     temporary = built.last.outside("/tmp")
     python = built.last.outside("/opt/venv/bin/python")
     return subprocess.Popen(
@@ -58,7 +58,7 @@ def ended(built, command, **settings):
 
 
 def serves(built, command, probe, **settings):
-    """Whether a process of the image comes to answer its probe, asked by the image's own command."""
+    """Return whether a process of the image answers its probe, which is called by the image's own command."""
     process = run(built, command, **settings)
 
     def answers():
@@ -73,7 +73,8 @@ def serves(built, command, probe, **settings):
         process.wait(30)
 
 
-def test_every_process_of_the_services_image_starts_in_it(services):
+def test_every_process_of_the_services_image_starts(services):
+    """Gateway, action server and tools are imported; the shop is started and answers its probe."""
     tools = ("kefu.tools.dlq.command", "kefu.tools.acls")
     for module in ("kefu.gateway.app", "actions.server", "ops.local.shop.app", *tools):
         assert ended(services, ["python", "-c", f"import {module}"]) == (0, ""), module
@@ -88,7 +89,8 @@ def test_every_process_of_the_services_image_starts_in_it(services):
     assert serves(services, ["python", "-m", "ops.local.shop"], f"http://{HOST}:{port}/readyz", **settings)
 
 
-def test_the_worker_serves_its_model_from_its_image(worker):
+def test_worker_image_starts_with_a_model(worker):
+    """Kafka and Redis can't be reached: the worker is alive all the same."""
     ports = {"KEFU_WORKER_PORT": str(free_port()), "KEFU_WORKER_HEALTH_PORT": str(free_port())}
     nowhere = f"{HOST}:{free_port()}"
     settings = {
@@ -101,19 +103,20 @@ def test_the_worker_serves_its_model_from_its_image(worker):
     assert serves(worker, worker.last.command, probe, KEFU_MODEL=model, **ports, **settings)
 
 
-def test_probing_tells_ready_from_not(services):
+def test_probe_command_of_the_image_reports_a_closed_port(services):
     status, output = ended(services, ["python", "-m", "kefu", "probe", f"http://{HOST}:{free_port()}/readyz"])
     assert status == 1 and "refused" in output
 
 
-def test_images_run_as_nobody_and_say_what_they_are(services, worker):
+def test_images_have_an_unprivileged_user_and_version_labels(services, worker):
     for built in (services, worker):
         assert built.last.user == "10001:10001"
         labels = {name.rpartition(".")[2]: label for name, label in built.last.labels.items()}
         assert (labels["licenses"], labels["version"], labels["revision"]) == ("Apache-2.0", "1.2.3", "0f3a")
 
 
-def test_each_has_the_list_of_what_it_is_made_of(services, worker):
+def test_image_lists_exactly_its_installed_packages(services, worker):
+    """The list is /app/sbom.json, with the hash of each package."""
     for built in (services, worker):
         document = json.loads((built.last.root / "app" / "sbom.json").read_text())
         listed = {(each["name"], each["version"]) for each in document["components"]}
@@ -123,32 +126,33 @@ def test_each_has_the_list_of_what_it_is_made_of(services, worker):
         assert all(each["externalReferences"][0]["hashes"] for each in document["components"])
 
 
-def test_worker_image_has_no_unused_tensorflow(worker):
+def test_worker_image_is_smaller_than_1_2_gb(worker):
+    """The parts of TensorFlow that the worker does not use are left out."""
     size = sum(path.lstat().st_size for path in worker.last.root.rglob("*") if path.is_file())
     assert size < 1.2e9
 
 
-def test_built_again_an_image_is_the_same(services):
+def test_image_built_twice_has_the_same_files(services):
     before = digests(services.last.root)
     folder = services.last.root.parent
     shutil.rmtree(folder)
     folder.mkdir()
-    Build(IMAGES / "services.Dockerfile", folder)  # at the same place, for scripts name their interpreter's path
+    Build(IMAGES / "services.Dockerfile", folder)  # in the same folder: scripts contain their interpreter's path
     after = digests(services.last.root)
     assert [path for path in before.keys() | after.keys() if before.get(path) != after.get(path)] == []
     assert len(before) > 1000
 
 
 def digests(root):
-    """Return what each file of an image holds, and where each link leads."""
+    """Return the digest of each file's content in an image, and of each link's target."""
     files = [
         path for folder in ("app", "opt") for path in (root / folder).rglob("*") if path.is_symlink() or path.is_file()
     ]
-    held = {path: os.readlink(path).encode() if path.is_symlink() else path.read_bytes() for path in files}
-    return {str(path.relative_to(root)): hashlib.sha256(content).hexdigest() for path, content in held.items()}
+    contents = {path: os.readlink(path).encode() if path.is_symlink() else path.read_bytes() for path in files}
+    return {str(path.relative_to(root)): hashlib.sha256(content).hexdigest() for path, content in contents.items()}
 
 
-def test_no_image_has_tests_data_or_build_tools(services, worker):
+def test_images_contain_no_tests_data_or_build_tools(services, worker):
     for built in (services, worker):
         names = {path.name for path in (built.last.root / "app").iterdir()}
         assert not names & {"tests", "data", "results", ".git", ".local"}
@@ -156,7 +160,7 @@ def test_no_image_has_tests_data_or_build_tools(services, worker):
         assert not list(built.last.root.glob("opt/venv/lib/*/site-packages/pytest"))
 
 
-def test_the_chart_runs_commands_that_the_images_have(services, worker):
+def test_every_command_of_the_chart_exists_in_its_image(services, worker):
     for pod in pods(render("staging")).values():
         for container in containers(pod):
             built = {"kefu/services": services, "kefu/worker": worker}[container["image"].rpartition(":")[0]]
@@ -167,7 +171,8 @@ def test_the_chart_runs_commands_that_the_images_have(services, worker):
 
 
 @pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
-def test_dockerfiles_are_clean(path):
+def test_hadolint_finds_nothing_in_the_dockerfiles(path):
+    """Every step with pip requires hashes, and none uses ADD."""
     done = subprocess.run([f"{sys.prefix}/bin/hadolint", str(path)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
     for keyword, argument in instructions(path):

@@ -1,4 +1,4 @@
-"""Alerts and dashboard: Prometheus can read them, and what they ask for exists."""
+"""Alerts and dashboard: Prometheus can read them, and the metrics and labels that they query exist."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from tests.chart.tools import run, tool
 
 RULES = CHART / "rules" / "kefu.yaml"
 DASHBOARD = CHART / "dashboards" / "kefu.json"
-FOREIGN = {"up", "process_resident_memory_bytes"}  # Prometheus' own, and its Python client's
+FOREIGN = {"up", "process_resident_memory_bytes"}  # metrics of Prometheus and of its Python client
 KUBE_STATE = "kube_"
 
 
@@ -26,24 +26,25 @@ def panels():
     return json.loads(DASHBOARD.read_text())["panels"]
 
 
-def asked():
-    """Each expression of rules and dashboard, as Prometheus gets it."""
-    found = [rule["expr"] for rule in rules()]
-    found += [target["expr"] for panel in panels() for target in panel["targets"]]
-    return [expression.replace("$namespace", ".*") for expression in found]
+def expressions():
+    """Return each expression of rules and dashboard, as Prometheus gets it."""
+    texts = [rule["expr"] for rule in rules()]
+    texts += [target["expr"] for panel in panels() for target in panel["targets"]]
+    return [expression.replace("$namespace", ".*") for expression in texts]
 
 
-def test_every_expression_is_promql():
-    for expression in asked():
+def test_expressions_of_alerts_and_dashboard_are_promql():
+    for expression in expressions():
         assert promql_parser.parse(expression)
     with pytest.raises(ValueError):
         promql_parser.parse("sum by (le) rate(x[5m])")
 
 
-def test_every_metric_that_is_asked_for_exists():
+def test_metrics_of_alerts_and_dashboard_exist():
+    """Kefu exports each of them, a rule records it, or Kubernetes and Prometheus have it."""
     exported = {sample for family in REGISTRY.collect() for sample in _samples(family)}
     recorded = {rule["record"] for rule in rules() if "record" in rule}
-    for expression in asked():
+    for expression in expressions():
         bare = re.sub(r'"[^"]*"|\{[^}]*\}|\b(by|on) \([^)]*\)|\[[^]]*\]', "", expression)
         names = set(re.findall(r"\b(?:kefu|kube|process)[a-z_:0-9]*|\bup\b", bare))
         assert names
@@ -51,16 +52,16 @@ def test_every_metric_that_is_asked_for_exists():
         assert unknown == set(), expression
 
 
-def test_labels_that_are_asked_for_exist():
+def test_labels_of_alerts_and_dashboard_exist():
     labels = {name: set(getattr(metric, "_labelnames", ())) for name, metric in _metrics().items()}
     from_prometheus = {"namespace", "pod", "job", "le", "deployment", "service"}
-    for expression in asked():
+    for expression in expressions():
         for metric, matchers in re.findall(r"\b(kefu_[a-z_]+)\{([^}]*)\}", expression):
             for label in re.findall(r"([a-z_]+)(?:=~|=|!=)", matchers):
                 assert label in labels[_family(metric)] | from_prometheus, expression
 
 
-def test_every_alert_says_what_it_means_and_what_to_do():
+def test_every_alert_has_severity_description_and_runbook():
     alerts = [rule for rule in rules() if "alert" in rule]
     assert {rule["alert"] for rule in alerts} == {
         "KefuAnswersSlow",
@@ -78,22 +79,23 @@ def test_every_alert_says_what_it_means_and_what_to_do():
 
 
 def installed(release="kefu", namespace="shop", name="staging"):
-    """The rules that a release installs."""
-    found = list(manifests(texts(values_of(name), release, namespace=namespace)))
-    return of_kind(found, "PrometheusRule").popitem()[1]["spec"]
+    """Return the rules that a release installs."""
+    documents = list(manifests(texts(values_of(name), release, namespace=namespace)))
+    return of_kind(documents, "PrometheusRule").popitem()[1]["spec"]
 
 
-def test_the_chart_installs_the_same_rules_and_dashboard():
+def test_chart_installs_the_rules_and_dashboard_of_its_files():
+    """An installed rule has the same condition, and the label of its installation in addition."""
     own = [rule for group in installed()["groups"] for rule in group["rules"]]
     assert [_named(rule) for rule in own] == [_named(rule) for rule in rules()]
     for rule, common in zip(own, rules(), strict=True):
         assert rule["labels"] == {**common.get("labels", {}), "installation": "kefu"}
         assert rule.get("for") == common.get("for") and rule.get("annotations") == common.get("annotations")
-    found = of_kind(render("staging"), "ConfigMap")["kefu-dashboard"]["data"]["kefu.json"]
-    assert json.loads(found) == json.loads(DASHBOARD.read_text())
+    dashboard = of_kind(render("staging"), "ConfigMap")["kefu-dashboard"]["data"]["kefu.json"]
+    assert json.loads(dashboard) == json.loads(DASHBOARD.read_text())
 
 
-def test_an_installation_asks_for_its_own_series_alone():
+def test_installed_rules_query_only_their_own_installation():
     for group in installed("night", "shop")["groups"]:
         for rule in group["rules"]:
             selectors = _selectors(rule["expr"])
@@ -104,7 +106,7 @@ def test_an_installation_asks_for_its_own_series_alone():
                 assert own and all("night-kefu" in labels[name] for name in own), rule
 
 
-def test_backup_alert_queries_the_charts_backup():
+def test_backup_alert_matches_only_the_backup_cron_job():
     (expression,) = [rule["expr"] for rule in _rules(installed()) if rule.get("alert") == "KefuBackupLate"]
     (pattern,) = {labels["cronjob"] for labels in _selectors(expression)}
     made = of_kind(render("staging"), "CronJob")
@@ -112,26 +114,27 @@ def test_backup_alert_queries_the_charts_backup():
 
 
 def with_candidate(name, active="blue"):
-    """The manifests of a value set while both tracks run."""
+    """Return the manifests of a value set while both tracks run."""
     return list(manifests(texts(merged(values_of(name), {"release": {"candidate": True, "active": active}}))))
 
 
-def test_queried_services_are_scraped():
+def test_prometheus_scrapes_the_services_that_rules_query():
+    """Both tracks of a release are installed."""
     (pattern,) = {
         labels["service"] for rule in _rules(installed()) for labels in _selectors(rule["expr"]) if "service" in labels
     }
-    found = with_candidate("staging")
-    served = [each for each in of_kind(found, "Service").values()]
+    documents = with_candidate("staging")
+    served = [each for each in of_kind(documents, "Service").values()]
     assert len(served) > 5
     for service in served:
         assert re.fullmatch(pattern, service["metadata"]["name"])
-        monitor = of_kind(found, "ServiceMonitor")[
+        monitor = of_kind(documents, "ServiceMonitor")[
             f"kefu-{service['metadata']['labels']['app.kubernetes.io/component']}"
         ]
         assert monitor["spec"]["jobLabel"] == "app.kubernetes.io/component"
 
 
-def test_runbooks_have_the_address_that_people_reach():
+def test_runbook_links_of_alerts_have_the_configured_address():
     where = {"rules": {"enabled": True, "runbooks": "https://git.example.com/kefu/ops/runbooks/"}}
     (spec,) = [each["spec"] for each in of_kind(render("staging", monitoring=where), "PrometheusRule").values()]
     pages = [rule["annotations"]["runbook_url"] for rule in _rules(spec) if "alert" in rule]
@@ -195,7 +198,8 @@ tests:
 """
 
 
-def test_beside_others_each_installation_tells_of_itself_once(tmp_path):
+def test_each_of_three_installations_alerts_for_itself_once(tmp_path):
+    """They share a Prometheus with Deployments of others, which raise no alert."""
     for name, where in {"one": ("kefu", "shop"), "two": ("night", "shop"), "three": ("kefu", "other")}.items():
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(installed(*where)))
     (tmp_path / "test.yaml").write_text(BESIDE)
@@ -203,10 +207,10 @@ def test_beside_others_each_installation_tells_of_itself_once(tmp_path):
     assert status == 0, output
 
 
-def test_an_hpa_asks_for_what_the_adapter_is_told_to_give():
+def test_prometheus_adapter_gives_the_metrics_that_hpas_need():
     own = {name: {"autoscaling": {"kind": "hpa"}} for name in ("gateway", "worker")}
-    found = of_kind(render("production", **own), "HorizontalPodAutoscaler")
-    metrics = [metric for hpa in found.values() for metric in hpa["spec"]["metrics"]]
+    hpas = of_kind(render("production", **own), "HorizontalPodAutoscaler")
+    metrics = [metric for hpa in hpas.values() for metric in hpa["spec"]["metrics"]]
     given = yaml.safe_load((CHART / "prometheus-adapter.yaml").read_text())["rules"]
     external = {rule["name"]["as"]: rule for rule in given["external"]}
     asked = [metric["external"]["metric"] for metric in metrics if metric["type"] == "External"]
@@ -218,7 +222,7 @@ def test_an_hpa_asks_for_what_the_adapter_is_told_to_give():
 
 
 def _answered(rule, labels):
-    """Hold that a rule's question, put as the adapter does, is for a record that has these labels.
+    """Check that a rule's query, built as the adapter builds it, selects a record that has these labels.
 
     Source: sigs.k8s.io/prometheus-adapter, pkg/naming/metrics_query.go, BuildExternal.
     """
@@ -234,9 +238,10 @@ def _answered(rule, labels):
 
 
 @pytest.mark.parametrize("active", ["blue", "green"])
-def test_a_track_is_scaled_by_its_own_series_and_not_by_silence(active):
-    found = with_candidate("production", active)
-    scaled = {name: each["spec"] for name, each in of_kind(found, "ScaledObject").items()}
+def test_keda_scales_each_track_by_its_own_series(active):
+    """KEDA takes an empty answer of Prometheus as an error, not as 0."""
+    documents = with_candidate("production", active)
+    scaled = {name: each["spec"] for name, each in of_kind(documents, "ScaledObject").items()}
     components = {f"kefu-{base}{suffix}" for base in ("gateway", "worker", "actions") for suffix in ("", "-green")}
     assert set(scaled) == components
     for name, spec in scaled.items():
@@ -249,7 +254,8 @@ def test_a_track_is_scaled_by_its_own_series_and_not_by_silence(active):
             assert trigger["ignoreNullValues"] == "false"  # an empty answer would count as 0
 
 
-def test_gateways_are_not_scaled_by_the_slowness_of_others():
+def test_gateways_scale_on_event_loop_lag_not_response_times():
+    """Response times also grow when Kafka is slow, and more gateways would not help."""
     recorded = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
     spec = of_kind(render("production"), "ScaledObject")["kefu-gateway"]["spec"]
     asked = "".join(str(trigger) for trigger in spec["triggers"])
@@ -257,17 +263,18 @@ def test_gateways_are_not_scaled_by_the_slowness_of_others():
     assert "kefu_loop_late_seconds" in asked and "kefu_accept" not in asked and "kefu_http" not in asked
 
 
-def test_panels_lie_side_by_side_and_none_on_another():
-    taken = set()
+def test_dashboard_panels_do_not_overlap():
+    occupied = set()
     for panel in panels():
         place = panel["gridPos"]
         cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + 8)}
-        assert not cells & taken and max(x for x, _ in cells) < 24
-        taken |= cells
+        assert not cells & occupied and max(x for x, _ in cells) < 24
+        occupied |= cells
     assert len({panel["id"] for panel in panels()}) == len(panels())
 
 
-def test_alerts_fire_when_they_should_and_only_then():
+def test_alerts_pass_their_promtool_tests():
+    """kefu.test.yaml gives series, and the alerts that must fire for them."""
     for command in (["check", "rules", RULES.name], ["test", "rules", "kefu.test.yaml"]):
         status, output = run(tool("promtool"), *command, cwd=RULES.parent)
         assert status == 0, output
@@ -282,15 +289,15 @@ def _named(rule):
 
 
 def _selectors(expression):
-    """Return the labels of each series that an expression asks for."""
-    found = []
+    """Return the labels of each series that an expression selects."""
+    selectors = []
 
     def visit(node):
         if isinstance(node, promql_parser.VectorSelector):
-            found.append({matcher.name: matcher.value for matcher in node.matchers.matchers})
+            selectors.append({matcher.name: matcher.value for matcher in node.matchers.matchers})
 
     promql_parser.walk(promql_parser.parse(expression), visit)
-    return found
+    return selectors
 
 
 def _metrics():

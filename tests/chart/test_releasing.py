@@ -1,4 +1,4 @@
-"""New code and new models are released under load, on the laptop's manifests: canary, switch, back; nothing is lost."""
+"""Releases of new code and models under load, on the laptop's manifests: canary, switch, back. No message is lost."""
 
 import copy
 import functools
@@ -20,9 +20,9 @@ from tests.chart.rendering import NAMESPACE, PATIENCE, ROOT, manifests, merged, 
 from tests.waiting import until
 
 MODEL = ROOT / "models" / "kefu.tar.gz"
-# No limits; streams say each second that they are there, and end as soon when told to.
+# No limits of requests. Streams send a heartbeat each second, and so learn within a second that they must end.
 RATES = {"KEFU_USER_RATE": "0", "KEFU_SESSION_RATE": "0", "KEFU_HEARTBEAT_S": "1"}
-SIGN = "〔2〕"  # what the new model says besides
+SIGN = "〔2〕"  # the new model's replies begin with it
 TENANTS = {
     name: {"site_key": name, "identity_secret": f"{name}-identity-secret", "token_secret": f"{name}-token-secret" * 2}
     for name in ("demo", "acme")
@@ -58,7 +58,7 @@ def _changed(metadata, sign):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """The company's store of models, with a new one; gives what `start` is told of it."""
+    """The company's store of models, with a new one in it; gives the model's values for `start`."""
     folder = tmp_path_factory.mktemp("models")
     archive = signed(SIGN)
     (folder / "new.tar.gz").write_bytes(archive)
@@ -69,7 +69,7 @@ def model(tmp_path_factory):
     serve.shutdown()
 
 
-pytestmark = pytest.mark.timeout(1800)  # who is first waits for the cluster, too
+pytestmark = pytest.mark.timeout(1800)  # the first test also waits for the cluster to start
 
 
 def laptop(release=NOTHING):
@@ -87,7 +87,7 @@ def laptop(release=NOTHING):
 
 
 class Site:
-    """The cluster of processes as what `ops.release` changes and asks."""
+    """The cluster of processes in place of Helm and kubectl, for `ops.release`."""
 
     def __init__(self, cluster):
         self._cluster = cluster
@@ -124,7 +124,7 @@ def release(cluster, tmp_path_factory):
 
 @pytest.fixture
 def crowd(cluster):
-    """Customers of two shops who talk during the test; it fails if anything of theirs was lost or said twice."""
+    """Customers of two shops who talk during the test. The test fails if a reply was lost or given twice."""
     with Crowd(cluster.url("kefu-gateway", 8080), number=4, tenants=("demo", "acme"), pause_s=0.15) as talking:
         talking.wait_for(8)
         yield talking
@@ -139,22 +139,26 @@ def customer(cluster, tenant="demo", gateway="kefu-gateway"):
 
 
 def by(replies):
-    """Return which model said it."""
+    """Return which model gave the replies."""
     return "new" if SIGN in replies[0]["text"] else "old"
 
 
-def test_a_model_is_tried_on_a_tenant_then_on_a_share_and_taken_back(cluster, release, model, crowd):
+def test_canary_gets_a_tenant_then_a_share_then_nothing(cluster, release, model, crowd):
+    """The candidate, with a new model, answers tenant acme, then half of all customers; `back` ends that.
+
+    A worker of the candidate is killed meanwhile: the messages that were lent to it are taken back.
+    """
     release.start({"model": model})
     assert by(customer(cluster).say("你好")) == "old" and by(customer(cluster, "acme").say("你好")) == "old"
     release.canary(["acme"], 0)
     one, other = customer(cluster, "acme"), customer(cluster)
-    # A candidate that was slow once, as on a busy machine, is lent nothing for the REST_S of its lenders.
+    # After one slow answer, as on a busy machine, lenders send the candidate nothing for REST_S.
     until(lambda: by(one.say("你好")) == "new")
     assert by(other.say("你好")) == "old"
     release.canary([], 50)
     until(lambda: by(one.say("你好")) == by(one.say("hello")) and _share(cluster))
     pod = cluster.pods("kefu-worker-green")[0]
-    pod.kill()  # what it was lent is taken back
+    pod.kill()  # its lenders take the lent messages back
     crowd.wait_for(8)
     release.back()
     cluster.wait_settled()
@@ -162,13 +166,14 @@ def test_a_model_is_tried_on_a_tenant_then_on_a_share_and_taken_back(cluster, re
     assert pod.restarts
 
 
-def test_all_go_to_the_new_model_and_back_in_the_middle_of_a_form(cluster, release, crowd):
+def test_customer_in_a_form_is_moved_to_the_new_track_and_back(cluster, release, crowd):
+    """`switch` and `back` move all customers to the new model and back. The form goes on."""
     asking = customer(cluster)
     asked = asking.say("我的订单到哪了")
     assert by(asked) == "old"
     release.switch()
     asked = asking.say("20260001")
-    assert by(asked) == "new" and len(asking.answered) == 2  # the form goes on, and asks what a guest is asked next
+    assert by(asked) == "new" and len(asking.answered) == 2  # the form goes on with its next question to a guest
     assert by(customer(cluster).say("你好")) == "new"
     until(lambda: _inboxes(release, "green") == {"green": {"user.query"}, "blue": {"user.query.candidate"}})
     release.back()
@@ -177,15 +182,16 @@ def test_all_go_to_the_new_model_and_back_in_the_middle_of_a_form(cluster, relea
     assert [reply["seq"] for reply in history] == list(range(1, len(history) + 1))
 
 
-def test_new_code_serves_and_the_old_takes_over_without_it(cluster, release, crowd):
+def test_old_track_takes_over_when_the_new_one_has_no_worker(cluster, release, crowd):
+    """The release has switched to new images; then the new track's workers are scaled to 0."""
     release.start({"image": {kind: {"tag": "next", "digest": ""} for kind in ("services", "worker")}})
     images = {pod.spec["containers"][0]["image"] for pod in cluster.pods("kefu-gateway-green")}
     assert images == {"kefu/services:next"}
     assert customer(cluster, gateway="kefu-gateway-candidate").say("你好")
     release.switch()
-    door = copy.copy(cluster.network.connections)
-    assert by(customer(cluster).say("where is my order 20260001")) == "old"  # the model is
-    new = {target for source, target, _ in cluster.network.connections - door if source == "ingress"}
+    before = copy.copy(cluster.network.connections)
+    assert by(customer(cluster).say("where is my order 20260001")) == "old"  # the model has not changed
+    new = {target for source, target, _ in cluster.network.connections - before if source == "ingress"}
     assert new and all(name.startswith("kefu-gateway-green") for name in new)
     cluster.scale("kefu-worker-green", 0)
     until(lambda: not cluster.pods("kefu-worker-green"))
@@ -195,14 +201,16 @@ def test_new_code_serves_and_the_old_takes_over_without_it(cluster, release, cro
     until(lambda: _inboxes(release, "blue") == {"green": {"user.query"}, "blue": {"user.query.candidate"}})
 
 
-def test_the_old_track_is_removed_and_no_pod_was_cut_off(cluster, release, crowd):
+def test_finish_removes_the_old_track_and_kills_no_pod(cluster, release, crowd):
+    """Each pod ends within its grace period."""
     release.finish()
     until(lambda: not any(cluster.pods(f"kefu-{name}") for name in ("gateway", "worker", "actions")))
     assert not any(pod.killed for pod in cluster.ended), [pod.name for pod in cluster.ended if pod.killed]
     assert customer(cluster).say("你好")
 
 
-def test_no_pod_starts_anew_for_a_switch_or_a_canary():
+def test_switch_and_canary_restart_no_pod():
+    """The pod templates are the same in all states of a release."""
     candidate = {**NOTHING, "candidate": True}
     states = [
         candidate,
@@ -214,33 +222,34 @@ def test_no_pod_starts_anew_for_a_switch_or_a_canary():
 
 
 @pytest.mark.parametrize("active", ["blue", "green"])
-def test_service_follows_the_active_track_and_scaling_each_inbox(active):
+def test_gateway_service_follows_the_active_track(active):
+    """Each track's workers are scaled by the topic that they read."""
     over = {"release": {**NOTHING, "candidate": True, "active": active}}
-    found = list(manifests(texts(merged(values_of("production"), over))))
-    selected = {name: each["spec"]["selector"] for name, each in of_kind(found, "Service").items()}
+    documents = list(manifests(texts(merged(values_of("production"), over))))
+    selected = {name: each["spec"]["selector"] for name, each in of_kind(documents, "Service").items()}
     gateways = {"blue": "gateway", "green": "gateway-green"}
     assert selected["kefu-gateway"]["app.kubernetes.io/component"] == gateways.pop(active)
     assert selected["kefu-gateway-candidate"]["app.kubernetes.io/component"] == gateways.popitem()[1]
     triggers = {
         name: next(each["metadata"] for each in scaled["spec"]["triggers"] if each["type"] == "kafka")
-        for name, scaled in of_kind(found, "ScaledObject").items()
+        for name, scaled in of_kind(documents, "ScaledObject").items()
         if "worker" in name
     }
     topics = {name: (each["topic"], each["consumerGroup"]) for name, each in triggers.items()}
     first, second = ("kefu-worker", "kefu-worker-green") if active == "blue" else ("kefu-worker-green", "kefu-worker")
     assert topics[first] == ("user.query", "kefu-worker")
     assert topics[second] == ("user.query.candidate", "kefu-worker.candidate")
-    names = [(each["kind"], each["metadata"]["name"]) for each in found]
+    names = [(each["kind"], each["metadata"]["name"]) for each in documents]
     assert len(names) == len(set(names))
-    secrets = {pod["spec"]["serviceAccountName"] for pod in pods(found).values()}
-    assert secrets <= set(of_kind(found, "ServiceAccount"))
+    secrets = {pod["spec"]["serviceAccountName"] for pod in pods(documents).values()}
+    assert secrets <= set(of_kind(documents, "ServiceAccount"))
 
 
 def _inboxes(release, track):
-    """Return what the workers of both tracks read, as one of this track sees it."""
+    """Return the topics that the workers of both tracks read, as a worker of `track` reports them."""
     return {name: {each["inbox"] for each in workers} for name, workers in release._workers(track).items()}
 
 
 def _share(cluster):
-    """Whether of some customers part is answered by one model and part by the other."""
+    """Return whether the old model answers some of eight customers and the new model the others."""
     return {by(customer(cluster).say("你好")) for _ in range(8)} == {"new", "old"}

@@ -28,14 +28,15 @@ RESTRICTED_VOLUMES |= {"persistentVolumeClaim", "projected", "secret"}
 
 
 @pytest.mark.parametrize("version", schemas.VERSIONS)
-def test_every_document_is_what_kubernetes_takes(found, version):
-    for manifest in found:
+def test_every_manifest_is_valid_for_kubernetes(manifests, version):
+    """The versions are the oldest that the chart allows, a middle one and the newest known."""
+    for manifest in manifests:
         schemas.check(manifest, version)
-    assert len(found) > 25
+    assert len(manifests) > 25
 
 
-def test_a_slip_is_noticed(found):
-    for manifest in found:
+def test_misspelt_key_in_a_manifest_is_found(manifests):
+    for manifest in manifests:
         if "spec" in manifest:
             wrong = copy.deepcopy(manifest)
             wrong["spec"]["replicsa"] = 3
@@ -43,18 +44,19 @@ def test_a_slip_is_noticed(found):
                 schemas.check(wrong, "1.34")
 
 
-def test_a_kind_without_schema_is_not_passed_over():
+def test_manifest_of_an_unknown_kind_is_refused():
     with pytest.raises(kubernetes_validate.SchemaNotFoundError):
         schemas.check({"apiVersion": "example.com/v1", "kind": "Unknown", "metadata": {"name": "x"}}, "1.34")
 
 
-def test_helm_finds_nothing_wrong():
+def test_helm_lint_finds_nothing():
     result = helm.lint(CHART, values_of("laptop"))
     assert [message for message in result["messages"] if message["severity"] > 1] == []
 
 
 @pytest.mark.parametrize("autoscaling", ["hpa", "keda"])
-def test_both_autoscalers_are_valid(autoscaling):
+def test_manifests_of_hpa_and_keda_are_valid(autoscaling):
+    """Either scales gateways, workers and action servers."""
     scaled = {"kind": autoscaling, "prometheus": "http://prometheus:9090"}
     own = {"gateway": {"autoscaling": scaled}}
     own |= {name: {"autoscaling": {"kind": autoscaling}} for name in ("worker", "actions")}
@@ -64,10 +66,11 @@ def test_both_autoscalers_are_valid(autoscaling):
     for manifest in manifests:
         schemas.check(manifest, "1.34")
     deployments = of_kind(manifests, "Deployment")
-    assert all("replicas" not in each["spec"] for each in deployments.values())  # an upgrade must not undo a surge
+    # With `replicas`, an upgrade would reset the number of pods during a surge.
+    assert all("replicas" not in each["spec"] for each in deployments.values())
 
 
-def test_a_surge_is_met_by_doubling_and_left_slowly():
+def test_hpa_doubles_at_once_and_shrinks_by_a_tenth_a_minute():
     hpa = of_kind(render("staging", worker={"autoscaling": {"kind": "hpa"}}), "HorizontalPodAutoscaler")["kefu-worker"]
     up, down = hpa["spec"]["behavior"]["scaleUp"], hpa["spec"]["behavior"]["scaleDown"]
     assert up["stabilizationWindowSeconds"] == 0
@@ -76,7 +79,7 @@ def test_a_surge_is_met_by_doubling_and_left_slowly():
     assert down["policies"] == [{"type": "Percent", "value": 10, "periodSeconds": 60}]
 
 
-def test_workers_are_scaled_by_messages_and_by_seconds():
+def test_workers_scale_on_messages_and_seconds_of_inbox_lag():
     hpa = of_kind(render("staging", worker={"autoscaling": {"kind": "hpa"}}), "HorizontalPodAutoscaler")["kefu-worker"]
     asked = [metric.get("pods", metric.get("external")) for metric in hpa["spec"]["metrics"][1:]]
     assert {each["metric"]["name"]: each["target"] for each in asked} == {
@@ -92,8 +95,9 @@ def test_workers_are_scaled_by_messages_and_by_seconds():
     ]
 
 
-def test_pods_meet_pod_security_restricted(found):
-    for name, pod in pods(found).items():
+def test_pods_meet_pod_security_restricted(manifests):
+    """`restricted` is the strictest of Kubernetes' Pod Security Standards."""
+    for name, pod in pods(manifests).items():
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True, name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
@@ -107,8 +111,9 @@ def test_pods_meet_pod_security_restricted(found):
             assert context["readOnlyRootFilesystem"] is True, name
 
 
-def test_every_container_says_what_it_needs(found):
-    for name, pod in pods(found).items():
+def test_every_container_has_requests_and_a_memory_limit(manifests):
+    """None has a CPU limit."""
+    for name, pod in pods(manifests).items():
         for container in containers(pod):
             resources = container["resources"]
             assert {"cpu", "memory"} <= resources["requests"].keys(), name
@@ -117,34 +122,36 @@ def test_every_container_says_what_it_needs(found):
             assert _bytes(resources["requests"]["memory"]) <= _bytes(resources["limits"]["memory"]), name
 
 
-def test_one_pod_has_few_rights_at_the_api_server(found):
-    for name, pod in pods(found).items():
+def test_only_the_idle_first_pod_may_call_the_api_server(manifests):
+    """The pod may list and patch pods, and list their metrics."""
+    for name, pod in pods(manifests).items():
         assert pod["spec"]["automountServiceAccountToken"] is False, name
-        assert pod["spec"]["serviceAccountName"] in of_kind(found, "ServiceAccount"), name
+        assert pod["spec"]["serviceAccountName"] in of_kind(manifests, "ServiceAccount"), name
         given = [v for v in pod["spec"].get("volumes", []) if "serviceAccountToken" in str(v)]
         assert bool(given) == (name == "kefu-idle-first"), name
-    for role in of_kind(found, "Role").values():
+    for role in of_kind(manifests, "Role").values():
         assert {(*rule["apiGroups"], *rule["resources"]): set(rule["verbs"]) for rule in role["rules"]} == {
             ("", "pods"): {"list", "patch"},
             ("metrics.k8s.io", "pods"): {"list"},
         }
-    assert not of_kind(found, "ClusterRole")
+    assert not of_kind(manifests, "ClusterRole")
 
 
-def test_idle_pods_are_sought_among_those_that_are_scaled():
-    found = render("production")
-    command = pods(found)["kefu-idle-first"]["spec"]["containers"][0]["command"]
+def test_idle_first_selects_exactly_the_autoscaled_pods():
+    manifests = render("production")
+    command = pods(manifests)["kefu-idle-first"]["spec"]["containers"][0]["command"]
     instance, components = command[command.index("--selector") + 1].split(",", 1)
     assert components == "app.kubernetes.io/component in (actions,gateway,worker)"
-    scaled = of_kind(found, "ScaledObject")
+    scaled = of_kind(manifests, "ScaledObject")
     assert set(scaled) == {f"kefu-{name}" for name in ("gateway", "worker", "actions")}
     for name in scaled:
-        labels = pods(found)[name]["metadata"]["labels"]
+        labels = pods(manifests)[name]["metadata"]["labels"]
         assert instance == f"app.kubernetes.io/instance={labels['app.kubernetes.io/instance']}"
 
 
-def test_probes_tell_starting_busy_and_dead_apart(found):
-    for name, deployment in of_kind(found, "Deployment").items():
+def test_liveness_probe_is_more_patient_than_readiness_probe(manifests):
+    """A pod that does not answer gets no new requests after less than 60 s, and is restarted after 60 s or more."""
+    for name, deployment in of_kind(manifests, "Deployment").items():
         container = deployment["spec"]["template"]["spec"]["containers"][0]
         ports = {port["name"] for port in container["ports"]}
         paths = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "readiness", "liveness")}
@@ -155,7 +162,7 @@ def test_probes_tell_starting_busy_and_dead_apart(found):
         assert patience >= 60 > ready["periodSeconds"] * ready["failureThreshold"], name
 
 
-def test_the_grace_period_is_the_sum_of_its_parts():
+def test_grace_period_is_the_sum_of_pre_stop_drain_and_margin():
     manifests = render("laptop", worker={"drainSeconds": 33, "preStopSeconds": 4, "stopMarginSeconds": 7})
     spec = pods(manifests)["kefu-worker"]["spec"]
     assert spec["terminationGracePeriodSeconds"] == 44
@@ -163,9 +170,10 @@ def test_the_grace_period_is_the_sum_of_its_parts():
     assert env_of(spec["containers"][0])["KEFU_DRAIN_S"] == "33"
 
 
-def test_an_update_takes_a_quarter_at_once_and_none_away():
-    found = of_kind(render("production", worker={"maxSurge": 3}), "Deployment")
-    rolling = {name: each["spec"]["strategy"]["rollingUpdate"] for name, each in found.items()}
+def test_rolling_update_adds_a_quarter_before_it_removes_pods():
+    """`maxSurge` is a value of the chart; no pod may be unavailable."""
+    manifests = of_kind(render("production", worker={"maxSurge": 3}), "Deployment")
+    rolling = {name: each["spec"]["strategy"]["rollingUpdate"] for name, each in manifests.items()}
     assert {name: each["maxSurge"] for name, each in rolling.items()} == {
         "kefu-gateway": "25%",
         "kefu-worker": 3,
@@ -174,26 +182,26 @@ def test_an_update_takes_a_quarter_at_once_and_none_away():
     assert {each["maxUnavailable"] for each in rolling.values()} == {0}
 
 
-def test_nodes_can_be_drained_and_not_all_pods_go(found):
-    budgets = of_kind(found, "PodDisruptionBudget")
+def test_disruption_budgets_select_pods_and_let_one_go(manifests):
+    budgets = of_kind(manifests, "PodDisruptionBudget")
     for name in ("kefu-gateway", "kefu-worker", "kefu-actions"):
         assert budgets[name]["spec"]["maxUnavailable"] >= 1
         selector = budgets[name]["spec"]["selector"]["matchLabels"]
-        assert selector.items() <= pods(found)[name]["metadata"]["labels"].items()
+        assert selector.items() <= pods(manifests)[name]["metadata"]["labels"].items()
 
 
-def test_services_find_pods_and_ports(found):
-    templates = pods(found)
-    for name, service in of_kind(found, "Service").items():
+def test_services_select_existing_pods_and_ports(manifests):
+    templates = pods(manifests)
+    for name, service in of_kind(manifests, "Service").items():
         pod = templates[name]
         assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
         ports = {port["name"] for container in pod["spec"]["containers"] for port in container["ports"]}
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= ports
 
 
-def test_addresses_in_settings_are_those_of_services(found):
-    services = of_kind(found, "Service")
-    for pod in pods(found).values():
+def test_addresses_in_settings_are_ports_of_existing_services(manifests):
+    services = of_kind(manifests, "Service")
+    for pod in pods(manifests).values():
         for container in containers(pod):
             for value in env_of(container).values():
                 for host, port in re.findall(r"(?:^|//)(kefu-[a-z]+):(\d+)", value):
@@ -208,7 +216,7 @@ def test_two_releases_in_one_namespace_share_no_name():
     assert not names[0] & names[1]
 
 
-def test_streams_are_not_buffered_and_only_socketio_sticks():
+def test_ingress_buffers_no_stream_and_only_socketio_is_sticky():
     ingresses = of_kind(render("production", ingress={"socketio": True}), "Ingress")
     plain, sticky = ingresses["kefu-gateway"], ingresses["kefu-gateway-socketio"]
     prefix = "nginx.ingress.kubernetes.io/"
@@ -231,11 +239,11 @@ def test_ingress_exposes_neither_probes_nor_metrics(name):
 
 
 def _routed(paths, asked):
-    """Return whether a path leads somewhere, as Kubernetes defines the types."""
+    """Return whether one of the paths matches, as Kubernetes defines Exact and Prefix."""
     return any(asked == path or (kind == "Prefix" and asked.startswith(path)) for kind, path in paths)
 
 
-def test_three_zones_hold_alike_many_pods():
+def test_pods_are_spread_evenly_over_zones():
     for name in ("kefu-gateway", "kefu-worker", "kefu-actions"):
         constraints = pods(render("production"))[name]["spec"]["topologySpreadConstraints"]
         zone = next(each for each in constraints if each["topologyKey"] == "topology.kubernetes.io/zone")
@@ -247,7 +255,8 @@ def _bytes(quantity):
     return Decimal(number) * {"Mi": 2**20, "Gi": 2**30}[unit]
 
 
-def test_merging_is_helms():
+def test_values_are_merged_as_helm_does():
+    """`tests.chart.rendering.merged` and Helm give the same."""
     over = {"worker": {"env": {"KEFU_IDLE_S": "60"}}, "redis": {"ports": [6380]}}
     with helm.Chart.load(CHART) as chart:
         ours = chart.merge_values(merged(values_of("staging"), over))
@@ -255,16 +264,17 @@ def test_merging_is_helms():
     assert ours == theirs
 
 
-def test_keda_asks_kafka_as_itself_and_gets_its_name_where_it_looks():
-    found = render("staging")
-    triggers = of_kind(found, "ScaledObject")["kefu-worker"]["spec"]["triggers"]
+def test_keda_logs_in_to_kafka_with_its_own_user():
+    """KEDA takes user name and password only from its TriggerAuthentication."""
+    manifests = render("staging")
+    triggers = of_kind(manifests, "ScaledObject")["kefu-worker"]["spec"]["triggers"]
     kafka = next(trigger for trigger in triggers if trigger["type"] == "kafka")
     # Source: KEDA 2.21, pkg/scalers/kafka_scaler.go: user name and password come from the authentication alone.
     assert not {"username", "password", "ca"} & kafka["metadata"].keys()
-    parts = of_kind(found, "TriggerAuthentication")["kefu-kafka"]["spec"]["secretTargetRef"]
+    parts = of_kind(manifests, "TriggerAuthentication")["kefu-kafka"]["spec"]["secretTargetRef"]
     assert {part["parameter"]: part["name"] for part in parts} == {
         "username": "kefu-keda",
         "password": "kefu-keda",
         "ca": "kafka-ca",
     }
-    assert env_of(pods(found)["kefu-topics"]["spec"]["containers"][0])["KEFU_ACL_SCALER"] == "kefu-scaler"
+    assert env_of(pods(manifests)["kefu-topics"]["spec"]["containers"][0])["KEFU_ACL_SCALER"] == "kefu-scaler"

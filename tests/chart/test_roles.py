@@ -1,4 +1,4 @@
-"""Staging's manifests are run: to Kafka and Redis each process is somebody of its own, by secrets from a store."""
+"""Staging's manifests are run: each process has its own user at Kafka and Redis, with passwords from a secret store."""
 
 import json
 import urllib.error
@@ -14,7 +14,7 @@ from tests.e2e.production_redis import PASSWORDS, OnFiles
 from tests.integration.secure_kafka import USERS, SecureCluster
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(1200)  # who is first waits for the cluster, too
+pytestmark = pytest.mark.timeout(1200)  # the first test also waits for the cluster to start
 HOOK = "helm.sh/hook"
 LOOPBACK = [{"ipBlock": {"cidr": f"{HOST}/32"}}]
 TENANTS = values_of("laptop")["secrets"]["values"]["gateway"]["KEFU_TENANTS"]
@@ -28,13 +28,13 @@ class Redis(OnFiles):
 
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory):
-    """A broker on production's file: TLS, SCRAM, and nothing allowed but by ACLs."""
+    """A broker on production's file: TLS, SCRAM, and only what ACLs allow."""
     brokers = SecureCluster(tmp_path_factory.mktemp("kafka"), size=1)
     try:
         brokers.start()
         yield brokers
     finally:
-        brokers.servers[0].kill()  # nobody needs what it holds
+        brokers.servers[0].kill()  # an orderly stop would take longer, and its data are not needed
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def redis(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def store(redis):
-    """The company's store of secrets: property and content by path."""
+    """The company's store of secrets: for each path, the content by property."""
     urls = {role: f"redis://{role}:{PASSWORDS[role]}@{HOST}:{redis.port}/0" for role in ("gateway", "worker")}
     roles = ("gateway", "worker", "topics", "backup", "operator")
     passwords = {role: {"KAFKA_SASL_PASSWORD": USERS[f"kefu-{role}"]} for role in roles}
@@ -64,11 +64,11 @@ def store(redis):
 
 @pytest.fixture(scope="module")
 def staging(kafka, redis, store):
-    """Renders staging's value set for these servers."""
+    """Return a function that renders staging's values for these servers."""
 
     def manifests(change="0"):
         settings = {"KEFU_TEST_CHANGE": change}
-        found = render(
+        documents = render(
             "staging",
             kafka={
                 "brokers": kafka.settings("kefu-topics").brokers,
@@ -86,7 +86,7 @@ def staging(kafka, redis, store):
         )
         authority = (kafka.directory / "authority.pem").read_text()
         ca = {"kind": "Secret", "metadata": {"name": "kafka-ca"}, "stringData": {"ca.crt": authority}}
-        return [*found, ca, *from_store(found, store)]
+        return [*documents, ca, *from_store(documents, store)]
 
     return manifests
 
@@ -105,44 +105,46 @@ def cluster(staging, tmp_path_factory):
 
 
 def from_store(manifests, store):
-    """Do as External Secrets: make the Secrets that are asked for."""
+    """Yield the Secrets that External Secrets would make for the ExternalSecrets."""
     for name, each in of_kind(manifests, "ExternalSecret").items():
-        asked = {part["secretKey"]: part["remoteRef"] for part in each["spec"]["data"]}
-        content = {key: store[place["key"]][place["property"]] for key, place in asked.items()}
+        places = {part["secretKey"]: part["remoteRef"] for part in each["spec"]["data"]}
+        content = {key: store[place["key"]][place["property"]] for key, place in places.items()}
         yield {"kind": "Secret", "metadata": {"name": name}, "stringData": content}
 
 
-def test_a_conversation_goes_through_with_the_rights_of_each_role(cluster, redis):
+def test_conversation_needs_only_the_rights_of_each_role(cluster, redis):
+    """In staging each process has its own user at Kafka and Redis. Redis refused no command."""
     customer = Customer(cluster.url("kefu-gateway", 8080), user="alice")
     customer.open()
     assert "运单号" in customer.say("我的订单20260001到哪了")[0]["text"]
     assert redis.client("operator").execute_command("ACL", "LOG") == []
 
 
-def test_backup_and_operators_tools_have_the_rights_they_need(cluster, staging):
-    found = staging()
-    cron = of_kind(found, "CronJob")
+def test_backup_and_operator_tools_have_the_rights_they_need(cluster, staging):
+    documents = staging()
+    cron = of_kind(documents, "CronJob")
     jobs = [
         {"kind": "Job", "metadata": {"name": f"{name}-now"}, "spec": cron[name]["spec"]["jobTemplate"]["spec"]}
         for name in ("kefu-backup", "kefu-operator")
     ]
     try:
-        cluster.apply([*found, *jobs])  # as `kubectl create job --from=cronjob/NAME` does
+        cluster.apply([*documents, *jobs])  # as `kubectl create job --from=cronjob/NAME` does
         until(lambda: any(pod.ready for pod in cluster.pods("kefu-operator-now")))
         (operator,) = cluster.pods("kefu-operator-now")
-        code, said = cluster.run(operator, ["python", "-m", "kefu", "tenants", "--since", "1h"])
-        assert code == 0 and "  demo" in said
+        code, output = cluster.run(operator, ["python", "-m", "kefu", "tenants", "--since", "1h"])
+        assert code == 0 and "  demo" in output
         assert cluster.run(operator, ["python", "-m", "kefu", "dlq", "list", "--all"])[0] == 0
         assert cluster.run(operator, ["python", "-m", "kefu", "partitions", "8", "--dry-run"])[0] == 0
         until(lambda: any(pod.succeeded for pod in cluster.pods("kefu-backup-now")))
         assert "user.query: " in cluster.pods("kefu-backup-now")[0].log()
     finally:
-        cluster.apply(found)
+        cluster.apply(documents)
         cluster.wait_settled()
 
 
-def test_a_pod_without_its_password_sees_nothing_and_takes_no_place(cluster, staging, store):
-    kept = store["kefu/staging/gateway"]["KAFKA_SASL_PASSWORD"]
+def test_gateway_with_a_wrong_password_does_not_become_ready(cluster, staging, store):
+    """The update waits: the old gateway stays and serves its customers."""
+    password = store["kefu/staging/gateway"]["KAFKA_SASL_PASSWORD"]
     store["kefu/staging/gateway"]["KAFKA_SASL_PASSWORD"] = "another"
     try:
         cluster.apply(staging(change="1"))
@@ -155,13 +157,13 @@ def test_a_pod_without_its_password_sees_nothing_and_takes_no_place(cluster, sta
         customer.open()
         assert customer.say("你好")
     finally:
-        store["kefu/staging/gateway"]["KAFKA_SASL_PASSWORD"] = kept
+        store["kefu/staging/gateway"]["KAFKA_SASL_PASSWORD"] = password
         cluster.apply(staging(change="2"))
         cluster.wait_settled()
 
 
 def missing(pod):
-    """Return what `/readyz` says is missing; empty while nobody answers."""
+    """Return the reasons that `/readyz` gives for not being ready; empty while the pod does not answer."""
     try:
         with urllib.request.urlopen(f"http://{pod.address}:8080/readyz", timeout=5) as answer:
             return json.load(answer).get("missing", [])

@@ -1,4 +1,4 @@
-"""All that runbooks name exists in the chart, on both tracks: Deployments, CronJobs, labels, jobs, values, ports."""
+"""Everything that runbooks name exists in the chart, on both tracks: objects, labels, jobs, values and ports."""
 
 import re
 
@@ -14,35 +14,37 @@ each_page = pytest.mark.parametrize("text", PAGES.values(), ids=PAGES)
 
 
 @pytest.fixture(scope="module")
-def found():
+def documents():
     """Production's manifests in the middle of a release."""
     return list(manifests(texts(merged(values_of("production"), {"release": {"candidate": True}}))))
 
 
 @each_page
-def test_everything_that_kubectl_is_told_to_take_is_there(found, text):
+def test_objects_of_kubectl_commands_in_runbooks_exist(documents, text):
     kinds = {"deploy": "Deployment", "cronjob": "CronJob", "scaledobject": "ScaledObject"}
     for kind, name in re.findall(r"\b(deploy|cronjob|scaledobject)[/ ](kefu-[a-z-]+)", text):
-        assert name in of_kind(found, kinds[kind]), name
+        assert name in of_kind(documents, kinds[kind]), name
 
 
 @each_page
-def test_labels_are_those_of_pods_and_of_both_tracks(found, text):
-    components = {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in pods(found).values()}
+def test_label_selectors_in_runbooks_match_both_tracks(documents, text):
+    components = {pod["metadata"]["labels"]["app.kubernetes.io/component"] for pod in pods(documents).values()}
     named = re.findall(r"app\.kubernetes\.io/component=([a-z-]+)", text)
-    assert not [each for each in named if f"{each}-green" in components], "the active one may be green"
+    assert not [each for each in named if f"{each}-green" in components], "the active track may be green"
     for each in re.findall(r"component in \(([^)]+)\)", text):
         named += each.split(",")
     assert set(named) <= components
 
 
 @each_page
-def test_jobs_are_those_that_prometheus_scrapes_on_both_tracks(found, text):
-    scraped = {each["metadata"]["labels"]["app.kubernetes.io/component"] for each in of_kind(found, "Service").values()}
+def test_prometheus_jobs_in_runbooks_match_both_tracks(documents, text):
+    scraped = {
+        each["metadata"]["labels"]["app.kubernetes.io/component"] for each in of_kind(documents, "Service").values()
+    }
     for sign, pattern in re.findall(r'\bjob(=~?)"([^"]+)"', text):
-        assert sign == "=~", "the active one may be green"
-        taken = {job for job in scraped if re.fullmatch(pattern, job)}
-        assert taken and {job.removesuffix("-green") + "-green" for job in taken} <= taken
+        assert sign == "=~", "the active track may be green"
+        matches = {job for job in scraped if re.fullmatch(pattern, job)}
+        assert matches and {job.removesuffix("-green") + "-green" for job in matches} <= matches
 
 
 @each_page
@@ -53,7 +55,7 @@ def test_runbook_names_the_deployments_of_both_tracks(text):
 
 
 @each_page
-def test_every_value_is_one_of_the_chart(text):
+def test_chart_values_in_runbooks_exist(text):
     for path in re.findall(r"`([a-zA-Z]+(?:\.[a-zA-Z]+)+)`", text):
         if path.split(".")[0] in VALUES and not path.endswith(".yaml"):
             place = VALUES
@@ -62,9 +64,9 @@ def test_every_value_is_one_of_the_chart(text):
                 place = place[key]
 
 
-def test_readiness_is_asked_at_the_port_of_the_probes(found):
+def test_not_ready_runbook_names_the_ports_of_the_probes(documents):
     ports = {}
-    for name, deployment in of_kind(found, "Deployment").items():
+    for name, deployment in of_kind(documents, "Deployment").items():
         container = deployment["spec"]["template"]["spec"]["containers"][0]
         numbers = {port["name"]: port["containerPort"] for port in container["ports"]}
         ports[name.split("-")[1]] = numbers[container["readinessProbe"]["httpGet"]["port"]]

@@ -1,4 +1,4 @@
-"""The chart's manifests for a laptop are run: an upgrade, more pods and fewer, a crash, and nothing is lost."""
+"""The chart's manifests for a laptop are run: no message is lost in an upgrade, in scaling and in a crash."""
 
 import re
 import subprocess
@@ -12,18 +12,20 @@ from tests.chart.customers import Customer
 from tests.chart.rendering import ROOT
 from tests.waiting import until
 
-pytestmark = pytest.mark.timeout(900)  # who is first waits for the cluster, too
+pytestmark = pytest.mark.timeout(900)  # the first test also waits for the cluster to start
 
 
-def test_a_conversation_goes_through(cluster):
+def test_laptops_manifests_answer_a_question_about_an_order(cluster):
+    """The message passes gateway, Kafka, worker, action server and shop, which run as processes."""
     customer = Customer(cluster.url("kefu-gateway", 8080), user="alice")
     customer.open()
     replies = customer.say("我的订单20260001到哪了")
-    assert "运单号" in replies[0]["text"]  # from the shop, by way of the action server
+    assert "运单号" in replies[0]["text"]  # the tracking number comes from the shop through the action server
     assert cluster.pods("kefu-worker")[0].directory.joinpath("volumes", "models", "kefu.tar.gz").is_file()
 
 
-def test_an_upgrade_from_the_last_released_chart_loses_nothing(cluster, upgrade, crowd):
+def test_upgrade_from_the_last_released_chart_loses_no_message(cluster, upgrade, crowd):
+    """Pods are replaced one after the other while customers talk; each component always has a ready one."""
     before = cluster.pods("kefu-gateway") + cluster.pods("kefu-worker") + cluster.pods("kefu-actions")
     cluster.apply(upgrade)
     cluster.wait_settled()
@@ -32,10 +34,11 @@ def test_an_upgrade_from_the_last_released_chart_loses_nothing(cluster, upgrade,
         assert pod.ended.is_set() and not pod.killed, pod.log()
     for name in ("kefu-gateway", "kefu-worker", "kefu-actions"):
         assert _always_one_ready(cluster, name), name
-    assert cluster.pods("kefu-prepull")[0].ready  # each image's program was started on the node
+    assert cluster.pods("kefu-prepull")[0].ready  # a program of each image was started on the node
 
 
-def test_more_pods_share_the_work_and_fewer_take_it_over(cluster, crowd):
+def test_scaling_workers_and_gateways_loses_no_message(cluster, crowd):
+    """The second worker and gateway get work; when they leave, the first ones take it over."""
     cluster.scale("kefu-worker", 2)
     cluster.scale("kefu-gateway", 2)
     cluster.wait_settled()
@@ -47,7 +50,7 @@ def test_more_pods_share_the_work_and_fewer_take_it_over(cluster, crowd):
     assert all(pod.ended.wait(60) and not pod.killed for pod in leaving), [pod.log() for pod in leaving]
 
 
-def test_a_worker_that_dies_is_started_again_and_goes_on(cluster, crowd):
+def test_killed_worker_is_restarted_and_loses_no_message(cluster, crowd):
     pod = cluster.pods("kefu-worker")[0]
     restarts = pod.restarts
     pod.kill()
@@ -55,24 +58,25 @@ def test_a_worker_that_dies_is_started_again_and_goes_on(cluster, crowd):
     cluster.wait_settled()
 
 
-def test_what_answers_took_and_what_waits_is_told(cluster):
+def test_running_pods_export_answer_times_and_inbox_lag(cluster):
     worker, gateway = cluster.pods("kefu-worker")[0], cluster.pods("kefu-gateway")[0]
     customer = Customer(cluster.url("kefu-gateway", 8080))
     customer.open()
     customer.say("你好")
-    until(lambda: _metric(worker, "kefu_answer_seconds_count") > 0)  # counted behind the answer
+    until(lambda: _metric(worker, "kefu_answer_seconds_count") > 0)  # counted after the answer is sent
     assert _metric(gateway, "kefu_accept_seconds_count") > 0
     until(lambda: _metric(worker, "kefu_inbox_lag_messages") == 0)
 
 
-def test_no_pod_came_near_its_memory_limit(cluster):
+def test_no_pod_used_90_percent_of_its_memory_limit(cluster):
     for pod in cluster.pods():
         limit = pod.spec["containers"][0]["resources"]["limits"]["memory"]
         number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", limit).groups()
         assert pod.peak_bytes < 0.9 * int(number) * {"Mi": 2**20, "Gi": 2**30}[unit], pod.name
 
 
-def test_a_container_can_write_to_its_volumes_alone(tmp_path):
+def test_contained_process_can_write_to_its_directories_only(tmp_path):
+    """`contained.py` gives a process the read-only root file system of a container."""
     inside, outside = tmp_path / "inside", tmp_path / "outside"
     inside.mkdir()
     outside.mkdir()
@@ -87,7 +91,7 @@ def test_a_container_can_write_to_its_volumes_alone(tmp_path):
 
 
 def _new_guest_is_served(cluster):
-    """Each guest's conversation is on a partition by chance: it takes some until every worker has one."""
+    """Have a new guest answered. Each guest has a random partition, so several guests reach all workers."""
     guest = Customer(cluster.url("kefu-gateway", 8080))
     guest.open()
     return guest.say("你好")
@@ -98,7 +102,7 @@ def _all_took_messages(cluster):
 
 
 def _always_one_ready(cluster, name):
-    """Whether some pod of the owner was ready at each moment since the first was."""
+    """Return whether at each moment since the first pod was ready, some pod of the owner was."""
     pods = [pod for pod in [*cluster.ended, *cluster.pods(name)] if pod.identity.name.startswith(name)]
     changes = sorted((when, 1 if ready else -1) for pod in pods for when, ready in pod.readiness)
     count, counts = 0, []

@@ -14,13 +14,13 @@ SECTIONS = {
     "shop": (settings.ShopSettings,),
     **dict.fromkeys(("topics", "backup", "restore", "operator"), (settings.KafkaSettings,)),
 }
-IMAGES = {"HOME", "PYTHONUNBUFFERED"}  # read by Python
+IMAGES = {"HOME", "PYTHONUNBUFFERED"}  # variables that Python itself reads
 TENANTS = '{"demo": {"site_key": "demo", "identity_secret": "x", "token_secret": "y"}}'
 SECRETS = {"KEFU_TENANTS": TENANTS, "REDIS_URL": "rediss://kefu:x@redis:6379"}
 
 
 def missing_settings(component, environment):
-    """Return what stops a process with this environment, empty if nothing does."""
+    """Return the error that stops a process with this environment, empty if it starts."""
     try:
         for section in SECTIONS[component]:
             section.from_env(environment)
@@ -30,7 +30,7 @@ def missing_settings(component, environment):
 
 
 def unknown_settings(environment):
-    """Return the names of settings that kefu/settings never asks for."""
+    """Return the variables that kefu/settings does not declare."""
     declared = [each for group in settings.declared_settings().values() for each in group]
     files = {f"{each.key}_FILE" for each in declared if each.secret}
     return set(environment) - {each.key for each in declared} - files - IMAGES
@@ -48,9 +48,9 @@ def started(container, directory):
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_processes_understand_their_settings(name, tmp_path):
-    found = render(name)
-    for owner, pod in pods(found).items():
+def test_chart_sets_no_unknown_or_missing_setting(name, tmp_path):
+    documents = render(name)
+    for owner, pod in pods(documents).items():
         component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
         if component in SECTIONS:
             environment = started(pod["spec"]["containers"][0], tmp_path)
@@ -58,14 +58,14 @@ def test_processes_understand_their_settings(name, tmp_path):
             assert unknown_settings(environment) == set(), owner
 
 
-def test_the_grace_period_covers_what_the_process_itself_waits_for():
-    found = render("laptop")
+def test_grace_period_covers_the_drain_of_the_process():
+    documents = render("laptop")
     for name in ("gateway", "worker"):
-        deployment = of_kind(found, "Deployment")[f"kefu-{name}"]
+        deployment = of_kind(documents, "Deployment")[f"kefu-{name}"]
         environment = {each["name"]: each["value"] for each in containers(deployment["spec"]["template"])[-1]["env"]}
         drain = float(environment["KEFU_GATEWAY_DRAIN_S" if name == "gateway" else "KEFU_DRAIN_S"])
         assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] >= drain + 10
 
 
-def test_a_setting_that_nobody_reads_is_noticed():
+def test_misspelt_setting_is_found():
     assert unknown_settings({"KEFU_DRIAN_S": "1", "KEFU_DRAIN_S": "1"}) == {"KEFU_DRIAN_S"}

@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_without_a_program_a_test_is_skipped_at_home_and_fails_in_ci(folder, monkeypatch):
+def test_missing_tool_skips_a_test_at_home_and_fails_it_in_ci(folder, monkeypatch):
     with pytest.raises(pytest.skip.Exception, match="make tools"):
         tools.tool(NAME)
     monkeypatch.setenv("CI", "true")
@@ -29,7 +29,8 @@ def test_without_a_program_a_test_is_skipped_at_home_and_fails_in_ci(folder, mon
         tools.tool(NAME)
 
 
-def test_missing_program_is_reported_and_fails_nothing(folder, monkeypatch):
+def test_tool_that_could_not_be_had_skips_a_test_with_a_warning(folder, monkeypatch):
+    """`make tools` has noted the reason; then CI skips the test, too."""
     monkeypatch.setenv("CI", "true")
 
     def get():
@@ -43,7 +44,9 @@ def test_missing_program_is_reported_and_fails_nothing(folder, monkeypatch):
     assert not list(folder.glob("*.missing"))
 
 
-def test_missing_required_program_fails(folder, monkeypatch):
+def test_missing_tool_fails_a_test_if_tools_are_required(folder, monkeypatch):
+    """KEFU_TOOLS=required says so, also where `make tools` has noted the reason."""
+
     def get():
         raise FileNotFoundError("no go")
 
@@ -54,7 +57,7 @@ def test_missing_required_program_fails(folder, monkeypatch):
 
 
 @pytest.mark.parametrize(("required", "status"), [(True, 1), (False, 0)])
-def test_make_tools_fails_only_where_programs_are_required(folder, monkeypatch, required, status):
+def test_make_tools_fails_only_if_tools_are_required(folder, monkeypatch, required, status):
     monkeypatch.setattr(getting, "REQUIRED", required)
     monkeypatch.setattr(getting.shutil, "which", lambda _: None)
     for way in ("by_go", "promtool", "redis_server"):
@@ -63,13 +66,13 @@ def test_make_tools_fails_only_where_programs_are_required(folder, monkeypatch, 
     assert len(list(folder.glob("*.missing"))) == 4
 
 
-def test_both_services_require_them():
+def test_workflows_of_github_and_gitlab_require_the_tools():
     github = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())["jobs"]["test"]
     gitlab = yaml.safe_load((ROOT / ".gitlab-ci.yml").read_text())["test"]
     assert github["env"]["KEFU_TOOLS"] == gitlab["variables"]["KEFU_TOOLS"] == "required"
 
 
-def test_a_go_that_is_too_old_is_passed_over(folder, monkeypatch):
+def test_make_tools_gets_its_own_go_if_the_machines_is_too_old(folder, monkeypatch):
     built = []
 
     def run(command, *_):

@@ -1,4 +1,4 @@
-"""An upgrade from the last released chart, rendered by both: nothing changes that Kubernetes or pods can't take."""
+"""An upgrade from the last released chart: no change is refused by Kubernetes or breaks pods that still run."""
 
 import copy
 from itertools import product
@@ -8,7 +8,7 @@ import pytest
 from tests.chart.cluster.network import Identity, Policies
 from tests.chart.rendering import CHART, NAMESPACE, PREVIOUS, SETS, manifests, of_kind, pods, texts, values_of
 
-# What an API server refuses to change, by kind.
+# Fields that an API server refuses to change, by kind.
 FIXED = {
     "Deployment": [("spec", "selector")],
     "DaemonSet": [("spec", "selector")],
@@ -16,20 +16,20 @@ FIXED = {
     "Service": [("spec", "clusterIP")],
     "Job": [("spec", "template"), ("spec", "completions")],
 }
-# What others refer to by name, or what holds data: under another name it would be a new one beside or instead of it.
+# Kinds that other objects refer to by name, or that hold data. A renamed object would be a new and empty one.
 KEPT = ("Service", "StatefulSet", "ServiceAccount", "Secret", "ExternalSecret", "SecretProviderClass", "Certificate")
 
 
 @pytest.fixture(scope="module", params=SETS)
 def releases(request):
-    """What the released chart made of a value set, and what this one makes of the same values."""
-    values = values_of(request.param, PREVIOUS)  # those that an operator has; the new chart must take them
+    """The manifests of a value set by the released chart, and those of the same values by this chart."""
+    values = values_of(request.param, PREVIOUS)  # an operator keeps these values; the new chart must accept them
     old = list(manifests(texts(values, chart=PREVIOUS)))
     return old, list(manifests(texts(values, chart=CHART, revision=2)))
 
 
-def named(found):
-    return {(each["kind"], each["metadata"]["name"]): each for each in found}
+def named(documents):
+    return {(each["kind"], each["metadata"]["name"]): each for each in documents}
 
 
 def at(manifest, path):
@@ -39,13 +39,13 @@ def at(manifest, path):
 
 
 def replaced(manifest):
-    """Whether Helm removes the old one first."""
+    """Return whether Helm removes the old object before it creates the new one."""
     policy = manifest["metadata"].get("annotations", {}).get("helm.sh/hook-delete-policy", "")
     return "before-hook-creation" in policy
 
 
 def refused(old, new):
-    """Return what an API server would refuse."""
+    """Return the changes that an API server would refuse."""
     before, after = named(old), named(new)
     both = [(before[key], after[key]) for key in before.keys() & after.keys() if not replaced(after[key])]
     return [
@@ -57,22 +57,22 @@ def refused(old, new):
 
 
 def lost_keys(old, new):
-    """Return what new pods ask of their Secrets and the old ones didn't: a Secret that is there has no such key."""
+    """Return the keys of Secrets that only new pods read: an existing Secret may lack them."""
     return {(name, key) for name, keys in secret_keys(new).items() for key in keys - secret_keys(old).get(name, keys)}
 
 
-def secret_keys(found):
-    held = {}
-    for pod in pods(found).values():
+def secret_keys(documents):
+    keys = {}
+    for pod in pods(documents).values():
         for volume in (each["secret"] for each in pod["spec"].get("volumes", []) if "secret" in each):
-            held.setdefault(volume["secretName"], set()).update(item["key"] for item in volume.get("items", []))
-    return held
+            keys.setdefault(volume["secretName"], set()).update(item["key"] for item in volume.get("items", []))
+    return keys
 
 
 def shut(old, new):
-    """Return the ways between old pods that the new policies, which hold for them at once, no longer leave open."""
+    """Return the connections between old pods that the new policies, which hold at once, no longer allow."""
     ends = [identity(name, pod) for name, pod in pods(old).items()]
-    policies = [Policies(found, NAMESPACE) for found in (old, new)]
+    policies = [Policies(documents, NAMESPACE) for documents in (old, new)]
     ways = [(s, t, port) for s, t in product(ends, ends) if s is not t for port in t.ports.values()]
     before, now = ([each.allow(*way) for way in ways] for each in policies)
     lost = [way for way, was, still in zip(ways, before, now, strict=True) if was and not still]
@@ -85,30 +85,31 @@ def identity(name, pod):
     return Identity(name, pod["metadata"]["labels"], NAMESPACE, by_name)
 
 
-def test_the_released_chart_is_older():
+def test_released_chart_has_another_version():
     rendered = [list(manifests(texts(values_of("laptop", PREVIOUS), chart=chart))) for chart in (PREVIOUS, CHART)]
-    old, new = (of_kind(found, "Service")["kefu-gateway"]["metadata"]["labels"] for found in rendered)
+    old, new = (of_kind(documents, "Service")["kefu-gateway"]["metadata"]["labels"] for documents in rendered)
     assert old["helm.sh/chart"] != new["helm.sh/chart"], "a released version is not changed: give the chart a new one"
 
 
-def test_nothing_is_changed_that_an_api_server_refuses_to_change(releases):
+def test_upgrade_changes_no_immutable_field(releases):
     assert refused(*releases) == []
 
 
-def test_what_has_data_or_is_referred_to_keeps_its_name(releases):
-    old, new = (named(found) for found in releases)
+def test_upgrade_renames_no_object_with_data_or_references(releases):
+    old, new = (named(documents) for documents in releases)
     assert [key for key in old if key[0] in KEPT and key not in new] == []
 
 
-def test_pods_find_in_secrets_that_are_there_what_they_ask_for(releases):
+def test_upgraded_pods_need_no_new_key_of_existing_secrets(releases):
     assert lost_keys(*releases) == set()
 
 
-def test_old_pods_keep_their_ways_until_they_go(releases):
+def test_new_network_policies_allow_the_old_pods_connections(releases):
+    """The policies hold at once, while old pods still run."""
     assert shut(*releases) == []
 
 
-def test_old_pods_find_the_ports_of_services(releases):
+def test_upgrade_keeps_the_ports_of_services(releases):
     for (kind, name), service in named(releases[0]).items():
         if kind == "Service":
             ports = {(port["name"], port["port"]) for port in service["spec"]["ports"]}
@@ -116,14 +117,15 @@ def test_old_pods_find_the_ports_of_services(releases):
             assert ports <= {(port["name"], port["port"]) for port in now}, name
 
 
-def test_pods_have_no_less_time_to_go(releases):
-    old, new = (pods(found) for found in releases)
+def test_upgrade_shortens_no_grace_period(releases):
+    old, new = (pods(documents) for documents in releases)
     for name in ("kefu-gateway", "kefu-worker", "kefu-actions"):
-        times = [found[name]["spec"]["terminationGracePeriodSeconds"] for found in (old, new)]
+        times = [documents[name]["spec"]["terminationGracePeriodSeconds"] for documents in (old, new)]
         assert times[1] >= times[0], name
 
 
-def test_breaking_change_is_noticed():
+def test_upgrade_checks_find_breaking_changes():
+    """They are another selector, another template of a Job, a new key of a Secret, and a forbidden connection."""
     old = list(manifests(texts(values_of("laptop"))))
     new = copy.deepcopy(old)
     deployment = of_kind(new, "Deployment")["kefu-actions"]

@@ -1,4 +1,4 @@
-"""The chart's values: all documented, all in the schema and nothing else, and impossible ones refused."""
+"""The chart's values: each is documented and in the schema, unknown keys and impossible values are refused."""
 
 import json
 import re
@@ -14,17 +14,17 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
 
 
-def test_values_and_schema_have_the_same_keys():
-    schema = set(_schema_paths(SCHEMA)) - {"global"}  # Helm's own
+def test_chart_values_and_schema_have_the_same_keys():
+    schema = set(_schema_paths(SCHEMA)) - {"global"}  # Helm itself passes `global`
     assert set(_paths(DEFAULTS, SCHEMA)) == schema
 
 
-def test_every_object_of_the_schema_refuses_what_it_does_not_know():
+def test_every_object_of_the_values_schema_limits_its_keys():
     assert not [path for path, node in _objects(SCHEMA, "") if "additionalProperties" not in node]
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_an_unknown_key_is_refused_wherever_it_is(name):
+def test_unknown_key_in_any_section_of_the_values_is_refused(name):
     values = values_of(name)
     for path in _sections(DEFAULTS, SCHEMA):
         wrong = merged(values, _nested(path, {"replicsa": 1}))
@@ -32,7 +32,8 @@ def test_an_unknown_key_is_refused_wherever_it_is(name):
             texts(wrong)
 
 
-def test_the_readme_is_made_of_the_values():
+def test_chart_readme_is_generated_from_the_values():
+    """ops/charts/readme.py refuses a value without a comment."""
     sys.path.insert(0, str(ROOT / "ops" / "charts"))
     import readme
 
@@ -110,32 +111,34 @@ REFUSED = [
 
 @pytest.mark.parametrize(("name", "over", "sentence"), REFUSED, ids=[case[2] for case in REFUSED])
 def test_impossible_values_are_refused_with_a_sentence(name, over, sentence):
-    with pytest.raises(helm.HelmError) as refused:
+    """Helm renders nothing, and its error says what to change."""
+    with pytest.raises(helm.HelmError) as refusal:
         texts(merged(values_of(name), over))
-    assert sentence in str(refused.value)
+    assert sentence in str(refusal.value)
 
 
-def test_every_sentence_is_tried():
-    written = (CHART / "templates" / "checks.yaml").read_text() + (CHART / "templates" / "ingress.yaml").read_text()
-    sentences = [part.split('"')[0].removesuffix("\\") for part in written.split('fail "')[1:]]
-    sentences += [part.split('"')[0] for part in written.split('fail (printf "')[1:]]
-    tried = [_refusal(name, over) for name, over, _ in REFUSED]
+def test_every_refusal_of_the_templates_has_a_case():
+    text = (CHART / "templates" / "checks.yaml").read_text() + (CHART / "templates" / "ingress.yaml").read_text()
+    sentences = [part.split('"')[0].removesuffix("\\") for part in text.split('fail "')[1:]]
+    sentences += [part.split('"')[0] for part in text.split('fail (printf "')[1:]]
+    refusals = [_refusal(name, over) for name, over, _ in REFUSED]
     pieces = [max(re.split("%[dsvq]", sentence), key=len) for sentence in sentences]
-    assert [piece for piece in pieces if not any(piece in each for each in tried)] == []
+    assert [piece for piece in pieces if not any(piece in each for each in refusals)] == []
 
 
 def test_production_checks_apply_to_production_only():
+    """Staging may have a demo log-in, and Redis without replicas."""
     assert render("staging", redis={"waitReplicas": 0}, gateway={"demoLogin": True})
 
 
 def _refusal(name, over):
-    with pytest.raises(helm.HelmError) as refused:
+    with pytest.raises(helm.HelmError) as refusal:
         texts(merged(values_of(name), over))
-    return str(refused.value)
+    return str(refusal.value)
 
 
 def _open(schema):
-    """Whether the schema lets a section's keys be anybody's."""
+    """Return whether the schema allows any keys in a section."""
     return "$ref" in schema or schema.get("type") != "object" or "properties" not in schema
 
 

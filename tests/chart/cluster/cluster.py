@@ -1,4 +1,4 @@
-"""The controllers: Deployments with rolling updates, StatefulSets, Jobs, and the Services before them."""
+"""The controllers: Deployments with rolling updates, StatefulSets, DaemonSets, Jobs, and their Services."""
 
 import os
 import re
@@ -19,13 +19,13 @@ Manifest = dict[str, Any]
 TICK_S = 0.1
 LOOK_S = 0.5
 DECIDED_S = 60.0
-OWNERS = ("Deployment", "StatefulSet", "DaemonSet", "Job")  # of a DaemonSet one pod: there is one node
-# Who comes from this process: the customers, by way of the ingress controller.
+OWNERS = ("Deployment", "StatefulSet", "DaemonSet", "Job")  # a DaemonSet has one pod because there is one node
+# Connections from this process count as the customers', who come through the ingress controller.
 CUSTOMERS = Identity("ingress", {"app": "ingress"}, "ingress-nginx")
 
 
 class Cluster:
-    """A namespace in which manifests are applied. Use as a context; everything ends with it."""
+    """A namespace in which manifests are applied. A context manager: at its end all pods are stopped."""
 
     def __init__(self, directory: Path, namespace: str) -> None:
         self._directory, self._namespace = directory, namespace
@@ -34,12 +34,12 @@ class Cluster:
         self._owners: dict[str, Manifest] = {}  # of OWNERS, by name
         self._pods: dict[str, list[Pod]] = {}
         self._configs: dict[tuple[str, str], Manifest] = {}
-        self._selectors: dict[str, dict[str, str]] = {}  # of Services, by name: they change while they serve
+        self._selectors: dict[str, dict[str, str]] = {}  # of Services, by name; they can change while pods run
         self._authority = Authority()
         self._strangers: dict[int, Identity] = {}
         self._number = 0
         self.ended: list[Pod] = []
-        self.past_services: set[tuple[str, str]] = set()  # owner's name, and where it connected without a Service
+        self.past_services: set[tuple[str, str]] = set()  # connections that bypass Services: owner's name and target
         self._lock = threading.RLock()
         self._closing = threading.Event()
         self._controller = threading.Thread(target=self._control, name="controllers", daemon=True)
@@ -58,7 +58,7 @@ class Cluster:
         self.network.stop()
 
     def apply(self, manifests: list[Manifest]) -> None:
-        """Make the namespace what the manifests say; returns at once."""
+        """Begin to change the namespace into what the manifests describe; return at once."""
         with self._lock:
             for service in (each for each in manifests if each["kind"] == "Service"):
                 self._serve(service)
@@ -82,7 +82,7 @@ class Cluster:
                     pod.stop()
 
     def scale(self, name: str, replicas: int) -> None:
-        """Give a Deployment another number of pods; returns at once."""
+        """Begin to change a Deployment's number of pods; return at once."""
         with self._lock:
             self._owners[name]["spec"]["replicas"] = replicas
 
@@ -93,7 +93,7 @@ class Cluster:
             return [pod for name in owners for pod in self._pods.get(name, [])]
 
     def settled(self, name: str) -> bool:
-        """Return whether an owner has the pods that it should, all new and ready; a Job is done."""
+        """Return whether an owner has exactly its pods, all new and ready; for a Job, whether it has succeeded."""
         with self._lock:
             owner, pods = self._owners[name], self._pods[name]
             if owner["kind"] == "Job":
@@ -102,7 +102,7 @@ class Cluster:
             return len(pods) == len(new) == owner["spec"].get("replicas", 1) and all(pod.ready for pod in pods)
 
     def wait_settled(self, deadline_s: float = DEADLINE_S) -> None:
-        """Wait until everything is; raises AssertionError with the logs of what isn't."""
+        """Wait until all owners are settled; raise AssertionError with the logs of those that are not."""
         try:
             until(lambda: all(map(self.settled, self._owners)), "all owners to be settled", deadline_s)
         except AssertionError as error:
@@ -111,11 +111,11 @@ class Cluster:
             raise AssertionError("\n".join([str(error), *logs])) from error
 
     def url(self, service: str, port: int) -> str:
-        """Return the address at which customers find a Service."""
+        """Return a Service's address for customers."""
         return f"http://{self.network.services[service]}:{port}"
 
     def connects(self, who: Identity, service: str, port: int) -> bool:
-        """Return whether a program of this identity is let through to a Service; one that isn't must be hung up on."""
+        """Return whether a program of this identity may connect to a Service. A refused connection must be closed."""
         code = (
             "import socket,sys\nsys.stdin.readline()\n"
             f"s=socket.create_connection(({self.network.services[service]!r},{port}),{DECIDED_S})\n"
@@ -131,7 +131,7 @@ class Cluster:
             process.stdin.write(b"\n")
             process.stdin.close()
             let_in = self.network.decision(caller.name, DECIDED_S)
-            assert let_in or process.wait(DECIDED_S) == 1, f"{who.name} was refused, and not hung up on"
+            assert let_in or process.wait(DECIDED_S) == 1, f"{who.name} was refused, but its connection stayed open"
         finally:
             process.kill()
             process.wait()
@@ -139,18 +139,18 @@ class Cluster:
         return let_in
 
     def run(self, pod: Pod, command: list[str], deadline_s: float = 120.0) -> tuple[int, str]:
-        """Run a command in a pod, as `kubectl exec` does, to its end; returns its exit code and what it printed."""
+        """Run a command in a pod, as `kubectl exec` does, to its end; return its exit code and output."""
         process = pod.exec(command)
         self._strangers[process.pid] = pod.identity
         try:
-            said, _ = process.communicate(timeout=deadline_s)
+            output, _ = process.communicate(timeout=deadline_s)
         finally:
             process.kill()
             del self._strangers[process.pid]
-        return process.returncode, said.decode()
+        return process.returncode, output.decode()
 
     def _issue(self, certificates: list[Manifest]) -> None:
-        """Do as cert-manager: the Secret of each certificate, for its names and, as there is no DNS, its address."""
+        """Make the Secret of each Certificate, as cert-manager does; without DNS, also for the Service's address."""
         for each in (each["spec"] for each in certificates if not each["spec"].get("isCA")):
             host = each["dnsNames"][0]
             addresses = [self.network.services[host]] if host in self.network.services else []
@@ -189,11 +189,11 @@ class Cluster:
         """Replace names of Services before a port by their addresses, as DNS would."""
         names = "|".join(map(re.escape, self.network.services))
         domain = rf"(?:\.{self._namespace}(?:\.svc(?:\.cluster\.local)?)?)?"
-        found = rf"(?<![\w.-])({names}){domain}(?=:\d)"
-        return re.sub(found, lambda name: self.network.services[name[1]], text)
+        pattern = rf"(?<![\w.-])({names}){domain}(?=:\d)"
+        return re.sub(pattern, lambda name: self.network.services[name[1]], text)
 
     def _look(self) -> None:
-        """Note which connections lead neither to a Service nor to the pod itself."""
+        """Note the pods' connections that lead neither to a Service nor to the pod itself."""
         services = set(self.network.services.values())
         pods = [(name, pod, sockets_of(pod.pid)) for name in list(self._pods) for pod in self.pods(name)]
         rows = connections()
@@ -217,7 +217,7 @@ class Cluster:
                         self._reconcile(name, self._owners[name])
 
     def _reconcile(self, name: str, owner: Manifest) -> None:
-        """One step towards what the owner says. Source: Kubernetes, Deployments, rolling update."""
+        """Do one step towards the owner's specification. Source: Kubernetes, Deployments, rolling update."""
         template = owner["spec"]["template"]
         pods = [pod for pod in self._pods[name] if not pod.terminating]
         if owner["kind"] != "Deployment":
@@ -234,7 +234,7 @@ class Cluster:
         for _ in range(min(room, wanted - len(new))):
             self._create(name, template)
         for pod in sorted(new, key=lambda pod: (pod.ready, -pod.number))[: max(0, len(new) - wanted)]:
-            pod.stop()  # first who isn't ready, then the youngest
+            pod.stop()  # pods that aren't ready first, then the youngest
         spare = sum(pod.ready for pod in pods) - (wanted - rolling["maxUnavailable"])
         for pod in sorted(old, key=lambda pod: pod.ready):
             if not pod.ready or spare > 0:
@@ -252,5 +252,5 @@ class Cluster:
 
 
 def _share(part: int | str, whole: int) -> int:
-    """Return how many pods a number or a share of them is, rounded up as a surge is."""
+    """Return a number of pods, given as a number or as a percentage of `whole`, which is rounded up like a surge."""
     return part if isinstance(part, int) else -(-whole * int(part.removesuffix("%")) // 100)

@@ -1,7 +1,7 @@
-"""`contained.py DIRECTORY... -- COMMAND...`: runs a command that can write below these directories alone.
+"""`contained.py DIRECTORY... -- COMMAND...`: runs a command that can write only below these directories.
 
-The read-only root file system of a container, by Landlock (Linux 5.19), which needs no rights. Where the
-kernel has none, it says so on stderr and runs the command all the same.
+This stands for a container's read-only root file system. It uses Landlock (Linux 5.19), which needs no privileges. A
+kernel without Landlock runs the command uncontained, with a message on stderr.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 PATH_BENEATH = 1
 WRITE_FILE, REMOVE_DIR, REMOVE_FILE = 1 << 1, 1 << 4, 1 << 5
 MAKE_ANY = sum(1 << bit for bit in range(6, 13))
-MOVE = 1 << 13  # from one directory to another; kernels without it (before 5.19) refuse each such move
+MOVE = 1 << 13  # moving between directories; kernels before 5.19 lack this right and refuse each such move
 WRITES = WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_ANY | MOVE
 VERSION_ASKED, OLDEST = 1, 2
 NO_NEW_PRIVS, DIE_WITH_PARENT = 38, 1
@@ -29,7 +29,7 @@ class PathBeneath(ctypes.Structure):
 
 
 def contain(directories: list[str]) -> bool:
-    """Take the right to write elsewhere from this process for good; returns whether the kernel could."""
+    """Deny this process, permanently, to write elsewhere; return whether the kernel supports it."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syscall(CREATE_RULESET, None, 0, VERSION_ASKED) < OLDEST:
         return False

@@ -1,4 +1,4 @@
-"""Addresses, Services and NetworkPolicy of the cluster: who may connect to whom, and who did."""
+"""Addresses, Services and NetworkPolicy of the cluster: which connections are allowed, and which were made."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ ESTABLISHED, LISTENING = "01", "0A"  # Source: the kernel's include/net/tcp_stat
 
 @dataclass(frozen=True)
 class Identity:
-    """Who is at one end of a connection, as a policy sees it."""
+    """One end of a connection, as a policy sees it: usually a pod."""
 
     name: str
     labels: dict[str, str] = field(hash=False)
@@ -55,7 +55,7 @@ class Policies:
 
     def _peer(self, peer: Manifest, pod: Identity) -> bool:
         if "ipBlock" in peer:
-            return False  # nobody of this cluster is outside of it
+            return False  # an address block means hosts outside of the cluster, and here are none
         inside = pod.namespace == self._namespace
         if "namespaceSelector" in peer:
             inside = _matches(peer["namespaceSelector"], {"kubernetes.io/metadata.name": pod.namespace})
@@ -74,7 +74,7 @@ class Network:
     """Loopback addresses of this process's cluster, and a forwarder for each port of each Service.
 
     Args:
-        who: returns the pod that a process id belongs to; None for none of them.
+        who: returns the pod that a process id belongs to, or None.
     """
 
     def __init__(self, who: Callable[[int], Identity | None]) -> None:
@@ -98,7 +98,7 @@ class Network:
         """Forward connections to a Service's port to one of its ready pods."""
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(asyncio.CancelledError):  # `stop`; raised, streams would log it
+            with contextlib.suppress(asyncio.CancelledError):  # by `stop`; asyncio's streams would log the error
                 await self._forward(reader, writer, endpoints)
 
         async def listen() -> None:
@@ -107,15 +107,18 @@ class Network:
         asyncio.run_coroutine_threadsafe(listen(), self._loop).result(10)
 
     def decision(self, name: str, deadline_s: float) -> bool:
-        """Wait for the one connection of a caller, forget it, and return whether it was let through."""
+        """Wait for the one connection of a caller, forget it, and return whether it was allowed."""
 
-        def found() -> tuple[dict, tuple, bool] | None:
-            ways = ((self.connections, True), (self.refused, False))
-            return next(((made, each, let_in) for made, let_in in ways for each in list(made) if each[0] == name), None)
+        def decided() -> tuple[dict, tuple, bool] | None:
+            outcomes = ((self.connections, True), (self.refused, False))
+            return next(
+                ((counts, each, allowed) for counts, allowed in outcomes for each in list(counts) if each[0] == name),
+                None,
+            )
 
-        made, each, let_in = until(found, f"{name} to come to somebody", deadline_s)
-        del made[each]
-        return let_in
+        counts, each, allowed = until(decided, f"{name} to connect to a Service", deadline_s)
+        del counts[each]
+        return allowed
 
     def stop(self) -> None:
         """Drop every connection and listen no more."""
@@ -130,7 +133,8 @@ class Network:
     ) -> None:
         ends = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
         source = await asyncio.to_thread(self._source, *ends)
-        ready = await asyncio.to_thread(endpoints)  # waits while manifests are applied, which waits for this loop
+        # In a thread: `endpoints` waits for a lock that `apply` holds while it waits for this loop.
+        ready = await asyncio.to_thread(endpoints)
         with contextlib.closing(writer):
             if source is None or not ready:
                 return
@@ -144,7 +148,7 @@ class Network:
             except OSError:
                 return
             with contextlib.closing(back_writer):
-                # Each way ends by itself: who has said all may still want to hear.
+                # Each direction ends by itself: a client that has sent everything may still read.
                 await asyncio.gather(_pump(reader, back_writer), _pump(back_reader, writer))
 
     def _source(self, peer: tuple[str, int], own: tuple[str, int]) -> Identity | None:
@@ -169,22 +173,22 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
         if writer.can_write_eof():
             writer.write_eof()
-    except OSError:  # one end is gone: so is the other, whose reader ends by that
+    except OSError:  # one end is gone: abort the other, which also ends the other direction's reader
         writer.transport.abort()
 
 
 def connections() -> list[list[str]]:
-    """Return the columns of each connection of this machine that a process has. Source: proc_net_tcp(5)."""
+    """Return the columns of each connection that a process of this machine has. Source: proc_net_tcp(5)."""
     rows = []
     for version in ("tcp", "tcp6"):
         with open(f"/proc/net/{version}") as table:
             next(table)
-            rows += [row for row in map(str.split, table) if row[9] != "0"]  # else it is over, and only waits
+            rows += [row for row in map(str.split, table) if row[9] != "0"]  # inode 0: a closed connection in TIME_WAIT
     return rows
 
 
 def _place(column: str) -> str:
-    """Return `address:port` of a column of the table; of IPv6, Java's name for an IPv4 address."""
+    """Return `address:port` of a column of the table. An IPv6 address is taken as IPv4-mapped, as Java uses it."""
     address = column.partition(":")[0]
     return f"{socket.inet_ntoa(bytes.fromhex(address[-8:])[::-1])}:{_port(column)}"
 
@@ -194,13 +198,13 @@ def _port(column: str) -> int:
 
 
 def outgoing(sockets: Collection[str], rows: Iterable[list[str]], served: Collection[int] = ()) -> list[str]:
-    """Return where the connections lead that a process has opened, as `address:port`.
+    """Return the targets of the connections that a process has opened, as `address:port`.
 
     Args:
-        sockets: of the process, see `sockets_of`.
-        rows: of `connections`, looked at after the sockets.
-        served: ports that it accepts connections at; whoever stops closes the listener before them, so that alone
-            does not tell who opened a connection.
+        sockets: the process's sockets, from `sockets_of`.
+        rows: the rows of `connections`, read after the sockets.
+        served: ports at which the process accepts connections. A stopping process closes its listener before its
+            connections: without the listener, the rows alone don't tell which side opened a connection.
     """
     rows = [row for row in rows if row[9] in sockets]
     accepting = {_port(row[1]) for row in rows if row[3] == LISTENING} | set(served)
@@ -208,7 +212,7 @@ def outgoing(sockets: Collection[str], rows: Iterable[list[str]], served: Collec
 
 
 def _inode(local: tuple[str, int], remote: tuple[str, int]) -> str:
-    """Return the inode of the connection from `local` to `remote`; `local` alone may have several, to other places."""
+    """Return the inode of the connection from `local` to `remote`. `local` may also have connections elsewhere."""
     ends = [_column(local), _column(remote)]
     return next((row[9] for row in connections() if row[1:3] == ends), "")
 
@@ -218,12 +222,12 @@ def _column(place: tuple[str, int]) -> str:
 
 
 def sockets_of(pid: int) -> set[str]:
-    """Return the inodes of a process's sockets; none if it is gone."""
-    found = set()
+    """Return the inodes of a process's sockets; none if the process has ended."""
+    inodes = set()
     with contextlib.suppress(OSError):
         for entry in os.scandir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
                 target = os.readlink(entry.path)
                 if target.startswith("socket:["):
-                    found.add(target[8:-1])
-    return found
+                    inodes.add(target[8:-1])
+    return inodes

@@ -1,4 +1,4 @@
-"""One pod: its volumes as directories, its containers as processes, its probes, its end."""
+"""One pod: volumes are directories, containers are processes; with probes and a graceful end."""
 
 import base64
 import contextlib
@@ -21,14 +21,14 @@ from tests.chart.cluster.network import Identity
 
 Manifest = dict[str, Any]
 LAUNCHER = Path(__file__).with_name("contained.py")
-# The environment that an image is built from, by the last part of its repository.
+# The Python environment that an image is built from, by the last part of the image's repository.
 PYTHONS = {"services": LOCAL / "services" / "bin" / "python", "worker": LOCAL / "worker" / "bin" / "python"}
 JAVA_MAINS = {"kafka-storage.sh": "kafka.tools.StorageTool", "kafka-server-start.sh": "kafka.Kafka"}
 RESTART_BACKOFF_S = 1.0
 
 
 def program(command: list[str], image: str, environment: dict[str, str]) -> list[str]:
-    """Return the command that runs on this machine what a command runs in its image."""
+    """Return the command of this machine that does what a command does in its image."""
     name = Path(command[0]).name
     if name in JAVA_MAINS:
         heap = environment.get("KAFKA_HEAP_OPTS", "").split()
@@ -43,14 +43,14 @@ def program(command: list[str], image: str, environment: dict[str, str]) -> list
 
 
 class Pod:
-    """A pod of a template; `start` returns at once.
+    """A pod made from a template. `start` returns at once.
 
     Args:
-        name: its own.
+        name: the pod's name.
         template: spec and labels.
         configs: ConfigMaps and Secrets by kind and name.
-        address: its own on loopback.
-        directory: for its volumes and logs.
+        address: the pod's own address on loopback.
+        directory: for the pod's volumes and logs.
         translate: replaces names of Services in a text by addresses.
     """
 
@@ -74,49 +74,49 @@ class Pod:
         self.succeeded = False
         self.terminating = False
         self.restarts = 0
-        self.killed = False  # the grace period was not enough
+        self.killed = False  # whether the grace period was too short
         self.ended = threading.Event()
         self.peak_bytes = 0
         self.readiness: list[tuple[float, bool]] = []
         self._process: subprocess.Popen[bytes] | None = None
         self.number = 0
-        self._filling = threading.Lock()  # a change of ConfigMaps may come while a container starts again
+        self._filling = threading.Lock()  # ConfigMaps may be changed while a container restarts
         directory.mkdir(parents=True)
         self._volumes = {volume["name"]: self._volume(volume) for volume in self.spec.get("volumes", [])}
 
     @property
     def pid(self) -> int:
-        """The process id of the container that runs; 0 if none does."""
+        """The process id of the running container, 0 if none runs."""
         return self._process.pid if self._process is not None and self._process.poll() is None else 0
 
     def kill(self) -> None:
-        """End the container that runs at once, as the kernel does that is out of memory."""
+        """Kill the running container, as the kernel does when memory is exhausted."""
         assert self._process is not None and self._process.poll() is None, f"{self.name} does not run"
         self._process.kill()
 
     def log(self) -> str:
-        """Return the end of what the containers said."""
+        """Return the last 3,000 characters of the containers' output."""
         path = self.directory / "log"
         return path.read_text(errors="replace")[-3000:] if path.exists() else ""
 
     def start(self) -> None:
-        """Run init containers, then the container; again, when it ends and should not."""
+        """Run the init containers, then the container. A container that ends unexpectedly is restarted."""
         threading.Thread(target=self._live, name=self.name, daemon=True).start()
 
     def stop(self) -> None:
-        """Begin its end: preStop, SIGTERM, SIGKILL after the grace period. Returns at once."""
+        """Begin to end the pod: preStop, SIGTERM, SIGKILL after the grace period. Return at once."""
         if not self.terminating:
             self.terminating = True
             self._set_ready(False)
             threading.Thread(target=self._end, name=f"{self.name}-end", daemon=True).start()
 
     def refresh(self) -> None:
-        """Write the files of changed ConfigMaps and Secrets again, as the kubelet does while the containers run."""
+        """Rewrite the files of changed ConfigMaps and Secrets, as the kubelet does while containers run."""
         if self._process is not None and not self.terminating:
             self._translation(self.spec["containers"][0])
 
     def exec(self, command: list[str]) -> "subprocess.Popen[bytes]":
-        """Start a command beside the container, with its environment; what it prints can be read."""
+        """Start a command beside the container, with the same environment and a readable output."""
         return self._start(self.spec["containers"][0], command, subprocess.PIPE, subprocess.DEVNULL)
 
     def _live(self) -> None:
@@ -164,7 +164,7 @@ class Pod:
         )  # fmt: skip
 
     def _translation(self, container: Manifest) -> Callable[[str], str]:
-        """Return what makes of a text inside the container the same outside: paths of mounts, own addresses, names."""
+        """Return a function that replaces a container's paths, own addresses and Service names by this machine's."""
         mounts = {mount["mountPath"]: str(self._volumes[mount["name"]]) for mount in container.get("volumeMounts", [])}
         mounts["/app"] = str(ROOT)
         with self._filling:
@@ -173,7 +173,7 @@ class Pod:
 
     def _outside(self, text: str, mounts: dict[str, str]) -> str:
         paths = "|".join(re.escape(path) for path in sorted(mounts, key=len, reverse=True))
-        text = re.sub(rf"(?<![\w.-])({paths})(?![\w.-])", lambda found: mounts[found[1]], text)
+        text = re.sub(rf"(?<![\w.-])({paths})(?![\w.-])", lambda match: mounts[match[1]], text)
         text = re.sub(r"\b(0\.0\.0\.0|localhost)\b", self.address, text)
         return self._services(text)
 
@@ -183,7 +183,7 @@ class Pod:
         return path
 
     def _fill(self, container: Manifest, mounts: dict[str, str]) -> None:
-        """Write the files of ConfigMaps and Secrets, as their mounts show them."""
+        """Write the files of ConfigMaps and Secrets into their volumes."""
         for volume in self.spec.get("volumes", []):
             for kind, key, name in (("Secret", "secret", "secretName"), ("ConfigMap", "configMap", "name")):
                 if key in volume:
@@ -192,10 +192,10 @@ class Pod:
                         text = self._outside(files[item["key"]], mounts)
                         path = self._volumes[volume["name"]] / item["path"]
                         path.with_name(f".{path.name}").write_text(text)
-                        path.with_name(f".{path.name}").replace(path)  # at once, as the kubelet does it
+                        path.with_name(f".{path.name}").replace(path)  # atomically, as the kubelet does
 
     def _watch(self, container: Manifest, process: "subprocess.Popen[bytes]") -> None:
-        """Poll the probes until the process ends; one that is dead by them is killed."""
+        """Poll the probes until the process ends, and kill the process if its liveness probe fails."""
 
         def alive() -> bool:
             return process.poll() is None and not self.terminating
@@ -253,8 +253,8 @@ class Pod:
 
     def _look_at_memory(self, pid: int) -> None:
         with contextlib.suppress(OSError):
-            found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-            self.peak_bytes = max(self.peak_bytes, int(found[1]) * 1024 if found else 0)
+            match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+            self.peak_bytes = max(self.peak_bytes, int(match[1]) * 1024 if match else 0)
 
     def _end(self) -> None:
         deadline = time.monotonic() + self.spec.get("terminationGracePeriodSeconds", 30)

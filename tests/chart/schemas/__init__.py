@@ -1,4 +1,4 @@
-"""Checks manifests against the schemas of Kubernetes and of the operators; nothing is skipped."""
+"""Checks manifests against the schemas of Kubernetes and of the operators. A kind without a schema is an error."""
 
 import json
 from functools import cache
@@ -20,7 +20,7 @@ def custom(api_version: str, kind: str) -> Any:
 
 
 def check(manifest: dict[str, Any], version: str) -> None:
-    """Raise unless the manifest is what an API server of that version takes, a key that it doesn't know included."""
+    """Raise if an API server of that version would refuse the manifest, or ignore one of its keys."""
     schema = custom(manifest["apiVersion"], manifest["kind"])
     if schema is not None:
         jsonschema.validate(manifest, schema)

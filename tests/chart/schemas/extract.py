@@ -1,7 +1,7 @@
 """Writes the schemas beside this file from the CRDs of the operators' Go modules: `extract.py CRD.yaml...`.
 
-They lie here because no package has them; without descriptions, they are small. What a CRD doesn't
-name, an API server drops without a word: here it is refused, so that a slip fails the tests.
+The schemas are stored here because no package has them. They are small without descriptions. An API server silently
+drops keys that a CRD doesn't name; these schemas refuse them, so that a misspelt key fails the tests.
 """
 
 import json
@@ -12,7 +12,7 @@ import yaml
 
 
 def strict(schema: object) -> object:
-    """Return the schema without descriptions, refusing what it doesn't name."""
+    """Return the schema without descriptions, with unknown keys refused."""
     if isinstance(schema, list):
         return [strict(each) for each in schema]
     if not isinstance(schema, dict):
