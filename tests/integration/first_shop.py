@@ -31,8 +31,8 @@ class Customer(Base):
 class Order(Base):
     """One order. Money in the currency's smallest unit.
 
-    `delivered_days_ago` is for demo rows that are told as "yesterday": the date is computed at
-    reading, so the story stays true however old the database is. It wins over `delivered_on`.
+    `delivered_days_ago` is for demo orders that were delivered "yesterday": the date is computed when
+    the row is read, so it stays true however old the database is. It overrides `delivered_on`.
     """
 
     __tablename__ = "orders"

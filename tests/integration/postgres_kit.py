@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own from Debian's package, or the one that KEFU_TEST_POSTGRES_URL names."""
+"""A PostgreSQL server of the tests' own from Debian's package, or the one that KEFU_TEST_POSTGRES_URL names."""
 
 import asyncio
 import contextlib
@@ -24,13 +24,13 @@ START_S = 120
 
 @contextlib.contextmanager
 def running_postgres() -> Iterator[str]:
-    """Give the URL of a server's database `postgres`; skips the test where there is none."""
+    """Give the URL of a server's database `postgres`; skip the test if PostgreSQL is not installed."""
     if os.environ.get(URL_KEY):
         yield os.environ[URL_KEY]
         return
     if not POSTGRES_BIN:
         pytest.skip(f"no PostgreSQL: `apt-get install postgresql`, or set {URL_KEY}")
-    # Not below pytest's folders: as root each pytest that starts closes them to all others, so to the user postgres.
+    # Not below pytest's folders: a pytest that runs as root makes them unreadable for others, as for user postgres.
     folder = tempfile.mkdtemp(prefix="kefu-postgres-")
     try:
         if USER:

@@ -14,7 +14,7 @@ from ops.local.clusters import Group
 from ops.local.servers import HOST, ROOT, KafkaServer, free_port
 
 PRODUCTION = ROOT / "ops" / "kafka" / "server.properties"
-# A single broker can't replicate.
+# Settings of a single broker, which can't replicate.
 ALONE = """
 default.replication.factor=1
 min.insync.replicas=1

@@ -1,4 +1,4 @@
-"""Asking the shop for effects, and orders to try them on."""
+"""Requests to the shop, and orders of the demo data for them."""
 
 import itertools
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def ask(
     shop: Server, method: str, path: str, customer: str | None = None, key: str | None = "", guest: str | None = None,
     tenant: str = "demo", **body: Any,
 ) -> httpx.Response:  # fmt: skip
-    """Send a request; `key` "" is a new one, None is none."""
+    """Send a request. `key` "" means a new idempotency key, None means none."""
     headers = {"X-Tenant": tenant, "X-Customer": customer, "X-Guest": guest}
     headers["Idempotency-Key"] = new_key() if key == "" else key
     sent = {name: value for name, value in headers.items() if value is not None}
@@ -28,7 +28,7 @@ def ask(
 
 
 def asking(*request: Any, **options: Any) -> Callable[[Server], httpx.Response]:
-    """Return `ask` for a shop that is named later."""
+    """Return a function that calls `ask` for a shop."""
     return lambda shop: ask(shop, *request, **options)
 
 
@@ -40,17 +40,17 @@ def order(shop: Server, row: dict[str, Any]) -> dict[str, Any]:
 
 
 class Orders:
-    """The demo's orders, each given once: what a test does to one disturbs no other. Alice's and bob's are kept."""
+    """The demo's orders, except alice's and bob's. Each is given to one test only: tests don't disturb others."""
 
     def __init__(self) -> None:
         self._left = [row for row in demo.orders() if row["customer_id"] not in ("alice", "bob")]
         self._phones = {row["id"]: row["phone"] for row in demo.customers()}
 
     def take(self, status: str, fits: Callable[[dict[str, Any]], bool] = lambda row: True) -> dict[str, Any]:
-        """Return a row with `phone_last4`."""
-        found = next(row for row in self._left if row["status"] == status and fits(row))
-        self._left.remove(found)
-        return {**found, "phone_last4": self._phones[found["customer_id"]][-4:]}
+        """Return the row of an order of this status, with `phone_last4`."""
+        order = next(row for row in self._left if row["status"] == status and fits(row))
+        self._left.remove(order)
+        return {**order, "phone_last4": self._phones[order["customer_id"]][-4:]}
 
 
 def paid(row: dict[str, Any]) -> bool:

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Server:
-    """A running process and a client for it. `stderr()` is what it has logged."""
+    """A running process and a client for it. `stderr()` returns its log."""
 
     process: "subprocess.Popen[bytes]"
     url: str
@@ -35,7 +35,7 @@ class Server:
 @contextlib.contextmanager
 def serving(command: Sequence[str], env: dict[str, str], url: str, probe: str, log: Path) -> Iterator[Server]:
     """Run `python -m` with these words until the block ends; it must answer 200 at `probe`."""
-    # Only what the server is told: nothing of the developer's own environment.
+    # The server gets `env` only, and no settings of the developer's own environment.
     plain = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -50,7 +50,7 @@ def serving(command: Sequence[str], env: dict[str, str], url: str, probe: str, l
 
 
 def stop(process: "subprocess.Popen[bytes]", number: int = signal.SIGTERM) -> int:
-    """Ask the process to end; return its code. One that doesn't within 60 s is killed."""
+    """Send a signal to a process and return its exit code. A process that does not end within 60 s is killed."""
     if process.poll() is None:
         process.send_signal(number)
     try:
@@ -84,7 +84,7 @@ def running_shop(folder: Path, database_url: str = "") -> Iterator[Server]:
 
 @contextlib.contextmanager
 def running_actions(folder: Path, shop_url: str, timeout_s: float = 20.0) -> Iterator[Server]:
-    """An action server that asks the shop at `shop_url`."""
+    """An action server that uses the shop at `shop_url`."""
     port, health_port = free_port(), free_port()
     env = {
         "KEFU_ACTION_PORT": str(port), "KEFU_ACTION_HEALTH_PORT": str(health_port), "SHOP_URL": shop_url,

@@ -35,7 +35,7 @@ def actions(shop, tmp_path_factory):
 
 
 def said(answer: httpx.Response) -> list[dict]:
-    """Return the responses without what is empty in them."""
+    """Return an action's responses without their empty fields."""
     assert answer.status_code == 200, answer.text
     return [{key: value for key, value in each.items() if value} for each in answer.json()["responses"]]
 
@@ -55,13 +55,14 @@ def track(actions, user=None, key="", **slots) -> httpx.Response:
         ("20260005", "utter_order_partly_refunded", {"refunded", "amount"}),
     ],
 )
-def test_alice_is_told_the_state_of_each_of_her_orders(actions, number, response, parts):
+def test_tracking_action_names_the_state_of_the_order(actions, number, response, parts):
+    """alice has one order in each of five states; each state has its own response."""
     (reply,) = said(track(actions, "alice", order_number=number))
     assert (reply["response"], reply["order_number"]) == (response, number)
     assert parts <= set(reply)
 
 
-def test_the_carrier_and_tracking_number_are_those_of_the_shop(actions, shop):
+def test_tracking_action_gives_the_shops_carrier_and_number(actions, shop):
     stored = shop.http.get("/v1/orders/20260001", headers={"X-Customer": "alice"}).json()
     for language in ("zh", "en"):
         (reply,) = said(track(actions, "alice", order_number="20260001", language=language))
@@ -69,21 +70,23 @@ def test_the_carrier_and_tracking_number_are_those_of_the_shop(actions, shop):
         assert reply["tracking_number"] == stored["tracking_number"]
 
 
-def test_order_is_not_found_for_others_and_other_tenants(actions):
+def test_tracking_action_finds_no_order_of_another_customer(actions):
+    """The customer or the tenant differs from the order's; the answer is that of a missing order."""
     for asked in (track(actions, "bob", order_number="20260001"),
                   track(actions, "alice", order_number="20260001", tenant="other")):  # fmt: skip
         assert said(asked) == [{"response": "utter_order_not_found", "template": "utter_order_not_found",
                                 "order_number": "20260001"}]  # fmt: skip
 
 
-def test_guest_needs_the_digits_and_has_few_attempts(actions):
+def test_guest_has_five_attempts_at_the_phone_digits(actions):
+    """A guest names the last four digits of the order's phone; the sixth wrong attempt has a response of its own."""
     right = track(actions, order_number="20260004", phone_last4="1234")
     wrong = [said(track(actions, order_number="20260004", phone_last4=f"000{n}"))[0]["response"] for n in range(6)]
     assert said(right)[0]["response"] == "utter_order_cancelled"
     assert wrong == ["utter_order_not_found"] * 5 + ["utter_order_attempts_exceeded"]
 
 
-def test_the_form_is_validated_without_domain_in_the_call(actions):
+def test_form_is_validated_without_a_domain_in_the_call(actions):
     call = action_call(VALIDATE)
     call["tracker"]["latest_message"]["entities"] = [{"entity": "order_number", "value": "２０２６０００１"}]
     del call["domain"]
@@ -92,7 +95,8 @@ def test_the_form_is_validated_without_domain_in_the_call(actions):
         "order_number": "20260001", "requested_slot": "phone_last4"}  # fmt: skip
 
 
-def test_a_domain_named_by_its_digest_is_asked_for_once(actions):
+def test_action_server_asks_once_for_a_domain_it_only_knows_by_digest(actions):
+    """449 asks the worker for the domain; after one call with it, the digest is enough."""
     call = action_call(VALIDATE, order_number="20260001")
     domain, call["domain_digest"] = call.pop("domain"), uuid.uuid4().hex
     assert actions.http.post("/webhook", json=call).status_code == 449
@@ -100,7 +104,7 @@ def test_a_domain_named_by_its_digest_is_asked_for_once(actions):
     assert actions.http.post("/webhook", json=call).status_code == 200
 
 
-def test_a_compressed_call_is_understood(actions):
+def test_action_server_accepts_a_compressed_call(actions):
     body = zlib.compress(orjson.dumps(action_call(TRACK, "alice", order_number="20260001")))
     answer = actions.http.post("/webhook", content=body, headers={"Content-Encoding": "deflate"})
     assert said(answer)[0]["response"] == "utter_order_shipped"
@@ -110,7 +114,8 @@ def inquiries(shop, number) -> int:
     return shop.http.get("/v1/inquiries", params={"number": number}).json()["count"]
 
 
-def test_a_call_repeated_at_once_or_later_counts_once_in_the_shop(actions, shop):
+def test_repeated_action_calls_make_one_inquiry_in_the_shop(actions, shop):
+    """Nine calls have the same idempotency key: eight at once, one later."""
     before = inquiries(shop, "20260002")
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: track(actions, "alice", "m-7:t:0", order_number="20260002"), range(8)))
@@ -119,7 +124,8 @@ def test_a_call_repeated_at_once_or_later_counts_once_in_the_shop(actions, shop)
     assert inquiries(shop, "20260002") == before + 1
 
 
-def test_inquiries_of_a_rush_are_all_counted(actions, shop):
+def test_200_concurrent_action_calls_make_200_inquiries(actions, shop):
+    """Their idempotency keys differ."""
     before = inquiries(shop, "20260005")
     with ThreadPoolExecutor(32) as pool:
         calls = pool.map(lambda n: track(actions, "alice", f"rush-{n}:t:0", order_number="20260005"), range(200))
@@ -127,7 +133,7 @@ def test_inquiries_of_a_rush_are_all_counted(actions, shop):
     assert inquiries(shop, "20260005") == before + 200
 
 
-def test_two_replicas_give_one_side_effect(actions, shop, tmp_path):
+def test_two_action_servers_with_one_key_make_one_inquiry(actions, shop, tmp_path):
     before = inquiries(shop, "20260003")
     with running_actions(tmp_path, shop.url) as other:
         answers = [track(each, "alice", "m-8:t:0", order_number="20260003") for each in (actions, other)]
@@ -135,14 +141,16 @@ def test_two_replicas_give_one_side_effect(actions, shop, tmp_path):
     assert inquiries(shop, "20260003") == before + 1
 
 
-def test_users_who_chose_the_same_message_id_get_their_own_answers(actions):
+def test_same_key_of_two_users_gives_each_their_own_answer(actions):
+    """Customers choose message ids, of which the key is made."""
     hers = track(actions, "alice", "same:t:0", order_number="20260001")
     his = track(actions, "bob", "same:t:0", order_number="20260001")
     assert said(hers)[0]["response"] == "utter_order_shipped"
     assert said(his)[0]["response"] == "utter_order_not_found"
 
 
-def test_a_failing_action_names_its_error_and_repeats_nothing(actions):
+def test_failed_action_is_500_without_the_customers_data(actions):
+    """Neither the response nor the log contains the customer's text, id or digits."""
     answer = track(actions, None, order_number="20260001", text=SECRET_TEXT)
     assert answer.status_code == 500
     assert answer.json() == {"error": "ActionFailed", "action_name": TRACK}
@@ -150,7 +158,7 @@ def test_a_failing_action_names_its_error_and_repeats_nothing(actions):
     assert not any(part in actions.stderr() for part in ("13912345678", "Zhang", "alice", "1234"))
 
 
-def test_an_unknown_action_and_a_malformed_call_are_told_apart(actions):
+def test_unknown_action_is_404_and_malformed_call_400(actions):
     assert actions.http.post("/webhook", json=action_call("action_nope")).status_code == 404
     for body in (b"", b"{", b"[]", b'{"next_action": 1, "tracker": {}}', b'{"next_action": "a"}'):
         assert actions.http.post("/webhook", content=body).status_code == 400
@@ -158,13 +166,13 @@ def test_an_unknown_action_and_a_malformed_call_are_told_apart(actions):
     assert actions.http.post("/webhook", content=bomb, headers={"Content-Encoding": "deflate"}).status_code == 400
 
 
-def test_the_actions_and_what_it_measures_can_be_read(actions):
+def test_action_server_lists_exactly_the_domains_actions(actions):
     named = set(yaml.safe_load((ROOT / "domain.yml").read_text(encoding="utf-8"))["actions"])
     assert {each["name"] for each in actions.http.get("/actions").json()} == named
     assert actions.http.get("/health").json() == {"status": "ok"}
 
 
-def test_shop_down_fails_the_action_but_not_readiness(tmp_path):
+def test_action_server_without_a_shop_fails_actions_but_is_healthy(tmp_path):
     with running_actions(tmp_path, f"http://127.0.0.1:{free_port()}", timeout_s=1.0) as actions:
         answer = track(actions, "alice", order_number="20260001")
         assert (answer.status_code, answer.json()["error"]) == (500, "ShopUnavailable")
@@ -173,9 +181,9 @@ def test_shop_down_fails_the_action_but_not_readiness(tmp_path):
 
 
 class Flaky(http.server.BaseHTTPRequestHandler):
-    """A shop that gives 503 `failures` times or is slow, then an order; counts its calls.
+    """A shop that answers look-ups slowly, or `failures` times with 503 and then with an order. It counts the calls.
 
-    It answers inquiries with the statuses of `notes`, then with 201, and keeps their keys and what it answered.
+    It answers inquiries with the statuses of `notes`, then with 201. It keeps their keys and its answers.
     """
 
     protocol_version = "HTTP/1.1"
@@ -218,28 +226,29 @@ def flaky_shop(failures: int = 0, delay_s: float = 0.0, notes: tuple = ()):
         server.server_close()
 
 
-def test_a_shop_that_fails_once_is_asked_again(tmp_path):
+def test_look_up_is_retried_after_one_503_of_the_shop(tmp_path):
     with flaky_shop(failures=1) as (url, handler), running_actions(tmp_path, url) as actions:
         assert said(track(actions, "alice", order_number="20260001"))[0]["response"] == "utter_order_processing"
         assert handler.calls == 2
 
 
-def test_a_shop_that_keeps_failing_is_asked_three_times(tmp_path):
+def test_look_up_is_given_up_after_three_503_of_the_shop(tmp_path):
     with flaky_shop(failures=9) as (url, handler), running_actions(tmp_path, url) as actions:
         assert track(actions, "alice", order_number="20260001").json()["error"] == "ShopUnavailable"
         assert handler.calls == 3
 
 
-def test_a_shop_that_hangs_fails_the_action_within_its_budget(tmp_path):
+def test_action_fails_within_its_time_budget_if_the_shop_hangs(tmp_path):
     hangs_s = 40
     with flaky_shop(delay_s=hangs_s) as (url, handler), running_actions(tmp_path, url, timeout_s=4.0) as actions:
         started = time.monotonic()
         assert track(actions, "alice", order_number="20260001").status_code == 500
         assert time.monotonic() - started < hangs_s / 2
-        assert handler.calls in (2, 3)  # two within the budget; a third may have begun in what they left of it
+        assert handler.calls in (2, 3)  # two fit into the budget; a third may have begun in the remaining time
 
 
 def test_inquiry_is_retried_in_the_background(tmp_path):
+    """The shop answers 503 to the record of an inquiry; the action has long answered the customer."""
     away = (503,) * 6  # two calls of three attempts each
     with flaky_shop(notes=away) as (url, handler), running_actions(tmp_path, url, timeout_s=4.0) as actions:
         assert (
@@ -250,17 +259,18 @@ def test_inquiry_is_retried_in_the_background(tmp_path):
 
 
 def test_refused_inquiry_is_not_retried(tmp_path):
+    """The shop answers 403, which a repetition would not change."""
     with flaky_shop(notes=(403,)) as (url, handler), running_actions(tmp_path, url) as actions:
         assert (
             said(track(actions, "alice", "m:t:0", order_number="20260001"))[0]["response"] == "utter_order_processing"
         )
-        assert stop(actions.process) == 0  # which waits for what is under way
+        assert stop(actions.process) == 0  # the stop waits for calls in progress
         assert len(handler.keys) == 1
         assert '"shop not told"' in actions.stderr()
 
 
-def test_stopping_server_finishes_background_inquiries(tmp_path):
-    # Two calls of three attempts each take longer than the action waits for them, and less than the stop does.
+def test_stopping_action_server_finishes_background_inquiries(tmp_path):
+    # Two calls of three attempts each take longer than the action waits for them, and less time than the stop waits.
     with flaky_shop(notes=(503,) * 6) as (url, handler), running_actions(tmp_path, url, timeout_s=4.0) as actions:
         assert (
             said(track(actions, "alice", "m:t:0", order_number="20260001"))[0]["response"] == "utter_order_processing"
@@ -270,12 +280,13 @@ def test_stopping_server_finishes_background_inquiries(tmp_path):
         assert handler.notes == [] and handler.answered[-1] == 201
 
 
-def test_a_failed_call_is_run_again_under_the_same_key(tmp_path):
+def test_failed_action_call_is_run_again_under_the_same_key(tmp_path):
+    """The action server keeps answers under their key, but no failures."""
     with flaky_shop(failures=3) as (url, _), running_actions(tmp_path, url) as actions:
         answers = [track(actions, "alice", "m:t:0", order_number="20260001").status_code for _ in range(2)]
         assert answers == [500, 200]
 
 
-def test_the_service_token_is_never_logged(actions, shop):
+def test_service_token_of_the_shop_is_never_logged(actions, shop):
     track(actions, "alice", order_number="20260001")
     assert TOKEN not in actions.stderr() + shop.stderr()

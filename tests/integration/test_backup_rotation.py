@@ -23,23 +23,23 @@ def folder(tmp_path, kafka_settings, monkeypatch):
 
 
 def of_age(folder, days):
-    made = folder / (datetime.now(timezone.utc) - timedelta(days=days)).strftime(NAME)
-    made.mkdir()
-    return made
+    backup = folder / (datetime.now(timezone.utc) - timedelta(days=days)).strftime(NAME)
+    backup.mkdir()
+    return backup
 
 
-def test_a_new_backup_replaces_the_oldest(folder, kafka_settings, capsys):
+def test_new_backup_replaces_the_oldest_and_interrupted_ones(folder, kafka_settings, capsys):
     oldest, *stay = backups(folder, finished=True)
-    (cut_off,) = backups(folder, finished=False)
+    (interrupted,) = backups(folder, finished=False)
     assert command.main(["rotate", str(folder), "--keep", "3"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     *before, new = backups(folder, finished=True)
     assert before == stay and (folder / "lost+found").is_dir()
-    assert f"{oldest.name} is removed" in said and f"{cut_off.name} is removed" in said
+    assert f"{oldest.name} is removed" in output and f"{interrupted.name} is removed" in output
     assert restore(kafka_settings, new, lambda _: None) == dict.fromkeys(SAVED, 0)
 
 
-def test_a_failed_backup_removes_no_finished_one(folder, monkeypatch, capsys):
+def test_failed_backup_removes_no_finished_backup(folder, monkeypatch, capsys):
     before = backups(folder, finished=True)
     monkeypatch.setenv("KEFU_TOPIC_PREFIX", "nobody.")
     assert command.main(["rotate", str(folder), "--keep", "1"]) == 1
@@ -47,7 +47,7 @@ def test_a_failed_backup_removes_no_finished_one(folder, monkeypatch, capsys):
     assert backups(folder, finished=True) == before
 
 
-def test_a_running_backup_is_not_removed(folder):
+def test_rotation_does_not_remove_a_running_backup(folder):
     running = of_age(folder, 0.1)
     assert command.main(["rotate", str(folder)]) == 0
     assert running.is_dir()

@@ -1,4 +1,4 @@
-"""Doors between processes: what passes is cut, held or robbed of its answers, and passes again afterwards."""
+"""Doors, the chaos runner's TCP proxies between processes: they cut, hold or mute connections, and then work again."""
 
 import socket
 import threading
@@ -11,18 +11,18 @@ from tests.waiting import until
 
 @pytest.fixture
 def echo():
-    """A server that answers each line with itself, and counts them."""
+    """A server that answers each line with the same line: its port, and the list of its lines."""
     server = socket.create_server(("127.0.0.1", 0))
-    heard = []
+    received = []
 
     def serve(connection):
         with connection, connection.makefile("rb") as lines:
             try:
                 for line in lines:
-                    heard.append(line)
+                    received.append(line)
                     connection.sendall(line)
             except OSError:
-                pass  # the door has cut it
+                pass  # the door has cut the connection
 
     def accept():
         while True:
@@ -33,7 +33,7 @@ def echo():
             threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
-    yield server.getsockname()[1], heard
+    yield server.getsockname()[1], received
     server.close()
 
 
@@ -55,7 +55,8 @@ def say(connection, word):
     return connection.recv(100)
 
 
-def test_what_passes_an_open_door_arrives(doors, echo):
+def test_open_door_passes_data_both_ways(doors, echo):
+    """A door is the chaos runner's TCP proxy between two processes."""
     port = doors.to("echo", echo[0])
     assert doors.to("echo", echo[0]) == port
     with connect(port) as connection:
@@ -64,7 +65,8 @@ def test_what_passes_an_open_door_arrives(doors, echo):
 
 
 @pytest.mark.parametrize("style", [CUT, HELD, MUTE, SHUT])
-def test_connections_end_and_new_ones_pass_again(doors, echo, style):
+def test_door_works_again_after_every_kind_of_fault(doors, echo, style):
+    """A faulty door ends its connections; a new one works once the fault is over."""
     port = doors.to("echo", echo[0])
     with connect(port) as connection:
         say(connection, b"one")
@@ -77,7 +79,7 @@ def test_connections_end_and_new_ones_pass_again(doors, echo, style):
         assert say(connection, b"three") == b"three\n"
 
 
-def test_a_mute_door_lets_the_question_through_and_keeps_the_answer(doors, echo):
+def test_mute_door_passes_the_request_and_drops_the_answer(doors, echo):
     port = doors.to("echo", echo[0])
     with connect(port) as connection:
         say(connection, b"one")
@@ -90,7 +92,7 @@ def test_a_mute_door_lets_the_question_through_and_keeps_the_answer(doors, echo)
         until(over)
 
 
-def test_a_held_door_lets_nothing_through(doors, echo):
+def test_held_door_passes_nothing(doors, echo):
     port = doors.to("echo", echo[0])
     with connect(port) as connection:
         say(connection, b"one")

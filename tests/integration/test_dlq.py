@@ -80,12 +80,12 @@ def records_on(settings, topic):
     partitions = [TopicPartition(name, number, 0) for number in consumer.list_topics(name).topics[name].partitions]
     left = sum(consumer.get_watermark_offsets(partition)[1] for partition in partitions)
     consumer.assign(partitions)
-    found, deadline = [], time.monotonic() + 60
-    while len(found) < left:
+    records, deadline = [], time.monotonic() + 60
+    while len(records) < left:
         assert time.monotonic() < deadline, f"{topic} is not read within a minute"
-        found += consumer.consume(500, 0.5)
+        records += consumer.consume(500, 0.5)
     consumer.close()
-    return found
+    return records
 
 
 def listed(dlq, *words):
@@ -94,7 +94,7 @@ def listed(dlq, *words):
     return [json.loads(line) for line in lines]
 
 
-def test_list_shows_everything_but_the_text(dlq, kafka_settings):
+def test_dlq_list_shows_everything_except_the_text(dlq, kafka_settings):
     put(kafka_settings, letter(message()), letter(message("bob", "m2"), "KeyError", 8))
     code, lines, errors = dlq("list")
     assert (code, len(lines)) == (0, 3)
@@ -106,7 +106,7 @@ def test_list_shows_everything_but_the_text(dlq, kafka_settings):
     assert (alice["state"], alice["trace"]) == ("open", "00-trace")
 
 
-def test_filters_choose_by_class_time_and_conversation(dlq, kafka_settings):
+def test_dlq_list_filters_by_error_class_time_and_conversation(dlq, kafka_settings):
     put(kafka_settings, letter(message()))
     time.sleep(0.005)
     between = now_ms()
@@ -126,7 +126,7 @@ def test_filters_choose_by_class_time_and_conversation(dlq, kafka_settings):
     assert len(listed(dlq, "--limit", "1")) == 1
 
 
-def test_show_prints_headers_and_value_masked(dlq, kafka_settings):
+def test_dlq_show_prints_headers_and_masked_value(dlq, kafka_settings):
     unreadable = letter(b"not json, call 13800001234", offset=8)
     put(kafka_settings, letter(message(text=f"{SECRET}, call 13800001234")), unreadable)
     places = [each["position"] for each in listed(dlq)]
@@ -140,10 +140,10 @@ def test_show_prints_headers_and_value_masked(dlq, kafka_settings):
     assert code == 1 and errors.count("no dead letter there") == 2
 
 
-def test_a_replay_is_sent_once_as_a_new_message(dlq, kafka_settings):
+def test_replayed_letter_is_sent_once_as_a_new_message(dlq, kafka_settings):
     before = now_ms()
-    said = message()
-    put(kafka_settings, letter(said))
+    original = message()
+    put(kafka_settings, letter(original))
     place = listed(dlq)[0]["position"]
     code, lines, _ = dlq("replay", "--yes", "--json", "--note", "call 13800001234 back", place)
     assert code == 0
@@ -155,7 +155,7 @@ def test_a_replay_is_sent_once_as_a_new_message(dlq, kafka_settings):
     again = decode(sent.value(), UserSaid)
     assert sent.key() == b"demo:alice"
     assert (again.message_id, again.text, again.identified) == (message_id, SECRET, True)
-    assert again.id not in (said.id, "") and again.ts >= before
+    assert again.id not in (original.id, "") and again.ts >= before
     names = [name for name, _ in sent.headers()]
     assert ERROR_CLASS not in names and REPLAY_OF in names and "traceparent" in names
 
@@ -218,8 +218,8 @@ def test_an_interrupted_replay_is_repeated_under_the_same_id(dlq, kafka_settings
 
 def test_an_old_interrupted_replay_is_not_repeated(dlq, kafka_settings, monkeypatch):
     """Beyond RESEND_MS the marker of the first sending may be gone; only --again sends it then."""
-    said = message()
-    put(kafka_settings, letter(said))
+    original = message()
+    put(kafka_settings, letter(original))
     place = listed(dlq)[0]["position"]
     with monkeypatch.context() as patch:
         patch.setattr(handling, "_replay", lambda task: (_ for _ in ()).throw(QueueUnavailable("gone")))
@@ -246,9 +246,9 @@ def test_a_dropped_letter_is_unlisted_and_audited(dlq, kafka_settings):
 def test_an_unreadable_letter_can_only_be_dropped(dlq, kafka_settings):
     wrong_key = (DEAD_LETTERS, b"demo:bob", encode(message()), letter(message())[3])
     put(kafka_settings, letter(b"\xff{", "not_json", offset=8), wrong_key)
-    found = listed(dlq)
-    assert {each["unreadable"] for each in found} == {"not_json", "wrong_key"}
-    places = [each["position"] for each in found]
+    letters = listed(dlq)
+    assert {each["unreadable"] for each in letters} == {"not_json", "wrong_key"}
+    places = [each["position"] for each in letters]
     code, lines, errors = dlq("replay", "--yes", *places)
     assert (code, lines) == (1, [])
     assert "can't be read (not_json)" in errors and "can't be read (wrong_key)" in errors
@@ -256,7 +256,7 @@ def test_an_unreadable_letter_can_only_be_dropped(dlq, kafka_settings):
     assert listed(dlq) == []
 
 
-def test_copies_of_a_letter_are_handled_as_one(dlq, kafka_settings):
+def test_copies_of_a_dead_letter_are_handled_as_one(dlq, kafka_settings):
     put(kafka_settings, letter(message(), offset=7), letter(message(), "internal_error", offset=7))
     put(kafka_settings, letter(message(), "internal_error", offset=19))
     (known,) = listed(dlq)
@@ -267,14 +267,14 @@ def test_copies_of_a_letter_are_handled_as_one(dlq, kafka_settings):
 
 
 def test_a_filtered_replay_keeps_the_letters_order(dlq, kafka_settings):
-    said = [message("alice", f"m{number}", f"text {number}") for number in range(250)]
-    put(kafka_settings, *(letter(each) for each in said), letter(message("bob", "b"), "KeyError"))
+    messages = [message("alice", f"m{number}", f"text {number}") for number in range(250)]
+    put(kafka_settings, *(letter(each) for each in messages), letter(message("bob", "b"), "KeyError"))
     assert dlq("replay", "--dry-run", "--error-class", "ValueError")[1][0].endswith(tuple("0123456789abcdef"))
     assert records_on(kafka_settings, USER_QUERY) == []
     code, lines, _ = dlq("replay", "--yes", "--error-class", "ValueError")
     assert (code, len(lines)) == (0, 250)
     texts = [decode(record.value(), UserSaid).text for record in records_on(kafka_settings, USER_QUERY)]
-    assert texts == [each.text for each in said]
+    assert texts == [each.text for each in messages]
     assert [each["conversation"] for each in listed(dlq)] == ["demo:bob"]
 
 
@@ -289,19 +289,19 @@ def test_a_filtered_replay_keeps_the_letters_order(dlq, kafka_settings):
         (("replay", "0:1"), "--yes or --dry-run"),
     ],
 )
-def test_wrong_arguments_are_refused(dlq, words, says):
+def test_dlq_refuses_wrong_arguments(dlq, words, says):
     code, _, errors = dlq(*words)
     assert code == 2 and says in errors
 
 
-def test_an_unreachable_kafka_is_reported_and_exits_with_1(dlq, monkeypatch):
+def test_dlq_reports_an_unreachable_kafka_and_exits_with_1(dlq, monkeypatch):
     monkeypatch.setenv("KAFKA_BROKERS", "127.0.0.1:1")
     code, _, errors = dlq("list")
     assert code == 1 and "Run the same command again" in errors
     assert "KAFKA_BROKERS names 127.0.0.1:1, where no broker answers" in errors
 
 
-def test_a_new_topic_is_waited_for_and_a_missing_one_reported(dlq, kafka_settings, monkeypatch):
+def test_dlq_waits_for_a_new_topic_and_reports_a_missing_one(dlq, kafka_settings, monkeypatch):
     new = replace(kafka_settings, topic_prefix=f"t{uuid.uuid4().hex[:8]}.")
     monkeypatch.setenv("KEFU_TOPIC_PREFIX", new.topic_prefix)
     monkeypatch.setattr("kefu.tools.topic_reader.NEW_S", 0)
@@ -315,7 +315,7 @@ def test_a_new_topic_is_waited_for_and_a_missing_one_reported(dlq, kafka_setting
 
 
 def peak_kb(settings):
-    """List the letters in a process of its own; returns its peak memory, and how many it found."""
+    """List the letters in a separate process; return its peak memory in kB and the number of letters."""
     code = "from kefu.tools.dlq.command import main; main(['list', '--json']); "
     code += "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])"
     done = subprocess.run(
@@ -331,7 +331,7 @@ def peak_kb(settings):
     return int(peak), len(letters)
 
 
-def test_memory_does_not_grow_with_the_size_of_letters(kafka_settings):
+def test_dlq_list_does_not_keep_the_letters_in_memory(kafka_settings):
     """60 MB of letters raise the peak memory by less than 35 MB."""
     put(kafka_settings, letter(message()))
     few, one = peak_kb(kafka_settings)
@@ -343,8 +343,8 @@ def test_memory_does_not_grow_with_the_size_of_letters(kafka_settings):
     assert many - few < 35_000, (few, many)
 
 
-def test_a_user_without_login_name_needs_kefu_operator(dlq, monkeypatch):
-    """As in a container; --dry-run needs no name."""
+def test_dlq_user_without_login_name_needs_kefu_operator(dlq, monkeypatch):
+    """In a container the user has no name. --dry-run needs none."""
     monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
     for name in LOGIN_NAMES:
         monkeypatch.delenv(name, raising=False)

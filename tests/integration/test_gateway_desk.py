@@ -82,7 +82,7 @@ async def test_customer_and_desk_tokens_are_not_interchangeable(office):
     assert (await office.served.say(office.token)).status_code == 401
 
 
-async def test_a_tenant_without_a_desk_secret_has_no_desk(valkey):
+async def test_desk_of_a_tenant_without_a_desk_secret_is_401(valkey):
     bare = {name: replace(tenant, desk_secret="") for name, tenant in TENANTS.items()}
     async with desk(valkey.settings, tenants=bare) as running:
         for secret in (TENANTS["demo"].desk_secret, TENANTS["demo"].token_secret):
@@ -97,7 +97,7 @@ async def test_a_desk_secret_equal_to_another_key_is_refused(desk_secret):
     assert "t" * 40 not in str(error.value)
 
 
-async def test_a_viewer_may_read_but_not_act(office):
+async def test_desk_viewer_may_read_but_not_act(office):
     handoff = office.hand_over("alice")
     viewer = desk_token("li.wei", role="viewer")
     assert (await office.get("conversations", viewer)).status_code == 200
@@ -111,7 +111,7 @@ async def test_a_viewer_may_read_but_not_act(office):
 # Lists and transcripts
 
 
-async def test_the_list_shows_handoffs_oldest_first(office):
+async def test_desk_lists_hand_overs_oldest_first(office):
     """A list shows the summaries without the customer's words, and filters by status."""
     later, first = office.hand_over("bob", since=2000), office.hand_over("alice", since=1000)
     office.hand_over("carol", since=1500, status="taken", agent="li.wei", taken_at=1600)
@@ -127,15 +127,15 @@ async def test_the_list_shows_handoffs_oldest_first(office):
     assert (await office.get("conversations?status=all")).status_code == 400
 
 
-async def test_an_ended_handoff_is_not_listed(office):
-    """The index may still name it."""
+async def test_desk_does_not_list_an_ended_hand_over(office):
+    """The index in Redis may still name it."""
     office.hand_over("alice")
     office.hand_over("bob")
     office.end("alice")
     assert [each["user"] for each in (await office.get("conversations")).json()["conversations"]] == ["bob"]
 
 
-async def test_a_long_list_is_cut_and_marked(office, monkeypatch):
+async def test_long_list_of_hand_overs_is_cut_and_marked_as_such(office, monkeypatch):
     monkeypatch.setattr(desk_routes, "MAX_SHOWN", 2)
     for number in range(3):
         office.hand_over(f"u{number}", since=1000 + number)
@@ -169,15 +169,16 @@ async def test_a_transcript_has_all_three_speakers_masked(office):
     answer = fits(READ, "get", await office.get("conversations/alice"))
     body = answer.json()
     assert (body["handoff"], body["version"], body["summary"]) == (handoff, 4, SUMMARY)
-    said = [(each["from"], each["text"]) for each in body["messages"]]
-    assert said == [("customer", "call *******1234"), ("assistant", "sure"), ("agent", "mail [email]")]
+    speakers = [(each["from"], each["text"]) for each in body["messages"]]
+    assert speakers == [("customer", "call *******1234"), ("assistant", "sure"), ("agent", "mail [email]")]
     assert (body["messages"][1]["buttons"], body["messages"][2]["agent"]) == (["Yes"], "li.wei")
     newer = (await office.get("conversations/alice?after=1")).json()
     assert [each["from"] for each in newer["messages"]] == ["agent"]
     assert (await office.get("conversations/alice?after=4")).json()["messages"] == []
 
 
-async def test_reading_messages_is_audited(office):
+async def test_reading_a_transcript_is_audited(office):
+    """Not audited is a transcript without messages."""
     handoff = office.hand_over("alice")
     await office.get("conversations/alice")
     assert office.served.inbox.audited == []
@@ -187,14 +188,14 @@ async def test_reading_messages_is_audited(office):
     assert (entry.action, entry.actor, entry.user, entry.subject) == ("handoff.read", "li.wei", "alice", handoff)
 
 
-async def test_a_conversation_without_handoff_is_404(office):
+async def test_transcript_of_a_conversation_without_hand_over_is_404(office):
     office.turn("alice", 1, {"event": "user", "text": "private"})
     for path in ("conversations/alice", "conversations/nobody", "conversations/a%20b"):
         answer = await office.get(path)
         assert answer.status_code == 404 and "private" not in answer.text
 
 
-async def test_a_waiting_read_returns_with_the_next_message(office, only_hints):
+async def test_waiting_transcript_request_returns_the_next_message(office, only_hints):
     office.hand_over("alice")
     waiting = asyncio.create_task(office.get("conversations/alice?after=0", prefer="wait=20"))
     await eventually(lambda: listening(office.served))
@@ -205,7 +206,7 @@ async def test_a_waiting_read_returns_with_the_next_message(office, only_hints):
     assert (later.status_code, later.json()["messages"]) == (200, [])
 
 
-async def test_a_waiting_read_is_404_once_the_handoff_ends(office, only_hints):
+async def test_waiting_transcript_request_is_404_after_the_hand_over(office, only_hints):
     office.hand_over("alice")
     waiting = asyncio.create_task(office.get("conversations/alice", prefer="wait=20"))
     await eventually(lambda: listening(office.served))
@@ -246,6 +247,7 @@ async def test_a_desk_request_reaches_the_worker_once_and_is_audited(office, wha
 
 
 async def test_one_id_of_two_agents_or_customers_is_two_requests(office):
+    """Two requests with one message id are the same only for the same agent and customer."""
     ids = set()
     for user in ("alice", "bob"):
         handoff = office.hand_over(user)
@@ -258,7 +260,7 @@ async def test_one_id_of_two_agents_or_customers_is_two_requests(office):
 
 
 @pytest.mark.parametrize("reason", ["handoff_ended", "handoff_taken", "handoff_not_taken"])
-async def test_a_refusal_by_the_worker_is_409_each_time(office, reason):
+async def test_desk_request_refused_by_the_worker_is_409(office, reason):
     handoff = office.hand_over("alice")
     got = office.judged("refused", reason)
     for _ in range(2):
@@ -268,7 +270,8 @@ async def test_a_refusal_by_the_worker_is_409_each_time(office, reason):
     assert len(got) == 1
 
 
-async def test_an_unknown_or_ended_handoff_is_409_without_a_turn(office):
+async def test_desk_request_for_an_unknown_hand_over_is_409(office):
+    """The worker gets no event of it."""
     got = office.judged()
     first = office.hand_over("alice", since=1)
     office.hand_over("alice", since=2)
@@ -278,14 +281,14 @@ async def test_an_unknown_or_ended_handoff_is_409_without_a_turn(office):
     assert got == [] and office.served.inbox.audited == []
 
 
-async def test_a_dead_lettered_desk_turn_is_500(office):
+async def test_desk_request_that_became_a_dead_letter_is_500(office):
     handoff = office.hand_over("alice")
     office.judged("failed", "internal_error")
     answer = await office.post("conversations/alice/take", {"handoff": handoff})
     assert (answer.status_code, kind(answer)) == (500, "desk-failed")
 
 
-async def test_a_slow_outcome_is_queued_and_found_by_the_same_id(office, monkeypatch):
+async def test_slow_desk_request_is_202_and_its_repetition_gets_the_result(office, monkeypatch):
     monkeypatch.setattr(desk_routes, "OUTCOME_S", 0.3)
     handoff = office.hand_over("alice")
     asked = {"handoff": handoff, "message_id": "k1"}
@@ -309,7 +312,7 @@ async def test_a_slow_outcome_is_queued_and_found_by_the_same_id(office, monkeyp
         ({"handoff": "0" * 32, "text": "x" * 4001}, 422, "text-too-long"),
     ],
 )
-async def test_a_malformed_request_is_refused_and_not_sent(office, body, status, problem):
+async def test_malformed_desk_request_is_refused_and_not_sent(office, body, status, problem):
     got = office.judged()
     answer = await office.post("conversations/alice/messages", body)
     assert (answer.status_code, kind(answer), got) == (status, problem, [])
@@ -328,7 +331,7 @@ async def test_one_agents_requests_are_rate_limited(valkey):
 # Unavailable servers
 
 
-async def test_without_kafka_the_desk_is_503(office):
+async def test_desk_without_kafka_is_503(office):
     """Neither a change nor a read happens without its audit entry."""
     handoff = office.hand_over("alice")
     office.turn("alice", 1, {"event": "user", "text": "hi"})
@@ -343,7 +346,7 @@ async def test_without_kafka_the_desk_is_503(office):
     assert (await office.post("conversations/alice/take", asked)).status_code == 200
 
 
-async def test_without_redis_the_desk_is_503(tmp_path):
+async def test_desk_without_redis_is_503(tmp_path):
     with running_valkey(tmp_path) as server:
         async with desk(server.settings) as office:
             handoff = office.hand_over("alice")

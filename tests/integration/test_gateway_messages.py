@@ -25,13 +25,14 @@ async def test_an_accepted_message_is_202_with_a_status_link(served):
     body = answer.json()
     assert (answer.status_code, body["message_id"], body["status"]) == (202, "m:1@x", "queued")
     assert answer.headers["location"] == body["links"]["self"]
-    found = await served.client.get(body["links"]["self"], headers=bearer(token))
-    assert (found.status_code, found.json()) == (200, {"message_id": "m:1@x", "status": "queued"})
+    status = await served.client.get(body["links"]["self"], headers=bearer(token))
+    assert (status.status_code, status.json()) == (200, {"message_id": "m:1@x", "status": "queued"})
 
 
 async def test_text_payload_and_metadata_are_masked(served):
-    said = {"text": "call 13800001234", "channel": "web", "metadata": {"note": ["mail a@example.com"], "n": 1}}
-    await served.say(await served.token("alice"), said, traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01")
+    """The gateway masks personal data before it writes a message to Kafka."""
+    body = {"text": "call 13800001234", "channel": "web", "metadata": {"note": ["mail a@example.com"], "n": 1}}
+    await served.say(await served.token("alice"), body, traceparent="00-" + "a" * 32 + "-" + "b" * 16 + "-01")
     await served.say(await served.token("alice"), {"payload": "/choose 13800001234"}, traceparent="nonsense")
     first, second = served.inbox.said
     assert (first.text, first.metadata) == ("call *******1234", {"note": ["mail [email]"], "n": 1})
@@ -43,6 +44,7 @@ async def test_text_payload_and_metadata_are_masked(served):
 
 
 async def test_the_idempotency_key_is_the_message_id(served):
+    """A message may carry its id in the body or in the header; two different ids are refused."""
     token = await served.token()
     for key, body in (("k1", {}), ('"k1"', {}), ("k1", {"message_id": "k1"})):
         assert (await served.say(token, {"text": "x", **body}, idempotency_key=key)).json()["message_id"] == "k1"
@@ -92,22 +94,23 @@ async def test_an_invalid_message_is_answered_by_its_problem(served, content, st
     assert not served.inbox.said
 
 
-async def test_4000_characters_of_four_bytes_are_accepted(served):
+async def test_text_of_4000_four_byte_characters_is_accepted(served):
     assert (await post(served, '{"text":"%s"}' % ("😀" * 4000))).status_code == 202
 
 
 @pytest.mark.parametrize(
     "kind", ["text/plain", "application/x-www-form-urlencoded", "application/json; charset=gbk", ""]
 )
-async def test_another_content_type_is_415(served, kind):
+async def test_message_of_another_content_type_is_415(served, kind):
     assert (await post(served, b'{"text":"a"}', content_type=kind)).status_code == 415
 
 
-async def test_a_utf8_charset_is_accepted(served):
+async def test_message_with_charset_utf8_is_accepted(served):
     assert (await post(served, b'{"text":"a"}', content_type="application/json; charset=UTF-8")).status_code == 202
 
 
-async def test_a_wait_returns_the_stored_replies(served, only_hints):
+async def test_waiting_request_returns_the_stored_replies(served, only_hints):
+    """`Prefer: wait=30` makes the gateway hold the request until the worker has answered the message."""
     token = await served.token("alice")
     served.inbox.on_said = lambda said: asyncio.get_running_loop().call_later(
         0.2, served.worker.answer, said.user, said.message_id, "hi"
@@ -120,7 +123,7 @@ async def test_a_wait_returns_the_stored_replies(served, only_hints):
     assert again.json() == body
 
 
-async def test_a_wait_returns_a_failure(served):
+async def test_waiting_request_returns_a_failure(served):
     served.inbox.on_said = lambda said: served.worker.answer(
         said.user, said.message_id, status="failed", reason="payload_not_offered"
     )
@@ -129,7 +132,7 @@ async def test_a_wait_returns_a_failure(served):
     assert (answer.json()["status"], answer.json()["reason"]) == ("failed", "payload_not_offered")
 
 
-async def test_a_wait_without_outcome_ends_with_202(valkey):
+async def test_waiting_request_without_an_answer_ends_with_202(valkey):
     async with serve(valkey.settings, settings(wait_limit_s=0.3)) as served:
         began = time.monotonic()
         answer = await served.say(await served.token(), prefer="wait=60")
@@ -138,13 +141,14 @@ async def test_a_wait_without_outcome_ends_with_202(valkey):
 
 
 @pytest.mark.parametrize("prefer", ["wait", "wait=", "wait=soon", "wait=-1", "wait=1.5", "wait=0", "await=9", ""])
-async def test_a_malformed_preference_is_ignored(served, prefer):
+async def test_malformed_prefer_header_is_ignored(served, prefer):
     answer = await served.say(await served.token(), prefer=prefer)
     assert answer.status_code == 202 and "preference-applied" not in answer.headers
     assert not served.app.ctx.gateway.hub._channels  # no wait, so no subscription
 
 
-async def test_a_lost_hint_is_made_up_for_by_the_next_poll(served):
+async def test_waiting_request_finds_an_answer_without_its_hint(served):
+    """A hint is Redis' notification of an answer. The gateway also polls, because hints can be lost."""
     served.worker.hints = False
     served.inbox.on_said = lambda said: asyncio.get_running_loop().call_later(
         0.2, served.worker.answer, said.user, said.message_id, "hi"
@@ -155,6 +159,7 @@ async def test_a_lost_hint_is_made_up_for_by_the_next_poll(served):
 
 
 async def test_an_answered_message_is_found_without_its_receipt(served):
+    """A receipt is the signed part of the status link. It is needed only while Redis has no outcome."""
     token = await served.token("alice")
     served.worker.answer("alice", "m1", "hi")
     served.worker.answer("alice", "m2", status="failed", reason="turn_failed")
@@ -165,6 +170,7 @@ async def test_an_answered_message_is_found_without_its_receipt(served):
 
 
 async def test_a_receipt_is_valid_only_for_its_message_and_user(served):
+    """Forged receipts, and those of others, get 404 for a message that is not yet answered."""
     alice, bob, stranger = await served.token("alice"), await served.token("bob"), await served.token("alice", "other")
     link = (await served.say(alice, {"text": "x", "message_id": "m1"})).json()["links"]["self"]
     receipt = link.partition("receipt=")[2]
@@ -179,6 +185,7 @@ async def test_a_receipt_is_valid_only_for_its_message_and_user(served):
 
 
 async def test_a_receipt_expires_with_the_marker(served):
+    """A marker is the stored outcome of a message, kept for 7 days."""
     token = await served.token("alice")
     link = (await served.say(token)).json()["links"]["self"]
     later = time.time() + 7 * 24 * 3600 + 5
@@ -186,7 +193,8 @@ async def test_a_receipt_expires_with_the_marker(served):
     assert (await served.client.get(link, headers=bearer(token))).status_code == 404
 
 
-async def test_accepting_needs_no_redis(valkey):
+async def test_gateway_accepts_messages_without_redis(valkey):
+    """Only requests that read answers get 503."""
     redis_settings = valkey.settings
     valkey.stop()
     try:
@@ -203,13 +211,14 @@ async def test_accepting_needs_no_redis(valkey):
 
 
 async def test_an_unacknowledged_message_is_503(served):
+    """Kafka does not acknowledge the record in time; the client shall send the same message again."""
     served.inbox.away = True
     answer = await served.say(await served.token())
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:kefu:problem:queue-unavailable")
     assert int(answer.headers["retry-after"]) > 0 and "same" in answer.json()["detail"]
 
 
-async def test_the_rate_limit_applies_to_one_user(valkey):
+async def test_rate_limit_applies_to_each_user(valkey):
     async with serve(valkey.settings, settings(user_rate=1)) as served:
         calls = itertools.count()  # a clock of the test: on a slow machine the bucket would fill between calls
         served.app.ctx.gateway.user_rate._clock = lambda: next(calls) / 1000
@@ -220,7 +229,8 @@ async def test_the_rate_limit_applies_to_one_user(valkey):
         assert (await served.say(bob)).status_code == 202
 
 
-async def test_without_a_free_slot_a_message_is_accepted_unwaited(valkey):
+async def test_request_beyond_the_limit_of_waits_gets_202_at_once(valkey):
+    """The message itself is accepted."""
     async with serve(valkey.settings, settings(max_user_streams=1)) as served:
         token = await served.token("alice")
         slow = asyncio.create_task(served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=60"))
@@ -231,7 +241,8 @@ async def test_without_a_free_slot_a_message_is_accepted_unwaited(valkey):
         assert (await slow).status_code == 200
 
 
-async def test_a_cancelled_wait_frees_its_slot_and_logs_no_error(served, caplog):
+async def test_cancelled_waiting_request_frees_its_slot(served, caplog):
+    """The access log has the line with status 499, and no error."""
     caplog.set_level(logging.INFO, logger="kefu")
     gateway = served.app.ctx.gateway
     sender = asyncio.create_task(served.say(await served.token("alice"), prefer="wait=30"))

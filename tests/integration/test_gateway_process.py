@@ -48,17 +48,17 @@ def consumed(kafka, count):
     config = {**kafka.client_config(), "group.id": "t", "auto.offset.reset": "earliest"}
     consumer = Consumer(config)
     consumer.subscribe([kafka.topic_prefix + USER_QUERY])
-    found = []
+    records = []
 
     def enough():
         record = consumer.poll(0.1)
         if record is not None and not record.error():
-            found.append((record.key().decode(), decode(record.value(), UserSaid), record.partition()))
-        return len(found) >= count
+            records.append((record.key().decode(), decode(record.value(), UserSaid), record.partition()))
+        return len(records) >= count
 
     until(enough, f"{count} messages in the inbox")
     consumer.close()
-    return found
+    return records
 
 
 async def test_accepted_messages_are_in_the_inbox_in_order(valkey, kafka_of_test):
@@ -74,7 +74,7 @@ async def test_accepted_messages_are_in_the_inbox_in_order(valkey, kafka_of_test
     assert {key for key, _, _ in records} == {"demo:alice"} and len({part for _, _, part in records}) == 1
 
 
-async def test_the_producer_connects_before_the_first_request(valkey):
+async def test_gateway_connects_its_producer_before_the_first_request(valkey):
     async with serve(valkey.settings) as served:
         assert served.inbox.connected
 
@@ -102,7 +102,7 @@ def _environment(valkey, kafka, port):
     }
 
 
-async def test_sigterm_ends_waits_and_exits_with_0(valkey, kafka_of_test, tmp_path):
+async def test_gateway_ends_waiting_requests_on_sigterm_and_exits_with_0(valkey, kafka_of_test, tmp_path):
     port = free_port()
     log = (tmp_path / "log").open("wb")
     command = [sys.executable, "-c", "from kefu.gateway.app import main; main()"]
@@ -137,7 +137,7 @@ async def test_a_wrong_redis_url_exits_without_showing_a_password(valkey, kafka_
     assert "s3cr" not in ended.stderr and len(ended.stderr.splitlines()) == 1
 
 
-async def test_messages_are_503_without_kafka_and_202_once_it_is_back(valkey, broker, kafka_of_test):
+async def test_messages_get_503_while_kafka_is_down(valkey, broker, kafka_of_test):
     async with serve(valkey.settings, settings(), kafka_of_test, real_kafka=True) as served:
         gateway, token = served.app.ctx.gateway, await served.token("alice")
         await eventually(lambda: gateway.kafka.available)

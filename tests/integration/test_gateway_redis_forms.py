@@ -90,7 +90,7 @@ async def hinted(side, watch, person, message_id):
     await eventually(came, f"a hint of {message_id}")
 
 
-async def test_hints_come_from_every_master_and_outcomes_are_read(group):
+async def test_gateway_gets_hints_and_outcomes_of_every_redis_master(group):
     async with Side(group.url) as side:
         for _ in range(5):
             for person in PEOPLE:
@@ -98,13 +98,13 @@ async def test_hints_come_from_every_master_and_outcomes_are_read(group):
                     await hinted(side, watch, person, "m1")
                 outcome = await side.store.outcome(person, "m1")
                 assert (outcome.status, await side.store.after(person, 0)) == ("answered", [])
-            if len(side.hub.subscribed) == len(PEOPLE):  # a connection that broke in between has dropped some
+            if len(side.hub.subscribed) == len(PEOPLE):  # a broken connection drops its subscriptions: then try again
                 break
-        # LINGER_S keeps the subscriptions, though nobody watches any more.
+        # LINGER_S keeps the subscriptions although no request waits any more.
         assert side.hub.watched == 0 and len(side.hub.subscribed) == len(PEOPLE)
 
 
-async def test_waiting_requests_are_answered_after_a_masters_death(group):
+async def test_waiting_requests_survive_the_death_of_a_redis_master(group):
     async with Side(group.url) as side:
         waits = [asyncio.create_task(side.outcome(person, "m2")) for person in PEOPLE]
         await eventually(lambda: len(side.hub.subscribed) == len(PEOPLE))
@@ -123,7 +123,7 @@ async def test_waiting_requests_are_answered_after_a_masters_death(group):
                 await hinted(side, watch, person, "m3")
 
 
-async def test_a_moved_slots_hints_reach_its_watchers(group):
+async def test_hints_of_a_moved_cluster_slot_reach_the_gateway(group):
     if not isinstance(group, RedisCluster):
         pytest.skip("only a cluster has slots")
     async with Side(group.url) as side:
@@ -168,7 +168,7 @@ class Locked(RedisServer):
         return [f"redis://:{password}@127.0.0.1:{self.port}/1", f"unix://:{password}@{self.directory}/socket?db=1"]
 
 
-async def test_a_password_with_reserved_characters_is_accepted(tmp_path):
+async def test_redis_password_with_reserved_characters_is_accepted(tmp_path):
     server = Locked(tmp_path, free_port())
     server.start()
     try:

@@ -22,6 +22,7 @@ def calls(valkey, command):
 
 
 async def test_many_waiting_requests_share_round_trips(served, monkeypatch):
+    """40 waiting requests read their outcomes from Redis in batches."""
     trips, exchange = [], Reads._exchange
 
     async def counted(reads, master, commands):
@@ -41,6 +42,7 @@ async def test_many_waiting_requests_share_round_trips(served, monkeypatch):
 
 
 async def test_a_refused_read_does_not_fail_its_batch(served):
+    """Redis refuses one of two commands that were sent together."""
     reads = served.app.ctx.gateway.store._reads
     served.worker.answer("alice", "m1", "hi")
     prefix = served.worker.redis_settings.key_prefix
@@ -52,6 +54,7 @@ async def test_a_refused_read_does_not_fail_its_batch(served):
 
 
 async def test_a_cancelled_read_takes_no_other_reads_answer(served):
+    """Answers of Redis are assigned to reads in order."""
     reads = served.app.ctx.gateway.store._reads
     for name in ("m1", "m2"):
         served.worker.answer("alice", name, f"reply to {name}")
@@ -62,6 +65,7 @@ async def test_a_cancelled_read_takes_no_other_reads_answer(served):
 
 
 async def test_a_continued_conversation_keeps_its_subscription(served, valkey):
+    """Five messages in a row subscribe once to the conversation's hints."""
     token, hub = await served.token("alice"), served.app.ctx.gateway.hub
     served.inbox.on_said = lambda said: served.worker.answer(said.user, said.message_id, "hi")
     await eventually(lambda: hub.connected)
@@ -96,7 +100,7 @@ async def test_lingering_subscriptions_are_bounded(served, monkeypatch):
     await eventually(lambda: len(served.app.ctx.gateway.hub._channels) <= 3)
 
 
-async def test_a_wait_survives_a_broken_hint_connection(served, valkey):
+async def test_waiting_request_survives_a_broken_hint_connection(served, valkey):
     token = await served.token("alice")
     waiting = asyncio.create_task(served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=20"))
     await eventually(lambda: listening(served))
@@ -106,7 +110,7 @@ async def test_a_wait_survives_a_broken_hint_connection(served, valkey):
     await eventually(lambda: served.app.ctx.gateway.hub.connected)
 
 
-async def test_a_hanging_redis_does_not_prolong_a_wait(served, valkey):
+async def test_hanging_redis_does_not_prolong_a_waiting_request(served, valkey):
     token = await served.token("alice")
     with valkey.hanging():
         answer = await asyncio.wait_for(served.say(token, {"text": "x", "message_id": "m1"}, prefer="wait=1"), 10)
@@ -135,7 +139,8 @@ async def test_unanswered_messages_are_limited_until_answers_come(valkey):
             )
 
 
-async def test_accepting_beyond_the_limit_needs_no_redis(valkey):
+async def test_limit_of_unanswered_messages_refuses_none_without_redis(valkey):
+    """Without Redis the gateway can't know which messages are answered, so it accepts them."""
     redis_settings = valkey.settings
     valkey.stop()
     try:

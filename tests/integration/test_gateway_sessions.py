@@ -15,8 +15,8 @@ GUEST = {"tenant": "demo", "site_key": "demo-site"}
 
 
 def claims(**changes):
-    found = {"sub": "alice", "tenant": "demo", "iat": int(time.time()), "exp": int(time.time()) + 60, **changes}
-    return {name: value for name, value in found.items() if value is not None}
+    content = {"sub": "alice", "tenant": "demo", "iat": int(time.time()), "exp": int(time.time()) + 60, **changes}
+    return {name: value for name, value in content.items() if value is not None}
 
 
 def signed(secret=TENANTS["demo"].token_secret, algorithm="HS256", **changes):
@@ -56,7 +56,7 @@ async def test_a_customer_with_the_shops_signature_is_identified(served):
         {"user_id": "alice", "user_hash": user_hash("alice", "other")},
     ],
 )
-async def test_wrong_keys_are_refused_alike(served, wrong):
+async def test_wrong_site_keys_and_signatures_get_the_same_403(served, wrong):
     answer = await served.client.post("/v1/sessions", json={**GUEST, **wrong})
     right = await served.client.post("/v1/sessions", json={**GUEST, "site_key": "x"})
     assert answer.status_code == 403
@@ -70,7 +70,7 @@ async def test_wrong_keys_are_refused_alike(served, wrong):
         {**GUEST, "user_id": bad, "user_hash": user_hash(bad)} for bad in ("", "a:b", "a b", "x" * 129, "爱丽丝", "a\n")
     ],
 )
-async def test_a_malformed_session_is_400(served, body):
+async def test_malformed_session_request_is_400(served, body):
     answer = await served.client.post("/v1/sessions", json=body)
     assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
 
@@ -124,7 +124,7 @@ async def test_a_missing_token_or_another_scheme_is_401(served):
         assert (await served.client.get("/v1/replies", headers=headers)).status_code == 401
 
 
-async def test_demo_sessions_need_demo_login(served, valkey):
+async def test_demo_sessions_are_404_without_demo_login(served, valkey):
     assert (await served.client.post("/v1/demo-sessions", json={"user_id": "alice"})).status_code == 404
     async with serve(valkey.settings, settings(demo_login=True)) as demo:
         answer = await demo.client.post("/v1/demo-sessions", json={"user_id": "alice"})

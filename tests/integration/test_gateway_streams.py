@@ -20,7 +20,7 @@ async def replies(served, token, after=""):
     return answer.json()["replies"]
 
 
-async def test_replies_come_in_order_a_page_at_a_time(served):
+async def test_replies_are_listed_in_order_in_pages_of_100(served):
     token = await served.token("alice")
     served.worker.answer("alice", "m1", *map(str, range(130)))
     assert [reply["seq"] for reply in await replies(served, token)] == list(range(1, 101))
@@ -67,7 +67,8 @@ async def test_a_stream_continues_after_the_last_event_id(served):
     assert got == [str(seq) for seq in range(41, 251)]
 
 
-async def test_a_failure_is_sent_without_an_id(served):
+async def test_stream_sends_a_failure_without_an_event_id(served):
+    """A client resumes the stream after the id of the last event; a failure has no place in the sequence."""
     async with stream(served, await served.token("alice")) as events:
         await eventually(lambda: served.app.ctx.gateway.hub.subscribed)
         served.worker.answer("alice", "m1", "sorry", status="failed", reason="turn_failed")
@@ -86,8 +87,8 @@ async def test_two_streams_of_one_user_share_a_subscription(served):
     await eventually(lambda: not served.app.ctx.gateway.hub.watched and served.app.ctx.gateway.slots.open == 0)
 
 
-async def test_a_stream_makes_up_for_a_lost_hint_by_polling(valkey):
-    async with serve(valkey.settings, settings(heartbeat_s=3600)) as served:  # no heartbeat in the test: it reads too
+async def test_stream_finds_a_reply_without_its_hint(valkey):
+    async with serve(valkey.settings, settings(heartbeat_s=3600)) as served:  # a heartbeat would read the replies, too
         served.worker.hints = False
         async with stream(served, await served.token("alice")) as events:
             await eventually(lambda: served.app.ctx.gateway.hub.subscribed)
@@ -95,7 +96,8 @@ async def test_a_stream_makes_up_for_a_lost_hint_by_polling(valkey):
             assert (await events.next())["id"] == "1"
 
 
-async def test_comments_keep_a_quiet_connection_alive(valkey):
+async def test_stream_without_replies_sends_comments(valkey):
+    """Proxies close connections without traffic."""
     async with serve(valkey.settings, settings(heartbeat_s=0.1)) as served:
         token, began = await served.token(), time.monotonic()
         async with stream(served, token) as events:
@@ -173,7 +175,7 @@ def _written(served):
     return sum(c.transport.get_write_buffer_size() for c in connections)
 
 
-async def test_a_stream_ends_with_its_token(served):
+async def test_stream_ends_when_its_token_expires(served):
     claims = {"sub": "alice", "tenant": "demo", "exp": time.time() + 1}
     token = jwt.encode(claims, TENANTS["demo"].token_secret, algorithm="HS256")
     async with stream(served, token) as events:
@@ -181,7 +183,8 @@ async def test_a_stream_ends_with_its_token(served):
             await events.next()
 
 
-async def test_draining_ends_streams_and_waits(valkey):
+async def test_draining_gateway_ends_streams_and_waiting_requests(valkey):
+    """A gateway drains before it stops; its waiting requests get 202."""
     async with serve(valkey.settings, settings(drain_s=0.3)) as served:
         token = await served.token("alice")
         waiting = asyncio.create_task(served.say(token, prefer="wait=30"))

@@ -100,7 +100,7 @@ def test_the_least_busy_pod_is_deleted_first(kubernetes):
     assert kubernetes.pods["idle"]["other"] == "kept"
 
 
-def test_only_large_changes_of_load_are_written(kubernetes):
+def test_small_changes_of_load_are_not_written_to_the_pod(kubernetes):
     kubernetes.pods = {"a": {}, "b": {}}
     kubernetes.used = {"a": ["500m"], "b": ["100m"]}
     assert kubernetes.look() == 0
@@ -117,22 +117,22 @@ def test_a_pod_without_a_cpu_figure_is_deleted_before_busy_ones(kubernetes):
     assert kubernetes.deleted_first() == ["new", "works"]
 
 
-def test_a_pod_that_no_longer_exists_is_no_error(kubernetes):
+def test_pod_that_was_deleted_meanwhile_is_no_error(kubernetes):
     kubernetes.pods, kubernetes.used = {"gone": {}, "here": {}}, {"gone": ["1"], "here": ["1"]}
     kubernetes.status["gone"] = 404
     assert kubernetes.look() == 0
     assert kubernetes.patched == ["here"]
 
 
-def test_a_refusal_is_reported_without_the_token(kubernetes, capsys):
+def test_refusal_by_kubernetes_is_reported_without_the_token(kubernetes, capsys):
     kubernetes.pods, kubernetes.used = {"a": {}}, {"a": ["1"]}
     kubernetes.status["a"] = 403
     assert kubernetes.look() == 1
-    said = capsys.readouterr().err
-    assert "403" in said and TOKEN not in said
+    output = capsys.readouterr().err
+    assert "403" in output and TOKEN not in output
 
 
-def test_another_servers_certificate_is_not_trusted(kubernetes, tmp_path):
+def test_api_server_of_another_authority_is_not_trusted(kubernetes, tmp_path):
     other = Authority().write(tmp_path / "other", "kubernetes", [HOST])
     (other / "token").write_text(TOKEN)
     assert kubernetes.look(account=other) == 1
@@ -143,5 +143,5 @@ def test_another_servers_certificate_is_not_trusted(kubernetes, tmp_path):
     ("quantity", "expected"),
     [("0", "0"), ("2", "2"), ("250m", "0.25"), ("1500u", "0.0015"), ("12345678n", "0.012345678")],
 )
-def test_quantities_are_read_as_kubernetes_writes_them(quantity, expected):
+def test_kubernetes_cpu_quantities_are_read_as_cores(quantity, expected):
     assert cores(quantity) == Decimal(expected)

@@ -12,7 +12,7 @@ from kefu.kafka import MAX_RECORD_BYTES, EventProducer
 from ops.local.servers import free_port
 
 
-async def test_every_record_is_acknowledged(kafka_settings):
+async def test_producer_gets_every_record_acknowledged(kafka_settings):
     producer = EventProducer(kafka_settings)
     sent = [producer.send(USER_QUERY, f"demo:{number}", b"x" * 100) for number in range(2000)]
     assert producer.waiting == 2000
@@ -20,7 +20,7 @@ async def test_every_record_is_acknowledged(kafka_settings):
     assert producer.waiting == 0 and await asyncio.to_thread(producer.close) == 0
 
 
-async def test_connect_asks_the_brokers_and_survives_their_absence(kafka_settings, monkeypatch, caplog):
+async def test_producers_connect_survives_missing_brokers(kafka_settings, monkeypatch, caplog):
     producer = EventProducer(kafka_settings)
     monkeypatch.setattr("kefu.kafka.CONNECTING_S", 60)
     await asyncio.wait_for(producer.connect(), 120)
@@ -33,7 +33,7 @@ async def test_connect_asks_the_brokers_and_survives_their_absence(kafka_setting
     await asyncio.to_thread(away.close, 0.1)
 
 
-async def test_close_waits_for_the_sent_records(kafka_settings):
+async def test_closing_producer_waits_for_the_sent_records(kafka_settings):
     producer = EventProducer(kafka_settings)
     await asyncio.wait_for(producer.send(USER_QUERY, "demo:alice", b"first"), 60)
     sent = [producer.send(USER_QUERY, "demo:alice", b"x") for _ in range(100)]
@@ -52,7 +52,7 @@ async def test_a_refused_record_does_not_stop_the_next(kafka_settings):
     await asyncio.to_thread(producer.close)
 
 
-async def test_without_a_broker_a_record_fails_and_the_loop_runs_on(kafka_settings):
+async def test_record_without_a_broker_fails_and_blocks_no_event_loop(kafka_settings):
     producer = EventProducer(replace(kafka_settings, brokers=f"127.0.0.1:{free_port()}"), timeout_s=1.0)
     for _ in range(5):  # one good attempt is enough: on a busy machine the loop may get few turns
         sent, turns = producer.send(USER_QUERY, "demo:alice", b"x"), 0
@@ -68,7 +68,7 @@ async def test_without_a_broker_a_record_fails_and_the_loop_runs_on(kafka_settin
     await asyncio.to_thread(producer.close, 0.1)
 
 
-async def test_a_cancelled_send_does_not_affect_others(kafka_settings):
+async def test_cancelled_send_does_not_affect_other_records(kafka_settings):
     producer = EventProducer(kafka_settings)
     sent = [producer.send(USER_QUERY, "demo:alice", b"x") for _ in range(3)]
     sent[1].cancel()
@@ -86,7 +86,7 @@ def test_a_producer_serves_several_event_loops_in_turn(kafka_settings):
     assert producer.waiting == 0 and producer.close() == 0
 
 
-async def test_a_success_without_an_offset_is_a_failure(kafka_settings):
+async def test_delivery_report_without_an_offset_is_a_failure(kafka_settings):
     """librdkafka infers that a record was written when a later one was; it knows no offset then."""
     producer = EventProducer(kafka_settings)
     sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -113,7 +113,7 @@ def reaches(settings, within_s=REFUSED_S):
     return True
 
 
-async def test_each_role_may_write_only_what_it_needs(cluster):
+async def test_each_kafka_user_may_write_only_its_topics(cluster):
     writes = {
         "kefu-gateway": {USER_QUERY, AUDIT},
         "kefu-worker": {USER_QUERY, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, ANSWERS},
@@ -122,14 +122,14 @@ async def test_each_role_may_write_only_what_it_needs(cluster):
         "kefu-scaler": set(),
         "stranger": set(),
     }
-    found = {}
+    writable = {}
     for user in writes:  # user by user: three dozen TLS clients at once would only wait for the cores
         allowed = await asyncio.gather(*(may_write(cluster.settings(user), topic) for topic in TOPICS))
-        found[user] = {topic for topic, may in zip(TOPICS, allowed, strict=True) if may}
-    assert found == writes
+        writable[user] = {topic for topic, may in zip(TOPICS, allowed, strict=True) if may}
+    assert writable == writes
 
 
-def test_each_role_may_read_only_what_it_needs(cluster):
+def test_each_kafka_user_may_read_only_its_topics(cluster):
     reads = {
         "kefu-gateway": set(),
         "kefu-worker": {USER_QUERY, CANDIDATE_QUERY, DIALOGUE_EVENTS, ANSWERS},
@@ -140,18 +140,18 @@ def test_each_role_may_read_only_what_it_needs(cluster):
     }
     # An empty topic proves nothing, so the brokers' super user writes a record to each topic.
     asyncio.run(_one_in_each(cluster))
-    found = {user: {t for t in TOPICS if may_read(cluster.settings(user), t)} for user in reads}
-    assert found == reads
+    readable = {user: {t for t in TOPICS if may_read(cluster.settings(user), t)} for user in reads}
+    assert readable == reads
 
 
-def test_the_operators_rights_suffice_for_tenants(cluster):
+def test_operators_rights_suffice_for_the_tenants_command(cluster):
     asyncio.run(_one_in_each(cluster))
     found, _ = tenants.count(cluster.settings("kefu-operator"), 0)
     assert found["demo:u0"] >= 1
 
 
-def test_the_operators_rights_suffice_for_partitions(cluster):
-    """They don't suffice to delete a topic."""
+def test_operators_rights_suffice_to_add_partitions(cluster):
+    """The operator's rights don't suffice to delete a topic."""
     admin, own = (replace(cluster.settings(user), topic_prefix="wide.") for user in ("kefu-topics", "kefu-operator"))
     create_topics(admin)
     acls.grant(admin, {"operator": "kefu-operator"})
@@ -194,7 +194,7 @@ async def _one_in_each(cluster):
         await written(cluster.settings("kefu-topics"), topic)
 
 
-def test_a_client_without_password_or_tls_is_refused(cluster):
+def test_brokers_refuse_clients_without_password_or_tls(cluster):
     assert reaches(cluster.settings("kefu-gateway"), WAIT_S)
     assert not reaches(cluster.settings("kefu-gateway", password="wrong"))
     assert not reaches(cluster.settings("kefu-gateway", protocol="SASL_PLAINTEXT"))
@@ -215,7 +215,7 @@ def test_a_client_refuses_brokers_of_another_authority(cluster):
         ({"protocol": "SASL_PLAINTEXT"}, "KAFKA_SECURITY_PROTOCOL"),
     ],
 )
-def test_a_refused_tool_names_the_setting(cluster, wrong, setting):
+def test_tool_refused_by_the_brokers_names_the_wrong_setting(cluster, wrong, setting):
     with pytest.raises(QueueUnavailable, match=setting):
         tenants.count(cluster.settings("kefu-operator", **wrong), 0)
 
@@ -237,14 +237,14 @@ def test_topics_have_three_replicas_and_two_must_be_in_sync(cluster):
         assert settings["unclean.leader.election.enable"].value == "false"
 
 
-def test_giving_rights_twice_is_harmless(cluster):
+def test_acls_can_be_granted_twice(cluster):
     settings = cluster.settings("kefu-topics")
     assert acls.grant(settings, {"gateway": "kefu-gateway"}) == 2
     assert acls.grant(settings, {"gateway": "kefu-gateway"}) == 2
     assert acls.grant(settings, {}) == 0
 
 
-def test_a_user_without_alter_can_not_give_rights(cluster):
+def test_user_without_alter_can_not_grant_acls(cluster):
     with pytest.raises(QueueUnavailable, match="AUTHORIZATION"):
         acls.grant(cluster.settings("stranger"), {"gateway": "stranger"})
 
@@ -257,5 +257,5 @@ async def test_acknowledged_records_survive_a_brokers_death(cluster):
     await asyncio.to_thread(cluster.servers[2].kill)
     acknowledged = await sending
     acknowledged += await written(settings, USER_QUERY, 500)
-    found = await asyncio.to_thread(read, cluster.settings("kefu-worker"), USER_QUERY)
-    assert len(found) - before >= len(acknowledged) == 3500
+    records = await asyncio.to_thread(read, cluster.settings("kefu-worker"), USER_QUERY)
+    assert len(records) - before >= len(acknowledged) == 3500

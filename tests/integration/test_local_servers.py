@@ -48,7 +48,7 @@ def service(name="sleeper", command=SLEEP, **more):
     return Service(name, lambda: command, lambda: "", **more)
 
 
-def test_kafka_keeps_what_it_acknowledged_when_killed(tmp_path):
+def test_acknowledged_record_survives_a_killed_kafka(tmp_path):
     server = KafkaServer(tmp_path, free_port())
     try:
         server.start()
@@ -66,7 +66,7 @@ def test_kafka_keeps_what_it_acknowledged_when_killed(tmp_path):
         server.stop()
 
 
-def test_three_brokers_go_on_without_one_and_lose_nothing(tmp_path):
+def test_three_brokers_lose_no_record_when_one_is_killed(tmp_path):
     cluster = KafkaCluster(tmp_path)
     try:
         cluster.start()
@@ -88,7 +88,7 @@ def test_three_brokers_go_on_without_one_and_lose_nothing(tmp_path):
 def created(settings):
     try:
         return create_topics(settings)
-    except QueueUnavailable:  # the brokers have not all found each other
+    except QueueUnavailable:  # the brokers do not all know each other yet
         return None
 
 
@@ -96,14 +96,14 @@ def read_all(brokers, count):
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": "reader", "auto.offset.reset": "earliest"})
     try:
         consumer.subscribe(["user.query"])
-        found = []
+        values = []
 
         def all_read():
-            found.extend(record.value() for record in consumer.consume(count, 0.5) if record.error() is None)
-            return len(found) >= count
+            values.extend(record.value() for record in consumer.consume(count, 0.5) if record.error() is None)
+            return len(values) >= count
 
         until(all_read)
-        return found
+        return values
     finally:
         consumer.close()
 
@@ -114,15 +114,16 @@ def read_one(brokers):
         consumer.subscribe(["user.query"])
 
         def record():
-            found = consumer.poll(0.5)
-            return found if found is not None and found.error() is None else None
+            message = consumer.poll(0.5)
+            return message if message is not None and message.error() is None else None
 
         return until(record).value()
     finally:
         consumer.close()
 
 
-def test_redis_keeps_what_is_older_than_a_second_when_killed(tmp_path):
+def test_synced_write_survives_a_killed_redis(tmp_path):
+    """Redis syncs its append-only file once a second."""
     server = RedisServer(tmp_path, free_port())
     try:
         server.start()
@@ -138,13 +139,13 @@ def test_redis_keeps_what_is_older_than_a_second_when_killed(tmp_path):
         server.stop()
 
 
-def test_redis_refuses_rather_than_forgets(redis_server):
+def test_redis_evicts_nothing_and_appends_every_write_to_its_file(redis_server):
     client = redis_client.Redis.from_url(redis_server.url)
     wanted = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "everysec"}
     assert {key: client.config_get(key)[key] for key in wanted} == wanted
 
 
-def test_what_dies_is_started_again_and_said_in_one_line(supervisor, news):
+def test_supervisor_restarts_a_killed_process_and_reports_it(supervisor, news):
     supervisor.start(service())
     before = supervisor.process("sleeper").pid
     os.kill(before, 9)
@@ -154,13 +155,13 @@ def test_what_dies_is_started_again_and_said_in_one_line(supervisor, news):
     assert "sleeper ended with -9; starting it again in 0.5 s" in news[0]
 
 
-def test_what_keeps_dying_is_started_more_and_more_slowly(supervisor, news):
+def test_supervisor_doubles_the_delay_of_repeated_restarts(supervisor, news):
     supervisor.start(service(command=[sys.executable, "-c", "raise SystemExit(3)"]))
     until(lambda: len(news) == 3)
     assert [line.split(" in ")[1].split(" s")[0] for line in news] == ["0.5", "1.0", "2.0"]
 
 
-def test_a_kill_by_a_test_lasts_as_long_as_it_asks(supervisor):
+def test_supervisors_kill_delays_the_restart_as_asked(supervisor):
     supervisor.start(service())
     before = supervisor.process("sleeper")
     began = time.monotonic()
@@ -169,7 +170,8 @@ def test_a_kill_by_a_test_lasts_as_long_as_it_asks(supervisor):
     assert time.monotonic() - began >= 1.0
 
 
-def test_what_ignores_sigterm_is_killed_after_its_grace(supervisor, tmp_path, news):
+def test_supervisor_kills_a_process_that_ignores_sigterm(supervisor, tmp_path, news):
+    """SIGKILL follows after the service's `grace_s`."""
     supervisor.start(service("stubborn", [sys.executable, "-c", IGNORES_TERM], grace_s=0.5))
     log = tmp_path / "logs/stubborn.log"
     until(lambda: log.exists() and "up" in log.read_text())
@@ -179,7 +181,7 @@ def test_what_ignores_sigterm_is_killed_after_its_grace(supervisor, tmp_path, ne
     assert any("did not stop within" in line for line in news)
 
 
-def test_children_die_when_the_supervisor_is_killed(tmp_path):
+def test_processes_end_when_their_supervisor_is_killed(tmp_path):
     code = f"""
 import sys, time
 from pathlib import Path
@@ -197,12 +199,13 @@ time.sleep(600)
     until(lambda: gone(child))
 
 
-def test_children_are_out_of_reach_of_the_terminals_ctrl_c(supervisor):
+def test_supervised_processes_have_a_process_group_of_their_own(supervisor):
+    """The terminal sends Ctrl-C to the supervisor's group only."""
     supervisor.start(service())
     assert os.getpgid(supervisor.process("sleeper").pid) != os.getpgid(0)
 
 
-def test_a_taken_port_is_told_with_its_holder_and_its_variable(monkeypatch):
+def test_port_in_use_is_reported_with_its_process_and_setting(monkeypatch):
     monkeypatch.delenv("REDIS_URL", raising=False)
     with socket.socket() as other:
         other.bind((HOST, 0))
@@ -214,7 +217,8 @@ def test_a_taken_port_is_told_with_its_holder_and_its_variable(monkeypatch):
     assert "set KEFU_REDIS_PORT" in line
 
 
-def test_a_server_that_is_given_needs_no_port(monkeypatch):
+def test_port_of_an_external_redis_is_not_checked(monkeypatch):
+    """With REDIS_URL set, `make run` starts no Redis."""
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere:6379/0")
     with socket.socket() as other:
         other.bind((HOST, 0))

@@ -39,7 +39,7 @@ def store():
     store.server_close()
 
 
-def test_the_archive_is_fetched_once(store, tmp_path):
+def test_model_that_is_there_is_not_fetched_again(store, tmp_path):
     target = tmp_path / "kefu.tar.gz"
     for _ in range(2):
         assert run(["model", "fetch", store.url, "--sha256", DIGEST, "--to", str(target)]) == 0
@@ -47,31 +47,31 @@ def test_the_archive_is_fetched_once(store, tmp_path):
     assert store.asked == 1
 
 
-def test_a_temporary_failure_of_the_store_is_retried(store, tmp_path):
+def test_model_fetch_is_retried_after_502_and_503(store, tmp_path):
     store.statuses = [503, 502]
     fetch(store.url, DIGEST, tmp_path / "kefu.tar.gz", backoff_s=0)
     assert store.asked == 3
 
 
-def test_a_missing_model_is_not_retried(store, tmp_path):
+def test_model_fetch_is_not_retried_after_404(store, tmp_path):
     store.statuses = [404]
     with pytest.raises(ModelUnfetched, match="404"):
         fetch(store.url, DIGEST, tmp_path / "kefu.tar.gz", backoff_s=0)
     assert store.asked == 1
 
 
-def test_an_archive_with_another_digest_is_not_kept(store, tmp_path):
+def test_model_with_another_digest_is_not_kept(store, tmp_path):
     assert run(["model", "fetch", store.url, "--sha256", "0" * 64, "--to", str(tmp_path / "kefu.tar.gz")]) == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cut_archive_is_not_kept(store, tmp_path):
+def test_truncated_model_is_not_kept(store, tmp_path):
     store.cut = 1000
     with pytest.raises(ModelUnfetched):
         fetch(store.url, DIGEST, tmp_path / "kefu.tar.gz", backoff_s=0)
     assert not (tmp_path / "kefu.tar.gz").exists()
 
 
-def test_only_http_urls_are_fetched(tmp_path):
+def test_model_is_fetched_from_http_urls_only(tmp_path):
     with pytest.raises(ModelUnfetched, match="https"):
         fetch("file:///etc/passwd", DIGEST, tmp_path / "kefu.tar.gz")

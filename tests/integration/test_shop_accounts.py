@@ -38,18 +38,19 @@ def test_an_account_shows_phone_and_email_masked(shop):
     }  # fmt: skip
 
 
-def test_a_name_can_change(shop):
+def test_customer_can_change_the_name(shop):
+    """An empty name is refused."""
     assert ask(shop, "PATCH", "/v1/account", "customer-010", name=" 王 晓雨 ").json()["name"] == "王 晓雨"
     assert account(shop, "customer-010")["name"] == "王 晓雨"
     assert ask(shop, "PATCH", "/v1/account", "customer-010", name="").json()["reason"] == "bad_name"
 
 
-def test_a_reset_goes_to_the_masked_address(shop):
+def test_password_reset_names_the_masked_email_address(shop):
     answer = ask(shop, "POST", "/v1/account/password-resets", "alice")
     assert (answer.status_code, answer.json()) == (202, {"sent_to": "a***@example.com"})
 
 
-def test_a_deletion_is_seven_days_off_and_can_be_taken_back(shop):
+def test_account_deletion_is_in_7_days_and_can_be_cancelled(shop):
     day = ((datetime.now(UTC) + timedelta(hours=8)).date() + timedelta(days=7)).isoformat()
     asked = [ask(shop, "POST", "/v1/account/deletion", "customer-011") for _ in range(2)]
     assert [(answer.status_code, answer.json()) for answer in asked] == [(202, {"on": day})] * 2
@@ -60,7 +61,7 @@ def test_a_deletion_is_seven_days_off_and_can_be_taken_back(shop):
     assert (again.status_code, again.json()["reason"]) == (409, "not_requested")
 
 
-def test_a_newsletter_is_sent_or_not(shop):
+def test_newsletter_can_be_subscribed_and_unsubscribed(shop):
     for subscribed in (True, True, False):
         answer = ask(shop, "PUT", "/v1/newsletter", "customer-012", subscribed=subscribed)
         assert answer.json() == {"subscribed": subscribed}
@@ -68,7 +69,7 @@ def test_a_newsletter_is_sent_or_not(shop):
     assert ask(shop, "PUT", "/v1/newsletter", "customer-012", subscribed="yes").status_code == 400
 
 
-def test_an_address_book_has_one_default(shop):
+def test_address_book_has_one_default_address(shop):
     def book() -> list[dict]:
         return ask(shop, "GET", "/v1/addresses", "alice").json()["addresses"]
 
@@ -81,7 +82,8 @@ def test_an_address_book_has_one_default(shop):
     assert [row["default"] for row in book()] == [True, False, False]
 
 
-def test_an_address_book_is_bounded(shop):
+def test_address_book_has_at_most_20_addresses(shop):
+    """The customer has one address already."""
     answers = [
         ask(shop, "POST", "/v1/addresses", "customer-013", address=f"{n} Birch Lane", default=False) for n in range(20)
     ]
@@ -95,7 +97,7 @@ def tomorrow(hour: int) -> datetime:
 
 
 @pytest.mark.parametrize(("kind", "hours"), [("complaint", 24), ("payment", 4), ("registration", 4), ("review", 72)])
-def test_a_ticket_is_answered_by_the_time_of_its_kind(shop, kind, hours):
+def test_each_kind_of_ticket_has_its_time_of_answer(shop, kind, hours):
     answer = ask(shop, "POST", "/v1/tickets", guest="guest-1", kind=kind, text="怎么回事")
     ticket = answer.json()
     assert answer.status_code == 201
@@ -106,7 +108,9 @@ def test_a_ticket_is_answered_by_the_time_of_its_kind(shop, kind, hours):
     assert timedelta(hours=hours, minutes=-5) < due <= timedelta(hours=hours)
 
 
-def test_waiting_payment_ticket_is_returned_again(shop):
+def test_second_payment_ticket_of_an_order_is_the_first_one(shop):
+    """Another order, another customer and a ticket without an order get tickets of their own."""
+
     def number(customer: str, **body: str) -> str:
         return ask(shop, "POST", "/v1/tickets", customer, kind="payment", text="x", **body).json()["number"]
 
@@ -120,14 +124,15 @@ def test_waiting_payment_ticket_is_returned_again(shop):
     assert len(others - {first}) == 3
 
 
-def test_ticket_has_the_requested_time_of_the_call(shop):
+def test_call_back_ticket_has_the_requested_time(shop):
     at = tomorrow(hour=15)
     body = {"kind": "callback", "text": "x", "call_at": at.isoformat(), "order": "20260001"}
     ticket = ask(shop, "POST", "/v1/tickets", "alice", **body).json()
     assert datetime.fromisoformat(ticket["answer_by"]) == at
 
 
-def test_call_outside_the_service_hours_is_refused(shop):
+def test_call_back_outside_the_service_hours_is_refused(shop):
+    """Without a time, the call is due within the service hours."""
     body = {"kind": "callback", "text": "x"}
     soon = datetime.fromisoformat(ask(shop, "POST", "/v1/tickets", "alice", **body).json()["answer_by"])
     assert 9 <= soon.astimezone(SHOP_ZONE).hour <= 21
@@ -140,12 +145,12 @@ def test_call_outside_the_service_hours_is_refused(shop):
     [("text", ""), ("text", "长" * 2001), ("order", "1"), ("rating", 0), ("rating", 6), ("call_at", "tomorrow"),
      ("call_at", "2030-01-01T10:00:00"), ("call_at", "2020-01-01T10:00:00+08:00")],
 )  # fmt: skip
-def test_unusable_ticket_is_refused(shop, field, value):
+def test_ticket_with_an_invalid_field_is_refused_with_a_reason(shop, field, value):
     answer = ask(shop, "POST", "/v1/tickets", "alice", **{"kind": "review", "text": "x", field: value})
     assert (answer.status_code, answer.json()["reason"]) == (409, f"bad_{field}")
 
 
-def test_ticket_without_caller_or_known_kind_is_malformed(shop):
+def test_ticket_without_customer_or_known_kind_is_400(shop):
     assert ask(shop, "POST", "/v1/tickets", kind="review", text="x").status_code == 400
     assert ask(shop, "POST", "/v1/tickets", "alice", kind="party", text="x").status_code == 400
 
@@ -161,12 +166,12 @@ def test_ticket_without_caller_or_known_kind_is_malformed(shop):
         ("有没有行李箱", "TR-901"), ("bluetooth", "AU-101"),
     ],
 )  # fmt: skip
-def test_goods_are_found_by_the_names_that_people_use(shop, query, best):
-    found = shop.http.get("/v1/products", params={"q": query}).json()["products"]
-    assert found[0]["sku"] == best
+def test_product_search_finds_everyday_names(shop, query, best):
+    products = shop.http.get("/v1/products", params={"q": query}).json()["products"]
+    assert products[0]["sku"] == best
 
 
-def test_products_have_all_their_fields(shop):
+def test_products_have_all_fields_in_both_languages(shop):
     (lamp,) = shop.http.get("/v1/products", params={"q": "台灯"}).json()["products"]
     assert set(lamp) == {"sku", "name_zh", "name_en", "price", "currency", "stock", "warranty_months", "features_zh",
                          "features_en"}  # fmt: skip
@@ -175,14 +180,15 @@ def test_products_have_all_their_fields(shop):
     assert len(lamp["features_zh"]) == len(lamp["features_en"])
 
 
-def test_unknown_goods_give_none_and_an_empty_query_all(shop):
+def test_product_search_without_a_match_finds_nothing(shop):
+    """Without a query it gives all goods of the tenant."""
     assert shop.http.get("/v1/products", params={"q": "冰箱"}).json() == {"products": []}
     assert len(shop.http.get("/v1/products").json()["products"]) >= 10
     other = shop.http.get("/v1/products", headers={"X-Tenant": "other"})
     assert other.json() == {"products": []}
 
 
-def test_the_rules_are_data_in_both_languages(shop):
+def test_shop_gives_its_rules_in_both_languages(shop):
     rules = shop.http.get("/v1/policies").json()
     assert rules["refund_days"] == 7
     assert rules["cancellation"] == {"free_hours": 2, "fee_percent": 5}

@@ -1,4 +1,4 @@
-"""The client of `actions/shop` against the real shop: each answer in its type, refusals as values."""
+"""The action server's client of the shop (`actions/shop`) against the real shop: it returns refusals as values."""
 
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -59,7 +59,7 @@ async def test_customer_and_guest_with_digits_get_the_same_order(url):
         assert (await shop.orders(ALICE))[-1] == order
 
 
-async def test_no_call_finds_another_customers_order(url):
+async def test_client_finds_no_order_of_another_customer(url):
     async with client(url) as shop:
         for asker, number in ((BOB, "20260001"), (ALICE, "99999999"), (replace(GUEST, phone_last4="0000"), "20260004")):
             answers = [
@@ -79,7 +79,8 @@ async def test_only_an_order_number_becomes_part_of_a_path(url, number):
         assert await shop.cancel(ALICE, number, new_key(), None) == NotFound()
 
 
-async def test_too_many_tries_are_a_value(url):
+async def test_client_returns_too_many_attempts_as_a_value(url):
+    """The sixth attempt at a guest's digits raises nothing."""
     wrong = replace(GUEST, phone_last4="9999")
     async with client(url) as shop:
         answers = [await shop.cancel(wrong, "66666666", new_key(), None) for _ in range(6)]
@@ -88,7 +89,7 @@ async def test_too_many_tries_are_a_value(url):
     assert 0 < answers[5].retry_after_s <= 900
 
 
-async def test_change_and_cancellation_happen_once_per_key(url, orders):
+async def test_client_changes_and_cancels_an_order_once_per_key(url, orders):
     row = orders.take("processing", paid)
     asker = Asker("demo", row["customer_id"])
     async with client(url) as shop:
@@ -104,7 +105,8 @@ async def test_change_and_cancellation_happen_once_per_key(url, orders):
         assert (refund.status, refund.amount) == ("approved", first.refund)
 
 
-async def test_reused_key_raises_unavailable(url, orders):
+async def test_client_raises_unavailable_for_a_reused_key(url, orders):
+    """The key was used for another address: a retry would not help."""
     row, key = orders.take("processing", paid), new_key()
     async with client(url) as shop:
         asker = Asker("demo", row["customer_id"])
@@ -114,7 +116,7 @@ async def test_reused_key_raises_unavailable(url, orders):
         assert (await shop.order(asker, row["number"])).address == "London"
 
 
-async def test_items_change(url):
+async def test_client_changes_the_quantity_of_an_item(url):
     async with client(url) as shop:
         changed = await shop.change_item(GUEST, "20260002", 1, 3, new_key())
         assert changed.items[0].quantity == 3
@@ -124,7 +126,7 @@ async def test_items_change(url):
         assert await shop.change_item(GUEST, "20260002", -(10**30), 1, new_key()) == Refused("no_such_item")
 
 
-async def test_refunds_and_invoices(url):
+async def test_client_requests_and_lists_refunds_and_invoices(url):
     async with client(url) as shop:
         order = await shop.order(ALICE, "20260003")
         assert order.refundable.until == order.delivered_on + timedelta(days=7)
@@ -137,7 +139,7 @@ async def test_refunds_and_invoices(url):
         assert await shop.request_invoice(ALICE, "20260004", "个人", new_key()) == Refused("cancelled")
 
 
-async def test_an_account(url):
+async def test_client_changes_an_account(url):
     async with client(url) as shop:
         assert await shop.subscribe(BOB, True, new_key()) is True
         deletion = await shop.delete_account(BOB, new_key())
@@ -148,7 +150,7 @@ async def test_an_account(url):
         assert await shop.add_address(BOB, second.address, False, new_key()) == second
 
 
-async def test_a_guest_and_an_unknown_customer_have_no_account(url):
+async def test_client_finds_no_account_of_guests_and_unknown_customers(url):
     unknown = Asker("demo", "nobody")
     async with client(url) as shop:
         for asker, answer in ((GUEST, Refused("known_customers_only")), (unknown, NotFound())):
@@ -161,7 +163,7 @@ async def test_a_guest_and_an_unknown_customer_have_no_account(url):
         assert await shop.orders(unknown) == []
 
 
-async def test_tickets_of_guests_and_customers(url):
+async def test_client_opens_tickets_of_guests_and_customers(url):
     tomorrow = datetime.now(UTC).replace(hour=4, minute=0, second=0, microsecond=0) + timedelta(days=1)
     async with client(url) as shop:
         ticket = await shop.open_ticket(
@@ -174,7 +176,7 @@ async def test_tickets_of_guests_and_customers(url):
         assert await shop.open_ticket(ALICE, "complaint", "😀" * 4000, new_key()) == Refused("bad_text")
 
 
-async def test_goods_and_rules(url):
+async def test_client_reads_products_and_rules(url):
     async with client(url) as shop:
         (lamp,) = await shop.products("demo", "desk lamp")
         assert (lamp.name["zh"], lamp.price, lamp.currency) == ("台灯", "129.00", "CNY")

@@ -41,7 +41,7 @@ class Opened:
 
 
 def counted():
-    """An effect that answers how often it was run."""
+    """Return an effect whose answer is the number of its runs."""
     runs = []
 
     async def effect(_):
@@ -55,7 +55,8 @@ def asked(key: str = "k", fingerprint: str = "f") -> Asked:
     return Asked("demo", "customer:alice", key, fingerprint)
 
 
-async def test_an_answer_is_kept_for_seven_days_and_then_forgotten(database_url):
+async def test_stored_answer_of_a_key_is_kept_for_seven_days(database_url):
+    """Until then a repeated request gets it; afterwards the effect runs again."""
     async with Opened(database_url) as opened:
         effect = counted()
         assert (await opened.answers.once(asked(), effect)).body == b"1"
@@ -67,7 +68,8 @@ async def test_an_answer_is_kept_for_seven_days_and_then_forgotten(database_url)
         assert (await opened.answers.once(asked(), effect)).body == b"2"
 
 
-async def test_an_old_key_is_free_for_something_else(database_url):
+async def test_key_can_be_reused_after_seven_days(database_url):
+    """Before, another request with the same key is refused."""
     async with Opened(database_url) as opened:
         effect = counted()
         await opened.answers.once(asked(), effect)
@@ -82,7 +84,7 @@ async def test_an_old_key_is_free_for_something_else(database_url):
         assert (await Answers(opened.store).once(other, effect)).body == b"2"
 
 
-async def test_old_answers_leave_the_table(database_url):
+async def test_expired_answers_are_deleted_from_the_table(database_url):
     async with Opened(database_url) as opened:
         for n in range(5):
             await opened.answers.once(asked(f"k{n}"), counted())
@@ -92,7 +94,7 @@ async def test_old_answers_leave_the_table(database_url):
             assert await connection.scalar(select(func.count()).select_from(Answered)) == 1
 
 
-async def test_an_effect_that_fails_leaves_neither_key_nor_change(database_url):
+async def test_failed_effect_stores_neither_answer_nor_change(database_url):
     async with Opened(database_url) as opened:
 
         async def fails(connection):
@@ -110,7 +112,8 @@ async def test_an_effect_that_fails_leaves_neither_key_nor_change(database_url):
             assert (await accounts.find_account(connection, "demo", "alice", NOW))["name"] == "林雨晴"
 
 
-async def test_waiting_request_runs_the_effect_after_a_failure(database_url):
+async def test_concurrent_request_runs_the_effect_if_the_first_fails(database_url):
+    """The second request has the same key and waits for the first."""
     async with Opened(database_url) as opened:
         begun, fail = asyncio.Event(), asyncio.Event()
 
@@ -127,7 +130,8 @@ async def test_waiting_request_runs_the_effect_after_a_failure(database_url):
         assert (await second).body == b"1"
 
 
-async def test_an_account_ends_on_the_day_of_its_deletion(database_url):
+async def test_account_is_gone_7_days_after_its_deletion(database_url):
+    """The customer's orders stay, as the assistant says."""
     async with Opened(database_url) as opened:
         async with opened.store.writing() as connection:
             account = await accounts.find_account(connection, "demo", "bob", NOW, lock=True)
@@ -136,6 +140,6 @@ async def test_an_account_ends_on_the_day_of_its_deletion(database_url):
         async with opened.store.reading() as connection:
             assert await accounts.find_account(connection, "demo", "bob", NOW + 6 * DAY_S)
             assert await accounts.find_account(connection, "demo", "bob", NOW + 7 * DAY_S) is None
-            # The assistant says that records of orders are kept.
-            kept = [row["number"] for row in await OrderBook(opened.store).all_own("demo", "bob")]
-            assert kept == ["20260007", "20260006"]
+            # The assistant tells customers that records of their orders are kept.
+            numbers = [row["number"] for row in await OrderBook(opened.store).all_own("demo", "bob")]
+            assert numbers == ["20260007", "20260006"]

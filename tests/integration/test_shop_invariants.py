@@ -24,7 +24,7 @@ SHIPMENT = {"carrier_zh": "顺丰速运", "carrier_en": "SF Express", "tracking_
 
 
 def any_step(chance: random.Random):
-    """Return a task and what it may be asked."""
+    """Return a random task and the fields of its request."""
     return chance.choice(
         [
             (tasks.cancel, {"reason": None, "fee": None}),
@@ -50,7 +50,7 @@ async def everything(store: Store):
 
 
 def pieces(orders, stock):
-    """Return how many pieces of each goods there are: in stock, and in orders that stand."""
+    """Return the number of pieces of each product: those in stock and those of orders that are not cancelled."""
     total = dict(stock)
     for order in orders.values():
         if order["status"] != "cancelled":
@@ -60,13 +60,14 @@ def pieces(orders, stock):
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_pieces_and_money_are_conserved_by_any_sequence_of_tasks(database_url, seed):
+async def test_any_sequence_of_tasks_conserves_pieces_and_money(database_url, seed):
+    """Pieces are in stock or in orders that stand; no refund exceeds the amount paid."""
     await prepare(database_url)
     engine = open_engine(database_url)
     store, chance, now = Store(engine), random.Random(seed), time.time()
     answers = Answers(store)
     before, stock, _ = await everything(store)
-    numbers = sorted(before)[:60] + ["20260003"] * 10  # the one that can be sent back
+    numbers = sorted(before)[:60] + ["20260003"] * 10  # 20260003 is the order that can be refunded
     statuses = set()
     for n in range(STEPS):
         (perform, asked), number = any_step(chance), chance.choice(numbers)
@@ -87,13 +88,14 @@ async def test_pieces_and_money_are_conserved_by_any_sequence_of_tasks(database_
         assert owed <= order["amount_minor"]
         assert owed == 0 or order["payment_status"] in PAID
         assert order["amount_minor"] == sum(item["price_minor"] * item["quantity"] for item in order["items"])
-    # The sequence has shown something: each task was done and was refused.
+    # The sequence is long enough: each task succeeded at least once, and some were refused.
     done = {name for name, status in statuses if status < 300}
     assert done == {"cancel", "change_item", "change_address", "request_refund", "request_invoice", "ship"}
     assert {status for _, status in statuses} == {200, 201, 409}
 
 
-async def test_killed_shop_has_each_effect_wholly_or_not_at_all(database_url, tmp_path):
+async def test_killed_shop_cancels_each_order_wholly_or_not_at_all(database_url, tmp_path):
+    """kill -9 during 40 cancellations; repeated after a restart, each order is cancelled and refunded once."""
     orders, keys = Orders(), {}
     rows = [orders.take("processing", lambda row: row["payment_status"] in PAID) for _ in range(40)]
     with running_shop(tmp_path, database_url) as shop:
@@ -113,7 +115,7 @@ async def test_killed_shop_has_each_effect_wholly_or_not_at_all(database_url, tm
             assert done.wait(30)
             stop(shop.process, signal.SIGKILL)
         answered = [outcome.result() for outcome in outcomes]
-    assert None in answered, "it was killed too late to show anything"
+    assert None in answered, "the shop was killed too late: every request had an answer"
     with running_shop(tmp_path, database_url) as shop:
         again = [
             ask(shop, "POST", path(row, "cancellation"), row["customer_id"], key=keys[row["number"]]) for row in rows

@@ -26,7 +26,7 @@ EVERY_EFFECT = [
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def shops(request, tmp_path_factory):
-    """Two shops on one database: what races between them no lock of a process can settle."""
+    """Two shops on one database: a lock within one process could not settle a race between them."""
     folder = tmp_path_factory.mktemp("shops")
     lite = request.param == "sqlite"
     url = f"sqlite:///{folder / 'shop.db'}" if lite else new_database(request.getfixturevalue("postgres"))
@@ -43,7 +43,7 @@ def orders(shops):
 
 
 def at_once(shops, calls):
-    """Make all calls at the same time, by turns to either shop; each is a function of a shop."""
+    """Make all calls at the same time, alternately to the two shops. A call is a function of a shop."""
     with ThreadPoolExecutor(len(calls)) as pool:
         running = [pool.submit(call, shops[n % len(shops)]) for n, call in enumerate(calls)]
         return [each.result() for each in running]
@@ -54,13 +54,14 @@ def refunds(shop, row):
 
 
 @pytest.mark.parametrize(("method", "target", "body"), EVERY_EFFECT, ids=lambda value: str(value))
-def test_an_effect_without_key_is_malformed(shops, method, target, body):
+def test_request_for_an_effect_without_a_key_is_400(shops, method, target, body):
     assert ask(shops[0], method, target, "bob", key=None, **body).status_code == 400
     assert ask(shops[0], method, target, "bob", key="a b", **body).status_code == 400
 
 
 @pytest.mark.parametrize(("method", "target", "body"), EVERY_EFFECT, ids=lambda value: str(value))
 def test_repeated_request_gets_the_stored_answer(shops, method, target, body):
+    """Also from another shop on the same database. Another body under the key is refused."""
     customer = "customer-100" if "orders" not in target else "bob"
     key = new_key()
     first = ask(shops[0], method, target, customer, key=key, **body)
@@ -72,11 +73,11 @@ def test_repeated_request_gets_the_stored_answer(shops, method, target, body):
     assert (other.status_code, other.json()["type"]) == (422, "urn:kefu:shop:key-reused")
 
 
-def test_a_key_belongs_to_its_tenant_its_caller_and_its_path(shops, orders):
+def test_key_belongs_to_its_caller_and_its_path(shops, orders):
     first, second = orders.take("processing", paid), orders.take("processing", paid)
     key, shop = new_key(), shops[0]
     assert ask(shop, "POST", path(first, "cancellation"), first["customer_id"], key=key).status_code == 201
-    # Another's key of the same name is another key; one's own for another order is refused.
+    # The same key of another customer is another key. The customer's own key is refused for another path.
     assert ask(shop, "POST", path(second, "cancellation"), second["customer_id"], key=key).status_code == 201
     assert ask(shop, "POST", path(first, "invoice"), first["customer_id"], key=key, title="x").status_code == 422
     ticket = {"kind": "complaint", "text": "x"}
@@ -84,7 +85,7 @@ def test_a_key_belongs_to_its_tenant_its_caller_and_its_path(shops, orders):
     assert tickets[0]["number"] != tickets[1]["number"]
 
 
-def test_a_refusal_is_stored_too(shops, orders):
+def test_repeated_request_gets_the_stored_refusal(shops, orders):
     row, key = orders.take("processing", paid), new_key()
     early = ask(shops[0], "POST", path(row, "refunds"), row["customer_id"], key=key, reason="x")
     assert early.json()["reason"] == "not_delivered"
@@ -93,7 +94,7 @@ def test_a_refusal_is_stored_too(shops, orders):
     assert again.content == early.content
 
 
-def test_an_order_that_was_not_found_leaves_the_key_free(shops, orders):
+def test_key_of_a_404_can_be_used_again(shops, orders):
     row, key = orders.take("processing", paid), new_key()
     wrong = "0000" if row["phone_last4"] != "0000" else "1111"
     given = [{"phone_last4": wrong}, {"phone_last4": row["phone_last4"]}]
@@ -102,6 +103,7 @@ def test_an_order_that_was_not_found_leaves_the_key_free(shops, orders):
 
 
 def test_repeated_guest_request_is_answered_despite_the_lock(shops, orders):
+    """Wrong digits have locked the order for guests. A request that was answered before still gets its answer."""
     row, key, shop = orders.take("processing", paid), new_key(), shops[0]
     body = {"phone_last4": row["phone_last4"]}
     first = ask(shop, "POST", path(row, "cancellation"), guest="g", key=key, **body)
@@ -112,7 +114,7 @@ def test_repeated_guest_request_is_answered_despite_the_lock(shops, orders):
     assert ask(shop, "POST", path(row, "cancellation"), guest="g", key=key, **body).content == first.content
 
 
-def test_ten_equal_requests_at_once_give_one_effect_and_one_answer(shops, orders):
+def test_ten_concurrent_requests_with_one_key_have_one_effect(shops, orders):
     for _ in range(5):
         row, key = orders.take("processing", paid), new_key()
         answers = at_once(shops, [asking("POST", path(row, "cancellation"), row["customer_id"], key=key)] * 10)
@@ -121,14 +123,14 @@ def test_ten_equal_requests_at_once_give_one_effect_and_one_answer(shops, orders
         assert len(refunds(shops[0], row)) == 1
 
 
-def test_two_concurrent_tickets_with_one_key_give_one(shops):
+def test_concurrent_tickets_with_one_key_are_one_ticket(shops):
     key = new_key()
     body = {"kind": "callback", "text": "请回电"}
     answers = at_once(shops, [asking("POST", "/v1/tickets", guest="g-9", key=key, **body)] * 6)
     assert len({answer.content for answer in answers}) == 1
 
 
-def test_two_cancellations_at_once_leave_one(shops, orders):
+def test_concurrent_cancellations_of_an_order_succeed_once(shops, orders):
     for _ in range(8):
         row = orders.take("processing", paid)
         answers = at_once(shops, [asking("POST", path(row, "cancellation"), row["customer_id"])] * 4)
@@ -137,7 +139,7 @@ def test_two_cancellations_at_once_leave_one(shops, orders):
         assert len(refunds(shops[0], row)) == 1
 
 
-def test_concurrent_cancellation_and_shipment_give_one(shops, orders):
+def test_concurrent_cancellation_and_shipment_exclude_each_other(shops, orders):
     carrier = {"carrier_zh": "顺丰速运", "carrier_en": "SF Express", "tracking_number": "SF1"}
     outcomes = set()
     for n in range(12):
@@ -157,7 +159,7 @@ def test_concurrent_cancellation_and_shipment_give_one(shops, orders):
     assert outcomes <= {"cancelled", "shipped"}
 
 
-def test_concurrent_refund_requests_give_one(shops):
+def test_concurrent_refund_requests_succeed_once(shops):
     calls = [asking("POST", "/v1/orders/20260003/refunds", "alice", reason="坏了")] * 6
     answers = at_once(shops, calls)
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 5

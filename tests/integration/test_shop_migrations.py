@@ -1,4 +1,4 @@
-"""Databases of older shops are brought up to date at the start, those of before the migrations included."""
+"""The shop's start brings older databases up to date, also those from before there were migrations."""
 
 import asyncio
 import subprocess
@@ -47,7 +47,7 @@ def make_first_shop(connection) -> None:
 
 
 def differences(metadata: MetaData):
-    """Return what tells a database from its models."""
+    """Return a function that lists the differences between a database and its models."""
     known = set(metadata.tables)
     options = {"compare_type": True, "include_object": lambda _, name, kind, *__: kind != "table" or name in known}
     return lambda connection: compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
@@ -61,23 +61,25 @@ def rows(query: str):
     return lambda connection: [tuple(row) for row in connection.execute(text(query))]
 
 
-async def test_the_migrations_build_what_the_models_say(database_url):
+async def test_migrations_build_the_tables_of_the_models(database_url):
     await prepare(database_url)
     assert await on(database_url, differences(Base.metadata)) == []
     assert await on(database_url, tables) == {*Base.metadata.tables, "alembic_version"}
 
 
-async def test_comparison_finds_a_missing_column_index_and_table(database_url):
+async def test_comparison_with_the_models_finds_missing_parts(database_url):
+    """A dropped column, index and table are found."""
     await prepare(database_url)
     for statement in (
         "DROP INDEX refunds_of_order", "ALTER TABLE customers DROP COLUMN newsletter", "DROP TABLE tickets",
     ):  # fmt: skip
         await on(database_url, lambda connection, statement=statement: connection.execute(text(statement)))
-    found = {difference[0] for difference in await on(database_url, differences(Base.metadata))}
-    assert found == {"add_index", "add_column", "add_table"}
+    kinds = {difference[0] for difference in await on(database_url, differences(Base.metadata))}
+    assert kinds == {"add_index", "add_column", "add_table"}
 
 
-async def test_a_database_from_before_the_migrations_is_brought_up_to_date(database_url):
+async def test_database_without_migrations_is_brought_up_to_date(database_url):
+    """Its orders get payment status and address; the refunded order gets a refund."""
     await on(database_url, make_first_shop)
     await prepare(database_url)
     assert await on(database_url, differences(Base.metadata)) == []
@@ -97,7 +99,7 @@ async def test_a_database_from_before_the_migrations_is_brought_up_to_date(datab
     ]
 
 
-async def test_the_old_orders_can_be_worked_with(database_url, tmp_path):
+async def test_shop_serves_the_orders_of_a_migrated_database(database_url, tmp_path):
     await on(database_url, make_first_shop)
     with running_shop(tmp_path, database_url) as shop:
         listed = ask(shop, "GET", "/v1/orders", "alice").json()["orders"]
@@ -124,7 +126,7 @@ async def test_concurrent_starts_migrate_an_old_database_once(database_url, tmp_
     assert logs.count(UP_TO_DATE) == 1
 
 
-async def test_start_waits_for_another_process_to_migrate(tmp_path, monkeypatch):
+async def test_shop_start_waits_for_another_process_to_migrate(tmp_path, monkeypatch):
     url, tried, locked = f"sqlite:///{tmp_path / 'shop.db'}", [], database._lock
     monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 10)
     engine = open_engine(url)
@@ -148,7 +150,7 @@ async def test_start_waits_for_another_process_to_migrate(tmp_path, monkeypatch)
     assert await on(url, differences(Base.metadata)) == []
 
 
-async def test_start_succeeds_on_a_slow_database_server(database_url, monkeypatch):
+async def test_shop_start_is_repeated_after_a_time_out_of_the_database(database_url, monkeypatch):
     locked, answers = database._lock, [TimeoutError, None]
 
     async def slow(connection):
@@ -161,9 +163,10 @@ async def test_start_succeeds_on_a_slow_database_server(database_url, monkeypatc
     assert answers == [] and await on(database_url, differences(Base.metadata)) == []
 
 
-async def test_a_step_that_fails_leaves_the_database_as_it_was(database_url):
+async def test_failed_migration_leaves_the_database_unchanged(database_url):
+    """A table in the way makes a late statement of the step fail. Without the table the start succeeds."""
     await on(database_url, make_first_shop)
-    in_the_way = "CREATE TABLE policies (x INTEGER)"  # a later statement of the step will fail for it
+    in_the_way = "CREATE TABLE policies (x INTEGER)"  # makes a later statement of the step fail
     await on(database_url, lambda connection: connection.execute(text(in_the_way)))
     with pytest.raises(SettingsError):
         await prepare(database_url)
@@ -185,7 +188,7 @@ async def test_downgrade_restores_the_first_tables_with_their_rows(database_url)
     assert await on(database_url, rows("SELECT number, status FROM orders ORDER BY number")) == before
 
 
-async def test_migration_adds_service_hours_to_old_rules(database_url):
+async def test_migration_adds_service_hours_to_stored_rules(database_url):
     await prepare(database_url)
     service = rows("SELECT rules -> 'service' ->> 'opens', rules -> 'service' ->> 'closes' FROM policies")
     await move(database_url, "0002")
@@ -194,7 +197,7 @@ async def test_migration_adds_service_hours_to_old_rules(database_url):
     assert await on(database_url, service) == [("09:00", "21:00")]
 
 
-async def test_going_back_to_the_base_leaves_nothing(database_url):
+async def test_downgrade_to_the_base_leaves_no_table(database_url):
     await prepare(database_url)
     await move(database_url, "base")
     assert await on(database_url, tables) == {"alembic_version"}
@@ -206,7 +209,7 @@ def run(database_url: str, *command: str) -> subprocess.CompletedProcess:
     return subprocess.run(whole, check=False, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
 
 
-async def test_newer_database_ends_the_start_with_a_sentence(database_url):
+async def test_shop_start_refuses_the_database_of_a_newer_shop(database_url):
     await prepare(database_url)
     newer = "UPDATE alembic_version SET version_num = '9999'"
     await on(database_url, lambda connection: connection.execute(text(newer)))
@@ -216,7 +219,7 @@ async def test_newer_database_ends_the_start_with_a_sentence(database_url):
     assert "Traceback" not in ended.stderr
 
 
-async def test_command_downgrades_and_explains_a_refusal(database_url):
+async def test_migrations_command_downgrades_and_refuses_unknown_steps(database_url):
     await prepare(database_url)
     migrations = "ops.local.shop.migrations"
     assert run(database_url, migrations, "0001").returncode == 0

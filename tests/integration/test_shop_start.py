@@ -30,13 +30,14 @@ def start_at_once(folder: Path, count: int, database_url: str) -> list:
         return [listed(shop, "alice") for shop in shops] + ["".join(shop.stderr() for shop in shops)]
 
 
-def test_concurrent_starts_seed_an_empty_database_once(tmp_path):
+def test_concurrent_starts_on_sqlite_write_demo_data_once(tmp_path):
+    """Four shops start at once on one empty database file."""
     *answers, logs = start_at_once(tmp_path, 4, f"sqlite:///{tmp_path / 'one.db'}")
     assert all(answer == answers[0] and len(answer) == 5 for answer in answers)
     assert logs.count("demo data written") == 1
 
 
-def test_a_restart_keeps_what_was_stored(tmp_path):
+def test_restarted_shop_keeps_its_inquiries(tmp_path):
     call = {"json": {"number": "20260001", "kind": "tracking"}, "headers": {"Idempotency-Key": "k"}}
     with running_shop(tmp_path) as shop:
         assert shop.http.post("/v1/inquiries", **call).status_code == 201
@@ -46,7 +47,7 @@ def test_a_restart_keeps_what_was_stored(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_cleanly(tmp_path, number):
+def test_shop_ends_cleanly_on_sigterm_and_sigint(tmp_path, number):
     with running_shop(tmp_path) as shop:
         assert stop(shop.process, number) == 0
     assert "Traceback" not in shop.stderr()
@@ -62,7 +63,7 @@ def test_a_signal_ends_it_cleanly(tmp_path, number):
         "postgresql://u:hidden@127.0.0.1:1/d",
     ],
 )
-def test_wrong_database_url_is_named_without_its_password(url):
+def test_shop_start_names_a_wrong_url_without_its_password(url):
     command = [sys.executable, "-m", "ops.local.shop"]
     env = {**os.environ, **shop_env(free_port(), url)}
     ended = subprocess.run(command, check=False, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
@@ -72,13 +73,13 @@ def test_wrong_database_url_is_named_without_its_password(url):
     assert "hidden" not in ended.stderr
 
 
-def test_concurrent_starts_on_postgresql_seed_it_once(postgres_database, tmp_path):
+def test_concurrent_starts_on_postgresql_write_demo_data_once(postgres_database, tmp_path):
     *answers, logs = start_at_once(tmp_path, 3, postgres_database)
     assert all(answer == answers[0] and len(answer) == 5 for answer in answers)
     assert logs.count("demo data written") == 1
 
 
-def test_on_postgresql_everything_is_answered_as_on_sqlite(postgres_database, tmp_path):
+def test_shop_answers_the_same_on_postgresql_and_sqlite(postgres_database, tmp_path):
     (tmp_path / "sqlite").mkdir()
     (tmp_path / "postgres").mkdir()
     with running_shop(tmp_path / "sqlite") as lite, running_shop(tmp_path / "postgres", postgres_database) as postgres:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.integration.shop_calls import Orders, ask, order, paid, path
 
-# Task, a body that would do, an order in whose state it is done.
+# A valid request body for each task.
 BODIES = {
     "cancellation": {},
     "items": {"item": 1, "quantity": 2},
@@ -32,11 +32,11 @@ def reason(answer) -> str:
 
 def stock(shop, row) -> int:
     name = row["items"][0]["name_en"]
-    found = shop.http.get("/v1/products", params={"q": name}).json()["products"]
-    return found[0]["stock"]
+    products = shop.http.get("/v1/products", params={"q": name}).json()["products"]
+    return products[0]["stock"]
 
 
-def test_cancelling_an_unpaid_order_is_free_and_restocks_it(shop, orders):
+def test_cancelling_an_unpaid_order_is_free_and_restocks_items(shop, orders):
     row = orders.take("awaiting_payment", lambda row: row["payment_status"] == "unpaid")
     before = stock(shop, row)
     assert order(shop, row)["cancellation_fee"] == "0.00"
@@ -85,7 +85,7 @@ def test_shipped_or_finished_order_is_not_cancelled(shop, orders, status, why):
     assert order(shop, row)["status"] == status
 
 
-def test_a_quantity_changes_the_sum_and_the_stock(shop, orders):
+def test_changed_quantity_changes_the_amount_and_the_stock(shop, orders):
     row = orders.take("awaiting_payment")
     before, item = stock(shop, row), row["items"][0]
     changed = ask(shop, "POST", path(row, "items"), row["customer_id"], item=1, quantity=5)
@@ -171,24 +171,25 @@ def test_delivered_order_can_be_refunded_once(shop):
         ("delivered", lambda row: row["delivered_days_ago"] is not None, "already_requested"),
     ],
 )
-def test_order_and_request_give_the_same_refusal_of_a_refund(shop, orders, status, fits, why):
+def test_order_shows_why_a_refund_would_be_refused(shop, orders, status, fits, why):
+    """A request for the refund is refused with the same reason."""
     row = orders.take(status, fits)
     assert order(shop, row)["refundable"] == {"until": None, "reason": why}
     assert reason(ask(shop, "POST", path(row, "refunds"), row["customer_id"], reason="坏了")) == why
 
 
-def test_refunds_of_the_demo_are_in_every_state(shop):
+def test_demo_data_have_refunds_in_every_state(shop):
     numbers = {"20260010": "requested", "20260012": "approved", "20260016": "refused", "20260018": "paid"}
     customers = {"20260010": "customer-003", "20260012": "customer-003", "20260016": "customer-005",
                  "20260018": "customer-006"}  # fmt: skip
-    found = {}
+    states = {}
     for number, customer in customers.items():
         answer = ask(shop, "POST", f"/v1/orders/{number}/refund-lookups", customer, key=None)
         (refund,) = answer.json()["refunds"]
-        found[number] = refund["status"]
+        states[number] = refund["status"]
         assert (refund["paid_on"] is not None) == (refund["status"] == "paid")
         assert (refund["expected_on"] is None) == (refund["status"] == "refused")
-    assert found == numbers
+    assert states == numbers
 
 
 def test_invoice_title_can_change_until_it_is_issued(shop, orders):
@@ -217,15 +218,16 @@ def test_no_invoice_for_an_unpaid_cancelled_or_invoiced_order(shop, orders, stat
 
 
 @pytest.mark.parametrize("payment", ["unpaid", "paid", "failed", "charged_twice"])
-def test_an_order_tells_how_it_was_paid(shop, orders, payment):
+def test_order_shows_its_payment_status_and_method(shop, orders, payment):
     row = next(row for row in orders._left if row["payment_status"] == payment)
-    told = order(shop, row)["payment"]
-    assert told["status"] == payment
-    assert (told["method"] is None) == (payment == "unpaid")
+    shown = order(shop, row)["payment"]
+    assert shown["status"] == payment
+    assert (shown["method"] is None) == (payment == "unpaid")
 
 
 @pytest.mark.parametrize("task", BODIES)
-def test_tasks_are_for_the_customer_or_a_guest_with_digits(shop, orders, task):
+def test_tasks_on_an_order_need_its_owner_or_the_phone_digits(shop, orders, task):
+    """Others get the same 404 as for a missing order."""
     status = {"items": "awaiting_payment", "refunds": "delivered", "invoice": "shipped"}.get(task, "processing")
     row = orders.take(status, lambda row: row["payment_status"] in ("paid", "unpaid"))
     wrong = "0000" if row["phone_last4"] != "0000" else "1111"
@@ -247,7 +249,8 @@ def test_tasks_are_for_the_customer_or_a_guest_with_digits(shop, orders, task):
 
 
 @pytest.mark.parametrize("task", [*BODIES, "refund-lookups"])
-def test_attempts_of_a_task_count_like_look_ups(shop, orders, task):
+def test_wrong_digits_of_a_task_count_like_wrong_look_ups(shop, orders, task):
+    """After five of them, tasks and look-ups of the order are refused to guests with 429."""
     row = orders.take("cancelled")
     body = BODIES.get(task, {})
     wrong = "0000" if row["phone_last4"] != "0000" else "1111"
@@ -261,7 +264,7 @@ def test_attempts_of_a_task_count_like_look_ups(shop, orders, task):
 
 
 @pytest.mark.parametrize("task", [*BODIES, "refund-lookups"])
-def test_a_guest_without_digits_is_malformed(shop, task):
+def test_task_of_a_guest_without_digits_is_400(shop, task):
     for digits in ({}, {"phone_last4": "123"}, {"phone_last4": 1234}):
         assert ask(shop, "POST", f"/v1/orders/20260001/{task}", **BODIES.get(task, {}), **digits).status_code == 400
 
@@ -271,7 +274,7 @@ def test_a_guest_without_digits_is_malformed(shop, task):
     [("items", {"item": "1", "quantity": 1}), ("items", {"item": True, "quantity": 1}), ("items", {"item": 1}),
      ("address", {}), ("address", {"address": 5}), ("refunds", {}), ("invoice", {"title": ["x"]})],
 )  # fmt: skip
-def test_a_body_of_other_types_is_malformed(shop, task, body):
+def test_task_with_fields_of_wrong_types_is_400(shop, task, body):
     assert ask(shop, "POST", f"/v1/orders/20260002/{task}", "alice", **body).status_code == 400
 
 
@@ -281,14 +284,14 @@ def test_a_body_of_other_types_is_malformed(shop, task, body):
      ("cancellation", "reason", 500)],
 )  # fmt: skip
 @pytest.mark.parametrize("text", ["", "  \n ", "x\x00y", "\x1b[1m", None])
-def test_unusable_text_of_a_customer_is_refused_with_a_reason(shop, task, field, limit, text):
+def test_empty_too_long_or_control_text_is_refused_with_a_reason(shop, task, field, limit, text):
     value = "长" * (limit + 1) if text is None else text
     answer = ask(shop, "POST", f"/v1/orders/20260002/{task}", "alice", **{field: value})
     assert reason(answer) == f"bad_{field}"
     assert ask(shop, "GET", "/v1/orders/20260002", "alice").json()["status"] == "awaiting_payment"
 
 
-def test_pasted_text_with_tabs_and_windows_line_ends_is_taken(shop, orders):
+def test_address_with_tabs_and_windows_line_ends_is_accepted(shop, orders):
     row = orders.take("processing")
     answer = ask(shop, "POST", path(row, "address"), row["customer_id"], address="2 Larch\tStreet\r\nLondon\r\n")
     assert answer.json()["address"] == "2 Larch Street\nLondon"

@@ -54,19 +54,19 @@ def test_customers_are_listed_without_any_text(inbox):
     assert SECRET.decode() not in "".join(lines)
 
 
-def test_records_before_since_are_not_counted(inbox, kafka_settings):
+def test_records_older_than_since_are_not_counted(inbox, kafka_settings):
     _, lines, error = inbox("--since", "2999-01-01")
     assert (len(lines), error) == (1, "")
     assert tenants.count(kafka_settings, now_ms() - HOUR_MS)[0] == FLOOD
 
 
-def test_most_limits_the_records_and_is_reported(inbox, kafka_settings):
+def test_option_most_limits_the_counted_records(inbox, kafka_settings):
     found, cut = tenants.count(kafka_settings, 0, most=8)
     assert cut and all(number <= 1 for number in found.values()) and found.total() <= 8
     assert "--most counts more" in inbox("--most", "8")[2]
 
 
-def test_a_missing_topic_is_reported(kafka_settings, monkeypatch, capsys):
+def test_tenants_command_reports_a_missing_topic(kafka_settings, monkeypatch, capsys):
     monkeypatch.setenv("KAFKA_BROKERS", kafka_settings.brokers)
     monkeypatch.setenv("KEFU_TOPIC_PREFIX", "nobody.")
     assert tenants.main([]) == 1

@@ -55,27 +55,27 @@ def authority():
 
 @pytest.fixture
 def server(authority, tmp_path):
-    found = Server(authority.write(tmp_path / "server", "actions"))
-    yield found
-    found.close()
+    running = Server(authority.write(tmp_path / "server", "actions"))
+    yield running
+    running.close()
 
 
-def test_a_caller_with_the_authoritys_certificate_is_accepted(authority, server, tmp_path):
+def test_server_accepts_a_caller_with_the_authoritys_certificate(authority, server, tmp_path):
     caller = client_credentials(str(authority.write(tmp_path / "caller", "worker")))
     assert greeting(server.port, caller.current)[0] == b"hello"
 
 
-def test_a_caller_without_such_a_certificate_is_refused(authority, server, tmp_path):
+def test_server_refuses_callers_with_none_or_another_certificate(authority, server, tmp_path):
     trusting = ssl.create_default_context(cafile=str(tmp_path / "server" / "ca.crt"))
     other = Authority("others").write(tmp_path / "other", "worker")
     foreign = ssl.create_default_context(cafile=str(tmp_path / "server" / "ca.crt"))
     foreign.load_cert_chain(str(other / "tls.crt"), str(other / "tls.key"))
     for context in (trusting, foreign):
         with pytest.raises((ssl.SSLError, ConnectionError)):
-            assert greeting(server.port, context)[0] != b"", "the server hung up"
+            assert greeting(server.port, context)[0] != b"", "the server closed the connection"
 
 
-def test_a_caller_checks_the_servers_name_and_authority(authority, server, tmp_path):
+def test_caller_refuses_a_server_of_another_name_or_authority(authority, server, tmp_path):
     caller = client_credentials(str(authority.write(tmp_path / "caller", "worker")))
     with pytest.raises(ssl.SSLCertVerificationError):
         greeting(server.port, caller.current, name="shop")
@@ -84,7 +84,8 @@ def test_a_caller_checks_the_servers_name_and_authority(authority, server, tmp_p
         greeting(server.port, doubting.current)
 
 
-def test_a_renewed_certificate_is_used_without_a_restart(authority, server, tmp_path):
+def test_server_uses_a_renewed_certificate_without_a_restart(authority, server, tmp_path):
+    """A half-written file, as in the middle of a Secret's change, is ignored."""
     caller = client_credentials(str(authority.write(tmp_path / "caller", "worker")))
     before = greeting(server.port, caller.current)[1]
     (tmp_path / "server" / "tls.crt").write_text("half")  # like a mounted Secret in the middle of a change
@@ -93,7 +94,7 @@ def test_a_renewed_certificate_is_used_without_a_restart(authority, server, tmp_
     until(lambda: greeting(server.port, caller.current)[1] != before)
 
 
-def test_a_directory_without_certificates_is_refused(tmp_path):
+def test_tls_directory_without_certificates_is_refused(tmp_path):
     with pytest.raises(SettingsError, match="KEFU_TLS_DIRECTORY"):
         client_credentials(str(tmp_path))
 

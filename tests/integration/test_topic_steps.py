@@ -74,16 +74,16 @@ def test_every_topic_belongs_to_one_step():
     assert sorted(listed) == sorted(TOPICS)
 
 
-def test_forward_creates_missing_topics_only(command, fresh):
+def test_step_forward_creates_missing_topics_only(command, fresh):
     assert command("--to", "1")[0] == 0
     wait_for(fresh, {CANDIDATE_QUERY: 0, USER_QUERY: 2})
     produce(fresh, USER_QUERY, 5)
-    code, said = command()
-    assert code == 0 and f"{CANDIDATE_QUERY}: created" in said and f"{USER_QUERY}: exists" in said
+    code, output = command()
+    assert code == 0 and f"{CANDIDATE_QUERY}: created" in output and f"{USER_QUERY}: exists" in output
     assert lag(fresh) == 5
 
 
-def test_back_removes_later_topics_and_forward_restores_them(command, fresh):
+def test_step_back_removes_later_topics_and_forward_restores_them(command, fresh):
     command()
     wait_for(fresh, BOTH)
     produce(fresh, USER_QUERY, 5)
@@ -97,18 +97,18 @@ def test_back_removes_later_topics_and_forward_restores_them(command, fresh):
     assert f"{CANDIDATE_QUERY}: created" in command()[1]
 
 
-def test_back_is_refused_while_messages_wait(command, fresh):
+def test_step_back_is_refused_while_messages_wait(command, fresh):
     command()
     wait_for(fresh, BOTH)
     produce(fresh, CANDIDATE_QUERY, 3)
-    code, said = command("--to", "1")
-    assert code == 1 and "3 messages wait" in said and counted(fresh)[CANDIDATE_QUERY] == 2
+    code, output = command("--to", "1")
+    assert code == 1 and "3 messages wait" in output and counted(fresh)[CANDIDATE_QUERY] == 2
     read(fresh, CANDIDATE_QUERY, fresh.candidate_group, 3)
     assert command("--to", "1")[0] == 0
     wait_for(fresh, {CANDIDATE_QUERY: 0})
 
 
-def test_back_is_refused_while_a_consumer_reads(command, fresh):
+def test_step_back_is_refused_while_a_consumer_reads(command, fresh):
     command()
     wait_for(fresh, BOTH)
     config = {"bootstrap.servers": fresh.brokers, "group.id": fresh.candidate_group}
@@ -116,13 +116,13 @@ def test_back_is_refused_while_a_consumer_reads(command, fresh):
         reader.subscribe([fresh.topic_prefix + CANDIDATE_QUERY])
         while not reader.assignment():
             reader.poll(0.1)
-        code, said = command("--to", "1")
-        assert code == 1 and "workers read" in said
+        code, output = command("--to", "1")
+        assert code == 1 and "workers read" in output
     assert command("--to", "1")[0] == 0
 
 
 @pytest.mark.parametrize("code", [KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS])
-def test_members_are_asked_again_while_the_coordinator_moves(fresh, monkeypatch, code):
+def test_query_of_group_members_is_repeated_on_a_moving_coordinator(fresh, monkeypatch, code):
     asked = []
 
     class Moving(AdminClient):
@@ -141,7 +141,7 @@ def test_members_are_asked_again_while_the_coordinator_moves(fresh, monkeypatch,
 
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_members_of_both_group_protocols_are_counted(command, fresh, protocol):
-    """kafka-python reports a group of the new protocol as dead; its topics would then be removed while it reads."""
+    """kafka-python reports a group of the new protocol as dead: a step back would remove topics that it reads."""
     command()
     config = {"bootstrap.servers": fresh.brokers, "group.id": fresh.group, "group.protocol": protocol}
     with closing(Consumer(config)) as reader:
@@ -151,7 +151,7 @@ def test_members_of_both_group_protocols_are_counted(command, fresh, protocol):
 
 
 @pytest.mark.parametrize("error", [NotLeaderForPartitionError, LeaderNotAvailableError])
-def test_the_lag_is_asked_again_while_a_leader_is_missing(command, fresh, monkeypatch, error):
+def test_query_of_the_lag_is_repeated_while_a_leader_is_missing(command, fresh, monkeypatch, error):
     command()
     wait_for(fresh, BOTH)
     failures, offsets = [error()], KafkaAdminClient.list_partition_offsets
@@ -165,7 +165,7 @@ def test_the_lag_is_asked_again_while_a_leader_is_missing(command, fresh, monkey
     assert lag(fresh) == 0 and failures == []
 
 
-def test_a_permanent_error_is_raised_without_a_retry(fresh):
+def test_permanent_kafka_error_is_raised_without_a_retry(fresh):
     asked = []
 
     def refused():
@@ -186,8 +186,8 @@ def test_an_unreachable_broker_is_reported_by_its_setting(command, fresh, monkey
 def test_an_older_release_keeps_added_partitions(command, fresh):
     command("--to", "1")
     add(fresh, USER_QUERY, 4)
-    code, said = command("--to", "1")
-    assert code == 0 and f"{USER_QUERY}: exists" in said
+    code, output = command("--to", "1")
+    assert code == 0 and f"{USER_QUERY}: exists" in output
     wait_for(fresh, {USER_QUERY: 4})
 
 
