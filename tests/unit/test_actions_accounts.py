@@ -44,6 +44,7 @@ def response(*asked: object, **slots: object) -> str:
 
 
 def test_guest_without_password_is_not_told_to_sign_in():
+    """Without a password nobody can sign in. For other tasks of an account a guest is told to sign in first."""
     assert response("action_reset_password", GUEST) == "utter_reset_password_guest"
     assert response("action_newsletter", GUEST) == "utter_sign_in_first"
 

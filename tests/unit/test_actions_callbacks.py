@@ -32,7 +32,7 @@ SATURDAY_NOON = datetime(2026, 11, 21, 12, 0, tzinfo=SHOP_ZONE)
         ("", None),
     ],
 )
-def test_time_is_read(text, time):
+def test_call_back_time_is_read_from_a_text(text, time):
     assert when(text) == time
 
 
@@ -47,11 +47,11 @@ def test_time_is_read(text, time):
         ("2026-10-01 09:00", "2026-10-01T09:00"),
     ],
 )
-def test_moment_is_after_the_message(text, at):
+def test_call_back_time_without_a_date_is_after_the_message(text, at):
     assert moment(text, SATURDAY_NOON) == datetime.fromisoformat(at).replace(tzinfo=SHOP_ZONE)
 
 
-def test_soon_has_no_moment():
+def test_call_back_as_soon_as_possible_has_no_fixed_time():
     assert moment("soon", SATURDAY_NOON) is None
 
 
@@ -72,7 +72,8 @@ class ClosedShop:
         ("2026-01-05 10:00", "utter_callback_over", None),
     ],
 )
-def test_refused_time_is_over_or_outside_the_service_hours(text, response, hours):
+def test_refused_call_back_time_gets_the_fitting_response(text, response, hours):
+    """The time has passed, or it is outside the service hours, which the response then names."""
     message = {"metadata": {"tenant": "demo", "user": "alice", "identified": True}}
     tracker = Tracker("demo:x", {"callback_time": text}, message, [], False, None, {}, "action_listen")
     dispatcher = CollectingDispatcher()

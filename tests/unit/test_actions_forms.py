@@ -83,6 +83,7 @@ OLD_VALUES = {
 )
 @pytest.mark.parametrize("requested", [None, "confirmed"])
 def test_opening_form_keeps_only_the_order_of_the_task_before(form, intent, asks, requested):
+    """Slots of the task before would otherwise answer the new form's questions."""
     slots, _, _ = read(form, "please", intent, requested_slot=requested, **OLD_VALUES, **NUMBER)
     assert slots["requested_slot"] == asks
     assert slots[asks] is None
@@ -120,7 +121,7 @@ def test_repeated_question_uses_the_current_language():
 
 
 @pytest.mark.parametrize(("intent", "confirmed"), [("affirm", True), ("deny", False)])
-def test_yes_or_no_with_the_same_order_number_counts(intent, confirmed):
+def test_yes_or_no_that_repeats_the_order_number_counts(intent, confirmed):
     slots, _, _ = read("cancel_order_form", "…20260001", intent, asked="confirmed", entities=NUMBER, **NUMBER)
     assert (slots["confirmed"], slots["requested_slot"]) == (confirmed, None)
 
@@ -137,7 +138,8 @@ def test_yes_with_low_confidence_confirms_nothing():
 
 
 @pytest.mark.parametrize("intent", ["affirm", "deny", "inform", "cancel_order"])
-def test_yes_or_no_with_another_order_number_is_asked_again(intent):
+def test_yes_with_another_order_number_is_asked_again(intent):
+    """The form takes the new number and asks for the confirmation once more."""
     other = {"order_number": "20260007"}
     slots, _, _ = read("cancel_order_form", "…20260007", intent, asked="confirmed", entities=other, **NUMBER)
     assert (slots["order_number"], slots.get("confirmed"), slots["requested_slot"]) == ("20260007", None, "confirmed")
@@ -184,7 +186,7 @@ def test_invoice_title_needs_a_yes():
 
 
 @pytest.mark.parametrize(("text", "intent"), [("我不知道", "nlu_fallback"), ("随便", "inform"), ("公司", "inform")])
-def test_evasive_words_are_no_title(text, intent):
+def test_evasive_words_are_no_invoice_title(text, intent):
     slots, responses, _ = read("invoice_form", text, intent, asked="invoice_title", **NUMBER)
     assert (slots["invoice_title"], slots["requested_slot"]) == (None, "invoice_title")
     assert responses == ["utter_invalid_invoice_title"]
@@ -208,7 +210,7 @@ def test_invoice_can_be_requested_until_it_is_issued(state, allowed):
     assert isinstance(eligibility.invoice(sample_order(invoice=state), "en"), dict) is allowed
 
 
-def test_time_is_read_from_a_message_of_another_intent():
+def test_call_back_time_is_read_from_a_message_of_any_intent():
     text = "tomorrow at 3 pm"
     slots, _, _ = read("callback_form", text, "goodbye", asked="callback_time", entities={"time": "15:00"})
     assert (slots["callback_time"], slots["requested_slot"]) == ("15:00", None)
@@ -219,6 +221,7 @@ def test_wish_for_a_person_is_not_read_as_a_time():
     assert slots == {"requested_slot": "callback_time"}
 
 
-def test_reason_with_the_intent_deny_is_a_reason():
+def test_refund_reason_classified_as_a_no_is_a_reason():
+    """NLU takes "it doesn't fit" for a no."""
     slots, _, _ = read("refund_form", "it doesn't fit", "deny", asked="refund_reason", **NUMBER)
     assert slots["refund_reason"] == "it doesn't fit"

@@ -29,7 +29,7 @@ from actions import free_text
         ("a" * 200, None),
     ],
 )
-def test_invoice_title(text, title):
+def test_invoice_title_is_read_from_an_answer(text, title):
     assert free_text.title(text) == title
 
 
@@ -46,7 +46,7 @@ def test_invoice_title(text, title):
         ("somewhere nice please", None),
     ],
 )
-def test_address(text, address):
+def test_address_is_read_from_an_answer(text, address):
     assert free_text.address(text) == address
 
 
@@ -65,7 +65,7 @@ def test_address(text, address):
         ("不对，地址写错了", None),
     ],
 )
-def test_address_in_a_longer_message(text, address):
+def test_address_is_read_from_a_longer_message(text, address):
     assert free_text.named_address(text) == address
 
 
@@ -82,7 +82,7 @@ def test_address_in_a_longer_message(text, address):
         ("抬头是什么意思", None),
     ],
 )
-def test_invoice_title_in_a_longer_message(text, title):
+def test_invoice_title_is_read_from_a_longer_message(text, title):
     assert free_text.named_title(text) == title
 
 
@@ -95,7 +95,7 @@ def test_invoice_title_in_a_longer_message(text, title):
         ("no, I changed my mind", None),
     ],
 )
-def test_reason_in_a_longer_message(text, reason):
+def test_refund_reason_is_read_from_a_longer_message(text, reason):
     assert free_text.named_reason(text) == reason
 
 
@@ -110,13 +110,14 @@ def test_reason_in_a_longer_message(text, reason):
         ("不好", None),
     ],
 )
-def test_reason(text, reason):
+def test_refund_reason_is_read_from_an_answer(text, reason):
     assert free_text.reason(text) == reason
 
 
 @pytest.mark.parametrize("text", ["I want to make a complaint", "I'd like to file a formal complaint against you",
                                   "我要投诉", "我想投诉一下你们的服务", "我要投诉你们的快递员"])  # fmt: skip
-def test_announcement_of_a_complaint_is_no_story(text):
+def test_announced_complaint_has_no_story_yet(text):
+    """The customer says that there is a complaint, but not what happened."""
     assert not free_text.is_story(text)
 
 
@@ -129,20 +130,20 @@ def test_complaint_that_tells_what_happened_is_a_story(text):
 @pytest.mark.parametrize(
     ("text", "name"), [("改成小雨", "小雨"), ("call me Ann", "Ann"), ("123456", None), ("x" * 41, None)]
 )
-def test_name(text, name):
+def test_account_name_is_read_from_an_answer(text, name):
     assert free_text.name(text) == name
 
 
 @pytest.mark.parametrize(
     "text", ["yes, cancel 20260007", "Yes please cancel it", "对，取消20260002", "确认取消", "好的，取消吧"]
 )
-def test_message_begins_with_a_yes(text):
+def test_yes_at_the_beginning_of_a_message_counts(text):
     assert free_text.begins_with_yes(text)
 
 
 @pytest.mark.parametrize("text", ["cancel 20260007", "yesterday's order", "是不是可以取消", "确认取消吗",
                                   "yes, but wait", "ok, but not yet", "对了，取消要多久", "取消"])  # fmt: skip
-def test_message_without_a_yes_or_with_a_retraction(text):
+def test_message_without_a_yes_or_with_a_retraction_is_no_yes(text):
     assert not free_text.begins_with_yes(text)
 
 
@@ -158,5 +159,5 @@ def test_message_without_a_yes_or_with_a_retraction(text):
         ("没有了谢谢", False),
     ],
 )
-def test_negative_sentence_is_a_statement_or_a_no(text, tells):
+def test_negative_statement_is_told_apart_from_a_no(text, tells):
     assert free_text.tells_what_is_not(text) is tells

@@ -25,7 +25,7 @@ class Work:
         return b"answer %d" % run
 
 
-def test_concurrent_and_later_callers_share_one_run():
+def test_callers_with_one_key_share_one_run():
     async def scenario() -> None:
         work, answers = Work(), Answers()
         waiting = [asyncio.create_task(answers.once("k", work)) for _ in range(10)]
@@ -38,7 +38,7 @@ def test_concurrent_and_later_callers_share_one_run():
     asyncio.run(scenario())
 
 
-def test_failure_goes_to_all_waiting_callers_and_is_not_kept():
+def test_failed_run_fails_all_waiting_callers_and_is_not_kept():
     async def scenario() -> None:
         work, answers = Work(), Answers()
         work.failing = True
@@ -64,7 +64,7 @@ def test_cancelled_caller_does_not_cancel_the_others_work():
     asyncio.run(scenario())
 
 
-def test_oldest_answers_are_dropped_by_limit_and_age():
+def test_oldest_stored_answers_are_dropped_by_limit_and_age():
     async def scenario() -> None:
         now = [0.0]
         work, answers = Work(), Answers(limit=2, lifetime_s=10, clock=lambda: now[0])
@@ -79,7 +79,7 @@ def test_oldest_answers_are_dropped_by_limit_and_age():
     asyncio.run(scenario())
 
 
-def test_kept_answer_does_not_keep_its_request_in_memory():
+def test_stored_answer_does_not_keep_its_request_in_memory():
     class Request:
         """A request that the server puts into the handler's context."""
 
@@ -104,7 +104,7 @@ def test_kept_answer_does_not_keep_its_request_in_memory():
     asyncio.run(scenario())
 
 
-def test_work_sees_the_key_of_its_call():
+def test_action_sees_the_key_of_its_call():
     async def scenario() -> None:
         seen = []
 
@@ -126,7 +126,7 @@ def test_two_users_with_the_same_message_id_have_different_keys():
 
 
 @pytest.mark.parametrize("change", [{"slots": {"a": 2}}, {"latest_message": {"text": "y"}}, {"active_loop": {}}])
-def test_another_state_gives_another_key(change):
+def test_another_tracker_state_gives_another_key(change):
     tracker = {"slots": {"a": 1, "b": None}, "latest_message": {"text": "x"}, "active_loop": {"name": "f"}}
     same = {**tracker, "slots": {"b": None, "a": 1}, "events": [{"timestamp": 2}]}
     assert with_input("k", tracker) == with_input("k", same)

@@ -27,7 +27,7 @@ def blocking(source: str) -> set[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_module_uses_no_blocking_client(path):
+def test_action_server_and_shop_use_no_blocking_calls(path):
     assert blocking(path.read_text(encoding="utf-8")) == set()
 
 
@@ -36,9 +36,9 @@ def test_module_uses_no_blocking_client(path):
     ["import requests", "from urllib.request import urlopen", "import time\ntime.sleep(1)", "from time import sleep",
      "import httpx\nhttpx.get('x')", "open('x')"],
 )  # fmt: skip
-def test_blocking_code_is_recognised(source):
+def test_blocking_calls_are_found(source):
     assert blocking(source)
 
 
-def test_sources_are_found():
+def test_check_for_blocking_calls_finds_its_sources():
     assert len(SOURCES) > 8

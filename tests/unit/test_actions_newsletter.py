@@ -18,16 +18,16 @@ DATA = [*sorted((ROOT / "data" / "nlu").glob("*.yml")), ROOT / "tests" / "dialog
 PHRASES = [text for intent, text in phrases(*DATA) if intent == "newsletter_subscription"]
 
 
-def test_table_has_every_phrase_of_the_data():
+def test_table_of_meanings_has_every_newsletter_phrase():
     assert set(PHRASES) <= set(TABLE)
 
 
 @pytest.mark.parametrize("phrase", PHRASES)
-def test_no_phrase_is_read_as_its_opposite(phrase):
+def test_newsletter_phrase_is_never_read_as_its_opposite(phrase):
     assert subscribes(phrase) in (TABLE.get(phrase), None)
 
 
-def test_few_phrases_are_asked_back():
+def test_under_a_tenth_of_newsletter_phrases_is_unclear():
     asked = [phrase for phrase in PHRASES if subscribes(phrase) is None]
     assert len(asked) < 0.1 * len(PHRASES), asked
 
@@ -41,7 +41,7 @@ def test_few_phrases_are_asked_back():
         "不小心订阅了，帮我取消", "I subscribed by mistake, stop it please", "已经退订了怎么还给我发",
     ],
 )  # fmt: skip
-def test_unsubscribing_phrases(phrase):
+def test_unsubscribing_phrase_is_read_as_such(phrase):
     assert subscribes(phrase) is False
 
 
@@ -52,7 +52,7 @@ def test_unsubscribing_phrases(phrase):
         "i unsubscribed by mistake, can i have the newsletter again", "特别想订阅你们的周刊", "帮我subscribe一下",
     ],
 )  # fmt: skip
-def test_subscribing_phrases(phrase):
+def test_subscribing_phrase_is_read_as_such(phrase):
     assert subscribes(phrase) is True
 
 
@@ -63,5 +63,5 @@ def test_subscribing_phrases(phrase):
         "我是不是退订了", "I don't want to miss your newsletter", "I'd still like emails but no text promotions",
     ],
 )  # fmt: skip
-def test_unclear_phrases_are_asked_back(phrase):
+def test_unclear_newsletter_phrase_is_asked_back(phrase):
     assert subscribes(phrase) is None

@@ -114,7 +114,7 @@ def test_phone_last4_is_read_alone_masked_or_in_full(text, last4):
     assert phone_last4(text) == last4
 
 
-def test_dates_follow_the_language():
+def test_dates_are_written_in_the_customers_language():
     assert day(date(2026, 3, 9), "zh") == "2026年3月9日"
     assert day(date(2026, 3, 9), "en") == "9 March 2026"
 
@@ -166,7 +166,7 @@ def test_last_of_several_order_numbers_counts():
     assert filled["order_number"] == "20260001"
 
 
-def test_unreadable_entity_counts_as_missing():
+def test_digits_slot_with_too_few_digits_counts_as_missing():
     filled, _ = validate(tracker(GUEST, named={"order_number": "20260001"}, phone_last4="12"))
     assert filled["requested_slot"] == "phone_last4"
 
@@ -220,13 +220,14 @@ def test_shipped_order_without_tracking_number_fails_the_action():
         run(FakeShop(sample_order(tracking_number=None)), tracker(ALICE, order_number="20260001"))
 
 
-def test_reply_has_only_the_blanks_of_its_response():
+def test_reply_has_only_the_variables_of_its_response():
     messages, _ = run(FakeShop(), tracker(ALICE, order_number="20260001"))
     blanks = {name for name, value in messages[0].items() if value} - {"template", "response"}
     assert blanks == {"order_number", "carrier", "tracking_number"}
 
 
-def test_inquiry_is_recorded_only_with_the_calls_key():
+def test_inquiry_is_recorded_only_under_a_key_of_the_call():
+    """Without a key, a repeated call would be counted twice."""
     shop = FakeShop()
     run(shop, tracker(ALICE, order_number="20260001"), key="key-9")
     run(shop, tracker(ALICE, order_number="20260001"), key=None)
@@ -252,6 +253,7 @@ def test_no_reply_asks_to_pay_for_a_cancelled_order(status, paid, response):
 
 
 def test_double_charge_ticket_has_the_customers_first_words():
+    """The customer's first message describes the problem; the last one is only the order number."""
     shop = FakeShop(sample_order(payment=Payment("charged_twice", None)))
     asking = tracker(ALICE, "20260001", order_number="20260001")
     opening = {

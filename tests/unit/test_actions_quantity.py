@@ -72,5 +72,5 @@ def test_longer_message_names_the_new_quantity(text, wanted):
 
 
 @pytest.mark.parametrize(("text", "has_number"), [("-3", True), ("再加两个", True), ("2000", True), ("红色的", False)])
-def test_any_number_in_a_text_is_noticed(text, has_number):
+def test_text_with_any_number_is_recognised(text, has_number):
     assert names_number(text) is has_number

@@ -42,17 +42,17 @@ def messages(*named: str, text: str = "", **slots: object) -> list[dict]:
         (("冰箱", "台灯"), ["台灯"]),
     ],
 )
-def test_reply_covers_all_named_goods(named, names):
-    assert [said["product_name"] for said in messages(*named)] == names
+def test_reply_covers_all_named_products(named, names):
+    assert [reply["product_name"] for reply in messages(*named)] == names
 
 
-def test_question_without_goods_is_about_the_last_ones():
-    assert [said["product_name"] for said in messages(text="防水吗", last_product="台灯")] == ["台灯"]
-    assert [said["response"] for said in messages("冰箱", last_product="台灯")] == ["utter_product_not_found"]
+def test_question_without_a_product_is_about_the_last_one():
+    assert [reply["product_name"] for reply in messages(text="防水吗", last_product="台灯")] == ["台灯"]
+    assert [reply["response"] for reply in messages("冰箱", last_product="台灯")] == ["utter_product_not_found"]
 
 
 def test_features_and_prices_follow_the_language():
-    (said,) = messages("台灯", language="en")
-    assert (said["features"], said["price"]) == ("Active noise cancelling, 24 hours of battery", "39.00 CNY")
+    (reply,) = messages("台灯", language="en")
+    assert (reply["features"], reply["price"]) == ("Active noise cancelling, 24 hours of battery", "39.00 CNY")
     assert messages("台灯")[0]["price"] == "39.00 元"
     assert money("39.00", "USD", "zh") == "39.00 USD"

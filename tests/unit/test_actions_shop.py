@@ -38,7 +38,7 @@ async def slow_shop():
         await asyncio.gather(*handling, return_exceptions=True)
 
 
-async def test_abandoned_calls_free_their_connections():
+async def test_timed_out_calls_of_the_shop_free_their_connections():
     async with slow_shop() as (url, gate):
         shop = Shop(url, "token", BUDGET_S)
         for _ in range(4):
@@ -103,7 +103,7 @@ def keys(requests):
 
 
 @pytest.mark.parametrize("first", [HANG_UP, (503, b""), (502, b"")])
-async def test_effect_is_repeated_with_the_same_key(first):
+async def test_failed_effect_is_retried_with_the_same_key(first):
     async with scripted_shop(first, (201, orjson.dumps(CANCELLED))) as (shop, requests):
         answer = await shop.cancel(Asker("demo", "alice"), "20260001", "key-1", None)
     assert answer == Cancellation(**CANCELLED)
@@ -111,7 +111,8 @@ async def test_effect_is_repeated_with_the_same_key(first):
     assert requests[0][1] == requests[1][1]
 
 
-async def test_guests_digits_are_only_in_the_body():
+async def test_guests_digits_are_sent_in_the_body_only():
+    """URLs and headers may be logged."""
     async with scripted_shop((409, b'{"reason":"shipped"}')) as (shop, requests):
         guest = Asker("demo", guest="guest-7", phone_last4="4711")
         assert await shop.cancel(guest, "20260001", "key-1", "0.00") == Refused("shipped")
@@ -127,7 +128,7 @@ async def test_guests_digits_are_only_in_the_body():
     [(200, b"no json"), (200, b"[]"), (201, b"{}"), (409, b"{}"), (409, b"[]"), (400, b"{}"), (401, b"{}"),
      (422, b'{"reason":"x"}'), (500, b""), (302, b""), (429, b"", b"Retry-After: 30")],
 )  # fmt: skip
-async def test_error_does_not_repeat_the_customers_data(answer):
+async def test_shop_error_does_not_contain_the_customers_data(answer):
     async with scripted_shop(answer) as (shop, _):
         with pytest.raises(ShopUnavailable) as failed:
             await shop.cancel(Asker("demo", "alice"), "20260001", "key-1", "secret")
@@ -136,7 +137,7 @@ async def test_error_does_not_repeat_the_customers_data(answer):
 
 
 @pytest.mark.parametrize("reason", ["already_cancelled", "one_of_later_days"])
-async def test_refusal_is_a_value_for_any_reason(reason):
+async def test_shop_refusal_is_returned_as_a_value_for_any_reason(reason):
     async with scripted_shop((409, orjson.dumps({"reason": reason}))) as (shop, _):
         assert await shop.cancel(Asker("demo", "alice"), "20260001", "key-1", None) == Refused(reason)
 
@@ -147,7 +148,8 @@ async def test_refusal_is_a_value_for_any_reason(reason):
     lambda shop, asker: shop.order(asker, "20260001"),
     lambda shop, asker: shop.open_ticket(replace(asker, customer=None, guest="g"), "complaint", "x", "key-1"),
 ])  # fmt: skip
-async def test_busy_shop_raises_unavailable(ask):
+async def test_429_of_the_shop_raises_unavailable(ask):
+    """Only for a guest's request about an order does 429 mean too many attempts."""
     async with scripted_shop((429, b"", b"Retry-After: 30")) as (shop, _):
         with pytest.raises(ShopUnavailable):
             await ask(shop, Asker("demo", "alice"))

@@ -48,6 +48,7 @@ def run(action, *events: dict, intent: str = "", loop: str | None = None) -> tup
     ],
 )
 def test_clarify_asks_again_then_offers_a_person(events, expected) -> None:
+    """NLU did not understand one message, or two in a row."""
     result, responses = run(Clarify(), *events)
     assert responses == expected
     assert all(event["event"] != "followup" for event in result)
@@ -85,7 +86,7 @@ def test_yes_to_the_offer_within_a_form_leaves_the_form() -> None:
         ("decline_person", "cancel_order_form", "utter_offer_declined"),
     ],
 )
-def test_no_to_the_offer_only_empties_the_slot_offered(intent, loop, expected) -> None:
+def test_declined_offer_changes_only_the_slot_offered(intent, loop, expected) -> None:
     result, responses = run(AnswerOffer(), *OFFERED, user_message(intent), intent=intent, loop=loop)
     assert (responses, [(event["event"], event["name"]) for event in result]) == ([expected], [("slot", "offered")])
 

@@ -1,4 +1,4 @@
-"""A second try of system tests, each case on a throw-away suite: which exit code, and what is told."""
+"""The second try of system tests (tests/again.py): exit codes and output, each case on a throw-away suite."""
 
 import os
 import shutil
@@ -59,7 +59,7 @@ def ended(command, folder):
 
 @pytest.fixture
 def suite(tmp_path):
-    """Runs pytest on test_suite.py, which holds the given text, with these arguments."""
+    """Return a function that runs pytest with arguments on a test_suite.py of the given text."""
 
     def run(text, *arguments):
         (tmp_path / "test_suite.py").write_text(text)
@@ -71,7 +71,7 @@ def suite(tmp_path):
 
 @pytest.fixture
 def tried_twice(suite, tmp_path):
-    """Runs a suite as `make test` does; returns the ended runs."""
+    """Return a function that runs a suite as `make test` does, and returns the ended runs."""
 
     def run(text):
         runs = [suite(text, "--failures-to=failed.txt", "test_suite.py")]
@@ -91,11 +91,11 @@ def flaky(tmp_path):
     return path.read_text().split() if path.exists() else []
 
 
-def test_a_passing_suite_is_run_once(tried_twice, tmp_path):
+def test_suite_that_passes_is_run_once(tried_twice, tmp_path):
     assert codes(tried_twice(PASSES)) == [0] and not flaky(tmp_path)
 
 
-def test_tests_that_fail_once_pass_and_are_told(tried_twice, tmp_path):
+def test_tests_that_pass_the_second_time_are_listed_as_flaky(tried_twice, tmp_path):
     first, second = tried_twice(PASSES + FAILS_ONCE + SETUP_FAILS_ONCE)
     assert (first.returncode, second.returncode) == (0, 0), second.stdout
     assert "FLAKY test_suite.py::test_once" in second.stdout and "FLAKY" not in first.stdout
@@ -105,24 +105,24 @@ def test_tests_that_fail_once_pass_and_are_told(tried_twice, tmp_path):
 
 
 @pytest.mark.parametrize("text", [FAILS, FAILS_THEN_SKIPS])
-def test_a_test_that_does_not_pass_the_second_time_fails_the_run(tried_twice, tmp_path, text):
+def test_test_that_fails_or_skips_the_second_time_fails_the_run(tried_twice, tmp_path, text):
     assert codes(tried_twice(text + FAILS_ONCE)) == [0, 1]
     assert flaky(tmp_path) == ["test_suite.py::test_once"]
 
 
 @pytest.mark.parametrize(("text", "code"), [(CRASHES, 1), (CANNOT_BE_READ, 2), (NONE, 5)])
-def test_a_crash_a_collection_error_and_an_empty_suite_fail_at_once(tried_twice, text, code):
+def test_crash_collection_error_and_empty_suite_get_no_second_try(tried_twice, text, code):
     assert codes(tried_twice(text)) == [code]
 
 
-def test_a_second_try_of_a_test_that_is_gone_fails(suite, tmp_path):
+def test_second_try_of_a_missing_test_fails(suite, tmp_path):
     (tmp_path / "failed.txt").write_text("test_suite.py::test_gone\n")
     assert suite(PASSES, "--second-try", "@failed.txt").returncode == 4
 
 
 @pytest.fixture
 def make_test(tmp_path):
-    """Runs this project's `make test` on throw-away tests; each text is the only test of its group."""
+    """Return a function that runs this project's `make test` on throw-away tests, one text for each folder."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     settings = (ROOT / "pyproject.toml").read_text()
     (tmp_path / "pyproject.toml").write_text(settings.replace("[tool.ruff]", '[tool.ruff]\nexclude = ["tests"]'))
@@ -140,6 +140,7 @@ def make_test(tmp_path):
 
 
 def test_make_test_passes_with_a_system_test_that_fails_once(make_test, tmp_path):
+    """`make test` runs the failed test of tests/e2e again, alone."""
     done = make_test(e2e=FAILS_ONCE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert flaky(tmp_path) == ["tests/e2e/test_e2e.py::test_once"]
@@ -154,5 +155,6 @@ def test_make_test_passes_with_a_system_test_that_fails_once(make_test, tmp_path
     ],
 )
 def test_make_test_fails_with_any_other_failure(make_test, texts, failed):
+    """A test of tests/e2e fails twice, or a test of another folder fails."""
     done = make_test(**texts)
     assert done.returncode == 2 and failed in done.stdout, done.stdout + done.stderr

@@ -15,13 +15,13 @@ ONE = Kept(7, 1, b"demo:alice", "你好".encode(), [("traceparent", b"00-1"), ("
 
 @settings(deadline=None, max_examples=25)
 @given(RECORDS)
-def test_written_records_are_read_back(tmp_path_factory, records):
+def test_backup_file_gives_back_its_records(tmp_path_factory, records):
     path = tmp_path_factory.mktemp("backup") / "topic-0.gz"
     assert write(path, records) == len(records)
     assert list(read(path)) == records
 
 
-def test_a_cut_file_is_refused(tmp_path):
+def test_truncated_backup_file_is_refused(tmp_path):
     path, cut = tmp_path / "whole.gz", tmp_path / "cut.gz"
     write(path, [ONE])
     whole = path.read_bytes()
@@ -31,7 +31,7 @@ def test_a_cut_file_is_refused(tmp_path):
             list(read(cut))
 
 
-def test_a_changed_file_is_refused(tmp_path):
+def test_backup_file_with_a_changed_byte_is_refused(tmp_path):
     path, changed = tmp_path / "whole.gz", tmp_path / "changed.gz"
     write(path, [ONE])
     whole = bytearray(path.read_bytes())
@@ -41,6 +41,6 @@ def test_a_changed_file_is_refused(tmp_path):
         list(read(changed))
 
 
-def test_a_missing_file_is_refused(tmp_path):
+def test_missing_backup_file_is_refused(tmp_path):
     with pytest.raises(BrokenBackup):
         list(read(tmp_path / "none.gz"))

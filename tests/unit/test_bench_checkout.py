@@ -1,4 +1,4 @@
-"""A commit to compare with: what it is lent, what is refused, and that nothing of it stays."""
+"""The worktree of a commit that a bench compares with: what it shares with this tree, what is refused, what stays."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def free_ports():
 
 
 class Repository:
-    """A repository with a set-up of its own, and what that left in `.local` and `models`."""
+    """A repository with a set-up of its own, and the results of that set-up in `.local` and `models`."""
 
     def __init__(self, root):
         self.root = root
@@ -81,28 +81,29 @@ def repository(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    made = tmp_path / "folder"
-    made.mkdir()
-    return made
+    path = tmp_path / "folder"
+    path.mkdir()
+    return path
 
 
 def nothing_is_left(repository, folder):
     return not list(folder.iterdir()) and len(repository.git("worktree", "list").splitlines()) == 1
 
 
-def test_an_unknown_commit_is_refused_with_a_sentence(repository):
+def test_bench_against_an_unknown_commit_is_refused(repository):
     with pytest.raises(BuildError, match="nonsense is no commit of this repository: fetch it, or name one"):
         commit_of("nonsense")
     assert commit_of("HEAD") == repository.git("rev-parse", "HEAD")
 
 
-def test_what_is_the_same_is_lent(repository, folder):
+def test_checkout_uses_this_trees_environment_and_model_if_equal(repository, folder):
+    """Their sources are the same in both commits."""
     with checked_out(commit_of("HEAD"), folder) as root:
         assert (root / ".local" / "services" / "marker").read_text() == "environment"
         assert (root / "models" / "kefu.tar.gz").read_text() == "model"
 
 
-def test_other_lock_files_and_sources_get_their_own(repository, folder):
+def test_checkout_with_other_sources_gets_its_own_environment(repository, folder):
     older = commit_of("HEAD")
     repository.commit(**{"config.yml": "other pipeline", "ops/requirements/dev.txt": "two"})
     repository.write(".local/stamps/model", "other pipeline")
@@ -112,14 +113,14 @@ def test_other_lock_files_and_sources_get_their_own(repository, folder):
     assert (repository.root / "models" / "kefu.tar.gz").read_text() == "model"
 
 
-def test_an_environment_that_is_not_up_to_date_is_not_lent(repository, folder):
-    """The commit's set-up would bring it up to date through the link, and with it what runs here."""
+def test_outdated_environment_is_not_shared_with_a_checkout(repository, folder):
+    """The commit's set-up would update it through the link, while processes of this tree use it."""
     repository.write(".local/stamps/environment-services", "of another lock file")
     with checked_out(commit_of("HEAD"), folder) as root:
         assert not (root / ".local" / "services").exists()
 
 
-def test_a_model_that_a_commit_had_to_train_is_kept_for_the_next_time(repository, folder):
+def test_model_trained_for_a_commit_is_kept_for_the_next_bench(repository, folder):
     older = commit_of("HEAD")
     repository.commit(**{"config.yml": "other pipeline"})
     repository.write(".local/stamps/model", "other pipeline")
@@ -132,7 +133,7 @@ def test_a_model_that_a_commit_had_to_train_is_kept_for_the_next_time(repository
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, RuntimeError, None])
-def test_the_worktree_is_removed_whatever_ends_the_run(repository, folder, end):
+def test_worktree_of_a_bench_is_removed_however_it_ends(repository, folder, end):
     try:
         with checked_out(commit_of("HEAD"), folder):
             if end:
@@ -143,6 +144,7 @@ def test_the_worktree_is_removed_whatever_ends_the_run(repository, folder, end):
 
 
 def test_a_checkout_that_differs_from_its_commit_is_refused(repository, folder):
+    """A git filter changes a file at the checkout."""
     commit = repository.commit(**{".gitattributes": "*.txt filter=loud\n", "a.txt": "quiet\n"})
     repository.git("config", "filter.loud.smudge", "tr a-z A-Z")
     with (
@@ -153,7 +155,7 @@ def test_a_checkout_that_differs_from_its_commit_is_refused(repository, folder):
     assert nothing_is_left(repository, folder)
 
 
-def test_a_set_up_that_fails_is_told_with_its_own_last_line(repository, folder):
+def test_failed_set_up_of_a_commit_is_reported_with_its_last_line(repository, folder):
     commit = repository.commit(failure="no package index")
     with (
         pytest.raises(BuildError, match="can't be set up: set-up failed: no package index; check it out"),
@@ -163,7 +165,7 @@ def test_a_set_up_that_fails_is_told_with_its_own_last_line(repository, folder):
     assert nothing_is_left(repository, folder)
 
 
-def test_a_build_that_does_not_start_says_why_and_keeps_its_logs(tmp_path, monkeypatch):
+def test_build_that_does_not_start_reports_why_and_keeps_its_logs(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "LOCAL", tmp_path / "local")
     root = tmp_path / "root"
     for path, text in (("servers.py", "HOST = ''"), ("stack.py", STACK), ("__init__.py", "")):

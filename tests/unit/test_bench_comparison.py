@@ -1,4 +1,4 @@
-"""From the plan of a run to its tables, on systems that are never started: every figure finds its scenario."""
+"""A bench from its plan to its tables, with stand-ins for the systems: every figure has its scenario."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ MS = {"stock": 40.0, "kefu": 2.0}
 
 
 class System:
-    """One that notes what is done to it."""
+    """A stand-in for a system, which notes the calls that it gets."""
 
     jobs = property(lambda self: {})
     model = Path("model.tar.gz")
@@ -34,7 +34,7 @@ class System:
 
 @pytest.fixture
 def log(monkeypatch):
-    """What was done to the systems, in order; each scenario costs what MS says."""
+    """The calls that the systems got, in order. Each scenario costs the CPU time in MS."""
     done = []
 
     def run(system, job):
@@ -64,7 +64,8 @@ def compared(plan, only, tmp_path):
     return found
 
 
-def test_a_full_run_measures_every_figure(log, tmp_path):
+def test_full_bench_has_a_value_for_every_figure(log, tmp_path):
+    """Stock Rasa has no figure for a gateway."""
     found = compared(FULL, ("stock", "kefu"), tmp_path)
     assert [row["what"] for row in found["figures"] if row["kefu"] is None] == []
     assert [row["what"] for row in found["figures"] if row["stock"] is None] == [
@@ -74,7 +75,7 @@ def test_a_full_run_measures_every_figure(log, tmp_path):
     assert "| talk, 500 turns " in table and "20 (20–20)" in table
 
 
-def test_both_are_up_until_the_rounds_are_over(log, tmp_path):
+def test_bench_runs_both_systems_until_the_rounds_are_over(log, tmp_path):
     compared(SHORT, ("stock", "kefu"), tmp_path)
     assert log[:2] == ["stock start", "kefu start"] and log[-2:] == ["stock stop", "kefu stop"]
     assert log.index("kefu without_worker") < log.index("kefu accept")
@@ -82,14 +83,14 @@ def test_both_are_up_until_the_rounds_are_over(log, tmp_path):
 
 
 @pytest.mark.parametrize("only", ["stock", "kefu"])
-def test_one_system_alone_leaves_the_other_columns_empty(log, tmp_path, only):
+def test_bench_of_one_system_leaves_the_others_columns_empty(log, tmp_path, only):
     found = compared(SHORT, (only,), tmp_path)
     other = {"stock": "kefu", "kefu": "stock"}[only]
     assert all(row[other] is None for row in found["figures"])
     assert report.table(found)
 
 
-def test_what_was_started_is_stopped_when_a_scenario_fails(log, tmp_path, monkeypatch):
+def test_bench_stops_both_systems_when_a_scenario_fails(log, tmp_path, monkeypatch):
     def fail(system, job):
         raise RuntimeError("a process ended")
 

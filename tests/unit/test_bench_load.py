@@ -1,4 +1,4 @@
-"""The load generator counts what goes wrong: figures of a system that loses answers would be worth nothing."""
+"""The bench's load generator counts wrong answers: the figures of a system that loses answers would be worthless."""
 
 import random
 import time
@@ -12,7 +12,7 @@ from ops.bench.load_kafka import Ledger
 
 
 class Line:
-    """A transport that keeps what was sent."""
+    """A transport that keeps the customers whose messages were sent."""
 
     def __init__(self):
         self.sent = []
@@ -33,24 +33,26 @@ def answer(customer, seqs, status="answered", record="r"):
     return {"message_id": customer.message_id, "id": record, "status": status, "replies": replies}
 
 
-def test_a_customer_says_the_next_thing_when_the_answer_is_there_and_then_begins_a_new_conversation():
+def test_load_customer_sends_the_next_message_after_the_answer():
+    """After the last turn the customer begins a new conversation."""
     talk = load(turns=2, conversations=2)
-    said = []
+    ids = []
     while talk.transport.sent:
         customer = talk.transport.sent.pop()
-        said.append(customer.message_id)
+        ids.append(customer.message_id)
         talk.answered(customer, 1)
-    assert said == ["7-0", "7-1", "8-0", "8-1"]
+    assert ids == ["7-0", "7-1", "8-0", "8-1"]
     assert talk.results()["turns"] == 4 and talk.results()["lost"] == 0
 
 
-def test_a_message_without_an_answer_is_lost():
+def test_load_counts_a_message_without_an_answer_as_lost():
     talk = load(users=3, conversations=3)
     talk.answered(talk.transport.sent[0], 1)
-    assert talk.results()["lost"] == 3  # the two others' and the first one's next
+    assert talk.results()["lost"] == 3  # two customers' first messages and one customer's second
 
 
-def test_an_answer_under_a_second_id_is_doubled_and_the_same_record_again_is_not():
+def test_load_counts_a_second_answer_as_doubled():
+    """A record that Kafka delivers again has the same id and is not counted."""
     talk, ledger = load(), Ledger()
     customer = talk.transport.sent[0]
     ledger.expect(customer)
@@ -62,7 +64,7 @@ def test_an_answer_under_a_second_id_is_doubled_and_the_same_record_again_is_not
     assert talk.counts.doubled == 1 and talk.counts.turns == 1
 
 
-def test_an_answer_to_what_nobody_said_and_a_failed_or_empty_one_are_counted():
+def test_load_counts_unexpected_failed_and_empty_answers():
     talk, ledger = load(), Ledger()
     customer = talk.transport.sent[0]
     ledger.note(talk, {**answer(customer, [1]), "message_id": "99-9"})
@@ -72,17 +74,18 @@ def test_an_answer_to_what_nobody_said_and_a_failed_or_empty_one_are_counted():
 
 
 @pytest.mark.parametrize("seqs, wrong", [([1, 2, 3], 0), ([1, 3], 1), ([1, 1], 1), ([2, 1], 2)])
-def test_replies_out_of_their_sequence_are_counted(seqs, wrong):
+def test_load_counts_replies_out_of_sequence(seqs, wrong):
     talk = load()
     count_replies(talk, talk.transport.sent[0], [{"seq": seq} for seq in seqs])
     assert talk.counts.out_of_order == wrong
 
 
-def test_by_the_clock_a_message_waits_for_an_idle_customer_and_its_time_counts_from_when_it_was_due():
+def test_latency_by_the_clock_counts_from_the_due_time():
+    """A message that is due while all customers are busy waits for an idle one."""
     talk = load(users=1, turns=50, rate=1000.0, seconds=60)
     while not talk.transport.sent:
         talk.tick()
-    time.sleep(0.05)  # the one customer is busy meanwhile
+    time.sleep(0.05)  # the only customer still waits for an answer
     talk.tick()
     talk.answered(talk.transport.sent[0], 1)
     assert len(talk.transport.sent) == 2
@@ -90,7 +93,7 @@ def test_by_the_clock_a_message_waits_for_an_idle_customer_and_its_time_counts_f
     assert talk.latencies_ms[1] > 25
 
 
-def test_what_could_not_be_sent_in_time_is_told_apart_from_what_was_lost():
+def test_load_counts_unsent_messages_apart_from_lost_ones():
     talk = load(users=1, turns=50, rate=1000.0, seconds=0.05)
     while not talk.transport.sent:
         talk.tick()
@@ -100,7 +103,7 @@ def test_what_could_not_be_sent_in_time_is_told_apart_from_what_was_lost():
     assert talk.results()["unsent"] > 0 and talk.results()["lost"] == 0
 
 
-def test_an_answer_over_http_is_read_whole_in_whatever_pieces_it_comes():
+def test_http_responses_are_read_from_any_pieces():
     page = (
         b"HTTP/1.1 202 Accepted\r\ncontent-length: 5\r\nx: y\r\n\r\nhelloHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     )
@@ -116,13 +119,14 @@ def test_an_answer_over_http_is_read_whole_in_whatever_pieces_it_comes():
         assert got == [(202, b"hello"), (200, b"")]
 
 
-def test_texts_are_the_same_each_time_and_seldom_come_twice():
-    said = [scripts.text(scripts.TALK, customer, turn) for customer in range(100) for turn in range(5)]
-    assert said == [scripts.text(scripts.TALK, customer, turn) for customer in range(100) for turn in range(5)]
-    assert len(set(said)) > 450
+def test_load_texts_are_reproducible_and_mostly_different():
+    texts = [scripts.text(scripts.TALK, customer, turn) for customer in range(100) for turn in range(5)]
+    assert texts == [scripts.text(scripts.TALK, customer, turn) for customer in range(100) for turn in range(5)]
+    assert len(set(texts)) > 450
 
 
-def test_only_the_script_of_orders_names_an_order_and_each_customer_names_the_own_one():
+def test_customers_of_the_orders_script_name_their_own_order():
+    """The script `talk` names no order."""
     for turn in range(5):
         assert not any(character.isdigit() for character in scripts.text(scripts.TALK, 12, turn))
     assert [scripts.order_number(12) in scripts.text(scripts.ORDERS, 12, turn) for turn in range(5)] == [

@@ -1,4 +1,4 @@
-"""The rounds of a bench: who does what, in which order, and at which rate by the clock."""
+"""The rounds of a bench: which system runs which step, in which order, and at which rate by the clock."""
 
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from ops.bench.scripts import ORDER_NUMBERS, ORDERS, TALK
 
 
 class System:
-    """One that is never asked anything."""
+    """A stand-in for a system that gets no calls."""
 
     jobs: ClassVar = {}
 
@@ -21,7 +21,7 @@ class System:
 
 @pytest.fixture
 def jobs(monkeypatch):
-    """What was done by whom, in order; each reaches 100 turns a second in the first round and 10 more in each later."""
+    """The jobs of the systems, in order. A system reaches 100 turns a second at first, and 10 more in each round."""
     done = []
 
     def run(system, job):
@@ -41,12 +41,12 @@ def step(count, by_clock=False):
     return Step(TALK, 5, {name: Way("gateway", 8, 16) for name in ("a", "b")}, 10, count, by_clock)
 
 
-def test_who_begins_changes_from_round_to_round(jobs):
+def test_bench_systems_take_turns_in_beginning_a_round(jobs):
     Rounds([System("a"), System("b")]).run([step(3)])
     assert [name for name, _ in jobs] == ["a", "b", "b", "a", "a", "b"]
 
 
-def test_a_step_is_part_of_its_first_rounds_and_of_systems_with_a_way(jobs):
+def test_step_runs_in_its_number_of_rounds_on_its_systems(jobs):
     alone = Step(ORDERS, 5, {"b": Way("kafka", 1, 1)}, 10, 1)
     measured = Rounds([System("a"), System("b")])
     measured.run([step(2), alone])
@@ -56,20 +56,20 @@ def test_a_step_is_part_of_its_first_rounds_and_of_systems_with_a_way(jobs):
     assert [each["round"] for each in measured.results["b"]] == [0, 0, 1]
 
 
-def test_all_systems_hear_the_same_customers_and_none_twice(jobs):
+def test_each_round_gives_all_systems_the_same_new_customers(jobs):
     Rounds([System("a"), System("b")]).run([step(3)])
     firsts = {name: [job.first for other, job in jobs if other == name] for name in ("a", "b")}
     assert firsts["a"] == firsts["b"]
     assert [later - first for first, later in zip(firsts["a"], firsts["a"][1:], strict=False)] == [16, 16]
 
 
-def test_by_the_clock_the_rate_is_a_share_of_what_was_reached_before(jobs):
+def test_rate_by_the_clock_is_a_share_of_the_reached_rate(jobs):
     Rounds([System("a")], most_idle=1000).run([step(2), step(2, by_clock=True)])
     assert [job.rate for _, job in jobs] == [None, SHARE_OF_PEAK * 100, None, SHARE_OF_PEAK * 105]
 
 
 @pytest.mark.parametrize("steps", [FULL.steps, SHORT.steps, duel(("stock", "kefu"), 25)], ids=["full", "short", "duel"])
-def test_there_are_enough_customers_with_an_order(steps):
+def test_bench_plans_need_no_more_customers_than_have_orders(steps):
     """By the clock a system may need `most_idle` of them, and as many again at 1,000 turns a second for 10 s."""
     for name in ("stock", "kefu"):
         wanted = [
@@ -80,13 +80,14 @@ def test_there_are_enough_customers_with_an_order(steps):
         assert sum(wanted) + 32 <= ORDER_NUMBERS
 
 
-def test_cpu_is_told_at_the_pace_of_the_reference():
+def test_cpu_times_are_normalised_by_the_reference():
+    """A machine that takes twice as long for the reference counts half of its CPU time."""
     slow = {"cpu_ms_a_turn": {"worker": 4.0}, "reference_ms": 84.0, "action_calls_a_turn": 0.5}
     assert results.cpu_ms([slow], "worker") == [2.0]
     assert results.cpu_ms_a_call([slow], "worker") == [4.0]
     assert results.cpu_ms([slow], "gateway") == []
 
 
-def test_each_scenario_prints_a_line_though_nothing_was_answered(jobs, capsys):
+def test_scenario_without_an_answer_prints_its_line(jobs, capsys):
     Rounds([System("a")]).run([step(1)])
     assert "round 1, a: gateway, talk, 5 turns" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""What a bench says of its rounds: the median, the range of the true one, and whether two builds differ."""
+"""The figures of a bench's rounds: the median, the range of the true median, and whether two builds differ."""
 
 import threading
 
@@ -9,21 +9,21 @@ from ops.bench.reference import Pace
 from ops.bench.spread import Spread, ratios, spread
 
 
-def test_few_rounds_are_told_from_lowest_to_highest():
+def test_spread_of_few_rounds_goes_from_lowest_to_highest():
     assert spread([3.0, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0, 3)
     assert spread([5.0]) == Spread(5.0, 5.0, 5.0, 1)
     assert spread([]) is None
 
 
-def test_from_nine_rounds_on_the_outermost_are_left_out():
+def test_spread_of_nine_rounds_leaves_the_outermost_out():
     """Source: a binomial table; of 9, 12 and 25 rounds the range leaves out 1, 2 and 7 on each side."""
     for rounds, left_out in ((8, 0), (9, 1), (12, 2), (25, 7)):
-        found = spread([float(number) for number in range(rounds)])
-        assert (found.low, found.high) == (left_out, rounds - 1 - left_out)
+        figures = spread([float(number) for number in range(rounds)])
+        assert (figures.low, figures.high) == (left_out, rounds - 1 - left_out)
 
 
-def test_a_ratio_is_of_the_same_round():
-    """A machine that was half as fast in one round changes both figures and not their ratio."""
+def test_ratio_of_two_builds_compares_the_same_round():
+    """A machine that is half as fast in one round changes both figures and not their ratio."""
     assert ratios([10.0, 20.0, 11.0], [5.0, 10.0, 5.5]) == Spread(2.0, 2.0, 2.0, 3)
     assert ratios([10.0, 20.0], [5.0]) == Spread(2.0, 2.0, 2.0, 1)
     assert ratios([], [5.0]) is None
@@ -40,11 +40,11 @@ def test_a_ratio_is_of_the_same_round():
         (None, "not measured"),
     ],
 )
-def test_the_verdict_is_a_difference_none_or_too_wide_to_tell(ratio, words):
+def test_verdict_on_a_ratio_is_a_difference_none_or_undecided(ratio, words):
     assert words in verdict(ratio)
 
 
-def test_the_pace_is_measured_beside_the_work():
+def test_reference_runs_in_a_thread_that_ends_with_the_work():
     with Pace() as pace:
         pass
     assert 0 < pace.reference_ms < 10_000

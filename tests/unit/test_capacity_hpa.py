@@ -18,15 +18,16 @@ from ops.capacity.hpa import (
 
 
 def over_time(scaler, current, proposals, every_s=15):
-    """Return how many pods there are after each look."""
-    found = []
+    """Return the number of pods after each decision."""
+    numbers = []
     for n, proposal in enumerate(proposals):
         current = scaler.decide(n * every_s, current, [proposal])
-        found.append(current)
-    return found
+        numbers.append(current)
+    return numbers
 
 
 def test_scaling_up_doubles_at_each_sync():
+    """The autoscaler decides every 15 s."""
     assert over_time(Autoscaler(Scaling(1, 100)), 3, [64] * 6) == [6, 12, 24, 48, 64, 64]
 
 
@@ -37,13 +38,13 @@ def test_pods_stay_within_the_limits():
 
 
 def test_scaling_down_waits_5_minutes_then_removes_a_tenth():
-    found = over_time(Autoscaler(Scaling(1, 200)), 100, [100] + [10] * 32)
-    assert found[:20] == [100] * 20  # 19 looks after the last one that said 100
-    assert found[20:24] == [90, 90, 90, 90]
-    assert found[24] == 81
+    numbers = over_time(Autoscaler(Scaling(1, 200)), 100, [100] + [10] * 32)
+    assert numbers[:20] == [100] * 20  # the proposal of 100 counts for 5 minutes: 20 decisions
+    assert numbers[20:24] == [90, 90, 90, 90]
+    assert numbers[24] == 81
 
 
-def test_one_dip_within_the_window_takes_nothing_away():
+def test_one_dip_within_the_window_removes_no_pod():
     assert over_time(Autoscaler(Scaling(1, 200)), 50, [50] * 10 + [5] + [50] * 10) == [50] * 21
 
 
@@ -59,12 +60,12 @@ def test_greatest_change_of_several_policies_counts():
     assert over_time(Autoscaler(Scaling(1, 100, up=Rules(policies, select="Disabled"))), 2, [50]) == [2]
 
 
-def test_a_policy_counts_what_was_added_within_its_period():
+def test_policy_counts_the_pods_added_within_its_period():
     rules = Rules((Policy(PODS, 3, 60),))
     assert over_time(Autoscaler(Scaling(1, 100, up=rules)), 1, [50] * 9) == [4, 4, 4, 4, 7, 7, 7, 7, 10]
 
 
-def test_the_highest_proposal_counts():
+def test_highest_proposal_of_several_metrics_counts():
     assert Autoscaler(Scaling(1, 100)).decide(0, 10, [3, 14, 9]) == 14
 
 
@@ -101,11 +102,11 @@ def test_cpu_asks_for_the_pods_that_reach_its_target():
 
 
 def test_starting_pods_count_as_idle_when_scaling_up():
-    assert cpu_utilization(pods(4, 0.9, starting=4), 1.0, 60, 8) == 8  # 6 would turn the direction
+    assert cpu_utilization(pods(4, 0.9, starting=4), 1.0, 60, 8) == 8  # 6 would scale down: then nothing changes
     assert cpu_utilization(pods(4, 0.9, starting=1), 1.0, 60, 5) == 6
     assert cpu_utilization(pods(4, 0.3, starting=4), 1.0, 60, 8) == 2
 
 
-def test_pods_without_a_figure_hold_back_both_ways():
-    assert cpu_utilization(pods(4, 0.3, unseen=4), 1.0, 60, 8) == 8  # as if fully used
+def test_pods_without_a_cpu_figure_prevent_scaling():
+    assert cpu_utilization(pods(4, 0.3, unseen=4), 1.0, 60, 8) == 8  # they count as fully used
     assert cpu_utilization(pods(unseen=3), 1.0, 60, 3) == 3

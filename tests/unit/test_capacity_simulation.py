@@ -15,7 +15,7 @@ from ops.capacity.simulate import Simulation, worker_rate
 
 COSTS = replace(inputs.measured(), worker_ms=2.0, gateway_ms=0.5, start_s=5.0, rebalance_s=2.0, concurrent_ms=0.0)
 MANY = Kind(Scaling(low=60, high=60))
-CLAIM = 1000.0  # messages a second for which values/production.yaml says it is sized, and SURGE times as many at night
+CLAIM = 1000.0  # messages a second that values/production.yaml is sized for; in the surge at night SURGE times as many
 NIGHT = Promotion("night", 3600.0, 250.0, begins_s=600.0, half_life_s=300.0)
 
 
@@ -32,7 +32,7 @@ def night():
     return simulate()
 
 
-def test_every_message_is_answered_or_waits(night):
+def test_simulated_messages_are_all_answered_or_waiting(night):
     assert night.answered + night.intervals[-1].waiting == pytest.approx(night.came, rel=0.01)
 
 
@@ -66,7 +66,7 @@ def test_slow_back_end_adds_workers_by_seconds_of_lag():
     assert by_seconds.most_pods["workers"] >= 4 and by_seconds.most_waiting < by_cpu.most_waiting / 4
 
 
-def test_late_gateways_are_scaled_up_with_few_connections():
+def test_late_event_loops_add_gateways_despite_few_connections():
     busy, costs = Kind(Scaling(low=1, high=50), cpu_percent=100), replace(COSTS, stream_ms_s=0.0)
     few = {"gateway": busy, "connections_a_gateway": 1_000_000}
     late, patient = (simulate(costs=costs, late_ms=late_ms, **few) for late_ms in (100.0, 1e9))
@@ -78,8 +78,8 @@ def test_production_values_carry_the_claimed_surge():
     night = Simulation(stroke, inputs.measured(), production()).run()
     peak = [each for each in night.intervals if each.at_s >= stroke.begins_s + 360.0]
     assert min(each.came / each.seconds for each in peak) == pytest.approx(SURGE * CLAIM, rel=0.01)
-    assert max(each.waiting for each in peak) < SURGE * CLAIM  # less than comes in a second: all keep up
-    assert night.actions_full_s < 120  # only until there are enough of them
+    assert max(each.waiting for each in peak) < SURGE * CLAIM  # less than a second's messages wait: workers keep up
+    assert night.actions_full_s < 120  # only until enough action servers have started
 
 
 def test_partitions_limit_the_workers(night):
@@ -96,12 +96,13 @@ def test_cheap_turns_need_a_higher_lag_threshold():
 
 
 def test_a_worker_is_limited_by_its_cpu_or_by_its_places():
+    """Places are the turns that a worker runs at the same time."""
     shape = production()
     assert worker_rate(COSTS, shape) == pytest.approx(450.0)
     assert worker_rate(replace(COSTS, concurrent_ms=1000.0), shape) == 64.0
 
 
-def test_partitions_are_level_and_move_no_more_than_needed():
+def test_rebalance_levels_partitions_with_the_fewest_moves():
     group, members = Group(16, 1.0, 1e6), [Pod(n, 0, 0) for n in range(4)]
     group.join(0.0, members[:3], first=True)
     before = {number: pod for pod in members for number in pod.partitions}
@@ -112,7 +113,7 @@ def test_partitions_are_level_and_move_no_more_than_needed():
     assert all(group.partitions[n].blocked_until == 11.0 for n in moved)
 
 
-def test_the_oldest_are_answered_first():
+def test_simulated_worker_answers_the_oldest_messages_first():
     group, pod = Group(1, 1.0, 1e6), Pod(0, 0, 0)
     group.join(0.0, [pod], first=True)
     group.partitions[0].put(1.0, 5.0)
@@ -121,7 +122,7 @@ def test_the_oldest_are_answered_first():
     assert group.waiting == pytest.approx(4.0)
 
 
-def test_curves_hold_what_they_promise():
+def test_load_curves_have_the_declared_volume_and_peak():
     day = Day("day", 86_400.0, for_users(1_000_000))
     assert messages(day) == pytest.approx(1_000_000 * 0.2 * 5, rel=0.01)
     assert max(NIGHT(at) for at in range(3600)) == SURGE * 250
@@ -129,7 +130,7 @@ def test_curves_hold_what_they_promise():
     assert NIGHT.connections(NIGHT.begins_s + 30) < 0.2 * NIGHT.connections(NIGHT.begins_s + 300)
 
 
-def test_a_bill_grows_with_prices_and_is_shared_by_the_dialogues(night):
+def test_bill_grows_with_prices_and_is_divided_by_dialogues(night):
     shape, prices = production(), inputs.prices()
     once = bill(night, NIGHT, COSTS, shape, prices)
     twice = bill(night, NIGHT, COSTS, shape, replace(prices, vcpu_hour=2 * prices.vcpu_hour))
@@ -137,7 +138,7 @@ def test_a_bill_grows_with_prices_and_is_shared_by_the_dialogues(night):
     assert once.per_dialogue == pytest.approx(once.total / (night.came / NIGHT.turns))
 
 
-def test_figures_that_lack_something_are_refused(tmp_path):
+def test_price_file_with_missing_or_unknown_figures_is_refused(tmp_path):
     path = tmp_path / "prices.json"
     path.write_text('{"yuan": {"vcpu_hour": 0.1, "gpu_hour": 3}}')
     with pytest.raises(ValueError, match=r"gb_hour.*gpu_hour"):

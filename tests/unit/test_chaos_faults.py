@@ -32,7 +32,8 @@ def injector(stack, kind):
 @pytest.mark.parametrize(
     ("kind", "name"), [(plan.WORKER, "worker"), (plan.GATEWAY, "gateway")], ids=["worker", "gateway"]
 )
-def test_target_that_stops_being_ready_is_killed_later(kind, name):
+def test_process_that_stops_being_ready_is_killed_later(kind, name):
+    """The process is ready at the first look and not at the second: the injector waits until it is ready again."""
     stack = Stack(True, False, True)
     faults = injector(stack, kind)
     faults.run()
@@ -40,7 +41,8 @@ def test_target_that_stops_being_ready_is_killed_later(kind, name):
     assert faults.counts() == {kind: 1}
 
 
-def test_target_that_is_never_ready_ends_the_run_by_name(monkeypatch):
+def test_process_that_is_never_ready_ends_the_chaos_run(monkeypatch):
+    """The error names the kind of fault."""
     monkeypatch.setattr(faults, "STUCK_S", 0.3)
     stack = Stack(*[True, False] * 20)
     with pytest.raises(NothingCanBeKilled, match=plan.WORKER):

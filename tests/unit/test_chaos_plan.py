@@ -10,13 +10,13 @@ from ops.chaos.system import CLUSTER, SENTINEL
 
 
 @pytest.mark.parametrize("form", list(SHARES))
-def test_one_seed_gives_one_plan(form):
+def test_same_seed_gives_the_same_chaos_plan(form):
     assert plan(50, "1:0", form) == plan(50, "1:0", form)
     assert plan(50, "1:0", form) != plan(50, "1:1", form)
     assert len(plan(50, "1:0", form)) == 50
 
 
-def test_thousand_kills_have_each_kind_in_its_share():
+def test_1000_planned_kills_include_workers_and_redis_masters():
     """In rounds of 50, at least 100 kill a worker, and every round kills a Redis master, in both forms."""
     kinds = Counter()
     for number in range(20):
@@ -28,7 +28,8 @@ def test_thousand_kills_have_each_kind_in_its_share():
     assert kinds[WORKER] >= 100
 
 
-def test_stopped_run_continues_and_finished_run_starts_anew(tmp_path):
+def test_stopped_chaos_run_continues_and_finished_one_restarts(tmp_path):
+    """`results/chaos.json` has the rounds of a run. Another seed, or a finished run, begins with none."""
     path = tmp_path / "chaos.json"
     done = {"kills": {WORKER: 50}, "counts": {"accepted": 7}, "breaches": [], "form": SENTINEL}
     first = Report(path, "1", 100, 50, [SENTINEL])

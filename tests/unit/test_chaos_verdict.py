@@ -59,7 +59,8 @@ def changed(state, number, **fields):
     state.answers[KEY][number - 1] = (state.answers[KEY][number - 1][0], marker)
 
 
-def test_kept_promises_give_no_breach():
+def test_run_that_kept_all_promises_gives_no_breach():
+    """Records published twice under the same ids are no breach."""
     state = evidence()
     state.answers[KEY] += state.answers[KEY]  # published again under the same ids
     state.events[KEY] += state.events[KEY]
@@ -194,14 +195,16 @@ def another_questions_answer(state):
         (another_questions_answer, "answer of another question"),
     ],
 )
-def test_each_breach_names_its_conversation(do, kind):
+def test_verdict_finds_each_kind_of_breach(do, kind):
+    """Each case breaks the evidence of one conversation. The breach names the conversation."""
     state = evidence()
     do(state)
     assert kind in kinds(state)
     assert all(breach.conversation == KEY or not breach.conversation for breach in judge(state).breaches)
 
 
-def test_stock_answer_needs_a_fault_of_the_action_server_as_cause():
+def test_stock_answer_is_a_breach_without_an_action_server_fault():
+    """`utter_action_failed` is right only shortly after the action server was killed or cut off."""
     assert kinds(evidence(stock=True)) == {"stock answer without cause"}
     trouble = Trouble(plan.ACTIONS_KILL, "actions", NOW - 3000, NOW - 1000)
     for excuse, expected in (

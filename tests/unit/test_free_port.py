@@ -1,4 +1,4 @@
-"""Ports for the servers of tests: two processes of tests never get the same one."""
+"""Ports for the servers of tests: two test processes never get the same port."""
 
 import socket
 

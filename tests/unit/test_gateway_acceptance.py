@@ -29,7 +29,7 @@ def said(message_id):
     return UserSaid("demo", "alice", message_id, text="hello")
 
 
-async def test_futures_time_out_in_order_and_not_early():
+async def test_deadlines_expire_in_order_and_not_early():
     loop, deadlines, ended = asyncio.get_running_loop(), Deadlines(0.1), []
     futures = [loop.create_future() for _ in range(3)]
     began = loop.time()
@@ -47,7 +47,7 @@ async def test_futures_time_out_in_order_and_not_early():
     assert deadlines._timer is None and not deadlines._due
 
 
-async def test_finished_futures_are_dropped():
+async def test_deadlines_of_finished_futures_are_dropped():
     loop, deadlines = asyncio.get_running_loop(), Deadlines(60)
     for _ in range(1000):
         future = loop.create_future()
@@ -56,7 +56,7 @@ async def test_finished_futures_are_dropped():
     assert len(deadlines._due) == 1
 
 
-async def test_accept_returns_only_after_the_acknowledgement():
+async def test_message_is_accepted_only_once_kafka_acknowledged_it():
     sender = Sender()
     accepting = asyncio.create_task(Acceptance(sender, 60, Backlog(1, nothing_answered)).accept(said("a")))
     await asyncio.sleep(0.05)
@@ -65,7 +65,7 @@ async def test_accept_returns_only_after_the_acknowledgement():
     await accepting
 
 
-async def test_an_unacknowledged_message_is_not_counted():
+async def test_message_refused_for_its_deadline_leaves_the_backlog():
     sender, backlog = Sender(), Backlog(1, nothing_answered)
     inbox = Acceptance(sender, 0.05, backlog)
     for name in ("a", "b"):

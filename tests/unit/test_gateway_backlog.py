@@ -37,18 +37,19 @@ class Fixture:
         return True
 
 
-async def test_the_limit_refuses_only_the_conversation_that_reached_it():
+async def test_backlog_refuses_only_the_conversation_at_its_limit():
     it = Fixture()
     assert await it.admitted("a", "b", "c", "d") == [True, True, True, False]
     assert await it.admitted("a", "b", "c", conversation="demo:bob") == [True] * 3
 
 
-async def test_a_message_sent_again_counts_once():
+async def test_repeated_message_counts_once_in_the_backlog():
     it = Fixture()
     assert await it.admitted("a", "b", "c", "a", "b", "c", "d") == [True] * 6 + [False]
 
 
-async def test_a_reported_answer_makes_room_without_a_read():
+async def test_reported_answer_makes_room_in_the_backlog():
+    """No read of Redis is needed."""
     it = Fixture()
     await it.admitted("a", "b", "c")
     it.backlog.answered("demo:alice", "b")
@@ -58,7 +59,7 @@ async def test_a_reported_answer_makes_room_without_a_read():
     assert await it.admitted("e") == [False]
 
 
-async def test_unreported_answers_are_read_at_the_limit():
+async def test_backlog_reads_unreported_answers_at_the_limit():
     it = Fixture()
     await it.admitted("a", "b", "c")
     it.store.outcomes = {("demo:alice", "a"), ("demo:alice", "b")}
@@ -66,7 +67,7 @@ async def test_unreported_answers_are_read_at_the_limit():
     assert it.store.looks == 1
 
 
-async def test_outcomes_are_read_at_most_every_look_interval():
+async def test_backlog_reads_outcomes_once_per_look_every_s():
     it = Fixture()
     await it.admitted(*"abc")
     assert not any(await it.admitted(*"defghi")) and it.store.looks == 1
@@ -74,7 +75,7 @@ async def test_outcomes_are_read_at_most_every_look_interval():
     assert not any(await it.admitted(*"defghi")) and it.store.looks == 2
 
 
-async def test_without_redis_each_look_admits_one_message():
+async def test_backlog_without_redis_admits_one_message_per_interval():
     it = Fixture()
     it.store.away = True
     assert await it.admitted("a", "b", "c", "d", "e") == [True] * 4 + [False]
@@ -91,7 +92,7 @@ async def test_a_message_without_marker_stops_counting_after_counted_s():
     assert await it.admitted("d") == [True]
 
 
-async def test_quiet_conversations_are_forgotten():
+async def test_backlog_forgets_quiet_conversations():
     it = Fixture()
     for number in range(10):
         await it.admitted("a", "b", conversation=f"demo:{number}")
@@ -100,7 +101,7 @@ async def test_quiet_conversations_are_forgotten():
     assert list(it.backlog._conversations) == ["demo:alice"] and it.backlog._counted == 1
 
 
-async def test_the_number_of_counted_messages_is_bounded(monkeypatch):
+async def test_number_of_messages_in_the_backlog_is_bounded(monkeypatch):
     monkeypatch.setattr(backlog_module, "MAX_COUNTED", 5)
     it = Fixture()
     for number in range(10):
@@ -108,6 +109,6 @@ async def test_the_number_of_counted_messages_is_bounded(monkeypatch):
     assert list(it.backlog._conversations) == ["demo:8", "demo:9"] and it.backlog._counted == 4
 
 
-async def test_limit_zero_admits_all_and_counts_nothing():
+async def test_backlog_with_limit_0_admits_every_message():
     it = Fixture(limit=0)
     assert all(await it.admitted(*"abcdefgh")) and not it.backlog._conversations

@@ -45,7 +45,7 @@ class IdleLoop:
         self._now = end
 
 
-def test_waiting_tasks_do_not_make_the_loop_late():
+def test_idle_event_loop_is_measured_as_punctual():
     loop, before = IdleLoop(), measured()
     LoopWatch(loop).start()
     loop.run(5.5 * EVERY_S)
@@ -53,7 +53,7 @@ def test_waiting_tasks_do_not_make_the_loop_late():
     assert (looks, late_s) == (5, pytest.approx(0))
 
 
-async def test_a_blocked_loop_counts_every_missed_call():
+async def test_blocked_event_loop_counts_every_missed_call():
     watch = LoopWatch(asyncio.get_running_loop())
     watch.start()
     before = measured()
@@ -65,7 +65,7 @@ async def test_a_blocked_loop_counts_every_missed_call():
     watch.stop()
 
 
-def test_a_stopped_watch_measures_nothing():
+def test_stopped_loop_watch_measures_nothing():
     loop = IdleLoop()
     watch = LoopWatch(loop)
     watch.start()

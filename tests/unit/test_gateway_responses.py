@@ -12,15 +12,15 @@ def sent(answer):
 
 
 def test_a_response_has_security_headers_and_its_own():
-    found = sent(json_answer({"a": 1}, 202, {"Location": "/x"}))
-    assert found.items() >= {name.lower(): value for name, value in SECURITY.items()}.items()
-    assert (found["location"], found["content-type"]) == ("/x", "application/json")
+    headers = sent(json_answer({"a": 1}, 202, {"Location": "/x"}))
+    assert headers.items() >= {name.lower(): value for name, value in SECURITY.items()}.items()
+    assert (headers["location"], headers["content-type"]) == ("/x", "application/json")
 
 
 def test_a_responses_own_header_replaces_the_common_one():
-    found = sent(Answer(b"x", 200, {"cache-control": "no-cache"}, "text/css"))
-    assert found["cache-control"] == "no-cache"
-    assert found["x-frame-options"] == SECURITY["X-Frame-Options"]
+    headers = sent(Answer(b"x", 200, {"cache-control": "no-cache"}, "text/css"))
+    assert headers["cache-control"] == "no-cache"
+    assert headers["x-frame-options"] == SECURITY["X-Frame-Options"]
 
 
 def test_a_response_without_body_has_no_content_type():
@@ -28,5 +28,5 @@ def test_a_response_without_body_has_no_content_type():
 
 
 def test_a_header_value_can_not_break_its_line():
-    found = sent(json_answer({}, 200, {"Location": "/x\r\nSet-Cookie: a=b\r\n\r\n<html>\x00"}))
-    assert found["location"] == "/xSet-Cookie: a=b<html>" and "set-cookie" not in found
+    headers = sent(json_answer({}, 200, {"Location": "/x\r\nSet-Cookie: a=b\r\n\r\n<html>\x00"}))
+    assert headers["location"] == "/xSet-Cookie: a=b<html>" and "set-cookie" not in headers

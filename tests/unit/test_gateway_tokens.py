@@ -31,7 +31,7 @@ def user_of(tokens, token):
         return None
 
 
-def test_a_token_is_verified_once(checks):
+def test_signature_of_a_token_is_checked_once(checks):
     tokens = Tokens({"demo": DEMO})
     alice, bob = tokens.mint("demo", "alice"), tokens.mint("demo", "bob")
     assert [user_of(tokens, token) for token in (alice, bob, alice, bob)] == ["alice", "bob"] * 2

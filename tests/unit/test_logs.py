@@ -39,14 +39,14 @@ def record_of(each):
     return record
 
 
-def test_a_batch_record_writes_lines_with_their_own_times():
+def test_batch_of_log_lines_has_a_time_for_each_line():
     each = [{"ts": 0.25, "route": "/a"}, {"ts": 61.5, "route": "/b"}]
     first, second = map(json.loads, JsonFormatter("gateway").format(record_of(each)).split("\n"))
     assert first.items() >= {"ts": "1970-01-01T00:00:00.250Z", "route": "/a", "message": "request"}.items()
     assert second.items() >= {"ts": "1970-01-01T00:01:01.500Z", "route": "/b", "process": "gateway"}.items()
 
 
-def test_batches_beyond_the_limit_are_dropped_and_counted():
+def test_log_batches_beyond_the_limit_are_dropped_and_counted():
     waiting = queue.Queue(logs.MAX_WAITING_LINES)
     aside, before = logs._Aside(waiting), dropped()
     for _ in range(logs.MAX_WAITING_BATCHES + 3):

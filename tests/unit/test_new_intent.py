@@ -14,7 +14,7 @@ FILES = ("domain.yml", "data", "tests/dialogue")
 
 @pytest.fixture
 def project(tmp_path):
-    """A copy of what `make intent` reads and writes."""
+    """A copy of the files that `make intent` reads and writes."""
     (tmp_path / "tests").mkdir()
     shutil.copy(ROOT / "domain.yml", tmp_path)
     for folder in FILES[1:]:
@@ -27,7 +27,7 @@ def texts(root):
     return {str(path.relative_to(root)): path.read_text(encoding="utf-8") for path in paths}
 
 
-def test_stubs_are_in_every_place_that_an_intent_needs(project):
+def test_make_intent_writes_stubs_in_every_place(project):
     assert intent.main(["stub_of_a_test"], project) == 0
     domain = yaml.safe_load((project / "domain.yml").read_text(encoding="utf-8"))
     assert "stub_of_a_test" in domain["intents"]
@@ -44,7 +44,7 @@ def test_stubs_are_in_every_place_that_an_intent_needs(project):
     assert [each["steps"][1] for each in stories[-2:]] == [{"action": "utter_stub_of_a_test"}] * 2
 
 
-def test_files_keep_every_line_that_they_had(project):
+def test_make_intent_keeps_every_existing_line(project):
     before = texts(project)
     assert intent.main(["stub_of_a_test", "--topic", "refunds"], project) == 0
     after = texts(project)
@@ -54,7 +54,7 @@ def test_files_keep_every_line_that_they_had(project):
         assert all(line in remaining for line in text.splitlines()), name
 
 
-def test_two_intents_can_follow_each_other(project):
+def test_make_intent_can_be_run_twice(project):
     assert intent.main(["stub_of_a_test"], project) == intent.main(["second_stub"], project) == 0
     domain = yaml.safe_load((project / "domain.yml").read_text(encoding="utf-8"))
     assert {"stub_of_a_test", "second_stub"} <= set(filter(lambda each: isinstance(each, str), domain["intents"]))
@@ -73,21 +73,21 @@ def test_two_intents_can_follow_each_other(project):
         (["stub_of_a_test", "--topic", "../refunds"], "no identifier"),
     ],
 )
-def test_refused_name_changes_no_file(project, capsys, arguments, reason):
+def test_make_intent_with_a_refused_name_changes_no_file(project, capsys, arguments, reason):
     before = texts(project)
     assert intent.main(arguments, project) == 1
     assert reason in capsys.readouterr().err
     assert texts(project) == before
 
 
-def test_report_names_what_is_left_to_do(project, capsys):
+def test_make_intent_prints_what_is_left_to_do(project, capsys):
     intent.main(["stub_of_a_test"], project)
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert all(
-        name in told for name in ("domain.yml", "data/nlu/stub_of_a_test.yml", "FILL_IN", "MEANINGS", "make train")
+        name in output for name in ("domain.yml", "data/nlu/stub_of_a_test.yml", "FILL_IN", "MEANINGS", "make train")
     )
 
 
-def test_project_has_no_placeholder_left():
-    found = {name for name, text in texts(ROOT).items() if re.search(rf"\b{intent.PLACEHOLDER}\b", text)}
-    assert found == set()
+def test_project_has_no_placeholder_of_make_intent():
+    files = {name for name, text in texts(ROOT).items() if re.search(rf"\b{intent.PLACEHOLDER}\b", text)}
+    assert files == set()

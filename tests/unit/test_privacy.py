@@ -87,6 +87,7 @@ def test_strings_are_masked_at_every_depth_of_a_json_value():
 @example("(010) 62345678")
 @example("1 (415) 555 2671")
 def test_the_quick_check_misses_nothing_that_a_pattern_finds(text):
+    """A quick check decides whether the patterns of personal data are searched at all."""
     with mock.patch.object(privacy, "_SUSPECT", re.compile("")):
         searched = mask(text)
     assert mask(text) == searched

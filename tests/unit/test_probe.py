@@ -24,15 +24,15 @@ def asked(capsys):
         server.stop()
 
 
-def test_a_ready_process_prints_nothing(asked):
+def test_probe_of_a_ready_process_prints_nothing(asked):
     assert asked() == (0, "", "")
 
 
-def test_the_reasons_of_an_unready_process_are_printed(asked):
+def test_probe_prints_why_a_process_is_not_ready(asked):
     code, _, error = asked("kafka", "partitions")
     assert code == 1 and '"missing": ["kafka", "partitions"]' in error
 
 
-def test_an_unreachable_process_is_reported(capsys):
+def test_probe_reports_an_unreachable_process(capsys):
     assert probe.main([f"http://{HOST}:{free_port()}/readyz"]) == 1
     assert "refused" in capsys.readouterr().err

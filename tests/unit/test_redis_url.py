@@ -23,13 +23,13 @@ from kefu.settings import RedisSettings
         ("rediss://u:p@h?ssl_cert_reqs=none", ("h", 6379), {"db": 0, "username": "u", "password": "p", "ssl": True}),
     ],
 )
-def test_a_single_server_is_parsed(url, host, connection):
+def test_redis_url_of_a_single_server_is_parsed(url, host, connection):
     parsed = parse(url)
     assert (parsed.kind, parsed.hosts, parsed.place) == ("single", (host,), {"host": host[0], "port": host[1]})
     assert {name: value for name, value in parsed.connection.items() if name != "ssl_cert_reqs"} == connection
 
 
-def test_a_socket_is_parsed():
+def test_redis_url_of_a_socket_is_parsed():
     parsed = parse("unix://user:p@/run/my%20redis.sock?db=1")
     assert (parsed.kind, parsed.place) == ("single", {"path": "/run/my redis.sock"})
     assert parsed.connection == {"username": "user", "password": "p", "db": 1}
@@ -56,24 +56,25 @@ def test_options_are_converted_to_redis_pys_types():
         assert connection == typed, url
 
 
-def test_sentinels_with_login_service_and_database():
-    found = parse("redis+sentinel://u%40x:p%3Aw@a:1,[::1]:2,c/my-master/3")
-    assert (found.kind, found.service) == ("sentinel", "my-master")
-    assert found.hosts == (("a", 1), ("::1", 2), ("c", 26379))
-    assert found.connection == {"username": "u@x", "password": "p:w", "db": 3}
-    assert found.sentinel == {}
+def test_redis_url_of_sentinels_is_parsed():
+    parsed = parse("redis+sentinel://u%40x:p%3Aw@a:1,[::1]:2,c/my-master/3")
+    assert (parsed.kind, parsed.service) == ("sentinel", "my-master")
+    assert parsed.hosts == (("a", 1), ("::1", 2), ("c", 26379))
+    assert parsed.connection == {"username": "u@x", "password": "p:w", "db": 3}
+    assert parsed.sentinel == {}
 
 
-def test_sentinels_with_a_password_of_their_own_and_tls():
-    found = parse("rediss+sentinel://:p@a:1/m?sentinel_password=s&ssl_ca_certs=/ca&ssl_check_hostname=true")
+def test_redis_url_of_sentinels_with_tls_and_password_is_parsed():
+    """The Sentinels have another password than the servers."""
+    parsed = parse("rediss+sentinel://:p@a:1/m?sentinel_password=s&ssl_ca_certs=/ca&ssl_check_hostname=true")
     tls = {"ssl": True, "ssl_ca_certs": "/ca", "ssl_check_hostname": True}
-    assert found.connection == {"password": "p", "db": 0, **tls}
-    assert found.sentinel == {"password": "s", **tls}
+    assert parsed.connection == {"password": "p", "db": 0, **tls}
+    assert parsed.sentinel == {"password": "s", **tls}
 
 
-def test_a_cluster_is_parsed():
-    found = parse("redis+cluster://:p@a:1,b/")
-    assert (found.kind, found.hosts, found.connection) == ("cluster", (("a", 1), ("b", 6379)), {"password": "p"})
+def test_redis_url_of_a_cluster_is_parsed():
+    parsed = parse("redis+cluster://:p@a:1,b/")
+    assert (parsed.kind, parsed.hosts, parsed.connection) == ("cluster", (("a", 1), ("b", 6379)), {"password": "p"})
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_a_cluster_is_parsed():
         "redis+unix:///run/redis.sock",
     ],
 )
-def test_a_wrong_url_is_refused_without_repeating_it(url):
+def test_wrong_redis_url_is_refused_without_repeating_it(url):
     with pytest.raises(SettingsError) as refused:
         RedisSettings.from_env({"REDIS_URL": url})
     assert refused.value.key == "REDIS_URL"
@@ -128,33 +129,33 @@ def test_a_wrong_url_is_refused_without_repeating_it(url):
     "form",
     ["redis://:{}@h:1/0", "rediss://u:{}@h", "unix://:{}@/s", "redis+sentinel://:{}@h:1/m", "redis+cluster://:{}@h:1"],
 )
-def test_an_unencoded_slash_or_question_mark_is_refused(form, password):
+def test_unencoded_slash_or_question_mark_in_a_url_is_refused(form, password):
     with pytest.raises(SettingsError, match=r"REDIS_URL has an @ after a .*: percent-encode") as refused:
         parse(form.format(password))
     assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("option", ["socket_timeout", "max_connections", "decode_responses", "ssl_min_version"])
-def test_refused_options_of_redis_py_are_named(option):
+def test_unsupported_options_of_redis_py_are_refused_by_name(option):
     with pytest.raises(SettingsError, match=f"has an option {option} that is not one of"):
         parse(f"rediss://h?{option}=1")
 
 
-def test_an_option_of_another_form_is_named():
+def test_option_of_another_form_of_url_is_refused():
     with pytest.raises(SettingsError, match="has an option db that is not one of"):
         parse("redis+cluster://h?db=1")
     with pytest.raises(SettingsError, match="has the option ssl_ca_certs without TLS: start with rediss"):
         parse("redis://h?ssl_ca_certs=/ca")
 
 
-def test_no_password_is_shown():
+def test_repr_of_redis_settings_shows_no_password():
     url = "redis+sentinel://:hunter2@a:1/m?sentinel_password=hunter2"
     assert "hunter2" not in repr(parse(url)) + repr(RedisSettings.from_env({"REDIS_URL": url}))
 
 
 # Source: Redis cluster specification, appendix A, and its example of CLUSTER KEYSLOT.
 @pytest.mark.parametrize(("key", "slot"), [("123456789", 12739), ("foo", 12182), ("a{foo}b", 12182)])
-def test_slots_equal_the_specifications_examples(key, slot):
+def test_cluster_slots_equal_the_specifications_examples(key, slot):
     assert slot_of(key) == slot
 
 

@@ -23,18 +23,18 @@ def test_two_releases_alternate_the_tracks():
     finished = changes.finish(switched)
     assert not finished["candidate"] and not finished["former"]
     again = changes.start(finished, MODEL)
-    assert again["blue"] == {**NEW, **MODEL}, "the next one is this one, but for what is new"
+    assert again["blue"] == {**NEW, **MODEL}, "the next release changes only what it names"
     assert again["green"] == NEW and again["active"] == "green"
 
 
-def test_back_undoes_the_canary_or_the_switch_and_keeps_the_candidate():
+def test_back_undoes_canary_or_switch_and_keeps_the_candidate():
     started = changes.start(NOTHING, NEW)
     assert changes.back(changes.canary(started, [], 5)) == started
     assert changes.back(changes.switch(started)) == started
     assert changes.finish(started)["candidate"] is False
 
 
-def test_values_are_not_changed_in_place():
+def test_release_commands_do_not_change_values_in_place():
     started = changes.start(NOTHING, NEW)
     before = json.dumps(started)
     for change in (
@@ -63,13 +63,13 @@ def test_values_are_not_changed_in_place():
         (lambda: changes.finish(changes.canary(changes.start(NOTHING, NEW), [], 5)), "under way"),
     ],
 )
-def test_impossible_command_is_refused(what, sentence):
+def test_impossible_release_command_is_refused(what, sentence):
     with pytest.raises(Refused, match=sentence):
         what()
 
 
 class Site:
-    """An installation that records its calls; its workers follow the file. tests/chart has the real one."""
+    """An installation that records its calls. Its workers follow the file at once. tests/chart has real ones."""
 
     def __init__(self, fit=True):
         self.fit, self.applied, self.asked = fit, [], []
@@ -96,7 +96,8 @@ class Site:
         return 0, json.dumps({track: [{"inbox": inbox, **worker}] for track, inbox in inboxes.items()})
 
 
-def test_nothing_changes_for_customers_while_the_candidate_is_not_fit(tmp_path):
+def test_unfit_candidate_gets_no_canary_and_no_switch(tmp_path):
+    """The candidate's workers fail `python -m kefu release check`."""
     site = Site(fit=False)
     release = Release(site, tmp_path / "release.yaml", print)
     with pytest.raises(Refused, match="isn't fit: it runs, and no customer"):
@@ -112,7 +113,7 @@ def test_nothing_changes_for_customers_while_the_candidate_is_not_fit(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["gateway-green", "actions-green"])
-def test_track_without_ready_gateways_or_actions_is_refused(tmp_path, part):
+def test_switch_to_a_track_with_too_few_ready_pods_is_refused(tmp_path, part):
     site = Site()
     release = Release(site, tmp_path / "release.yaml", print)
     release.start(NEW)
@@ -130,6 +131,7 @@ def test_track_without_ready_gateways_or_actions_is_refused(tmp_path, part):
 
 
 def test_back_needs_no_check_and_no_ready_pods(tmp_path):
+    """`back` must also work when the new track is broken."""
     site = Site()
     release = Release(site, tmp_path / "release.yaml", print)
     release.start(NEW)
@@ -142,7 +144,7 @@ def test_back_needs_no_check_and_no_ready_pods(tmp_path):
     assert release.values == yaml.safe_load((tmp_path / "release.yaml").read_text())["release"]
 
 
-def test_a_file_that_is_no_releases_is_refused(tmp_path):
+def test_file_of_other_values_is_refused(tmp_path):
     (tmp_path / "release.yaml").write_text("kafka: {}\n")
     with pytest.raises(Refused, match="no file of a release"):
         Release(Site(), tmp_path / "release.yaml").status()

@@ -1,4 +1,4 @@
-"""The calls of Helm and kubectl by `python -m ops.release`. Fake programs record them, and misbehave."""
+"""The calls of Helm and kubectl by `python -m ops.release`. Fake programs record the calls, and can hang or fail."""
 
 import json
 import time
@@ -28,7 +28,7 @@ esac
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    """Puts programs in the place of helm and kubectl that note how they are called."""
+    """Replace helm and kubectl by programs that record their calls; return a function that lists the calls."""
     status = json.dumps({"green": [{"inbox": "user.query", "model": "m", "turns": 0, "failed": 0}], "blue": []})
     ready = [
         {"metadata": {"labels": {"app.kubernetes.io/component": part}}, "status": {"readyReplicas": 1}}
@@ -46,6 +46,7 @@ def programs(tmp_path, monkeypatch):
 
 
 def test_helm_gets_the_installations_values_first(programs, tmp_path, capsys):
+    """The values of the release come second and override them."""
     common = ["-f", "yours.yaml", "--file", str(tmp_path / "release.yaml"), "-n", "shop", "--chart", "chart"]
     model = ["--model-url", "https://models/2.tar.gz", "--model-sha256", "0" * 64]
     assert main([*common, "start", "--worker", "sha256:" + "1" * 64, *model]) == 0
@@ -64,6 +65,7 @@ def test_helm_gets_the_installations_values_first(programs, tmp_path, capsys):
 
 
 def test_back_waits_for_no_pod_and_no_hook(programs, tmp_path):
+    """A way back must not depend on pods of the broken track."""
     common = ["--file", str(tmp_path / "release.yaml"), "-n", "shop"]
     assert main([*common, "start", "--worker", "2"]) == 0
     assert main([*common, "canary", "--percent", "5"]) == 0
@@ -94,7 +96,7 @@ def test_helm_has_time_for_the_topics_job_and_the_pods(programs, tmp_path):
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
-def test_a_helm_that_hangs_is_ended_with_a_sentence(programs, tmp_path, monkeypatch, capsys, stubborn):
+def test_hanging_helm_is_ended_and_reported(programs, tmp_path, monkeypatch, capsys, stubborn):
     monkeypatch.setattr(kubernetes, "APPLIED_S", 0.3)
     monkeypatch.setattr(kubernetes, "STOP_S", 0.3)
     if stubborn:
@@ -107,7 +109,7 @@ def test_a_helm_that_hangs_is_ended_with_a_sentence(programs, tmp_path, monkeypa
     assert time.monotonic() - started < 10
 
 
-def test_silent_pod_is_refused_with_a_sentence(programs, tmp_path, monkeypatch):
+def test_pod_that_does_not_answer_kubectl_is_reported(programs, tmp_path, monkeypatch):
     monkeypatch.setattr(kubernetes, "ASKED_S", 0.3)
     kubectl = tmp_path / "bin" / "kubectl"
     kubectl.write_text(kubectl.read_text().replace("*exec*status*)", "*exec*status*) exec sleep 60;"))
@@ -123,15 +125,15 @@ def test_silent_pod_is_refused_with_a_sentence(programs, tmp_path, monkeypatch):
         ("pending-install", "helm uninstall kefu -n shop"),
     ],
 )
-def test_pending_helm_change_is_refused_with_the_way_out(programs, tmp_path, capsys, status, way):
+def test_pending_helm_change_is_refused_with_the_remedy(programs, tmp_path, capsys, status, way):
     common = ["--file", str(tmp_path / "release.yaml"), "-n", "shop"]
     assert main([*common, "start", "--worker", "2"]) == 0
     assert main([*common, "switch"]) == 0
     before = (tmp_path / "release.yaml").read_text()
     (tmp_path / "status").write_text(json.dumps({"info": {"status": status}}))
     assert main([*common, "back"]) == 1
-    said = capsys.readouterr().err
-    assert status in said and way in said
+    errors = capsys.readouterr().err
+    assert status in errors and way in errors
     assert (tmp_path / "release.yaml").read_text() == before
     assert not [line for line in programs() if "--no-hooks" in line]
 

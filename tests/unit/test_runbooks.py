@@ -19,26 +19,26 @@ RULES = "\n".join(path.read_text() for path in (ROOT / "ops" / "charts").rglob("
 
 
 @pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
-def test_every_link_has_an_existing_target(path):
+def test_links_in_runbooks_have_existing_targets(path):
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text()):
         assert (path.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
-def test_every_setting_is_declared(path):
+def test_settings_in_runbooks_are_declared(path):
     text = path.read_text()
     for name in set(re.findall(r"\bKEFU_[A-Z_]+[A-Z]\b", text)) - {"KEFU_ACL"}:
         assert name in CODE, name
 
 
 @pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
-def test_every_metric_exists(path):
+def test_metrics_in_runbooks_exist(path):
     for name in set(re.findall(r"\bkefu[_:][a-z0-9_]+", path.read_text())):
         assert name.removesuffix("_bucket") in CODE or name in RULES, name
 
 
 @pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
-def test_every_command_of_the_platform_exists(path):
+def test_kefu_commands_in_runbooks_exist(path):
     for word in set(re.findall(r"python -m kefu ([a-z-]+)", path.read_text())):
         assert f'"{word}": (' in CODE, word
 
@@ -53,7 +53,7 @@ PARSERS = {
 
 
 @pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
-def test_every_tool_accepts_the_arguments_it_is_given(path):
+def test_tools_accept_the_arguments_in_runbooks(path):
     text = re.sub(r"`([^`\n]*)\n *([^`\n]*)`", r"`\1 \2`", path.read_text())
     tools = "|".join(map(re.escape, PARSERS))
     for tool, words in re.findall(rf"python -m (?:kefu )?({tools}) ([^`|#\n]+)", text):
@@ -74,7 +74,7 @@ def understood():
 
 
 @pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.stem)
-def test_every_module_that_is_run_exists(path):
+def test_python_modules_in_runbooks_exist(path):
     for name in set(re.findall(r"python -m ((?:ops|kefu|actions)[a-z_.]*[a-z])", path.read_text())):
         place = ROOT / name.replace(".", "/")
         assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), name

@@ -49,13 +49,13 @@ def reader(key):
     return next(section for section in SECTIONS if key in {each.key for each in settings_of(section).values()})
 
 
-def test_the_committed_page_equals_the_commands_output():
+def test_committed_settings_page_equals_the_commands_output():
     committed = (ROOT / "ops" / "settings.md").read_text()
     assert committed == page(), "run: python -m kefu settings > ops/settings.md"
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_each_field_has_its_declared_type_and_default(section):
+def test_settings_have_their_declared_type_and_default(section):
     read = section.from_env(SET)
     for name, annotated in typing.get_type_hints(section).items():
         declared = settings_of(section)[name]
@@ -88,7 +88,7 @@ def test_a_number_outside_its_bounds_is_refused(declared):
 
 
 @pytest.mark.parametrize("key", sorted(SET))
-def test_a_missing_variable_is_named(key):
+def test_missing_variable_is_refused_by_name(key):
     for empty in ("", "  "):
         assert refusal(reader(key), **{key: empty}) == (key, "is not set")
 
@@ -107,8 +107,8 @@ def test_a_missing_variable_is_named(key):
     ],
 )
 def test_a_wrong_variable_is_refused_with_the_allowed_values(key, text, problem):
-    told = refusal(reader(key), **{key: text})
-    assert told[0] == key and told[1].startswith(problem)
+    refused_key, sentence = refusal(reader(key), **{key: text})
+    assert refused_key == key and sentence.startswith(problem)
 
 
 def test_the_kafka_login_is_read_only_with_sasl():
@@ -123,7 +123,7 @@ def test_the_kafka_login_is_read_only_with_sasl():
     assert sasl.sasl_password == "hunter2" and "hunter2" not in repr(sasl)
 
 
-def test_a_track_needs_its_plan():
+def test_setting_a_track_requires_the_release_plan():
     assert refusal(WorkerSettings, KEFU_TRACK="blue") == ("KEFU_RELEASE_PLAN", "is not set")
     assert WorkerSettings.from_env({**SET, "KEFU_RELEASE_PLAN": "/plan"}).release_plan == ""
 
@@ -137,7 +137,7 @@ def test_a_secrets_file_outranks_its_variable(tmp_path):
     assert RedisSettings.from_env_if_set({"REDIS_URL": " "}) is None
 
 
-def test_a_faulty_file_is_reported_by_its_variable(tmp_path):
+def test_unreadable_secret_file_is_reported_by_its_variable(tmp_path):
     path = tmp_path / "secret"
     assert refusal(RedisSettings, REDIS_URL_FILE=str(path)) == (
         "REDIS_URL_FILE",
@@ -159,17 +159,17 @@ def test_only_secrets_are_read_from_files():
         KafkaSettings.from_env({"KAFKA_BROKERS_FILE": "/etc/hostname"})
 
 
-def test_helms_1e06_is_read_as_a_whole_number():
+def test_number_written_as_1e06_by_helm_is_read():
     assert GatewaySettings.from_env({**SET, "KEFU_MAX_STREAMS": "1e+06"}).max_streams == 1_000_000
 
 
-def test_the_operator_and_kafka_roles_are_read():
+def test_operator_name_and_kafka_users_are_read():
     assert operator({"KEFU_OPERATOR": " ann "}) == "ann"
     with pytest.raises(SettingsError, match="KEFU_OPERATOR is longer than 128 characters"):
         operator({"KEFU_OPERATOR": "a" * 129})
     assert kafka_principals({"KEFU_ACL_WORKER": "w", "KEFU_ACL_BACKUP": ""}) == {"worker": "w"}
 
 
-def test_allowed_describes_bounds_and_choices():
+def test_error_text_of_a_setting_names_bounds_and_choices():
     assert Setting("K", float, 1, 0.05, 604800).allowed == "a number from 0.05 to 604800"
     assert Setting("K", choices=("A",)).allowed == "A"

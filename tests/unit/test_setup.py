@@ -36,11 +36,11 @@ def pyenv_with(home, *versions):
         binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
 
 
-def test_jars_as_listed_are_right(listed):
+def test_jars_with_the_listed_sums_are_accepted(listed):
     assert setup.wrong_jars(*listed) == []
 
 
-def test_a_changed_a_missing_and_an_extra_file_are_named(listed):
+def test_changed_missing_and_extra_jars_are_named(listed):
     folder, sums = listed
     (folder / "a.jar").write_text("changed")
     (folder / "b.jar").unlink()
@@ -48,7 +48,7 @@ def test_a_changed_a_missing_and_an_extra_file_are_named(listed):
     assert setup.wrong_jars(folder, sums) == ["a.jar", "b.jar", "extra.class"]
 
 
-def test_a_stamp_is_fresh_until_an_input_changes(local):
+def test_stamp_is_fresh_until_an_input_file_changes(local):
     source = local / "config.yml"
     source.write_text("one")
     setup.Stamp("model", [source]).write()
@@ -57,28 +57,29 @@ def test_a_stamp_is_fresh_until_an_input_changes(local):
     assert not setup.Stamp("model", [source]).fresh()
 
 
-def test_a_renamed_input_is_a_change(local):
+def test_stamp_is_outdated_after_a_renamed_input_file(local):
     (local / "a.yml").write_text("one")
     setup.Stamp("model", [local / "a.yml"]).write()
     (local / "a.yml").rename(local / "b.yml")
     assert not setup.Stamp("model", [local / "b.yml"]).fresh()
 
 
-def test_pyenvs_newest_version_comes_first(tmp_path, monkeypatch):
+def test_newest_python_of_pyenv_comes_first(tmp_path, monkeypatch):
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / ".pyenv"))
     pyenv_with(tmp_path, "3.9.18", "3.12.1", "3.10.13")
     own = [path for path in setup._pyenv("uv") if tmp_path in path.parents]
     assert [path.parts[-3] for path in own] == ["3.12.1", "3.10.13", "3.9.18"]
 
 
-def test_the_systems_authorities_are_trusted_unless_told_otherwise(monkeypatch):
+def test_set_up_trusts_the_systems_certificate_authorities(monkeypatch):
+    """A bundle that the environment names is kept."""
     monkeypatch.setattr(os, "environ", {"REQUESTS_CA_BUNDLE": "of-the-company.pem"})
     setup.trust_system()
     assert os.environ["UV_SYSTEM_CERTS"] == "true"
     assert os.environ["REQUESTS_CA_BUNDLE"] == "of-the-company.pem"
 
 
-def test_a_failure_says_what_to_do(capsys):
+def test_failed_set_up_step_says_what_to_do(capsys):
     with pytest.raises(setup.StepFailed, match="ended with 1: look at the cable"):
         setup._run(["false"], "look at the cable")
 
@@ -92,14 +93,14 @@ RASA_SAYS = (
 )
 
 
-def test_what_rasa_warns_of_is_told_once_unless_accepted(tmp_path, monkeypatch):
+def test_rasas_warnings_are_shown_once_unless_accepted(tmp_path, monkeypatch):
     accepted = tmp_path / "accepted_warnings.txt"
     accepted.write_text("# fine so\nThe utterance 'utter_a' is not used.\n")
     monkeypatch.setattr(setup, "ACCEPTED_WARNINGS", accepted)
     assert setup.rasa_warnings(RASA_SAYS) == ["Misaligned entity annotation."]
 
 
-def test_a_step_says_how_long_it_may_take(local, monkeypatch, capsys):
+def test_set_up_step_prints_the_expected_remaining_time(local, monkeypatch, capsys):
     waits = iter([False, True])
     monkeypatch.setattr(setup.threading.Event, "wait", lambda self, timeout=None: next(waits))
     step = setup.Step.__new__(setup.Step)
@@ -110,7 +111,7 @@ def test_a_step_says_how_long_it_may_take(local, monkeypatch, capsys):
     assert "model trained: 0 s, about 42 s left" in capsys.readouterr().out
 
 
-def test_a_training_that_fails_leaves_the_model(local, monkeypatch):
+def test_failed_training_leaves_the_old_model(local, monkeypatch):
     (local / "models").mkdir()
     (local / "models" / "kefu.tar.gz").write_text("old")
     monkeypatch.setattr(setup, "REQUIREMENTS", local)
@@ -126,13 +127,13 @@ def test_a_training_that_fails_leaves_the_model(local, monkeypatch):
     assert not (local / ".local" / "stamps" / "model").exists()
 
 
-def test_a_failure_that_passes_is_tried_again(tmp_path, monkeypatch):
+def test_set_up_command_is_tried_again_after_a_failure(tmp_path, monkeypatch):
     monkeypatch.setattr(setup.time, "sleep", lambda _: None)
     mark = tmp_path / "mark"
     setup._run(["sh", "-c", f"test -e {mark} || {{ touch {mark}; exit 1; }}"], "", tries=2)
 
 
-def test_the_first_failure_of_steps_at_once_is_raised():
+def test_failure_of_one_of_two_parallel_steps_is_raised():
     def fail():
         raise setup.StepFailed("no disk")
 

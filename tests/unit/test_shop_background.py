@@ -33,7 +33,8 @@ class HangingShop:
 
 
 @pytest.mark.asyncio
-async def test_hanging_shop_gets_few_calls_at_once_and_all_in_the_end():
+async def test_hanging_shop_gets_few_background_calls_at_once():
+    """At most AT_ONCE calls hang. Once the shop answers again, all 20 effects are done."""
     shop, effects = HangingShop(), BackgroundEffects(PAUSES_S)
     await asyncio.gather(*(effects.run(shop.tell, 0.01) for _ in range(20)))
     await eventually(lambda: shop.asked >= 4 * AT_ONCE)
@@ -44,7 +45,8 @@ async def test_hanging_shop_gets_few_calls_at_once_and_all_in_the_end():
 
 
 @pytest.mark.asyncio
-async def test_waiting_effects_are_bounded_and_a_stop_logs_the_rest(caplog):
+async def test_waiting_background_effects_are_bounded(caplog):
+    """Effects beyond the limit, and those left at a stop, are logged."""
     shop, effects = HangingShop(), BackgroundEffects(PAUSES_S, most=3, stop_s=0.05)
     for _ in range(5):
         await effects.run(shop.tell, 0.01)

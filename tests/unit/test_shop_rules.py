@@ -41,7 +41,7 @@ def after(**time: float) -> float:
 @pytest.mark.parametrize(("hours", "fee"), [(0, 0), (1.9, 0), (2, 0), (2.01, 500), (24 * 300, 500)])
 def test_cancelling_is_free_for_two_hours_then_five_percent(hours, fee):
     assert cancellation_fee(order(), after(hours=hours)) == fee
-    without_zone = order(placed_at=PLACED.replace(tzinfo=None))  # as SQLite gives it back
+    without_zone = order(placed_at=PLACED.replace(tzinfo=None))  # SQLite returns times without a zone
     assert cancellation_fee(without_zone, after(hours=hours)) == fee
 
 
@@ -49,7 +49,7 @@ def test_cancelling_an_unpaid_order_is_always_free():
     assert cancellation_fee(order(status="awaiting_payment", payment_status="failed"), after(days=30)) == 0
 
 
-def test_the_rules_are_the_tenants():
+def test_each_tenants_own_rules_apply():
     dear = {**POLICIES, "cancellation": {"free_hours": 0, "fee_percent": 50}, "refund_days": 30}
     assert cancellation_fee(order(rules=dear), after(hours=1)) == 5000
     delivered = order(rules=dear, status="delivered", delivered_on=DELIVERED)
@@ -57,12 +57,12 @@ def test_the_rules_are_the_tenants():
 
 
 @given(st.integers(0, 10**9))
-def test_a_fee_is_five_percent_to_the_nearest_fen(amount):
+def test_cancellation_fee_is_rounded_to_the_nearest_fen(amount):
     fee = cancellation_fee(order(amount_minor=amount), after(days=1))
     assert abs(fee * 100 - amount * 5) <= 50
 
 
-# The last moment of the seventh day where the shop is, eight hours ahead of UTC.
+# The last moment of the seventh day in the shop's time zone, eight hours ahead of UTC.
 LAST = datetime(2026, 3, 12, 15, 59, 59, tzinfo=UTC).timestamp()
 
 
@@ -85,21 +85,21 @@ def test_refund_deadline_is_the_end_of_day_7_in_the_shops_zone():
         ({"status": "partly_refunded", "refunded_minor": 1}, None),
     ],
 )
-def test_an_order_says_why_it_can_not_be_refunded(changes, reason):
+def test_order_that_can_not_be_refunded_has_a_reason(changes, reason):
     delivered = {"status": "delivered", "delivered_on": DELIVERED, **changes}
     assert refundable(order(**delivered), LAST)["reason"] == reason
 
 
-def test_formats_of_money_places_and_masks():
+def test_money_addresses_and_masked_contacts_are_formatted():
     assert [money(minor) for minor in (0, 5, 50, 12345)] == ["0.00", "0.05", "0.50", "123.45"]
     assert place("上海市", "浦东新区梧桐路1号") == "上海市浦东新区梧桐路1号"
     assert place("London", "2 Larch Street") == "2 Larch Street, London"
     masked = [masked_email("alice@example.com"), masked_phone("+447700900567")]
     assert masked == ["a***@example.com", "*********0567"]
-    assert [mask(text) for text in masked] == masked  # they get through to the customer
+    assert [mask(text) for text in masked] == masked  # the gateway's masking leaves them as they are
 
 
-def test_the_demo_is_consistent():
+def test_demo_data_are_consistent():
     orders = demo.orders()
     skus = {goods[0] for goods in GOODS}
     assert {item["sku"] for row in orders for item in row["items"]} == skus
@@ -132,12 +132,12 @@ def test_call_due_in_two_hours_is_within_the_service_hours(since, by):
     assert due(since.astimezone(UTC), 2, POLICIES["service"]) == by
 
 
-def test_many_service_hours_go_over_days():
+def test_due_time_after_many_service_hours_is_days_later():
     assert due(at(20), 26, POLICIES["service"]) == at(10, day=4)
 
 
 @pytest.mark.parametrize(
     ("moment", "open_"), [(at(8, 59), False), (at(9), True), (at(20, 59), True), (at(21), False), (at(3), False)]
 )
-def test_the_service_hours_are_those_of_the_shops_zone(moment, open_):
+def test_service_hours_are_in_the_shops_time_zone(moment, open_):
     assert is_open(moment.astimezone(UTC), POLICIES["service"]) is open_

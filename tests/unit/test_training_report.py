@@ -1,4 +1,4 @@
-"""What `make train` tells: changes of the data, scores beside the committed ones; and the model card."""
+"""The report of `make train` (changes of the data, scores beside the committed ones) and the model card."""
 
 import io
 import json
@@ -36,18 +36,19 @@ def lines_of(project, edit):
     return list(training.changes(before, training.snapshot(project)))
 
 
-def test_the_first_training_counts_the_phrases(project):
+def test_report_of_the_first_training_counts_the_phrases(project):
     assert list(training.changes(None, training.snapshot(project))) == ["first training here: 2 phrases of 1 intents"]
 
 
-def test_only_what_intents_have_are_phrases(project):
+def test_training_report_counts_only_phrases_of_intents(project):
+    """Look-up tables, synonyms and regexes have examples, too."""
     beside = "  - lookup: city\n    examples: |\n      - 上海\n  - synonym: red\n    examples: |\n      - crimson\n"
     beside += "  - regex: zip\n    examples: |\n      - \\d{6}\n"
     (project / "data" / "nlu" / "talk.yml").write_text(NLU + beside, encoding="utf-8")
     assert list(training.changes(None, training.snapshot(project))) == ["first training here: 2 phrases of 1 intents"]
 
 
-def test_examples_with_metadata_are_the_phrases_that_lines_are(project):
+def test_training_report_reads_both_yaml_forms_of_examples(project):
     def edit(root):
         listed = "\n      - text: |\n          hello\n        metadata: {by: me}\n      - text: 你好\n"
         text = NLU.replace(" |\n      - hello\n      - 你好\n", listed)
@@ -56,11 +57,11 @@ def test_examples_with_metadata_are_the_phrases_that_lines_are(project):
     assert lines_of(project, edit) == ["no data changed since the last training"]
 
 
-def test_unchanged_data_are_said_to_be_so(project):
+def test_training_report_says_that_no_data_changed(project):
     assert lines_of(project, lambda root: None) == ["no data changed since the last training"]
 
 
-def test_phrases_that_came_and_went_are_counted_by_intent(project):
+def test_training_report_counts_new_and_removed_phrases(project):
     def edit(root):
         text = NLU.replace("hello", "hello there").replace("- 你好", "- 你好\n      - 您好")
         (root / "data" / "nlu" / "talk.yml").write_text(text + "  - intent: thank\n    examples: |\n      - thanks\n")
@@ -68,14 +69,14 @@ def test_phrases_that_came_and_went_are_counted_by_intent(project):
     assert lines_of(project, edit) == ["greet: 2 phrases new, 1 gone", "thank: 1 phrases new, 0 gone"]
 
 
-def test_a_phrase_that_moved_to_another_file_is_no_change(project):
+def test_phrase_moved_to_another_file_is_no_change(project):
     nlu = project / "data" / "nlu"
     assert lines_of(project, lambda root: (nlu / "talk.yml").rename(nlu / "other.yml")) == [
         "no data changed since the last training"
     ]
 
 
-def test_other_files_are_named(project):
+def test_training_report_names_other_changed_files(project):
     def edit(root):
         (root / "config.yml").write_text("recipe: graph.v1\n")
         (root / "domain.yml").write_text("intents: []\n")
@@ -84,7 +85,7 @@ def test_other_files_are_named(project):
     assert lines_of(project, edit) == ["config.yml changed", "data/rules/talk.yml gone", "domain.yml new"]
 
 
-def test_scores_stand_beside_the_committed_ones():
+def test_training_report_compares_scores_with_the_committed_ones():
     committed = {**SCORES, "by_intent": {"greet": {"zh": [8, 10], "en": [8, 10]}}, "in_scope_lost": 0.025}
     rows = {line.split("  ")[0]: line for line in training.table(SCORES, committed)}
     assert rows["greet"].split()[1:] == ["90.0", "(+10.0)", "80.0", "(=)"]
@@ -94,11 +95,11 @@ def test_scores_stand_beside_the_committed_ones():
     assert "3 of greet taken for rare" in rows
 
 
-def test_scores_that_were_never_committed_are_new():
+def test_scores_without_a_committed_value_are_marked_new():
     assert "90.0 (new)" in next(line for line in training.table(SCORES, {}) if line.startswith("greet"))
 
 
-def test_scores_are_read_from_the_model(tmp_path):
+def test_training_scores_are_read_from_the_model_archive(tmp_path):
     content = json.dumps({"cross_validated": SCORES}).encode()
     with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as archive:
         member = tarfile.TarInfo("components/train_some.CascadeIntentClassifier4/model.json")
@@ -107,7 +108,7 @@ def test_scores_are_read_from_the_model(tmp_path):
     assert training.stored(tmp_path / "model.tar.gz") == SCORES
 
 
-def test_a_model_without_scores_is_said_to_have_none(tmp_path):
+def test_training_report_of_a_model_without_scores_says_so(tmp_path):
     with tarfile.open(tmp_path / "model.tar.gz", "w:gz"):
         pass
     assert list(training.table(training.stored(tmp_path / "model.tar.gz"), SCORES)) == [
@@ -115,7 +116,7 @@ def test_a_model_without_scores_is_said_to_have_none(tmp_path):
     ]
 
 
-def test_the_card_has_the_figures_it_was_given():
+def test_model_card_shows_the_given_figures():
     held = {"accuracy": {"zh": 0.961, "en": 0.937}, "confusions": [["a -> b", 7]], "phrases": 1234}
     held |= {"out_of_scope_caught": 0.93, "in_scope_lost": 0.005, "calibration_error": 0.018}
     card = written(
@@ -139,6 +140,7 @@ def test_the_card_has_the_figures_it_was_given():
         assert line in card.splitlines()
 
 
-def test_the_committed_card_is_of_the_committed_figures():
+def test_committed_model_card_equals_its_figures():
+    """model-card.md is generated from model-card.json."""
     figures = json.loads(training.COMMITTED.read_text(encoding="utf-8"))
     assert training.COMMITTED.with_suffix(".md").read_text(encoding="utf-8") == written(figures)

@@ -1,4 +1,4 @@
-"""The one way in which tests wait."""
+"""The two functions that tests wait with, `until` and `eventually`."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.waiting import eventually, until
 
 @pytest.fixture(params=[until, eventually])
 def wait(request):
-    """Both ways, each called and awaited alike."""
+    """A coroutine function that waits with either of the two functions."""
 
     async def call(condition, what="the door", **options):
         ended = request.param(condition, what, **options)
@@ -17,7 +17,7 @@ def wait(request):
 
 
 def answers(*values):
-    """Return a condition that gives these one by one, raising those that are errors; the last for ever."""
+    """Return a condition that gives these values in turn, and the last for ever. It raises values that are errors."""
     left = list(values)
 
     def condition():
@@ -29,31 +29,32 @@ def answers(*values):
     return condition
 
 
-async def test_the_first_true_value_is_returned(wait):
+async def test_wait_returns_the_first_true_value(wait):
     assert await wait(answers(0, None, "", "open", "shut")) == "open"
 
 
-async def test_a_failure_says_what_was_waited_for_how_long_and_the_last_value(wait):
+async def test_failed_wait_names_condition_duration_and_last_value(wait):
     with pytest.raises(AssertionError, match=r"waited 0\.\d s in vain for the door; last seen: \[\]"):
         await wait(answers(0, []), deadline_s=0.05)
 
 
-async def test_an_error_that_means_not_yet_is_waited_out_and_named(wait):
+async def test_wait_continues_after_an_expected_error(wait):
+    """If it never ends, the failure names the error."""
     assert await wait(answers(OSError("shut"), "open"), not_yet=(OSError,)) == "open"
     with pytest.raises(AssertionError, match=r"last seen: OSError\('shut'\)"):
         await wait(answers(OSError("shut")), deadline_s=0.05, not_yet=(OSError,))
 
 
-async def test_any_other_error_ends_the_wait(wait):
+async def test_unexpected_error_ends_the_wait(wait):
     with pytest.raises(KeyError):
         await wait(answers(KeyError("key")), not_yet=(OSError,))
 
 
-async def test_a_condition_that_holds_is_never_late(wait):
+async def test_true_condition_passes_with_a_deadline_of_0(wait):
     assert await wait(answers("open"), deadline_s=0)
 
 
-async def test_a_coroutine_function_is_awaited():
+async def test_wait_awaits_a_coroutine_function():
     condition = answers(False, "open")
 
     async def asked():
