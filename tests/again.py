@@ -19,17 +19,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the two options."""
     group = parser.getgroup("again")
     group.addoption("--failures-to", type=Path, help="end with 0 and list the failed tests here")
-    group.addoption("--second-try", action="store_true", help="tell which of these tests pass now")
+    group.addoption("--second-try", action="store_true", help="list the tests that pass now as flaky")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Follow the outcomes of this run, if it is one of the two."""
+    """Follow the outcomes of this run if it has one of the two options."""
     if config.option.failures_to or config.option.second_try:
         config.pluginmanager.register(Outcomes(config.option.failures_to))
 
 
 class Outcomes:
-    """What became of each test of this run. `failures_to` is None in the second try."""
+    """The outcome of each test of this run. `failures_to` is None in the second try."""
 
     def __init__(self, failures_to: Path | None) -> None:
         self._failures_to = failures_to
@@ -38,7 +38,7 @@ class Outcomes:
         self._failed: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note a phase of a test: a test fails in its set-up and its tear-down, too."""
+        """Note the outcome of one phase of a test. A test can also fail in its set-up and its tear-down."""
         self._run.add(report.nodeid)
         if report.failed:
             self._failed.add(report.nodeid)
@@ -56,7 +56,7 @@ class Outcomes:
             session.exitstatus = pytest.ExitCode.OK
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print what the next step is, above pytest's closing line."""
+        """Print the flaky tests, or what happens next, above pytest's closing line."""
         if self._failures_to is None:
             flaky = self._passed - self._failed
             write(FLAKY, flaky)
@@ -67,6 +67,6 @@ class Outcomes:
 
 
 def write(path: Path, names: set[str]) -> None:
-    """Write a name a line; the order of two runs is alike."""
+    """Write one name per line, sorted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{name}\n" for name in sorted(names)), encoding="utf-8")

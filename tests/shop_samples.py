@@ -1,4 +1,4 @@
-"""Orders as the shop's client gives them and as the shop sends them, for tests that need no shop."""
+"""Orders as the shop's client returns them and as the shop sends them, for tests without a shop."""
 
 from dataclasses import replace
 from datetime import date
@@ -17,7 +17,7 @@ SHIPPED = Order(
 
 
 def sample_order(**changes: Any) -> Order:
-    """Return a shipped order, with these fields otherwise."""
+    """Return a shipped order with some fields changed."""
     return replace(SHIPPED, **changes)
 
 

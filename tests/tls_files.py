@@ -1,4 +1,4 @@
-"""Authorities and certificates as cert-manager puts them into Secrets, for tests."""
+"""A certificate authority for tests, and certificates in the files that cert-manager puts into Secrets."""
 
 import datetime
 import ipaddress
@@ -19,7 +19,7 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 @dataclass
 class Authority:
-    """Signs certificates that are good for a day."""
+    """A certificate authority. Its certificates are valid for a day."""
 
     name: str = "tests"
     key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
@@ -29,7 +29,7 @@ class Authority:
         self.certificate = self._build(self.name, self.key).add_extension(basic, True).sign(self.key, hashes.SHA256())
 
     def issue(self, name: str, addresses: "list[str]" = ()) -> "dict[str, str]":
-        """Return the files of a Secret for a host, reachable by these addresses too."""
+        """Return the files of a Secret with a certificate for a host name and IP addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName(name), *(x509.IPAddress(ipaddress.ip_address(each)) for each in addresses)]
         builder = self._build(name, key).add_extension(x509.SubjectAlternativeName(names), False)
@@ -42,7 +42,7 @@ class Authority:
         }
 
     def write(self, directory: Path, name: str, addresses: "list[str]" = ()) -> Path:
-        """Put the files of a Secret into a directory."""
+        """Write the files of a Secret into a directory; return the directory."""
         directory.mkdir(parents=True, exist_ok=True)
         for file, content in self.issue(name, addresses).items():
             (directory / file).write_text(content)

@@ -1,7 +1,7 @@
 """Waiting for a condition in tests, in both environments (Python 3.10 and 3.12).
 
-A test waits for what it wants to see, never for a time. The deadline only ends what hangs: a test that passes never
-meets it, so one generous deadline serves all.
+A test waits for a condition, never for a fixed time. The deadline only ends a test that hangs: a test that passes never
+reaches it, so one generous deadline serves all tests.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import inspect
 import time
 from typing import Any, Callable, NoReturn, Tuple, Type
 
-# Less than the 300 s after which pytest ends the most impatient tests: the failure then names what was waited for.
+# Less than the 300 s after which pytest ends many system tests, so that the failure names the condition.
 DEADLINE_S = 240.0
 LEAST_PAUSE_S, MOST_PAUSE_S = 0.01, 0.1
 
@@ -20,11 +20,11 @@ def until(condition: Callable[[], Any], what: str = "", deadline_s: float = DEAD
     """Return the first value of `condition` that counts as true.
 
     Args:
-        condition: asked again and again, after pauses of a tenth of the time waited so far, within bounds.
-        what: is waited for; the condition's own source where it is not given. The failure names it, how long was
-            waited, and the last value or error.
-        deadline_s: after which the test fails.
-        not_yet: errors that mean "not yet"; any other ends the wait.
+        condition: called repeatedly, with pauses of a tenth of the time waited so far, within bounds.
+        what: describes the condition in the failure; by default the condition's source code. The failure also names
+            the time waited and the last value or error.
+        deadline_s: time after which the test fails.
+        not_yet: errors that mean "not yet"; any other error ends the wait.
     """
     began = time.monotonic()
     while True:
@@ -75,5 +75,5 @@ def _fail(condition: Callable[[], Any], what: str, waited_s: float, last: str) -
 def _source(condition: Callable[[], Any]) -> str:
     try:
         return inspect.getsource(condition).strip()
-    except (OSError, TypeError):  # built in, or a bound method of C
+    except (OSError, TypeError):  # a built-in function, or a method implemented in C
         return repr(condition)

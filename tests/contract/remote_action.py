@@ -1,7 +1,7 @@
 """Run by the worker's Python: Rasa's own form and RemoteAction, with the shipped domain, call an action server.
 
 Arguments: the webhook's URL and the conversations as JSON, each `{"metadata", "turns": [{"text",
-"entities"}]}`. Prints what was said in each, and the last slots, as JSON.
+"entities"}]}`. Prints the responses of each conversation and its last slots, as JSON.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ FORM, ACTION = "track_order_form", "action_track_order"
 
 
 class Conversation:
-    """One tracker, driven like the assistant's rules would drive it."""
+    """One tracker, driven as the assistant's rules would drive it."""
 
     def __init__(self, domain: Domain, endpoint: EndpointConfig) -> None:
         self.domain, self.endpoint = domain, endpoint
@@ -30,7 +30,7 @@ class Conversation:
         self.said: List[str] = []
 
     async def hear(self, turn: Dict[str, Any], metadata: Dict[str, Any]) -> None:
-        """Take one message: extract slots, run the form, and the look-up once the form is done."""
+        """Process one message: extract slots, run the form and, once the form is done, the look-up."""
         self.tracker.update(ActionExecuted("action_listen"), self.domain)
         intent = {"name": "inform" if self.tracker.active_loop_name else "track_order", "confidence": 1.0}
         self.tracker.update(
@@ -53,10 +53,10 @@ class Conversation:
 async def main(url: str, conversations: List[Dict[str, Any]]) -> None:
     """Run all conversations and print their outcomes."""
     domain, outcome = Domain.load("domain.yml"), []
-    for told in conversations:
+    for script in conversations:
         conversation = Conversation(domain, EndpointConfig(url))
-        for turn in told["turns"]:
-            await conversation.hear(turn, told["metadata"])
+        for turn in script["turns"]:
+            await conversation.hear(turn, script["metadata"])
         slots = {name: slot.value for name, slot in conversation.tracker.slots.items()}
         last = next(event.text for event in reversed(conversation.tracker.events) if isinstance(event, BotUttered))
         outcome.append({"said": conversation.said, "slots": slots, "last": last})

@@ -44,10 +44,10 @@ def outcome(tmp_path_factory):
     if not WORKER_PYTHON.exists():
         pytest.skip("the worker's environment is not set up: `make setup`")
     folder = tmp_path_factory.mktemp("contract")
-    told = [{"metadata": metadata, "turns": turns} for metadata, turns in CONVERSATIONS.values()]
+    scripts = [{"metadata": metadata, "turns": turns} for metadata, turns in CONVERSATIONS.values()]
     with running_shop(folder) as shop, running_actions(folder, shop.url) as actions:
         shipped = shop.http.get("/v1/orders/20260001", headers={"X-Customer": "alice"}).json()
-        command = [str(WORKER_PYTHON), "tests/contract/remote_action.py", f"{actions.url}/webhook", json.dumps(told)]
+        command = [str(WORKER_PYTHON), "tests/contract/remote_action.py", f"{actions.url}/webhook", json.dumps(scripts)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         results = json.loads(done.stdout.splitlines()[-1])
@@ -55,17 +55,19 @@ def outcome(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", SAID)
-def test_a_conversation_gets_its_answer(outcome, name):
+def test_rasas_own_form_and_actions_give_the_responses(outcome, name):
+    """Rasa's unchanged classes run each conversation of CONVERSATIONS; the responses must be those of SAID."""
     assert outcome[0][name]["said"] == SAID[name]
 
 
 @pytest.mark.parametrize("name", SAID)
-def test_no_slot_keeps_the_number_or_its_digits(outcome, name):
+def test_order_number_and_digits_are_cleared_after_the_look_up(outcome, name):
+    """The slots of the form are empty at the end of each conversation."""
     slots = outcome[0][name]["slots"]
     assert (slots["order_number"], slots["phone_last4"], slots["requested_slot"]) == (None, None, None)
 
 
-def test_the_answer_has_the_shops_carrier_and_tracking_number(outcome):
+def test_tracking_answer_has_the_shops_carrier_and_number(outcome):
     results, shipped = outcome
     text = results["alice_names_her_order"]["last"]
     assert shipped["carrier"]["zh"] in text

@@ -73,33 +73,35 @@ def schema(name: str) -> dict:
     return json.loads((SCHEMAS / f"{name}.json").read_text())
 
 
-def test_every_type_has_a_schema_and_every_schema_a_type():
+def test_event_types_and_json_schemas_have_the_same_names():
     assert {path.stem for path in SCHEMAS.glob("*.json")} == set(TYPES)
 
 
 @pytest.mark.parametrize("name", TYPES)
-def test_schema_and_dataclass_have_the_same_fields(name):
-    found = schema(name)
-    jsonschema.Draft202012Validator.check_schema(found)
-    assert set(found["properties"]) == {f.name for f in fields(TYPES[name])}
+def test_event_schema_and_dataclass_have_the_same_fields(name):
+    document = schema(name)
+    jsonschema.Draft202012Validator.check_schema(document)
+    assert set(document["properties"]) == {f.name for f in fields(TYPES[name])}
     needed = {f.name for f in fields(TYPES[name]) if f.default is MISSING and f.default_factory is MISSING}
-    assert needed <= set(found["required"])
+    assert needed <= set(document["required"])
 
 
 @pytest.mark.parametrize("event", SAMPLES, ids=lambda event: f"{event.type}-{event.id[:4]}")
-def test_an_encoded_event_fits_its_schema_and_decodes_equal(event):
+def test_encoded_event_fits_its_schema_and_decodes_to_an_equal(event):
     jsonschema.validate(orjson.loads(encode(event)), schema(event.type))
     assert decode(encode(event), type(event)) == event
 
 
-def test_ids_depend_on_message_and_user():
+def test_event_id_depends_on_user_and_message_id_only():
+    """The parts are separated: user "b" with message "c-d" and user "b-c" with message "d" have different ids."""
     first, again = (UserSaid("demo", "alice", "m1", text=text) for text in ("a", "b"))
     assert first.id == again.id
     assert first.id != UserSaid("demo", "bob", "m1", text="a").id
     assert UserSaid("a", "b", "c-d", text="x").id != UserSaid("a", "b-c", "d", text="x").id
 
 
-def test_unknown_fields_are_ignored():
+def test_decoder_ignores_unknown_fields():
+    """A newer version of the event may have them."""
     newer = {**orjson.loads(encode(SAMPLES[0])), "mood": "fine"}
     assert decode(orjson.dumps(newer), UserSaid) == SAMPLES[0]
 
@@ -124,7 +126,7 @@ def test_unknown_fields_are_ignored():
     ],
     ids=str,
 )
-def test_a_malformed_message_is_poison_and_its_value_is_not_shown(change):
+def test_malformed_message_is_poison_and_not_shown_in_the_error(change):
     value = {**orjson.loads(encode(SAMPLES[0])), **change}
     with pytest.raises(PoisonMessage) as error:
         decode(orjson.dumps(value), UserSaid)
@@ -132,7 +134,7 @@ def test_a_malformed_message_is_poison_and_its_value_is_not_shown(change):
 
 
 @pytest.mark.parametrize("value", [b"", b"\xff\xfe", b"[]", b'"text"', b"{", b"null"])
-def test_a_value_that_is_no_json_object_is_poison(value):
+def test_record_that_is_no_json_object_is_poison(value):
     with pytest.raises(PoisonMessage):
         decode(value, UserSaid)
 
@@ -142,19 +144,19 @@ INBOX = [event for event in SAMPLES if isinstance(event, INBOX_KINDS)]
 
 
 @pytest.mark.parametrize("event", INBOX, ids=lambda event: f"{event.type}-{event.id[:4]}")
-def test_the_inbox_decodes_every_type_that_it_handles(event):
+def test_inbox_decoder_accepts_every_type_of_the_inbox(event):
     assert decode_inbox(encode(event)) == event
     assert event.conversation == "demo:alice"
 
 
 @pytest.mark.parametrize("event", [each for each in SAMPLES if each not in INBOX], ids=lambda event: event.type)
-def test_the_inbox_refuses_other_types(event):
+def test_inbox_decoder_refuses_events_of_other_topics(event):
     with pytest.raises(PoisonMessage):
         decode_inbox(encode(event))
 
 
 @pytest.mark.parametrize("change", [{"due": "now"}, {"due": None}, {"name": 7}, {"user": "a:b"}, {"ts": None}], ids=str)
-def test_a_malformed_timer_is_poison(change):
+def test_malformed_timer_is_poison(change):
     value = {**orjson.loads(encode(ReminderDue("demo", "alice", "call back", due=1))), **change}
     with pytest.raises(PoisonMessage):
         decode_inbox(orjson.dumps(value))
@@ -165,13 +167,14 @@ def test_a_malformed_timer_is_poison(change):
     [{"handoff": "a b"}, {"agent": None}, {"agent": "x" * 200}, {"text": ["hi"]}, {"name": 7}, {"id": 5}],
     ids=str,
 )
-def test_a_malformed_desk_event_is_poison(change):
+def test_malformed_desk_event_is_poison(change):
     said = AgentSaid("demo", "alice", OTHER, handoff=CAUSE, agent="li.wei", text="hello")
     with pytest.raises(PoisonMessage):
         decode_inbox(orjson.dumps({**orjson.loads(encode(said)), **change}))
 
 
-def test_a_timers_id_does_not_depend_on_when_it_was_seen():
+def test_timer_id_depends_on_the_due_time_not_on_the_send_time():
+    """A timer that is sent again has the same id."""
     ids = {ReminderDue("demo", "alice", "call back", due=due, ts=ts).id for due in (1, 2) for ts in (5, 6)}
     assert len(ids) == 2
     assert SessionIdled("demo", "alice", due=1).id not in ids

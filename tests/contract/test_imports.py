@@ -1,4 +1,4 @@
-"""Shared modules import under both interpreters. Who may import whom is held by import-linter (pyproject.toml)."""
+"""Shared modules can be imported under both interpreters. import-linter (pyproject.toml) checks the layers."""
 
 import ast
 import subprocess
@@ -14,12 +14,14 @@ SHARED = sorted({path.stem for path in KEFU.glob("*.py")} - {"__init__", "__main
 
 @pytest.mark.parametrize("environment", ["services", "worker"])
 def test_shared_modules_import_in_both_environments(environment):
+    """The modules of kefu/*.py and kefu.settings run in the services' and in the worker's Python."""
     code = "; ".join(f"import kefu.{name}" for name in SHARED)
     done = subprocess.run([services_python(environment), "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_shared_modules_use_only_packages_pinned_alike():
+def test_shared_modules_use_packages_pinned_at_one_version():
+    """Both lock files must pin a package that a shared module imports at the same version."""
     pins = [pinned(ROOT / "ops" / "requirements" / f"{name}.txt") for name in ("services", "worker")]
     packages = {"confluent_kafka": "confluent-kafka", "prometheus_client": "prometheus-client", "orjson": "orjson"}
     used = {root for name in SHARED for root in imported(name)}
@@ -35,12 +37,12 @@ def pinned(path: Path) -> dict:
 
 def modules(path: Path) -> list:
     tree = ast.walk(ast.parse(path.read_text()))
-    found = [
+    imports = [
         [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
         for node in tree
         if isinstance(node, (ast.Import, ast.ImportFrom))
     ]
-    return [name for names in found for name in names]
+    return [name for names in imports for name in names]
 
 
 def imported(shared: str) -> set:

@@ -1,4 +1,4 @@
-"""The designers' commands as tests run them: the worker environment's `rasa`, by subprocess."""
+"""Runs the designers' commands: the `rasa` of the worker's environment, as a subprocess."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 RASA = ROOT / ".local" / "worker" / "bin" / "rasa"
-# What a model is made of: one older than any of these would be tested in vain.
+# The files that a model is made of. A model that is older than one of them is not tested.
 SOURCES = ("config.yml", "domain.yml", "data", "kefu/worker/nlu")
 TIMEOUT_S = 300
 
@@ -20,7 +20,7 @@ Rasa = Callable[..., subprocess.CompletedProcess]
 def rasa() -> Rasa:
     """Return a function that runs `rasa ARGUMENTS` at the root and returns the ended process."""
     environment = os.environ | {"RASA_TELEMETRY_ENABLED": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    # Rasa looks for the variables of the platform only through kefu.settings: a designer has none.
+    # A designer's environment has no variables of the platform.
     for name in ("KAFKA_BROKERS", "REDIS_URL"):
         environment.pop(name, None)
 
@@ -33,7 +33,7 @@ def rasa() -> Rasa:
 
 @pytest.fixture(scope="session")
 def model(rasa: Rasa, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the path of a model of the present data: the trained one, or a new one."""
+    """Return the path of a model of the present data: that of `models/` if it is up to date, else a new one."""
     trained = ROOT / "models" / "kefu.tar.gz"
     if trained.exists() and trained.stat().st_mtime > max(map(_changed_at, _sources())):
         return trained

@@ -14,12 +14,12 @@ def phrases(*files: Path) -> Iterator[tuple[str, str]]:
     for file in files:
         intent = ""
         for line in file.read_text(encoding="utf-8").splitlines():
-            if found := _INTENT.match(line):
-                intent = found.group(1)
-            elif found := _PHRASE.match(line):
-                yield intent, found.group(1).strip('"')
+            if match := _INTENT.match(line):
+                intent = match.group(1)
+            elif match := _PHRASE.match(line):
+                yield intent, match.group(1).strip('"')
 
 
 def spoken(text: str) -> str:
-    """Return what is left of a phrase without its spelling: letters and digits of one width and case."""
+    """Return the letters and digits of a phrase, in one width and case: phrases that differ in spelling are equal."""
     return "".join(re.findall(r"\w", unicodedata.normalize("NFKC", text).casefold()))

@@ -1,4 +1,4 @@
-"""Language and numbers, as pure functions of the text."""
+"""NLU's functions of a text alone: its language, its numbers, folding and tokens."""
 
 import pytest
 
@@ -20,23 +20,25 @@ from kefu.worker.nlu.text import fold, tokens
         ("it’s late", "en"),
     ],
 )
-def test_the_language_is_the_one_most_words_are_in(text: str, language: str) -> None:
+def test_language_is_that_of_most_words(text: str, language: str) -> None:
     assert detect(text).value == language
 
 
 @pytest.mark.parametrize(
     "text", ["", "20260001", "😀👍", "...", "ok", "OK!", "SF1234567890", "a@b.example", "１２３４"]
 )
-def test_a_text_that_tells_nothing_leaves_the_language_alone(text: str) -> None:
+def test_text_without_telling_words_has_no_language(text: str) -> None:
+    """The conversation then keeps its language."""
     assert detect(text) is None
 
 
 def test_language_entity_is_on_the_first_telling_word() -> None:
+    """The entity's value is the language; NLU needs a place in the text for it."""
     assert detect("20260001到哪了")[1:] == (8, 9)
     assert detect("ok, where is it")[1:] == (4, 9)
 
 
-def test_the_language_keeps_clear_of_other_entities_where_it_can() -> None:
+def test_language_entity_avoids_other_entities_if_possible() -> None:
     assert detect("蓝牙耳机多少钱", [(0, 4)])[1:] == (4, 5)
     assert detect("Friday at ten", [(0, 6), (10, 13)])[1:] == (7, 9)
     assert detect("下午三点", [(0, 4)])[1:] == (0, 1)
@@ -64,24 +66,25 @@ def test_the_language_keeps_clear_of_other_entities_where_it_can() -> None:
         ("SF1234567890", []),
     ],
 )
-def test_numbers_are_read_as_people_type_them(text: str, expected: list) -> None:
+def test_order_and_phone_numbers_are_read_in_any_spelling(text: str, expected: list) -> None:
     assert [(each.kind, each.value) for each in find_numbers(text)] == expected
 
 
-def test_a_date_is_no_order_number() -> None:
+def test_date_is_not_read_as_an_order_number() -> None:
     assert "order_number" not in {each.kind for each in find_numbers("2026-11-20 下的单")}
 
 
-def test_numbers_keep_their_places() -> None:
+def test_full_width_number_keeps_its_position_in_the_text() -> None:
     number = find_numbers("订单２０２６０００１")[0]
     assert (number.start, number.end) == (2, 10)
 
 
-def test_folding_keeps_the_length() -> None:
+def test_folded_text_keeps_its_length() -> None:
+    """Folding replaces full-width and traditional characters one by one."""
     text = "請問訂單２０２６，ＯＫ？　😀"
     assert fold(text) == "请问订单2026,OK? 😀"
     assert len(fold(text)) == len(text)
 
 
-def test_chinese_is_split_into_characters_and_the_rest_into_words() -> None:
+def test_tokenizer_splits_chinese_into_characters() -> None:
     assert [token for token, _ in tokens("查order20260001，it's")] == ["查", "order", "20260001", "，", "it's"]

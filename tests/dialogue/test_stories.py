@@ -1,11 +1,11 @@
-"""The test stories, through NLU and policies; forms and actions aren't run by `rasa test`."""
+"""The test stories, through NLU and policies by `rasa test`, which runs no forms and actions."""
 
 from pathlib import Path
 
 STORIES = Path(__file__).with_name("test_stories.yml")
 
 
-def test_every_story_goes_as_written(rasa, model, tmp_path) -> None:
+def test_model_predicts_the_intents_and_actions_of_test_stories(rasa, model, tmp_path) -> None:
     ended = rasa(
         *("test", "core", "--model", model, "--stories", STORIES, "--out", tmp_path),
         *("--fail-on-prediction-errors", "--no-plot"),

@@ -1,4 +1,4 @@
-"""`rasa data validate` exits 0 with warnings: its output is held against the accepted ones."""
+"""`rasa data validate` ends with 0 in spite of warnings, so its warnings are compared with the accepted ones."""
 
 import re
 import shutil
@@ -12,14 +12,14 @@ ACCEPTED = Path(__file__).with_name("accepted_warnings.txt")
 _WARNING = re.compile(r"UserWarning: (.+)")
 
 
-def test_validate_warns_of_nothing_but_what_is_accepted(rasa) -> None:
-    found, accepted = _warnings(rasa("data", "validate")), _accepted()
-    assert found - accepted == set(), "new warnings"
-    assert accepted - found == set(), "accepted, but no longer there: take them out"
+def test_rasa_data_validate_gives_exactly_the_accepted_warnings(rasa) -> None:
+    warnings, accepted = _warnings(rasa("data", "validate")), _accepted()
+    assert warnings - accepted == set(), "new warnings"
+    assert accepted - warnings == set(), "accepted, but no longer given: remove them"
 
 
-def test_stubs_of_a_new_intent_pass_validate_once_filled_in(rasa, tmp_path) -> None:
-    """`make intent` runs on a copy of the project, and each placeholder becomes a text of its own."""
+def test_filled_in_stubs_of_make_intent_pass_rasa_data_validate(rasa, tmp_path) -> None:
+    """`make intent` runs on a copy of the project, and each placeholder is replaced by a text of its own."""
     (tmp_path / "tests").mkdir()
     shutil.copy(ROOT / "domain.yml", tmp_path)
     shutil.copytree(ROOT / "data", tmp_path / "data")
