@@ -1,1 +1,1 @@
-"""The demo company's order system: what the action server asks. Kefu itself never reads its tables."""
+"""The demo company's order system, which the action server calls. Kefu itself never reads its tables."""

@@ -11,11 +11,11 @@ from ops.local.shop.database import prepare
 
 
 def main() -> None:
-    """Serve; ends with a sentence that names the setting at fault when one is wrong."""
+    """Serve. A wrong setting ends the process with a sentence that names the setting."""
     configure("shop")
     try:
         settings = ShopSettings.from_env()
-        asyncio.run(prepare(settings.database_url))  # before serving: a failure must end the process, and clearly
+        asyncio.run(prepare(settings.database_url))  # before serving: a failure ends the process
         app = create_app(settings)
     except SettingsError as error:
         sys.exit(f"shop: {error}")

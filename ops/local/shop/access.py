@@ -25,16 +25,16 @@ PHONE_LAST4 = code(LAST4)
 
 
 def caller_of(request: Request) -> str:
-    """Return the caller, which is the scope of their keys."""
+    """Return the caller: a customer or a guest. Idempotency keys are unique for each caller."""
     customer, guest = optional_header(request, "X-Customer", ID), optional_header(request, "X-Guest", ID)
     return f"customer:{customer}" if customer is not None else f"guest:{guest or ''}"
 
 
 async def order_of(request: Request, number: str, body: dict[str, Any]) -> Row:
-    """Return the order if it is the asker's: a known customer's own, or one whose phone's end a guest knows.
+    """Return the order if the caller may see it: its owner, or a guest who knows the last digits of its phone.
 
     Raises:
-        Problem: 404, the same whatever is wrong; 429 after too many tries; 400 without customer and digits.
+        Problem: 404, the same for every reason; 429 after too many attempts; 400 without customer and digits.
     """
     tenant, customer = header(request, "X-Tenant", ID), optional_header(request, "X-Customer", ID)
     book = request.app.ctx.book
@@ -52,7 +52,7 @@ async def order_of(request: Request, number: str, body: dict[str, Any]) -> Row:
 
 
 async def account_of(request: Request) -> Row:
-    """Return the customer's account. Raises Problem: 403 for guests, 404 where there is none."""
+    """Return the customer's account. Raises Problem: 403 for guests, 404 without an account."""
     tenant, customer = header(request, "X-Tenant", ID), optional_header(request, "X-Customer", ID)
     if customer is None:
         reason = "known_customers_only"
@@ -66,7 +66,7 @@ async def account_of(request: Request) -> Row:
 
 
 def no_account() -> Problem:
-    """The shop does not know this customer, or no longer."""
+    """Return a 404: the shop has no account of this customer, or has it no longer."""
     return Problem(404, "account-not-found", "There is no such account.")
 
 
@@ -76,15 +76,15 @@ async def once(
     """Run the effect and return its answer, or return the answer stored under the same key.
 
     Args:
-        request: names tenant, caller, key, method and path.
-        body: what was asked, as it came.
+        request: its headers give tenant, caller and key.
+        body: the request's body as received.
         admit: raises Problem for a caller without access; not called for a stored answer.
         effect: changes the database in its transaction.
         key: used in place of the request's own key.
     """
     key = key or header(request, "Idempotency-Key", IDEMPOTENCY_KEY)
-    tenant, asked_what = header(request, "X-Tenant", ID), fingerprint(request.method, request.path, body)
-    asked, answers = Asked(tenant, caller_of(request), key, asked_what), request.app.ctx.answers
+    tenant, digest = header(request, "X-Tenant", ID), fingerprint(request.method, request.path, body)
+    asked, answers = Asked(tenant, caller_of(request), key, digest), request.app.ctx.answers
     try:
         answer = await answers.stored(asked)
         if answer is None:
@@ -96,5 +96,5 @@ async def once(
 
 
 def key_reused() -> Problem:
-    """This caller used the key for something else."""
+    """Return a 422: this caller used the key for another request."""
     return Problem(422, "key-reused", "This Idempotency-Key was used with another body.")

@@ -1,4 +1,4 @@
-"""`/v1/account...`, `/v1/addresses`, `/v1/newsletter`: of known customers; what is done is in `accounts`."""
+"""The routes `/v1/account...`, `/v1/addresses` and `/v1/newsletter` of known customers. `accounts` has the tasks."""
 
 import uuid
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ from ops.local.shop.access import account_of, no_account, once
 from ops.local.shop.idempotency import Answer
 from ops.local.shop.web import Field, Fields, body_of, json, read, words
 
-# Method, path, what is done, what the body holds.
+# Method, path, task, and fields of the body.
 TASKS: tuple[tuple[str, str, accounts.PerformAccount, Fields], ...] = (
     ("POST", "/v1/addresses", accounts.add_address, {"address": words(200), "default": Field(bool, default=False)}),
     ("PATCH", "/v1/account", accounts.rename, {"name": words(100)}),
@@ -24,7 +24,7 @@ TASKS: tuple[tuple[str, str, accounts.PerformAccount, Fields], ...] = (
 
 
 def add_account_routes(app: Sanic) -> None:
-    """Add them."""
+    """Add the routes of accounts to the app."""
     app.add_route(show_account, "/v1/account", methods=["GET"])
     app.add_route(list_addresses, "/v1/addresses", methods=["GET"])
     for method, path, perform, fields in TASKS:
@@ -32,7 +32,7 @@ def add_account_routes(app: Sanic) -> None:
 
 
 async def show_account(request: Request) -> HTTPResponse:
-    """`GET /v1/account`: name, masked phone and e-mail, newsletter, deletion under way."""
+    """`GET /v1/account`: name, masked phone and e-mail, newsletter, day of deletion."""
     return json(accounts.account_shown(await account_of(request)))
 
 

@@ -1,4 +1,4 @@
-"""The accounts of known customers: reads, and tasks of one effect and its answer each."""
+"""The accounts of known customers: how they are read, and the tasks on them. A task has one effect and its answer."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class AccountTask:
-    """What a task works with: a transaction, the locked account in it, what was asked, and the time in seconds."""
+    """The input of a task: a transaction, the account locked in it, the request's fields, and the time in seconds."""
 
     connection: AsyncConnection
     account: Row
@@ -29,11 +29,11 @@ class AccountTask:
 
     @property
     def owner(self) -> Row:
-        """The key of what belongs to the customer."""
+        """The columns that refer to the customer in other tables."""
         return {"tenant": self.account["tenant"], "customer_id": self.account["id"]}
 
     async def change(self, **values: Any) -> Row:
-        """Write these columns of the account; return it as it is now."""
+        """Update these columns of the account; return the changed account."""
         same = (Customer.tenant == self.account["tenant"]) & (Customer.id == self.account["id"])
         await self.connection.execute(update(Customer).where(same).values(**values))
         return {**self.account, **values}
@@ -45,10 +45,10 @@ PerformAccount = Callable[[AccountTask], Awaitable[Answer]]
 async def find_account(
     connection: AsyncConnection, tenant: str, customer: str, now: float, lock: bool = False
 ) -> Row | None:
-    """Return an account, None where there is none or its day of deletion has come; with `lock` nobody changes it."""
+    """Return an account, None if it does not exist or its day of deletion has come. `lock` locks the row."""
     query = select(Customer.__table__).where(Customer.tenant == tenant, Customer.id == customer)
-    found = await connection.execute(query.with_for_update() if lock else query)
-    row = found.mappings().one_or_none()
+    result = await connection.execute(query.with_for_update() if lock else query)
+    row = result.mappings().one_or_none()
     gone = row is None or (row["deletion_on"] is not None and row["deletion_on"] <= today(now))
     return None if gone else dict(row)
 
@@ -70,7 +70,7 @@ async def addresses(connection: AsyncConnection, account: Row) -> list[Row]:
 
 
 async def add_address(task: AccountTask) -> Answer:
-    """Put an address into the book; one that is there already is only made the default, if asked for."""
+    """Add an address to the book. An address that is there already can only become the default."""
     text, default = task.asked["address"], task.asked["default"]
     known = {row["address"] for row in await addresses(task.connection, task.account)}
     if text not in known and len(known) >= MAX_ADDRESSES:
@@ -79,7 +79,7 @@ async def add_address(task: AccountTask) -> Answer:
     if text not in known:
         row = {**task.owner, "address": text, "is_default": False}
         await task.connection.execute(insert(Address).values(row))
-    if default or not known:  # a book has a default
+    if default or not known:  # the first address is always the default
         await task.connection.execute(update(Address).where(mine).values(is_default=Address.address == text))
     book = await addresses(task.connection, task.account)
     return done(201, next(row for row in book if row["address"] == text))
@@ -91,14 +91,14 @@ async def rename(task: AccountTask) -> Answer:
 
 
 async def reset_password(task: AccountTask) -> Answer:
-    """Have a link for a new password sent."""
+    """Request a link for a new password, which the mail system sends."""
     at = datetime.fromtimestamp(task.now, UTC)
     await task.connection.execute(insert(PasswordReset).values({**task.owner, "requested_at": at}))
     return done(202, {"sent_to": masked_email(task.account["email"])})
 
 
 async def delete_account(task: AccountTask) -> Answer:
-    """Set the day of deletion; asking again does not move it."""
+    """Set the day of deletion. A repeated request does not move the day."""
     on = task.account["deletion_on"]
     if on is None:
         rules = await task.connection.scalar(select(Policies.rules).where(Policies.tenant == task.account["tenant"]))
@@ -108,7 +108,7 @@ async def delete_account(task: AccountTask) -> Answer:
 
 
 async def keep_account(task: AccountTask) -> Answer:
-    """Take the deletion back."""
+    """Cancel the deletion."""
     if task.account["deletion_on"] is None:
         return refused("not_requested")
     await task.change(deletion_on=None)
@@ -116,6 +116,6 @@ async def keep_account(task: AccountTask) -> Answer:
 
 
 async def subscribe(task: AccountTask) -> Answer:
-    """Have the newsletter sent or no longer sent."""
+    """Subscribe to the newsletter, or unsubscribe."""
     await task.change(newsletter=task.asked["subscribed"])
     return done(200, {"subscribed": task.asked["subscribed"]})

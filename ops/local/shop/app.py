@@ -1,4 +1,4 @@
-"""The shop's HTTP API, for the action server alone: routes, the service token, errors, probes."""
+"""The shop's HTTP API, which only the action server uses: routes, the service token, errors, probes."""
 
 import asyncio
 import hmac
@@ -23,7 +23,7 @@ from ops.local.shop.shop_routes import add_shop_routes
 from ops.local.shop.store import Store
 from ops.local.shop.web import Problem, json
 
-MAX_BODY_BYTES = 32 * 1024  # a message of 4,000 emoji fits, and is refused for its length with a reason
+MAX_BODY_BYTES = 32 * 1024  # fits a text of 4,000 emoji, which is then refused as too long with a reason
 STOP_S = 5.0
 READY_TIMEOUT_S = 1.0
 KEEP_ALIVE_S = 75  # longer than the action server keeps an idle connection, so it never uses a closed one
@@ -95,19 +95,19 @@ def _on_error(request: Request, error: Exception) -> HTTPResponse:
 
 
 async def livez(_: Request) -> HTTPResponse:
-    """Alive as long as the loop answers."""
+    """`GET /livez`: 200 as long as the event loop runs."""
     return json({"status": "ok", "missing": []})
 
 
 async def readyz(request: Request) -> HTTPResponse:
-    """Ready when the database answers."""
+    """`GET /readyz`: 200 while the database answers, else 503."""
     try:
         await asyncio.wait_for(request.app.ctx.store.ping(), READY_TIMEOUT_S)
-    except Exception:  # noqa: BLE001 - whatever keeps the database away, the answer is the same
+    except Exception:  # noqa: BLE001 - the answer is the same for every error of the database
         return json({"status": "unavailable", "missing": ["database"]}, 503)
     return json({"status": "ok", "missing": []})
 
 
 async def metrics(_: Request) -> HTTPResponse:
-    """Prometheus' text format."""
+    """`GET /metrics`: the metrics in Prometheus' text format."""
     return HTTPResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""The database. In: a URL. Out: an engine with its tables and, if they were empty, the demo data."""
+"""The database. In: a URL. Out: an engine of a database with up-to-date tables and, if they were empty, demo data."""
 
 import logging
 import time
@@ -22,18 +22,18 @@ DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "po
 BUSY_TIMEOUT_MS = 5000
 CONNECT_TIMEOUT_S = 5
 WAIT_S = 120  # longest wait for another process that migrates or a slow server; beyond it the start fails
-SEED_LOCK = 20260001  # any number: names the lock in PostgreSQL
-ROLLED_BACK = "40"  # the class of PostgreSQL's codes for deadlocks and the like
+SEED_LOCK = 20260001  # the number of the advisory lock in PostgreSQL; any number would do
+ROLLED_BACK = "40"  # PostgreSQL's class of error codes for rolled-back transactions, such as deadlocks
 MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = "head"
 FIRST = "0001"
 
 logger = logging.getLogger(__name__)
-logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells at each start what database it is
+logging.getLogger("alembic").setLevel(logging.WARNING)  # Alembic would log the kind of database at each start
 
 
 def open_engine(database_url: str) -> AsyncEngine:
-    """Return an engine without connecting; raises SettingsError for a URL that can't work."""
+    """Return an engine without connecting. Raises SettingsError for a URL that can't work."""
     try:
         url = make_url(database_url)
     except (ArgumentError, ValueError):  # `from None`: the error shows the URL, password included
@@ -55,11 +55,11 @@ def open_engine(database_url: str) -> AsyncEngine:
 
 
 async def prepare(database_url: str, now: float | None = None) -> None:
-    """Create or bring up to date what is there. Any number of processes may do so at once: a lock lets in one.
+    """Create the tables or bring them up to date. Several processes may do so at once: a lock admits one at a time.
 
     Args:
         database_url: as in the settings.
-        now: seconds since the epoch; None is the clock's.
+        now: seconds since the epoch; None means the clock's time.
 
     Raises:
         SettingsError: the database can't be reached or written, or comes from a newer shop.
@@ -73,7 +73,7 @@ async def prepare(database_url: str, now: float | None = None) -> None:
 
 
 async def move(database_url: str, revision: str) -> None:
-    """Bring the tables to a revision, be it newer or older: `head`, `0001`, ... or `base`. Raises SettingsError."""
+    """Bring the tables to a newer or older revision: `head`, `0001`, ... or `base`. Raises SettingsError."""
 
     async def steps(connection: AsyncConnection) -> None:
         await connection.run_sync(upgrade if revision == HEAD else downgrade, revision)
@@ -85,7 +85,7 @@ async def _alone(database_url: str, steps: Callable[[AsyncConnection], Awaitable
     engine = open_engine(database_url)
     try:
         await _locked(engine, steps)
-    except Exception as error:  # noqa: BLE001 - drivers raise their own, and their texts may show the URL
+    except Exception as error:  # noqa: BLE001 - each driver has its own errors, whose texts may show the URL
         raise SettingsError(KEY, f"names a database that can't be used ({type(error).__name__})") from None
     finally:
         await engine.dispose()
@@ -102,7 +102,7 @@ async def _locked(engine: AsyncEngine, steps: Callable[[AsyncConnection], Awaita
 
 
 def _passing(error: Exception) -> bool:
-    """Return whether another process had the database, or its server was slow: a step that fails would fail again."""
+    """Return whether a retry can help: another process used the database, or its server was slow."""
     if not isinstance(error, DBAPIError):
         return isinstance(error, TimeoutError)
     # SQLite refuses a switch to WAL while another process makes the same one, whatever the busy timeout.
@@ -118,11 +118,11 @@ async def _lock(connection: AsyncConnection) -> None:
 
 
 def upgrade(connection: Connection, revision: str = HEAD) -> None:
-    """Take the steps up to a revision, in the caller's transaction. Raises CommandError for an unknown one."""
+    """Run the steps up to a revision, in the caller's transaction. Raises CommandError for an unknown revision."""
     config = _config(connection)
     current = MigrationContext.configure(connection).get_current_revision()
     if current is None and inspect(connection).has_table(Customer.__tablename__):
-        command.stamp(config, FIRST)  # made before there were revisions
+        command.stamp(config, FIRST)  # the database is older than the migrations
         current = FIRST
     command.upgrade(config, revision)
     reached = MigrationContext.configure(connection).get_current_revision()
@@ -131,7 +131,7 @@ def upgrade(connection: Connection, revision: str = HEAD) -> None:
 
 
 def downgrade(connection: Connection, revision: str) -> None:
-    """Take the steps back to a revision, in the caller's transaction. What the later tables held is gone."""
+    """Run the steps back to a revision, in the caller's transaction. The rows of later tables are lost."""
     command.downgrade(_config(connection), revision)
 
 
@@ -143,7 +143,7 @@ def _config(connection: Connection) -> Config:
 
 def _prepare_sqlite(connection: object, _: object) -> None:
     cursor = connection.cursor()  # type: ignore[attr-defined]
-    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")  # first: the next one needs it
+    cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")  # first: the next statement may have to wait
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")

@@ -1,12 +1,12 @@
 """The demo data: the same 200 customers and orders on every machine. All of it is invented.
 
-Phones: the Chinese ones use the block 138 0000 that examples use, the others blocks reserved for
-fiction (+1 NXX 555 01XX of the North American plan, +44 7700 900XXX of Ofcom). E-mail addresses
-end in example.com (RFC 2606).
+Chinese phone numbers are of the block 138 0000, which is used for examples. The others are of blocks reserved for
+fiction: +1 NXX 555 01XX of the North American plan, +44 7700 900XXX of Ofcom. E-mail addresses end in example.com
+(RFC 2606).
 
-To try things with, beside alice's orders: 20260010 has a refund requested, 20260012 one approved, 20260016 one
-refused, 20260018 one paid; 20260013 was charged twice, the payment of 20260015 failed; 20260017 was paid, then
-cancelled; 20260019 has its invoice, that of 20260020 is requested. Later numbers repeat this every forty.
+Besides alice's, these orders are in particular states: 20260010 has a requested refund, 20260012 an approved one,
+20260016 a refused one, 20260018 a paid one; 20260013 was charged twice; the payment of 20260015 failed; 20260017 was
+paid, then cancelled; the invoice of 20260019 is issued, that of 20260020 is requested. This repeats every forty orders.
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -18,7 +18,7 @@ from ops.local.shop.rules import day, place
 
 TENANT = "demo"
 CUSTOMERS = 200
-FIRST_DAY = datetime(2026, 1, 5, 2, 0, tzinfo=UTC)  # ten in the morning where the shop is
+FIRST_DAY = datetime(2026, 1, 5, 2, 0, tzinfo=UTC)  # 10:00 in the shop's time zone
 
 FAMILY_NAMES = "王李张刘陈杨赵黄周吴徐孙胡朱高林何郭马罗"
 GIVEN_NAMES = ("晓雨", "思远", "佳宁", "子轩", "雅婷")
@@ -32,14 +32,14 @@ CARRIERS = (("顺丰速运", "SF Express", "SF"), ("中通快递", "ZTO Express"
             ("京东物流", "JD Logistics", "JD"))  # fmt: skip
 STATUS_CYCLE = ("delivered", "shipped", "delivered", "processing", "shipped", "awaiting_payment", "delivered",
                 "cancelled", "partly_refunded", "delivered")  # fmt: skip
-FAILED, CHARGED_TWICE, PAID_THEN_CANCELLED = 15, 13, 17  # of twenty orders
-REFUNDS = {10: "requested", 12: "approved", 16: "refused"}  # of forty
-INVOICES = {19: "issued", 20: "requested"}  # of forty
+FAILED, CHARGED_TWICE, PAID_THEN_CANCELLED = 15, 13, 17  # order number modulo 20
+REFUNDS = {10: "requested", 12: "approved", 16: "refused"}  # order number modulo 40
+INVOICES = {19: "issued", 20: "requested"}  # order number modulo 40
 PAYMENT_METHODS = POLICIES["payment_methods"]
 
 
 def customers() -> list[dict[str, Any]]:
-    """Return 200 rows: alice, bob, then Chinese and foreign names by turns."""
+    """Return 200 rows: alice, bob, then alternately Chinese and foreign names."""
     known = [
         _customer("alice", "林雨晴", "13800001234", "alice", "上海市", "浦东新区梧桐路1号"),
         _customer("bob", "Bob Murphy", "+447700900567", "bob", "London", "2 Larch Street"),
@@ -116,7 +116,7 @@ def _payment(sequence: int, status: str) -> dict[str, Any]:
 
 
 def addresses(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the address books of these customers: where they live, and for alice one more."""
+    """Return the address books of these customers: the home address, and a second one for alice."""
     second = {"tenant": TENANT, "customer_id": "alice", "address": "杭州市西湖区竹林路8号", "is_default": False}
     books = [
         {"tenant": row["tenant"], "customer_id": row["id"], "address": place(row["city"], row["address"]),
@@ -133,8 +133,8 @@ def _refund_status(order: dict[str, Any]) -> str | None:
 
 
 def refunds(rows: list[dict[str, Any]], today: date) -> list[dict[str, Any]]:
-    """Return the refunds of these orders: paid ones of their time, the others asked for the day before `today`."""
-    made = []
+    """Return the refunds of these orders: paid ones follow the delivery, others were requested a day before `today`."""
+    result = []
     for row in rows:
         status = _refund_status(row)
         if status is None:
@@ -143,21 +143,21 @@ def refunds(rows: list[dict[str, Any]], today: date) -> list[dict[str, Any]]:
         if status == "paid":
             since = (row["delivered_on"] or day(row["placed_at"])) + timedelta(days=1)
         due = since + timedelta(days=POLICIES["refund_paid_within_days"])
-        made.append({
+        result.append({
             "tenant": row["tenant"], "number": row["number"], "status": status,
             "amount_minor": row["refunded_minor"] or row["amount_minor"], "reason": "",
             "requested_on": since, "expected_on": None if status == "refused" else due,
             "paid_on": due if status == "paid" else None,
         })  # fmt: skip
-    return made
+    return result
 
 
 def invoices(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the invoices of these orders."""
-    found = [(row, INVOICES.get(int(row["number"][4:]) % 40)) for row in rows if row["customer_id"] != "alice"]
+    statuses = [(row, INVOICES.get(int(row["number"][4:]) % 40)) for row in rows if row["customer_id"] != "alice"]
     return [
         {"tenant": row["tenant"], "number": row["number"], "status": status, "title": "个人",
          "requested_at": row["placed_at"]}
-        for row, status in found
+        for row, status in statuses
         if status
     ]  # fmt: skip

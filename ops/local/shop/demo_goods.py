@@ -1,8 +1,8 @@
-"""The demo shop's goods: what there is, what people call it, what it can do."""
+"""The demo shop's goods with their names, synonyms and features."""
 
 from typing import Any
 
-# SKU, names, other names, price in fen, pieces, months of warranty, what it can do.
+# SKU, Chinese and English name, synonyms, price in fen, stock, months of warranty, Chinese and English features.
 GOODS: tuple[tuple[Any, ...], ...] = (
     ("AU-101", "蓝牙耳机", "Bluetooth earphones",
      ["耳机", "真无线耳机", "無線耳機", "藍牙耳機", "耳麦", "headphones", "headset", "earbuds", "earphone"],

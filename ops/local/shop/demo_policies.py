@@ -1,4 +1,4 @@
-"""The demo shop's rules. They are data: seeded into the table `policies`, and read from there."""
+"""The demo shop's rules. They are data: they are written into the table `policies` and read from there."""
 
 from typing import Any
 

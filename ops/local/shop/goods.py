@@ -1,4 +1,4 @@
-"""The products of a tenant, and its rules."""
+"""A tenant's products, with their search, and its rules."""
 
 import unicodedata
 from typing import Any
@@ -16,12 +16,12 @@ Row = dict[str, Any]
 
 
 async def policies(connection: AsyncConnection, tenant: str) -> Row | None:
-    """Return the tenant's rules, None where it has none."""
+    """Return the tenant's rules, or None."""
     return await connection.scalar(select(Policies.rules).where(Policies.tenant == tenant))
 
 
 async def products(connection: AsyncConnection, tenant: str, query: str) -> list[Row]:
-    """Return what fits a query, the best first, as the API shows it; all for an empty query; fifty at most."""
+    """Return the products that fit a query, as the API shows them: the best first, at most 50; all without a query."""
     all_ = select(Product.__table__).where(Product.tenant == tenant).order_by(Product.sku).limit(SEARCHED)
     rows = [dict(row) for row in (await connection.execute(all_)).mappings()]
     wanted = _plain(query)
@@ -31,15 +31,15 @@ async def products(connection: AsyncConnection, tenant: str, query: str) -> list
 
 
 def _rank(wanted: str, row: Row) -> int | None:
-    """Return how well goods fit, 0 is best; None when they don't."""
+    """Return how well a product fits, 0 being best, or None if it does not."""
     names = [_plain(name) for name in (row["name_zh"], row["name_en"], *row["synonyms"])]
     if wanted in names:
         return 0
-    if any(f" {wanted}" in f" {name}" for name in names):  # whole words or their beginnings: phone case, not earphone
+    if any(f" {wanted}" in f" {name}" for name in names):  # at the beginning of a word: "phone case", not "earphone"
         return 1
     if any(wanted in name for name in names):
         return 2
-    # "power banks", "有没有充电宝": the name is a part of what was said.
+    # The name is a part of the query: "power banks", "有没有充电宝".
     return 3 if any(name in wanted for name in names) else None
 
 

@@ -17,12 +17,12 @@ CLEANED_EVERY_S = 3600.0
 
 
 class KeyReused(Exception):
-    """The caller used this key for something else."""
+    """The caller used this key for another request."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request for an effect. Keys are unique per tenant and caller, so that callers can't collide."""
+    """A request for an effect. Keys are unique for each tenant and caller, so that two callers can't collide."""
 
     tenant: str
     caller: str
@@ -42,13 +42,13 @@ Effect = Callable[[AsyncConnection], Awaitable[Answer]]
 
 
 def fingerprint(method: str, path: str, body: dict[str, Any]) -> str:
-    """Return a hash that equal requests share; spaces and the order of the body's fields don't count."""
-    asked = f"{method} {path}\n".encode() + orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(asked).hexdigest()
+    """Return the hash of a request. Spaces and the order of the body's fields don't change it."""
+    request = f"{method} {path}\n".encode() + orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(request).hexdigest()
 
 
 class Answers:
-    """The stored answers of seven days."""
+    """The stored answers of the last seven days."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -57,27 +57,28 @@ class Answers:
     async def stored(self, asked: Asked) -> Answer | None:
         """Return the answer stored under this key, or None. Raises KeyReused."""
         async with self._store.reading() as connection:
-            found = await connection.execute(select(Answered.__table__).where(_same_key(asked)))
-            row = found.mappings().one_or_none()
+            result = await connection.execute(select(Answered.__table__).where(_same_key(asked)))
+            row = result.mappings().one_or_none()
         return _again(asked, row) if row and row["at"] > self._oldest() else None
 
     async def once(self, asked: Asked, effect: Effect) -> Answer:
-        """Return what the effect answers, or answered; of two at once one waits and gets the other's answer.
+        """Run the effect and return its answer, or return the stored answer.
 
-        An exception of the effect takes back everything, the key included. Raises KeyReused.
+        Of two concurrent calls with one key, the second waits and gets the first one's answer. An exception of the
+        effect rolls everything back, also the key. Raises KeyReused.
         """
         await self._clean()
         async with self._store.writing() as connection:
             if not await self._claim(connection, asked):
-                found = await connection.execute(select(Answered.__table__).where(_same_key(asked)))
-                return _again(asked, found.mappings().one())
+                result = await connection.execute(select(Answered.__table__).where(_same_key(asked)))
+                return _again(asked, result.mappings().one())
             answer = await effect(connection)
             stored = update(Answered).where(_same_key(asked)).values(status=answer.status, body=answer.body)
             await connection.execute(stored)
         return answer
 
     async def _claim(self, connection: AsyncConnection, asked: Asked) -> bool:
-        """Take the key if it is free or too old; waits while another transaction has it."""
+        """Return whether the key was free or expired, and take it. Waits while another transaction has the key."""
         names = {"tenant": asked.tenant, "caller": asked.caller, "key": asked.key}
         values = {"fingerprint": asked.fingerprint, "status": 0, "body": b"", "at": self._store.clock()}
         claim = self._store.insert(Answered).values(**names, **values).on_conflict_do_update(
@@ -89,7 +90,10 @@ class Answers:
         return self._store.clock() - KEPT_S
 
     async def _clean(self) -> None:
-        """Forget what is too old, now and then and by itself: two that forget the same rows could lock each other."""
+        """Delete expired answers, once in CLEANED_EVERY_S.
+
+        This is a transaction of its own: two transactions that delete the same rows besides other work could deadlock.
+        """
         if self._store.clock() < self._cleaned_at + CLEANED_EVERY_S:
             return
         self._cleaned_at = self._store.clock()

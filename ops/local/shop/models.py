@@ -1,6 +1,6 @@
-"""Tables of the demo shop. All keys start with the tenant: one tenant's order is unknown to another.
+"""Tables of the demo shop. All keys start with the tenant, so that one tenant's order is unknown to another.
 
-A change here needs a migration in `migrations/versions`; a test compares what they build with this.
+A change here needs a migration in `migrations/versions`. A test compares the migrated tables with this file.
 """
 
 from datetime import date, datetime
@@ -41,9 +41,9 @@ def _order() -> ForeignKeyConstraint:
 
 
 class Customer(Base):
-    """Who orders. `id` is the user id that the identity provider vouches for.
+    """A customer. `id` is the user id that the identity provider gives.
 
-    From the day `deletion_on` there is no account any more.
+    The account ends on the day `deletion_on`.
     """
 
     __tablename__ = "customers"
@@ -62,8 +62,8 @@ class Customer(Base):
 class Order(Base):
     """One order. Money in the currency's smallest unit.
 
-    `delivered_days_ago` is for demo rows that are told as "yesterday": the date is computed at
-    reading, so the story stays true however old the database is. It wins over `delivered_on`.
+    `delivered_days_ago` is for demo orders that were delivered "yesterday": the date is computed when
+    the row is read, so it stays true however old the database is. It overrides `delivered_on`.
     """
 
     __tablename__ = "orders"
@@ -117,9 +117,9 @@ class Attempt(Base):
 
 
 class Answered(Base):
-    """The answer to a caller under an Idempotency-Key, stored with the effect in one transaction.
+    """The answer to a caller's request under an Idempotency-Key, stored with the effect in one transaction.
 
-    `fingerprint` is the SHA-256 of what was asked; `body` are the bytes that were sent.
+    `fingerprint` is the SHA-256 of the request, `body` the bytes of the answer.
     """
 
     __tablename__ = "answered"
@@ -135,7 +135,7 @@ class Answered(Base):
 
 
 class Refund(Base):
-    """Money on its way back. Customers know it as R and 70,000,000 more than `id`."""
+    """A refund. The number that customers see is R and 70,000,000 plus `id`."""
 
     __tablename__ = "refunds"
     __table_args__ = (_order(), Index("refunds_of_order", "tenant", "number"))
@@ -190,7 +190,7 @@ class PasswordReset(Base):
 
 
 class Ticket(Base):
-    """Work for somebody of the shop. `caller` says who asked, as in `answered`; known as T and 80,000,000 + `id`."""
+    """A ticket for the shop's staff. `caller` is as in `answered`. Its number is T and 80,000,000 plus `id`."""
 
     __tablename__ = "tickets"
 
@@ -207,7 +207,7 @@ class Ticket(Base):
 
 
 class Product(Base):
-    """Goods. `synonyms` are other names that people use, in whatever language."""
+    """A product. `synonyms` are other names that people use, in any language."""
 
     __tablename__ = "products"
 
@@ -225,7 +225,7 @@ class Product(Base):
 
 
 class Policies(Base):
-    """A tenant's rules, as `GET /v1/policies` gives them and `rules` goes by."""
+    """A tenant's rules, which `GET /v1/policies` returns and `rules.py` applies."""
 
     __tablename__ = "policies"
 

@@ -1,4 +1,4 @@
-"""`/v1/orders...`: who may ask is checked here; what they get is in `orders`, what is done in `tasks`."""
+"""The routes `/v1/orders...` and `/v1/inquiries`, with the check of access. `orders` reads, `tasks` changes orders."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -29,7 +29,7 @@ from ops.local.shop.web import (
 
 Handler = Callable[[Request, str], Awaitable[HTTPResponse]]
 
-# Path after the order's number, what is done, what the body holds.
+# Path after the order's number, task, and fields of the body.
 TASKS: tuple[tuple[str, tasks.Perform, Fields], ...] = (
     ("cancellation", tasks.cancel, {"reason": words(500, None), "fee": words(20, None)}),
     ("items", tasks.change_item, {"item": Field(int), "quantity": Field(int)}),
@@ -43,7 +43,7 @@ INQUIRY: Fields = {"number": code(NUMBER), "kind": code(re.compile("tracking"))}
 
 
 def add_order_routes(app: Sanic) -> None:
-    """Add them."""
+    """Add the routes of orders to the app."""
     app.add_route(show_order, "/v1/orders/<number>", methods=["GET"])
     app.add_route(list_orders, "/v1/orders", methods=["GET"])
     app.add_route(look_up_as_guest, "/v1/order-lookups", methods=["POST"])
@@ -69,14 +69,14 @@ async def list_orders(request: Request) -> HTTPResponse:
 
 
 async def look_up_as_guest(request: Request) -> HTTPResponse:
-    """`POST /v1/order-lookups`: by number and end of the phone, which a URL would leave in logs."""
+    """`POST /v1/order-lookups`: an order by its number and the phone's last digits. A URL would leave these in logs."""
     body = body_of(request)
     row = await order_of(request, read(body, LOOKUP)["number"], body)
     return json(shown(row, request.app.ctx.store.clock()))
 
 
 async def look_up_refunds(request: Request, number: str) -> HTTPResponse:
-    """`POST /v1/orders/{number}/refund-lookups`: the refunds of an order; a POST for a guest's digits."""
+    """`POST /v1/orders/{number}/refund-lookups`: the refunds of an order. A POST, because of a guest's digits."""
     row = await order_of(request, number, body_of(request))
     refunds = await request.app.ctx.book.refunds(row["tenant"], row["number"])
     return json({"refunds": [tasks.refund_shown(refund, row["currency"]) for refund in refunds]})
@@ -100,7 +100,7 @@ def _effect(
 
 
 async def ship(request: Request, number: str) -> HTTPResponse:
-    """`POST /v1/orders/{number}/shipment`: for the shop's staff, who hand an order to a carrier."""
+    """`POST /v1/orders/{number}/shipment`: the shop's staff hand an order to a carrier."""
     body, tenant = body_of(request), header(request, "X-Tenant", ID)
 
     async def known() -> None:
@@ -112,7 +112,7 @@ async def ship(request: Request, number: str) -> HTTPResponse:
 
 
 async def record_inquiry(request: Request) -> HTTPResponse:
-    """`POST /v1/inquiries`: note once for each `Idempotency-Key` that an order was asked about."""
+    """`POST /v1/inquiries`: store an inquiry about an order, once for each `Idempotency-Key`."""
     tenant, key = header(request, "X-Tenant", ID), header(request, "Idempotency-Key", IDEMPOTENCY_KEY)
     asked = read(body_of(request), INQUIRY)
     try:
@@ -125,7 +125,7 @@ async def record_inquiry(request: Request) -> HTTPResponse:
 
 
 async def list_inquiries(request: Request) -> HTTPResponse:
-    """`GET /v1/inquiries?number=`: for the shop's staff, how often an order was asked about."""
+    """`GET /v1/inquiries?number=`: the number of inquiries about an order, for the shop's staff."""
     tenant = header(request, "X-Tenant", ID)
     count, rows = await request.app.ctx.book.inquiries(tenant, request.args.get("number", ""))
     return json({"count": count, "inquiries": [_inquiry(row) for row in rows]})

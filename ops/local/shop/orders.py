@@ -12,11 +12,11 @@ from ops.local.shop.models import Attempt, Customer, Inquiry, Invoice, Order, Po
 from ops.local.shop.rules import OPEN, cancellation_fee, day, delivered_on, items_changeable, money, refundable
 from ops.local.shop.store import Store
 
-# Guests' tries of one order number by window in seconds: the short window gives a customer who
-# mistypes another chance soon, the day makes the 10,000 endings a matter of 500 days.
+# The number of attempts that guests have at one order number, by window in seconds. After the short window a customer
+# who mistyped can try again. With 20 attempts a day, trying all 10,000 combinations of digits takes 500 days.
 LIMITS = {15 * 60: 5, 24 * 3600: 20}
 LISTED = 50
-NO_PHONE = "x" * 4  # compared with when there is no order, so that both ways cost the same
+NO_PHONE = "x" * 4  # compared with the digits if there is no order, so that both cases take the same time
 
 Row = dict[str, Any]
 
@@ -35,13 +35,13 @@ def _whole() -> Select[Any]:
     )  # fmt: skip
 
 
-# Made once: to put such a query together takes longer than to run it.
+# Built once: building such a query takes longer than running it.
 _ONE = _whole().where(Order.number == bindparam("of_number"))
 _OF_CUSTOMER = _whole().where(Order.customer_id == bindparam("of_customer")).order_by(Order.number.desc()).limit(LISTED)
 
 
 class TooManyAttempts(Exception):
-    """A guest tried this number too often, be it an order or not. `retry_after_s` counts whole seconds."""
+    """Guests tried this number too often, whether it is an order or not. `retry_after_s` is in whole seconds."""
 
     def __init__(self, retry_after_s: int) -> None:
         super().__init__("too many attempts")
@@ -50,63 +50,63 @@ class TooManyAttempts(Exception):
 
 @dataclass(frozen=True)
 class Recorded:
-    """An inquiry as stored under its key. `same`: the request equals the one that was stored."""
+    """An inquiry as stored under its key. `same` says whether the request equals the stored inquiry."""
 
     row: Row
     same: bool
 
 
 class OrderBook:
-    """Reads and writes of the shop; each method is one transaction and never blocks the loop."""
+    """Reads and writes of orders and inquiries. Each method is one transaction and never blocks the event loop."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def own(self, tenant: str, customer: str, number: str) -> Row | None:
-        """Return the customer's order, or None, for an unknown order as for another customer's."""
+        """Return the customer's order. None for an unknown order and for another customer's."""
         async with self._store.reading() as connection:
-            found = await find(connection, tenant, number)
-        owner = found["customer_id"] if found else ""
-        return found if hmac.compare_digest(owner.encode(), customer.encode()) and found else None
+            row = await find(connection, tenant, number)
+        owner = row["customer_id"] if row else ""
+        return row if hmac.compare_digest(owner.encode(), customer.encode()) and row else None
 
     async def all_own(self, tenant: str, customer: str) -> list[Row]:
-        """Return the customer's newest orders, fifty at most."""
+        """Return the customer's newest orders, at most 50."""
         async with self._store.reading() as connection:
-            found = await connection.execute(_OF_CUSTOMER, {"of_tenant": tenant, "of_customer": customer})
-            return [dict(row) for row in found.mappings()]
+            result = await connection.execute(_OF_CUSTOMER, {"of_tenant": tenant, "of_customer": customer})
+            return [dict(row) for row in result.mappings()]
 
     async def of_guest(self, tenant: str, number: str, phone_last4: str) -> Row | None:
         """Return the order if its customer's phone ends in these digits, else None.
 
-        The try is counted before it is looked at, so that many at once get no further than one
-        after another; the right digits clear the count.
+        The attempt is counted before the digits are compared, so that concurrent attempts have no advantage over
+        successive ones. The right digits reset the count.
 
         Raises:
-            TooManyAttempts: also for the right digits, else a guess could go on unseen.
+            TooManyAttempts: also for the right digits; otherwise one could go on guessing beyond the limit.
         """
         async with self._store.writing() as connection:
             wait_s = await self._count(connection, tenant, number)
-            found = await find(connection, tenant, number)
-            ending = found["phone"][-4:] if found else NO_PHONE
-            right = hmac.compare_digest(ending.encode(), phone_last4.encode()) and found is not None
+            row = await find(connection, tenant, number)
+            ending = row["phone"][-4:] if row else NO_PHONE
+            right = hmac.compare_digest(ending.encode(), phone_last4.encode()) and row is not None
             if right and not wait_s:
                 await connection.execute(delete(Attempt).where(Attempt.tenant == tenant, Attempt.number == number))
-        if wait_s:  # raised outside: the transaction, and the count with it, must be kept
+        if wait_s:  # raised outside of the transaction, which must commit the count
             raise TooManyAttempts(wait_s)
-        return found if right else None
+        return row if right else None
 
     async def refunds(self, tenant: str, number: str) -> list[Row]:
-        """Return the refunds of an order, the newest first."""
+        """Return the refunds of an order, the newest first, at most 50."""
         query = select(Refund.__table__).where(Refund.tenant == tenant, Refund.number == number)
         async with self._store.reading() as connection:
-            found = await connection.execute(query.order_by(Refund.id.desc()).limit(LISTED))
-            return [dict(row) for row in found.mappings()]
+            result = await connection.execute(query.order_by(Refund.id.desc()).limit(LISTED))
+            return [dict(row) for row in result.mappings()]
 
     async def record_inquiry(self, tenant: str, key: str, number: str, kind: str) -> Recorded:
-        """Store an inquiry once for each key; a key that is known gives what was stored.
+        """Store an inquiry once for each key. For a known key, return the stored inquiry.
 
         Raises:
-            IntegrityError: the tenant has no order of that number.
+            IntegrityError: the tenant has no order with that number.
         """
         now = datetime.fromtimestamp(self._store.clock(), UTC)
         values = {"tenant": tenant, "key": key, "number": number, "kind": kind, "created_at": now}
@@ -118,7 +118,7 @@ class OrderBook:
         return Recorded(row, (row["number"], row["kind"]) == (number, kind))
 
     async def inquiries(self, tenant: str, number: str) -> tuple[int, list[Row]]:
-        """Return how many inquiries about an order there are, and the newest, fifty at most."""
+        """Return the number of inquiries about an order, and the newest ones, at most 50."""
         about = (Inquiry.tenant == tenant) & (Inquiry.number == number)
         async with self._store.reading() as connection:
             count = await connection.scalar(select(func.count()).select_from(Inquiry).where(about))
@@ -126,7 +126,7 @@ class OrderBook:
             return count, [dict(row) for row in (await connection.execute(newest)).mappings()]
 
     async def _count(self, connection: AsyncConnection, tenant: str, number: str) -> int:
-        """Count one more try; return the seconds to wait, 0 while the limits are kept."""
+        """Count one more attempt. Return the seconds to wait, 0 within the limits."""
         now = self._store.clock()
         first = [{"tenant": tenant, "number": number, "window_s": w, "tries": 1, "since": now} for w in LIMITS]
         over = Attempt.since <= now - Attempt.window_s
@@ -134,23 +134,23 @@ class OrderBook:
             index_elements=["tenant", "number", "window_s"],
             set_={"tries": case((over, 1), else_=Attempt.tries + 1), "since": case((over, now), else_=Attempt.since)},
         )  # fmt: skip
-        counted = await connection.execute(upsert.returning(Attempt.window_s, Attempt.tries, Attempt.since))
-        waits = [since + window - now for window, tries, since in counted if tries > LIMITS[window]]
-        # Bounded: what no window needs any more goes.
+        counts = await connection.execute(upsert.returning(Attempt.window_s, Attempt.tries, Attempt.since))
+        waits = [since + window - now for window, tries, since in counts if tries > LIMITS[window]]
+        # Delete the counts that no window needs any more: the table stays bounded.
         await connection.execute(delete(Attempt).where(Attempt.since < now - max(LIMITS)))
         return max(1, round(max(waits))) if waits else 0
 
 
 async def find(connection: AsyncConnection, tenant: str, number: str) -> Row | None:
-    """Return an order with what the rules go by: `rules`, `invoice`, `open_refund`, and its customer's phone, email."""
-    found = await connection.execute(_ONE, {"of_tenant": tenant, "of_number": number})
-    row = found.mappings().one_or_none()
+    """Return an order with the columns that the rules need: `rules`, `invoice`, `open_refund`, `phone` and `email`."""
+    result = await connection.execute(_ONE, {"of_tenant": tenant, "of_number": number})
+    row = result.mappings().one_or_none()
     return dict(row) if row else None
 
 
 async def locked(connection: AsyncConnection, tenant: str, number: str) -> Row:
     """Return an order that no other transaction changes until this one ends."""
-    # Locked first and read after: a read that waits for the lock would see the other tables as they were before.
+    # Lock first, then read: a read that waits for the lock would see the other tables as they were before the wait.
     same = (Order.tenant == tenant) & (Order.number == number)
     await connection.execute(select(Order.number).where(same).with_for_update())
     row = await find(connection, tenant, number)
@@ -160,11 +160,11 @@ async def locked(connection: AsyncConnection, tenant: str, number: str) -> Row:
 
 
 def shown(row: Row, now: float) -> Row:
-    """Return an order as the API shows it: of the person only where it goes to, amounts as decimal strings.
+    """Return an order as the API shows it. The delivery address is its only personal data; amounts are decimal strings.
 
     Args:
-        row: of `find`.
-        now: seconds since the epoch, for what depends on the time.
+        row: an order from `find`.
+        now: seconds since the epoch, for the values that depend on the time.
     """
     fee, delivered = cancellation_fee(row, now), delivered_on(row, now)
     return {

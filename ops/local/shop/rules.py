@@ -1,10 +1,10 @@
-"""The shop's rules about an order, as pure functions of its row and the tenant's rules in it."""
+"""The shop's rules about an order: pure functions of the order's row, which includes the tenant's rules."""
 
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Any
 
-SHOP_ZONE = timezone(timedelta(hours=8))  # where "today" is; China has one zone without summer time
-OPEN = ("awaiting_payment", "processing")  # not yet on its way
+SHOP_ZONE = timezone(timedelta(hours=8))  # decides what "today" is; China has one time zone, without summer time
+OPEN = ("awaiting_payment", "processing")  # states before shipping
 PAID = ("paid", "charged_twice")
 NO_CANCELLATION = {
     "shipped": "shipped",
@@ -18,17 +18,17 @@ Row = dict[str, Any]
 
 
 def today(now: float) -> date:
-    """Return the day where the shop is."""
+    """Return the present day in the shop's time zone."""
     return datetime.fromtimestamp(now, SHOP_ZONE).date()
 
 
 def aware(moment: datetime) -> datetime:
-    """Return the moment with its zone. SQLite returns times without one; the shop stores UTC."""
+    """Return the moment with its time zone. SQLite returns times without a zone; the shop stores UTC."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def day(moment: datetime) -> date:
-    """Return the day of a moment where the shop is."""
+    """Return the day of a moment in the shop's time zone."""
     return aware(moment).astimezone(SHOP_ZONE).date()
 
 
@@ -56,7 +56,7 @@ def _hours(service: Row) -> tuple[time, time]:
 
 
 def delivered_on(order: Row, now: float) -> date | None:
-    """Return when the order was delivered; demo rows may be told relative to today."""
+    """Return the day of delivery. Demo orders may have a number of days before today instead of a date."""
     if order["delivered_days_ago"] is not None:
         return today(now) - timedelta(days=order["delivered_days_ago"])
     return order["delivered_on"]
@@ -70,17 +70,17 @@ def cancellation_fee(order: Row, now: float) -> int | None:
     free_until = aware(order["placed_at"]) + timedelta(hours=rule["free_hours"])
     if order["status"] == "awaiting_payment" or datetime.fromtimestamp(now, UTC) <= free_until:
         return 0
-    # Half a cent counts as one, in whole numbers: percent of an amount, rounded.
+    # A percentage in whole numbers, with half a cent rounded up.
     return (order["amount_minor"] * rule["fee_percent"] + 50) // 100
 
 
 def items_changeable(order: Row) -> bool:
-    """Return whether quantities can still change: they can't once the order is paid."""
+    """Return whether quantities can still be changed, which ends with the payment."""
     return order["status"] == "awaiting_payment"
 
 
 def refund_refused(order: Row, now: float) -> str | None:
-    """Return why no refund can be asked for, or None."""
+    """Return the reason for which a refund is refused, or None."""
     if order["payment_status"] not in PAID:
         return "not_paid"
     if order["open_refund"] or order["refunded_minor"] >= order["amount_minor"]:
@@ -92,12 +92,12 @@ def refund_refused(order: Row, now: float) -> str | None:
 
 
 def refundable_until(order: Row, delivered: date) -> date:
-    """Return the last day on which a refund may be asked for."""
+    """Return the last day on which a refund may be requested."""
     return delivered + timedelta(days=order["rules"]["refund_days"])
 
 
 def refundable(order: Row, now: float) -> Row:
-    """Return until when a refund may be asked for, or why not."""
+    """Return the last day for requesting a refund, or the reason for which it is refused."""
     reason, delivered = refund_refused(order, now), delivered_on(order, now)
     until = refundable_until(order, delivered).isoformat() if delivered and not reason else None
     return {"until": until, "reason": reason}
@@ -109,16 +109,16 @@ def money(minor: int) -> str:
 
 
 def place(city: str, street: str) -> str:
-    """Return city and street, in the order used in their country."""
+    """Return city and street in the order of their country."""
     return f"{city}{street}" if not city.isascii() else ", ".join(filter(None, (street, city)))
 
 
 def masked_email(email: str) -> str:
-    """Return an e-mail address of which only the first letter and the host are told."""
+    """Return an e-mail address of which only the first letter and the host are shown."""
     name, _, host = email.partition("@")
     return f"{name[:1]}***@{host}"
 
 
 def masked_phone(phone: str) -> str:
-    """Return a phone number of which only the last four digits are told."""
+    """Return a phone number of which only the last four digits are shown."""
     return "*" * (len(phone) - 4) + phone[-4:]

@@ -1,4 +1,4 @@
-"""The first rows: demo customers with their data for an empty database, goods and rules for a tenant without any."""
+"""The first rows: demo customers and goods for empty tables, and rules for tenants without rules."""
 
 import logging
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 async def seed(connection: AsyncConnection, now: float) -> None:
-    """Write what is missing, in the caller's transaction. `now`: seconds, the day of refunds that are under way."""
+    """Write the missing rows, in the caller's transaction. `now`, in seconds, is the time for refunds in progress."""
     if not await connection.scalar(select(func.count()).select_from(Customer)):
         await _customers(connection, now)
     if not await connection.scalar(select(func.count()).select_from(Product)):

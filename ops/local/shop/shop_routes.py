@@ -1,4 +1,4 @@
-"""`/v1/products`, `/v1/policies`, `/v1/tickets`: for everybody."""
+"""The routes `/v1/products`, `/v1/policies` and `/v1/tickets`, which guests may use, too."""
 
 from sanic import HTTPResponse, Request, Sanic
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,14 +20,14 @@ MAX_QUERY_CHARS = 200
 
 
 def add_shop_routes(app: Sanic) -> None:
-    """Add them."""
+    """Add the routes to the app."""
     app.add_route(list_products, "/v1/products", methods=["GET"])
     app.add_route(show_policies, "/v1/policies", methods=["GET"])
     app.add_route(add_ticket, "/v1/tickets", methods=["POST"])
 
 
 async def list_products(request: Request) -> HTTPResponse:
-    """`GET /v1/products?q=`: goods whose name or synonym, in either language, fits best; all for an empty query."""
+    """`GET /v1/products?q=`: the products whose names or synonyms fit best; all products for an empty query."""
     tenant, query = header(request, "X-Tenant", ID), request.args.get("q", "")[:MAX_QUERY_CHARS]
     async with request.app.ctx.store.reading() as connection:
         return json({"products": await goods.products(connection, tenant, query)})
@@ -44,14 +44,14 @@ async def show_policies(request: Request) -> HTTPResponse:
 
 
 async def add_ticket(request: Request) -> HTTPResponse:
-    """`POST /v1/tickets`: have somebody of the shop look after it; for customers and for guests with an id."""
+    """`POST /v1/tickets`: open a ticket for the shop's staff; for customers and for guests with an id."""
     tenant, caller, body = header(request, "X-Tenant", ID), caller_of(request), body_of(request)
     if "X-Customer" not in request.headers:
         header(request, "X-Guest", ID)
     asked, now = read(body, TICKET), request.app.ctx.store.clock()
 
     async def everybody() -> None:
-        """Nobody is turned away."""
+        """Admit every caller."""
 
     async def effect(connection: AsyncConnection) -> Answer:
         return await open_ticket(connection, tenant, caller, asked, now)

@@ -13,10 +13,10 @@ MAX_WRITERS = 10
 
 
 class Store:
-    """One database; nothing here blocks the loop.
+    """One database. No method blocks the event loop.
 
     Args:
-        engine: of a prepared database.
+        engine: engine of a prepared database.
         clock: seconds since the epoch.
     """
 
@@ -24,24 +24,24 @@ class Store:
         self._engine = engine
         self.clock = clock
         self._lite = engine.dialect.name == "sqlite"
-        # SQLite lets in one writer and the others sleep longer and longer: 44 of 4,000 inquiries, 32 at
-        # once, took over 0.5 s. In a queue none did.
+        # SQLite admits one writer, and the others sleep for longer and longer: 44 of 4,000 inquiries, 32 at a time,
+        # took over 0.5 s. With a queue of writers none did.
         self._writers = asyncio.Semaphore(1 if self._lite else MAX_WRITERS)
         self.insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[engine.dialect.name]
 
     def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """Return a connection to read with."""
+        """Return a connection for reading."""
         return self._engine.connect()
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """Give a connection in a transaction that commits at the end, or rolls back at an exception."""
         async with self._writers, self._engine.begin() as connection:
-            if self._lite:  # a transaction that begins with a read is refused when another process writes meanwhile
+            if self._lite:  # SQLite refuses to write in a transaction that began with a read before another's write
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
     async def ping(self) -> None:
-        """Raise when the database does not answer."""
+        """Raise if the database does not answer."""
         async with self.reading() as connection:
             await connection.execute(select(1))

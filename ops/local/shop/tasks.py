@@ -1,6 +1,6 @@
-"""The tasks on an order. Each has one effect on a locked order, and its answer.
+"""The tasks on an order. Each task has one effect on a locked order, and an answer.
 
-In: the order as `orders.locked` gives it, and the fields of the request. Out: an `Answer`; a refusal changes nothing.
+In: the order from `orders.locked`, and the fields of the request. Out: an `Answer`. A refusal changes nothing.
 """
 
 from collections.abc import Awaitable, Callable
@@ -27,12 +27,12 @@ from ops.local.shop.rules import (
 )
 from ops.local.shop.web import done, refused
 
-FIRST_REFUND = 70_000_000  # numbers have eight digits from the first on
+FIRST_REFUND = 70_000_000  # added to the id, so that all numbers have eight digits
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a task works with: a transaction, the order in it, what was asked, and the time in seconds."""
+    """The input of a task: a transaction, the order locked in it, the request's fields, and the time in seconds."""
 
     connection: AsyncConnection
     order: Row
@@ -45,11 +45,11 @@ class Task:
         await self.connection.execute(update(Order).where(same).values(**values))
 
     async def answer(self) -> Answer:
-        """Return an answer with the order as it is now."""
+        """Return an answer with the changed order."""
         return done(200, shown(await locked(self.connection, self.order["tenant"], self.order["number"]), self.now))
 
     def product(self, item: Row) -> ColumnElement[bool]:
-        """Return what picks the goods of an item."""
+        """Return the condition that selects an item's product."""
         return (Product.tenant == self.order["tenant"]) & (Product.sku == item["sku"])
 
 
@@ -74,7 +74,7 @@ async def cancel(task: Task) -> Answer:
 
 
 async def change_item(task: Task) -> Answer:
-    """Change the quantity of an item; take the pieces from the stock or return them."""
+    """Change the quantity of an item, and take the pieces from the stock or return them."""
     order, place, quantity = task.order, task.asked["item"], task.asked["quantity"]
     if not items_changeable(order):
         return refused("not_changeable")
@@ -92,12 +92,12 @@ async def change_item(task: Task) -> Answer:
 
 
 async def _take(task: Task, item: Row, pieces: int) -> bool:
-    """Take pieces from the stock, fewer than none back to it; False when there are not enough."""
-    if not item.get("sku"):  # no longer on sale: none can be had, some can be given up
+    """Take pieces from the stock; a negative number returns them. Return False if the stock is too low."""
+    if not item.get("sku"):  # no longer on sale: the customer can reduce the quantity, but not raise it
         return pieces <= 0
     enough = task.product(item) & (Product.stock >= pieces)
-    taken = await task.connection.execute(update(Product).where(enough).values(stock=Product.stock - pieces))
-    return taken.rowcount == 1
+    result = await task.connection.execute(update(Product).where(enough).values(stock=Product.stock - pieces))
+    return result.rowcount == 1
 
 
 async def change_address(task: Task) -> Answer:
@@ -141,7 +141,7 @@ def refund_shown(row: Row, currency: str) -> Row:
 
 
 async def request_invoice(task: Task) -> Answer:
-    """Ask for the invoice; until it is issued, asking again changes whose name is on it."""
+    """Request the invoice. Until it is issued, another request changes its title."""
     order, title = task.order, task.asked["title"]
     if order["status"] == "cancelled":
         return refused("cancelled")
@@ -170,5 +170,5 @@ async def ship(task: Task) -> Answer:
 async def performed(
     connection: AsyncConnection, tenant: str, number: str, asked: Row, now: float, perform: Perform
 ) -> Answer:
-    """Do a task with the order of that number, which is there."""
+    """Perform a task on an order that exists."""
     return await perform(Task(connection, await locked(connection, tenant, number), asked, now))

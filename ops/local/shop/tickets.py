@@ -13,22 +13,22 @@ from ops.local.shop.rules import aware, due, is_open
 from ops.local.shop.web import done, refused
 
 KINDS = re.compile("complaint|callback|payment|registration|review")
-FIRST_TICKET = 80_000_000  # numbers have eight digits from the first on
+FIRST_TICKET = 80_000_000  # added to the id, so that all numbers have eight digits
 
 
 async def open_ticket(
     connection: AsyncConnection, tenant: str, caller: str, asked: dict[str, Any], now: float
 ) -> Answer:
-    """Write a ticket; it is answered by the time that the rules give its kind, or that the customer asks for.
+    """Store a ticket. The rules for its kind, or the customer's wish, give the time by which it is answered.
 
-    Calls are made within the service hours. A payment is looked after once: while a ticket of the order waits, that one
-    is answered with, as 200.
+    Calls are made within the service hours. An order has one waiting payment ticket of a caller: a second request
+    returns the first ticket, with 200.
 
     Args:
-        connection: in a transaction.
-        tenant: whose shop.
-        caller: who asks, as in `idempotency.Asked`.
-        asked: kind, text, order, call_at, rating.
+        connection: a connection in a transaction.
+        tenant: the tenant.
+        caller: the caller, as in `idempotency.Asked`.
+        asked: the fields kind, text, order, call_at and rating.
         now: seconds since the epoch.
     """
     since, call_at = datetime.fromtimestamp(now, UTC), asked["call_at"]
@@ -59,15 +59,15 @@ def _shown(id_: int, answer_by: datetime) -> dict[str, str]:
 async def _open_ticket_of(
     connection: AsyncConnection, tenant: str, caller: str, number: str, now: datetime
 ) -> dict[str, str] | None:
-    """Return this caller's payment ticket of the order while it waits for its answer: asked again it is the same."""
-    # The order is locked, so that two who ask at once don't both find none.
+    """Return this caller's payment ticket of the order while it waits for its answer, or None."""
+    # The order is locked so that two concurrent requests don't both find no ticket.
     await connection.execute(
         select(Order.number).where(Order.tenant == tenant, Order.number == number).with_for_update()
     )
     mine = (Ticket.tenant == tenant) & (Ticket.caller == caller) & (Ticket.number == number)
     waits = (Ticket.kind == "payment") & (Ticket.answer_by > now)
-    found = await connection.execute(
+    result = await connection.execute(
         select(Ticket.id, Ticket.answer_by).where(mine, waits).order_by(Ticket.id).limit(1)
     )
-    row = found.one_or_none()
+    row = result.one_or_none()
     return _shown(*row) if row else None

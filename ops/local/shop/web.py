@@ -24,7 +24,7 @@ Fields = dict[str, "Field"]
 class Problem(Exception):
     """A problem response. It repeats nothing of the request.
 
-    `reason` is for programs, where the shop refuses what a customer may well ask for.
+    `reason` is for programs. It is given where the shop refuses a customer's reasonable request.
     """
 
     def __init__(self, status: int, slug: str, title: str, headers: Headers = None, reason: str | None = None) -> None:
@@ -35,22 +35,22 @@ class Problem(Exception):
             self.document["reason"] = reason
 
     def response(self) -> HTTPResponse:
-        """Return it as it goes out."""
+        """Return the problem as a response."""
         return json(self.document, self.status, self.headers, PROBLEM)
 
 
 def not_found() -> Problem:
-    """The same 404, byte for byte, for an unknown order, another customer's order, and wrong digits."""
+    """Return a 404: byte for byte the same for an unknown order, another customer's order, and wrong digits."""
     return Problem(404, "order-not-found", "There is no such order for you.")
 
 
 def refusal(reason: str) -> Problem:
-    """A 409: the shop refuses the request."""
+    """Return a 409: the shop refuses the request."""
     return Problem(409, "refused", "The shop can't do this.", reason=reason)
 
 
 def refused(reason: str) -> Answer:
-    """The same refusal, as the answer of an effect that changed nothing."""
+    """Return the refusal as the answer of an effect that changed nothing."""
     return Answer(409, orjson.dumps(refusal(reason).document))
 
 
@@ -60,17 +60,17 @@ def done(status: int, body: Any) -> Answer:
 
 
 def json(body: Any, status: int = 200, headers: Headers = None, kind: str = "application/json") -> HTTPResponse:
-    """Return a response."""
+    """Return a response with a JSON body."""
     return HTTPResponse(orjson.dumps(body), status, headers, kind)
 
 
 def sent(answer: Answer) -> HTTPResponse:
-    """Return the response of an effect, whether it happened now or before."""
+    """Return an effect's answer, new or stored, as a response."""
     return HTTPResponse(answer.body, answer.status, None, PROBLEM if answer.status >= 400 else "application/json")
 
 
 def header(request: Request, name: str, pattern: "re.Pattern[str]") -> str:
-    """Return a header that must be there."""
+    """Return a required header. Raises Problem if it is missing or malformed."""
     value = request.headers.get(name, "")
     if not pattern.fullmatch(value):
         raise Problem(400, "bad-header", f"The header {name} is missing or malformed.")
@@ -78,12 +78,12 @@ def header(request: Request, name: str, pattern: "re.Pattern[str]") -> str:
 
 
 def optional_header(request: Request, name: str, pattern: "re.Pattern[str]") -> str | None:
-    """Return a header that may be missing, but not malformed."""
+    """Return an optional header, None if it is missing. Raises Problem if it is malformed."""
     return header(request, name, pattern) if name in request.headers else None
 
 
 def body_of(request: Request) -> dict[str, Any]:
-    """Return the body, a JSON object; {} for none."""
+    """Return the body, a JSON object; {} for an empty body."""
     try:
         body = orjson.loads(request.body or b"{}")
     except ValueError:
@@ -94,7 +94,7 @@ def body_of(request: Request) -> dict[str, Any]:
 
 
 def bad_body() -> Problem:
-    """A 400: the body is malformed, which no customer can cause."""
+    """Return a 400: the body is malformed, which only a program can cause, and no customer."""
     return Problem(400, "bad-body", "A field of the body is missing or malformed.")
 
 
@@ -102,9 +102,9 @@ class Field:
     """Reads one field of a body.
 
     Args:
-        kind: the type that JSON must give it, else 400: no customer's doing.
-        fits: returns the value to use, None for one that a customer may type but the shop can't take.
-        default: of a missing field; `...` where there is none.
+        kind: the type that the JSON value must have; another type is a 400.
+        fits: returns the value to use, or None for a value that a customer may type but the shop can't accept.
+        default: the value of a missing field; `...` if the field is required.
     """
 
     def __init__(self, kind: type, fits: Callable[[Any], Any] = lambda value: value, default: Any = ...) -> None:
@@ -115,7 +115,7 @@ class Field:
         value = body.get(name)
         if value is None and self._default is not ...:
             return self._default
-        if type(value) is not self._kind:  # a bool is no number here
+        if type(value) is not self._kind:  # exact types: `isinstance` would accept a bool as an int
             raise bad_body()
         fitting = self._fits(value)
         if fitting is None:
@@ -124,17 +124,17 @@ class Field:
 
 
 def words(limit: int, default: Any = ...) -> Field:
-    """Return a field for what people write, one character to `limit`, without control characters but line ends."""
+    """Return a field for people's text: 1 to `limit` characters, without control characters except line ends."""
 
     def fits(value: str) -> str | None:
-        text = value.replace("\r\n", "\n").replace("\t", " ").strip()  # as pasted text has them
+        text = value.replace("\r\n", "\n").replace("\t", " ").strip()  # pasted text has these
         return text if 0 < len(text) <= limit and not UNPRINTABLE.search(text) else None
 
     return Field(str, fits, default)
 
 
 def code(pattern: "re.Pattern[str]") -> Field:
-    """Return a field that programs fill in: one that does not look like that is answered with 400."""
+    """Return a field that programs fill in. A value that does not match the pattern is a 400."""
 
     def fits(value: str) -> str:
         if not pattern.fullmatch(value):
@@ -145,18 +145,18 @@ def code(pattern: "re.Pattern[str]") -> Field:
 
 
 def moment() -> Field:
-    """Return a field for a time with its zone, which may be missing."""
+    """Return an optional field for a time with a time zone."""
 
     def fits(value: str) -> datetime | None:
         try:
-            read = datetime.fromisoformat(value)
+            time = datetime.fromisoformat(value)
         except ValueError:
             return None
-        return read if read.tzinfo else None
+        return time if time.tzinfo else None
 
     return Field(str, fits, None)
 
 
 def read(body: dict[str, Any], fields: Fields) -> dict[str, Any]:
-    """Return the fields of a body; others are passed over. Raises Problem."""
+    """Return the given fields of a body and ignore others. Raises Problem."""
     return {name: field.read(name, body) for name, field in fields.items()}

@@ -1,1 +1,1 @@
-"""The tables' history, by Alembic. Nothing is compared or made up at run time: each step is written down."""
+"""The history of the tables, by Alembic. Each step is written by hand; none is generated at run time."""

@@ -1,6 +1,6 @@
 """`python -m ops.local.shop.migrations REVISION`: bring the shop's database to `head`, `0001`, ... or `base` (nothing).
 
-The shop itself goes to `head` when it starts; this is for going back to an older shop.
+The shop migrates to `head` itself when it starts. This command is for a return to an older shop.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from ops.local.shop.database import move
 
 
 def main(arguments: list[str]) -> None:
-    """Move; ends with a sentence when that can't be done."""
+    """Migrate. If that is impossible, end the process with a sentence."""
     if len(arguments) != 1:
         sys.exit("usage: python -m ops.local.shop.migrations REVISION")
     try:

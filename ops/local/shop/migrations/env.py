@@ -1,4 +1,4 @@
-"""What Alembic runs: the steps, on the connection and in the transaction that `database` has opened."""
+"""Alembic's environment: it runs the steps on the connection, and in the transaction, that `database` has opened."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""Customers, orders, inquiries and guests' attempts: what the shop began with."""
+"""The shop's first tables: customers, orders, inquiries and guests' attempts."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -69,6 +69,6 @@ def _orders() -> None:
 
 
 def downgrade() -> None:
-    """Drop them all."""
+    """Drop these tables."""
     for table in ("attempts", "inquiries", "orders", "customers"):
         op.drop_table(table)

@@ -1,4 +1,4 @@
-"""What every task needs: an order's payment and address, refunds, invoices, accounts, tickets, goods, rules, keys."""
+"""The tables and columns of the tasks: payment, address, refunds, invoices, accounts, tickets, goods, rules, keys."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,12 +10,12 @@ ID = sa.String(128)
 NUMBER = sa.String(8)
 CALLER = sa.String(140)
 MOMENT = sa.DateTime(timezone=True)
-# What the orders were named before there were goods with a number of their own.
+# SKUs by the names that goods had in orders before there was a table of products.
 SKUS = {"真无线耳机": "AU-101", "保温杯": "HM-501", "双肩包": "TR-902", "机械键盘": "PC-701", "台灯": "HM-601"}
 
 
 def upgrade() -> None:
-    """Add to orders and customers, then create the new tables, then fill in what is known of old rows."""
+    """Add columns to orders and customers, create the new tables, then fill them from the old rows."""
     op.add_column("customers", sa.Column("newsletter", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("customers", sa.Column("deletion_on", sa.Date))
     op.add_column("orders", sa.Column("address", sa.String(310), nullable=False, server_default=""))
@@ -118,7 +118,7 @@ def _about_the_shop() -> None:
 
 
 def _old_rows() -> None:
-    """Orders go where their customers live, were paid unless they wait for it; what was refunded has a refund."""
+    """Fill in old orders: the customer's address, the payment status, and a paid refund for each refunded amount."""
     _address_books()
     op.execute(
         "UPDATE orders SET address = coalesce((SELECT a.address FROM addresses a WHERE a.tenant = orders.tenant"
@@ -135,11 +135,11 @@ def _old_rows() -> None:
 
 def _address_books() -> None:
     connection = op.get_bind()
-    found = connection.execute(sa.text("SELECT tenant, id, city, address FROM customers ORDER BY tenant, id")).all()
+    customers = connection.execute(sa.text("SELECT tenant, id, city, address FROM customers ORDER BY tenant, id")).all()
     rows = [
         {"tenant": tenant, "customer_id": id_, "is_default": True,
          "address": f"{street}, {city}" if city.isascii() else city + street}
-        for tenant, id_, city, street in found
+        for tenant, id_, city, street in customers
     ]  # fmt: skip
     names = ("tenant", "customer_id", "address", "is_default")
     table = sa.table("addresses", *map(sa.column, names))
@@ -159,7 +159,7 @@ def _numbered_goods() -> None:
 
 
 def downgrade() -> None:
-    """Drop what came new, and with it what was written there."""
+    """Drop the new tables and columns with their content."""
     for table in (
         "answered", "policies", "products", "tickets", "password_resets", "addresses", "invoices", "refunds",
     ):  # fmt: skip

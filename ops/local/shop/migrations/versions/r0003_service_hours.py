@@ -1,4 +1,4 @@
-"""The service hours as times that calls back can be held to; the rules had them in words only."""
+"""Service hours as times, which limit when calls are made. Before, the rules had them in words only."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -6,16 +6,16 @@ from alembic import op
 revision = "0003"
 down_revision = "0002"
 
-HOURS = {"opens": "09:00", "closes": "21:00"}  # as the words of all shops so far say
+HOURS = {"opens": "09:00", "closes": "21:00"}  # the words of all shops so far say the same
 
 
 def upgrade() -> None:
-    """Write them into every tenant's rules."""
+    """Write the times into every tenant's rules."""
     _rewrite(lambda service: {**HOURS, **service})
 
 
 def downgrade() -> None:
-    """Take them out."""
+    """Remove the times."""
     _rewrite(lambda service: {name: value for name, value in service.items() if name not in HOURS})
 
 
