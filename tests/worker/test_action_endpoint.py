@@ -53,14 +53,16 @@ async def endpoint(server):
     await client.close()
 
 
-async def test_transient_failure_is_retried_with_the_same_key(server, endpoint):
+async def test_failed_action_call_is_retried_with_the_same_key(server, endpoint):
+    """The action server answers 503, then 502, then 200."""
     CALLS.set(ActionCalls("m1", time.monotonic() + 60))
     server.answers = [web.Response(status=503), web.Response(status=502)]
     assert await endpoint.request(json=BODY) == {"events": []}
     assert server.keys == ["m1:action_track_order:0"] * 3
 
 
-async def test_first_call_uses_the_connection_opened_before(server, endpoint, monkeypatch):
+async def test_first_action_call_uses_the_connection_of_the_start(server, endpoint, monkeypatch):
+    """The worker opens the connection at its start, without a call of an action."""
     monkeypatch.setattr(action_endpoint, "_CONNECTING", aiohttp.ClientTimeout(total=30))
     await endpoint.connect()
     connections = sum(len(each) for each in endpoint._pool.connector._conns.values())
@@ -69,7 +71,7 @@ async def test_first_call_uses_the_connection_opened_before(server, endpoint, mo
     assert sum(len(each) for each in endpoint._pool.connector._conns.values()) == 1
 
 
-async def test_connect_logs_an_unavailable_server(caplog):
+async def test_worker_logs_an_unavailable_action_server_and_starts(caplog):
     """The worker starts without the action server."""
     endpoint = ActionEndpoint("http://127.0.0.1:9/webhook", timeout_s=1.0)
     with caplog.at_level("WARNING", "kefu.worker.act.action_endpoint"):
@@ -95,7 +97,7 @@ async def test_status_500_of_an_action_is_not_retried(server, endpoint):
     assert len(server.keys) == 1
 
 
-async def test_call_without_an_answer_ends_within_its_budget(server, endpoint):
+async def test_action_call_without_an_answer_ends_within_its_budget(server, endpoint):
     async def never():
         await asyncio.sleep(30)
 
@@ -104,14 +106,14 @@ async def test_call_without_an_answer_ends_within_its_budget(server, endpoint):
         await asyncio.wait_for(endpoint.request(json=BODY), 20)
 
 
-async def test_refused_connection_raises_a_client_error():
+async def test_refused_connection_to_the_action_server_is_an_error():
     endpoint = ActionEndpoint("http://127.0.0.1:1/webhook", timeout_s=0.3)
     with pytest.raises(aiohttp.ClientError):
         await endpoint.request(json=BODY)
     await endpoint.close()
 
 
-async def test_answer_larger_than_a_kafka_record_is_refused(server, endpoint):
+async def test_action_answer_larger_than_a_kafka_record_is_refused(server, endpoint):
     server.answers = [web.Response(text='"' + "x" * MAX_ANSWER_BYTES + '"')] * 20
     endpoint._timeout_s = 1.0
     with pytest.raises(aiohttp.ClientError):
@@ -123,8 +125,8 @@ async def test_personal_data_in_an_action_answer_is_masked(server, endpoint):
     assert await endpoint.request(json=BODY) == {"responses": [{"text": "call *******1234"}]}
 
 
-async def test_domain_is_sent_only_when_the_server_asks_for_it(server, endpoint):
-    """Every call carries the domain's digest. The call repeated with the domain keeps its key."""
+async def test_domain_is_sent_only_if_the_action_server_asks_for_it(server, endpoint):
+    """Every call carries the domain's digest. The call that is repeated with the domain keeps its key."""
     domain = {"intents": ["greet"], "slots": {"order_number": {"type": "text"}}}
     CALLS.set(ActionCalls("m1", time.monotonic() + 60))
     server.answers = [web.Response(status=449)]
@@ -138,7 +140,7 @@ async def test_domain_is_sent_only_when_the_server_asks_for_it(server, endpoint)
 
 
 async def test_second_request_for_the_domain_fails_with_449(server, endpoint):
-    """The status tells this failure from a timeout."""
+    """The action server asks with 449 for a domain that it has just got; the status tells this from a timeout."""
     server.answers = [web.Response(status=449), web.Response(status=449)]
     with pytest.raises(ClientResponseError) as error:
         await endpoint.request(json={**BODY, "domain": {"intents": []}})
@@ -146,7 +148,7 @@ async def test_second_request_for_the_domain_fails_with_449(server, endpoint):
 
 
 async def test_call_to_the_action_server_gives_up_its_place(server, endpoint):
-    """Another turn runs during the call. The first turn continues when a place is free again."""
+    """A turn needs one of the worker's places. Another turn runs during the call; then the first one continues."""
     places, asked, answer = asyncio.Semaphore(1), asyncio.Event(), asyncio.Event()
 
     async def slow():
@@ -171,7 +173,7 @@ async def test_call_to_the_action_server_gives_up_its_place(server, endpoint):
     assert places._value == 1
 
 
-async def test_error_page_is_read_up_to_its_bound(server, endpoint):
+async def test_error_page_of_the_action_server_is_read_up_to_a_bound(server, endpoint):
     server.answers = [web.Response(status=500, body=b"x" * (MAX_ERROR_BYTES * 4))]
     with pytest.raises(ClientResponseError) as caught:
         await endpoint.request(json=BODY)

@@ -38,7 +38,7 @@ def run(action, bank, tracker):
 
 @settings(**ALL)
 @given(script=conversation, message=said)
-def test_slots_are_filled_as_by_rasa(bank, script, message):
+def test_slots_are_filled_from_any_message_as_by_rasa(bank, script, message):
     live, plain = trackers_after(bank, script, message)
     quick = BotActions(bank.domain, None)["action_extract_slots"]
     assert run(quick, bank, live) == run(ActionExtractSlots(None), bank, plain)

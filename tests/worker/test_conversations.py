@@ -28,7 +28,7 @@ def turn(number, version=None, **fields):
     return TurnWrite(f"m{number}", version, number, events, marker(number), [reply], **fields)
 
 
-async def test_turn_is_stored_completely_and_read_back(conversations):
+async def test_store_writes_a_turn_completely_and_reads_it_back(conversations):
     await conversations.write(ALICE, turn(1))
     stored = await conversations.load(ALICE)
     assert (stored.version, stored.seq, stored.turns) == (1, 1, [[{"event": "user", "text": "t1"}]])
@@ -38,13 +38,14 @@ async def test_turn_is_stored_completely_and_read_back(conversations):
     assert await conversations.turn(ALICE, "m2") is None
 
 
-async def test_turn_is_found_beside_an_unreadable_one(conversations):
+async def test_stored_turn_is_found_beside_an_unreadable_one(conversations):
     await conversations.write(ALICE, turn(1))
     await conversations.servers.redis._client.rpush(conversations.keys(ALICE).turns, "not json")
     assert await conversations.turn(ALICE, "m1") == (marker(1), turn(1).events)
 
 
-async def test_message_is_stored_once(conversations):
+async def test_second_write_of_a_message_is_refused_with_its_marker(conversations):
+    """The marker is the stored outcome of the first write."""
     await conversations.write(ALICE, turn(1))
     with pytest.raises(AlreadyProcessed) as error:
         await conversations.write(ALICE, turn(1))
@@ -53,6 +54,7 @@ async def test_message_is_stored_once(conversations):
 
 
 async def test_write_with_another_version_changes_nothing(conversations):
+    """Each write names the version of the conversation that it continues: another worker may have written since."""
     await conversations.write(ALICE, turn(1))
     before = await conversations.load(ALICE)
     for version in (0, 2, 7):
@@ -64,6 +66,7 @@ async def test_write_with_another_version_changes_nothing(conversations):
 
 
 async def test_one_of_twenty_concurrent_writes_succeeds(conversations):
+    """All continue the same version of one conversation."""
     writes = [conversations.write(ALICE, turn(n, version=0)) for n in range(1, 21)]
     outcomes = await asyncio.gather(*writes, return_exceptions=True)
     assert outcomes.count(None) == 1
@@ -89,7 +92,7 @@ async def test_every_key_of_a_conversation_expires(conversations):
 
 
 async def test_unsendable_write_fails_alone(conversations):
-    """A write sent at the same time succeeds."""
+    """A write of another conversation, sent at the same time, succeeds."""
     unsendable = TurnWrite("m1", 0, 1, [], object(), [])
     outcomes = await asyncio.gather(
         conversations.write("demo:bob", unsendable), conversations.write(ALICE, turn(1)), return_exceptions=True
@@ -98,7 +101,7 @@ async def test_unsendable_write_fails_alone(conversations):
     assert (await conversations.load(ALICE)).version == 1
 
 
-async def test_unreachable_server_raises_store_unavailable():
+async def test_unreachable_redis_raises_store_unavailable():
     store = Conversations(RedisSettings(url="redis://127.0.0.1:1/0", timeout_s=0.2))
     for call in (store.histories(), store.load(ALICE), store.write(ALICE, turn(1))):
         with pytest.raises(StoreUnavailable):
@@ -107,7 +110,7 @@ async def test_unreachable_server_raises_store_unavailable():
 
 
 async def test_write_refused_for_lack_of_memory_can_be_repeated(conversations):
-    """A server at its memory limit counts as unavailable."""
+    """A Redis at its memory limit counts as unavailable."""
     redis = await conversations.servers.redis.holding(ALICE)
     await redis.config_set("maxmemory", "1")
     try:

@@ -90,7 +90,7 @@ def test_yesterday_is_the_day_before_the_message(extractor: PatternEntityExtract
     assert [each["value"] for each in entities if each["entity"] == "date"] == [value]
 
 
-def test_batch_may_hold_messages_of_different_days(extractor: PatternEntityExtractor) -> None:
+def test_relative_dates_in_a_batch_follow_each_messages_day(extractor: PatternEntityExtractor) -> None:
     days = [SATURDAY - timedelta(days=each) for each in range(5)]
     messages = [Message(data={"text": "yesterday", "metadata": {"ts": day.timestamp()}}) for day in days]
     values = [message.get("entities")[0]["value"] for message in extractor.process(messages)]
@@ -121,7 +121,7 @@ def test_impossible_dates_and_times_give_no_entity(extractor: PatternEntityExtra
     ],
 )
 def test_lookalike_words_give_no_entity(extractor: PatternEntityExtractor, text: str) -> None:
-    """Plain numbers may be found."""
+    """Words such as 一块 contain numerals without a quantity. Plain numbers may be found."""
     (entities,) = _found(extractor, [text])
     assert [each["entity"] for each in entities if each["entity"] != "number"] == []
 
@@ -158,7 +158,7 @@ def test_batch_of_64_gives_the_entities_of_single_texts(extractor: PatternEntity
 @given(text=st.text(max_size=200) | st.text("0123456789一二三月日号点块元-/:. *年个ap", max_size=60))
 @settings(max_examples=300, deadline=None)
 def test_entities_lie_within_the_text(extractor: PatternEntityExtractor, text: str) -> None:
-    """Entities of the patterns do not overlap."""
+    """Any text is given. Entities of the patterns do not overlap."""
     (entities,) = _found(extractor, [text])
     assert all(0 <= each["start"] < each["end"] <= len(text) for each in entities)
     ours = sorted((each["start"], each["end"]) for each in entities if each["extractor"] == "PatternEntityExtractor")
@@ -168,7 +168,7 @@ def test_entities_lie_within_the_text(extractor: PatternEntityExtractor, text: s
 @pytest.mark.parametrize(
     "part", ["*", "1", "一", "a ", "a.", "a@", "1,", "路", "1-", "两个", "Jan 1 ", "😀", "20260001 "]
 )
-def test_memory_for_4000_characters_is_bounded(extractor: PatternEntityExtractor, part: str) -> None:
+def test_extracting_entities_of_4000_characters_bounds_memory(extractor: PatternEntityExtractor, part: str) -> None:
     # Memory is measured because time depends on the machine: quadratic matching would allocate gigabytes.
     text = (part * 4000)[:4000]
     tracemalloc.start()
@@ -178,7 +178,7 @@ def test_memory_for_4000_characters_is_bounded(extractor: PatternEntityExtractor
     assert peak < 50_000_000
 
 
-def test_new_words_do_not_grow_the_vocabulary(extractor: PatternEntityExtractor) -> None:
+def test_extracting_entities_does_not_grow_the_vocabulary(extractor: PatternEntityExtractor) -> None:
     strings = extractor._matcher._nlp.vocab.strings
     _found(extractor, ["订单20269998的货款399元"])
     before = len(strings)
@@ -187,7 +187,8 @@ def test_new_words_do_not_grow_the_vocabulary(extractor: PatternEntityExtractor)
     assert len(strings) == before
 
 
-def test_gate_hides_no_match(extractor: PatternEntityExtractor) -> None:
+def test_entity_patterns_behind_the_gate_lose_no_match(extractor: PatternEntityExtractor) -> None:
+    """The gate is a quick check of a text's words, which decides on the patterns to try."""
     patterns = read(ROOT / "data" / "entities")
     texts = [fold(each["text"]) for each in HELD_OUT]
     gated = PatternMatcher(patterns, opening(patterns, ([word for word, _ in split(text)] for text in texts), split))

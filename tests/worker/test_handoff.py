@@ -32,7 +32,7 @@ def silent(outcome):
 
 @pytest.mark.parametrize("language", ASK)
 async def test_asking_for_a_person_silences_the_assistant(chat, language):
-    """The customer is told so. Later messages are stored without an answer."""
+    """The customer is told that a person will answer. Later messages are stored without an answer."""
     outcome = await chat.say(ASK[language])
     assert said(outcome) == ["utter_handoff_started"]
     assert "action_hand_over" in outcome.answer.actions
@@ -197,7 +197,7 @@ async def test_request_for_no_current_hand_over_is_refused(chat):
 
 
 async def test_unanswered_customer_gets_the_assistant_back(chat):
-    """The customer is told so."""
+    """The customer is told that nobody was free."""
     await chat.say(ASK["en"])
     assert abs(due_ms(chat.timer) - now_ms() - WAIT_S * 1000) < 60_000
     outcome = await chat.waited()

@@ -263,7 +263,7 @@ async def test_failed_attempt_counts_against_the_deadline(inbox, monkeypatch):
 
 
 async def test_turn_larger_than_a_kafka_record_is_not_stored(inbox, sent, conversations, monkeypatch):
-    """Its message becomes a dead letter."""
+    """The turn's message becomes a dead letter."""
     monkeypatch.setattr("kefu.worker.inbox.protocol.MAX_EVENTS_BYTES", 10)
     await inbox.process(inbound(inbox))
     assert sent.topics() == [DEAD_LETTERS, ANSWERS]

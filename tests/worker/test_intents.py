@@ -115,6 +115,7 @@ def test_batch_of_64_gives_the_intents_of_single_texts(shop, trained: Trained) -
 
 @pytest.mark.parametrize("text", STRANGE, ids=[f"{text[:8]!a}x{len(text)}" for text in STRANGE])
 def test_any_text_gets_an_intent_and_probabilities(trained: Trained, text: str) -> None:
+    """The other text of the batch keeps its intent."""
     beside = "where is my order"
     message, usual = _parse(trained.classifier, [text, beside])
     ranking = message.get(INTENT_RANKING_KEY)
@@ -128,7 +129,7 @@ def test_empty_text_gets_the_fallback_intent(trained: Trained, text: str) -> Non
     assert _parse(trained.classifier, [text])[0].get(INTENT)["name"] == FALLBACK
 
 
-def test_loaded_model_predicts_as_trained(shop, trained: Trained) -> None:
+def test_loaded_classifier_predicts_as_the_trained_one(shop, trained: Trained) -> None:
     texts = [text for text, _ in shop[1]]
     for before, after in zip(_parse(trained.classifier, texts), _parse(trained.loaded(), texts), strict=True):
         ranking = [each["name"] for each in before.get(INTENT_RANKING_KEY)]
@@ -136,7 +137,7 @@ def test_loaded_model_predicts_as_trained(shop, trained: Trained) -> None:
         assert after.get(INTENT)["confidence"] == pytest.approx(before.get(INTENT)["confidence"], abs=1e-4)
 
 
-def test_same_seed_gives_the_same_model(shop, trained: Trained, tmp_path: Path) -> None:
+def test_same_seed_trains_the_same_classifier(shop, trained: Trained, tmp_path: Path) -> None:
     again, other = Trained(tmp_path / "a", shop[0]).stored(), Trained(tmp_path / "b", shop[0], random_seed=7).stored()
     first = trained.stored()
     assert all(np.array_equal(first[name], again[name]) for name in first.keys() | again.keys())
@@ -150,7 +151,8 @@ def _cross_validated(phrases: Phrases, **config: Any) -> Dict[str, Any]:
     return CascadeIntentClassifier(config, None, None).cross_validate(data)
 
 
-def test_measured_tuning_applies_to_the_same_phrases_only(tmp_path: Path) -> None:
+def test_tuning_of_the_model_card_needs_the_same_phrases(tmp_path: Path) -> None:
+    """With other phrases, or without the card, training cross-validates."""
     phrases = SMALL["two intents"]
     measured = _cross_validated(phrases)
     measured["tuning"]["least"] = 0.123
@@ -162,20 +164,20 @@ def test_measured_tuning_applies_to_the_same_phrases_only(tmp_path: Path) -> Non
     assert Trained(tmp_path / "c", phrases, measured=str(tmp_path / "none")).classifier._tuning.least != 0.123
 
 
-def test_cached_vectors_give_the_same_model(tmp_path: Path) -> None:
+def test_cached_vectors_train_the_same_classifier(tmp_path: Path) -> None:
     phrases, file = SMALL["uneven"], str(tmp_path / "vectors.npz")
     first, again = (Trained(tmp_path / name, phrases, vector_cache=file).stored() for name in "ab")
     assert all(np.array_equal(first[name], again[name]) for name in first)
 
 
-def test_unseen_phrases_are_understood_and_scores_kept(shop, trained: Trained) -> None:
+def test_over_85_percent_of_unseen_phrases_get_their_intent(shop, trained: Trained) -> None:
     assert _right(trained.classifier, shop[1]) > 0.85
     scores = trained.classifier._tuning
     assert 0 < scores.least < 1
     assert scores.odds >= 1
 
 
-def test_vectors_understand_more_than_ngrams_alone(shop, trained: Trained, tmp_path: Path) -> None:
+def test_classifier_with_vectors_beats_one_with_ngrams_alone(shop, trained: Trained, tmp_path: Path) -> None:
     ngrams = Trained(tmp_path, shop[0], vectors=False)
     assert _right(trained.classifier, shop[1]) > _right(ngrams.classifier, shop[1])
 
@@ -219,7 +221,7 @@ SMALL: Dict[str, Phrases] = {
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_any_data_set_is_learnt(name: str, tmp_path: Path) -> None:
+def test_small_or_uneven_data_set_is_learnt(name: str, tmp_path: Path) -> None:
     trained = Trained(tmp_path, SMALL[name])
     assert _right(trained.classifier, SMALL[name]) > 0.95
     assert _right(trained.loaded(), SMALL[name]) > 0.95
@@ -230,12 +232,12 @@ def test_single_intent_is_always_predicted(tmp_path: Path) -> None:
     assert _intents(trained.loaded(), ["", "something", "别的"]) == ["all"] * 3
 
 
-def test_model_without_phrases_predicts_nothing(tmp_path: Path) -> None:
+def test_classifier_without_phrases_predicts_no_intent(tmp_path: Path) -> None:
     message = _parse(Trained(tmp_path, []).loaded(), ["hello"])[0]
     assert (message.get(INTENT) or {}).get("name") is None
 
 
-def test_vectors_do_not_depend_on_earlier_texts(shop) -> None:
+def test_vectors_of_a_text_do_not_depend_on_earlier_texts(shop) -> None:
     texts = [text for text, _ in shop[0]][::3]
     first = SentenceEncoder()
     expected = first.vectors(texts)

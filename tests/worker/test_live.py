@@ -19,7 +19,7 @@ def held(memory, *names):
     return [name for name in names if memory.check_out(name) is not None]
 
 
-def test_least_recently_used_conversation_leaves_first():
+def test_least_recently_used_conversation_leaves_memory_first():
     memory = LiveConversations(limit=2, turns_limit=100)
     for name in ("a", "b"):
         memory.put_back(conversation(name, 1))
@@ -28,7 +28,7 @@ def test_least_recently_used_conversation_leaves_first():
     assert held(memory, "a", "b", "c") == ["a", "c"]
 
 
-def test_long_conversation_replaces_many_short_ones():
+def test_long_conversation_in_memory_replaces_many_short_ones():
     memory = LiveConversations(limit=100, turns_limit=10)
     for n in range(10):
         memory.put_back(conversation(f"short-{n}", 1))
@@ -36,7 +36,7 @@ def test_long_conversation_replaces_many_short_ones():
     assert held(memory, "long", *(f"short-{n}" for n in range(10))) == ["long", "short-8", "short-9"]
 
 
-def test_turns_are_counted_as_conversations_grow_and_leave():
+def test_turns_in_memory_are_counted_as_conversations_come_and_go():
     memory = LiveConversations(limit=100, turns_limit=10)
     for _ in range(3):
         growing = memory.check_out("a") or conversation("a", 3, partition=1)
@@ -50,7 +50,7 @@ def test_turns_are_counted_as_conversations_grow_and_leave():
     assert held(memory, "a", "b", "c") == ["b", "c"]
 
 
-def test_conversation_longer_than_the_limit_is_not_kept():
+def test_conversation_above_the_limit_of_turns_is_not_kept():
     memory = LiveConversations(limit=100, turns_limit=10)
     memory.put_back(conversation("a", 11))
     assert held(memory, "a") == []
@@ -58,7 +58,7 @@ def test_conversation_longer_than_the_limit_is_not_kept():
 
 
 def test_kept_write_equals_the_sent_one():
-    """Its JSON is copied, because the original buffers are larger than their content."""
+    """The worker keeps a write for mending. Its JSON is copied, because the buffers are larger than their content."""
     event = {"event": "user", "text": "x" * 700}
     write = TurnWrite("m", 3, 7, [event], b"marker", [{"seq": 7, "text": "y"}])
     kept = write.kept()
@@ -68,6 +68,7 @@ def test_kept_write_equals_the_sent_one():
 
 
 def test_events_of_a_model_share_their_metadata(agent):
+    """Such events refer to one metadata object, which saves memory."""
     tracker = LiveTracker("demo:alice", agent.processor.view)
     tracker.model_id, tracker.assistant_id = "m", "a"
     for event in (

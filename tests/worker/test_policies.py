@@ -28,7 +28,7 @@ def shipped():
 
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(script=conversation)
-def test_any_events_give_the_same_states_and_predictions(bank, script):
+def test_any_events_give_rasas_states_and_predictions(bank, script):
     live, plain = bank.trackers()
     for event in (event for part in script for event in part):
         plain.update(event)
@@ -39,7 +39,7 @@ def test_any_events_give_the_same_states_and_predictions(bank, script):
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(script=conversation, later=conversation, cut=st.integers(0, 40))
 def test_trimmed_history_equals_one_without_the_beginning(bank, script, later, cut):
-    """`begun_with` replaces the first events by their snapshot."""
+    """`begun_with` replaces the first events by their snapshot; policies then see the same states."""
     events = [copy.deepcopy(event) for part in script for event in part]
     cut = min(cut, len(events))
     past, whole, fresh = bank.trackers()[0], History(bank.view), History(bank.view)

@@ -222,8 +222,8 @@ class Locked(RedisServer):
 
 
 @pytest.mark.asyncio
-async def test_password_may_have_reserved_characters(tmp_path):
-    """It is part of the URL of a server or a socket."""
+async def test_redis_password_may_have_reserved_characters(tmp_path):
+    """The password is part of the URL of a server or a socket."""
     server = Locked(tmp_path, free_port())
     server.start()
     try:

@@ -71,7 +71,7 @@ def test_failures_are_compared_from_enough_turns_on():
 
 @pytest.mark.asyncio
 async def test_missing_parts_of_the_new_domain_are_reported(conversations, plan_file, clock, agent):
-    """Conversations rely on them. The switch back drops nothing and reports nothing."""
+    """Conversations rely on slots, forms and intents that the new domain lacks. The switch back reports nothing."""
     path, prefix = plan_file(), conversations.keys("x").prefix
     blue, green = (tracks_of(conversations, track, path, clock) for track in ("blue", "green"))
     had = relied(agent.domain)

@@ -65,7 +65,7 @@ async def until(holds):
         await asyncio.sleep(0.001)
 
 
-async def test_inbox_changes_once_when_the_release_changes_it(following, tracks, changes):
+async def test_worker_changes_its_inbox_once_when_the_release_does(following, tracks, changes):
     assert await following.first_inbox() == CANDIDATE_QUERY
     following.start()
     tracks.wanted = USER_QUERY
@@ -74,7 +74,7 @@ async def test_inbox_changes_once_when_the_release_changes_it(following, tracks,
     assert changes == [USER_QUERY] and not following.ended
 
 
-async def test_following_continues_while_the_store_is_away(following, tracks, changes):
+async def test_worker_follows_its_release_through_a_store_outage(following, tracks, changes):
     tracks.away = True
     await following.first_inbox()
     following.start()

@@ -137,7 +137,7 @@ async def test_reminder_with_an_unknown_intent_is_dropped(chat):
 
 
 async def test_reminder_waits_for_the_end_of_a_pause(chat):
-    """It then fires once."""
+    """The reminder then fires once."""
     await chat.say("hello")
     chat.put(reminder(kill_on_user_message=False), ConversationPaused())
     put_off = await chat.reminded()

@@ -157,7 +157,7 @@ async def test_failing_form_says_nothing_after_a_silence(chat, actions):
 
 
 @pytest.mark.parametrize("name", [None, "r", "two words", "电话 回访", "a:b"])
-async def test_entry_is_read_as_it_was_written(name):
+async def test_entry_of_the_timers_index_is_read_as_it_was_written(name):
     entry = read(3, due_entry("demo:alice", name).encode(), b"1700000000000")
     assert (entry.event.conversation, entry.event.due, entry.partition) == ("demo:alice", 1700000000000, 3)
     assert getattr(entry.event, "name", None) == name
@@ -166,12 +166,12 @@ async def test_entry_is_read_as_it_was_written(name):
 @pytest.mark.parametrize(
     "entry", [b"", b"idle", b"idle alice", b"reminder demo:alice", b"other demo:alice", b"idle a:b:c"]
 )
-async def test_malformed_entry_gives_no_event(entry):
+async def test_malformed_entry_of_the_timers_index_gives_no_event(entry):
     assert read(3, entry, b"1").event is None
 
 
-async def test_silence_is_shorter_than_a_session():
-    """0 switches it off."""
+async def test_default_silence_is_shorter_than_a_session():
+    """KEFU_IDLE_S=0 switches it off."""
     needed = {"ACTION_ENDPOINT_URL": "http://127.0.0.1:1/"}
     assert 0 < WorkerSettings.from_env(needed).idle_s < 30 * 60
     assert WorkerSettings.from_env({**needed, "KEFU_IDLE_S": "0"}).idle_s == 0

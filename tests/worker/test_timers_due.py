@@ -88,7 +88,7 @@ async def test_turn_and_its_timers_are_stored_together(conversations, index):
 
 
 async def test_failed_write_leaves_no_timer_without_an_entry(conversations, index):
-    """It may leave an entry without a timer. The repeated write stores both."""
+    """The write may leave an entry of the index without a timer. The repeated write stores both."""
     redis = await conversations.servers.redis.holding("any")
     await redis.config_set("maxmemory", "1")
     try:
@@ -100,7 +100,7 @@ async def test_failed_write_leaves_no_timer_without_an_entry(conversations, inde
     assert await left(index) == [("idle demo:alice", NOW)]
 
 
-async def test_arming_again_moves_the_entry(conversations, index):
+async def test_timer_armed_again_moves_its_entry_in_the_index(conversations, index):
     for number, due in enumerate((NOW + 9, NOW + 1, NOW + 5), 1):
         await conversations.write(*write(number, arm(due)))
     assert await left(index) == [("idle demo:alice", NOW + 5)]
@@ -131,7 +131,7 @@ async def test_unacknowledged_timer_is_sent_again_with_the_same_id(conversations
     assert len(sent.of(USER_QUERY)) == 2
 
 
-async def test_entry_armed_again_while_it_is_sent_stays(conversations, index, look, sent):
+async def test_timer_armed_again_while_it_is_sent_keeps_its_entry(conversations, index, look, sent):
     await conversations.write(*write(1, arm(NOW)))
     (due,) = await index.due([PARTITION], NOW, 10)
     await conversations.write(*write(2, arm(NOW + 7)))
@@ -139,7 +139,7 @@ async def test_entry_armed_again_while_it_is_sent_stays(conversations, index, lo
     assert await left(index) == [("idle demo:alice", NOW + 7)]
 
 
-async def test_scan_covers_only_the_partitions_of_the_worker(conversations, index, look, sent):
+async def test_timer_scan_covers_only_the_workers_partitions(conversations, index, look, sent):
     await conversations.write(*write(1, arm(NOW, partition=5)))
     for look.assigned in ([], [PARTITION]):
         await look.scan.once()
@@ -233,7 +233,7 @@ async def something(sent):
         await asyncio.sleep(0.05)
 
 
-async def test_failed_scan_reports_its_error(look):
+async def test_failed_timer_scan_reports_its_error(look):
     look.scan._index = None
     look.scan.start()
     for _ in range(400):

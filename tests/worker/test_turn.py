@@ -175,7 +175,7 @@ async def test_session_expires_by_the_time_of_the_messages(chat):
 
 
 async def test_early_slots_and_form_survive_trimming_and_a_restart(agent):
-    """They are there after 300 turns, in memory and read from the store."""
+    """Slots and form are there after 300 turns, in memory and read from the store."""
     chat = Chat(agent)
     await chat.say("track my order")  # opens the form, which asks for the number
     assert chat.live.tracker.active_loop_name == "track_order_form"

@@ -44,6 +44,7 @@ async def begun(processor):
 
 
 async def test_texts_that_arrive_while_nlu_works_form_a_batch(understanding, processor):
+    """A batch has at most MOST_AT_ONCE texts."""
     first = understanding.ask(processor, [("first", 1.0)])
     await begun(processor)
     texts = [(f"later {number}", 2.0) for number in range(MOST_AT_ONCE + 5)]
@@ -64,6 +65,7 @@ async def test_text_that_breaks_nlu_fails_alone(understanding, processor):
 
 
 async def test_understanding_is_full_while_too_many_texts_wait(understanding, processor):
+    """The worker then takes no messages."""
     futures = understanding.ask(processor, [("first", 1.0)])
     await begun(processor)
     futures += understanding.ask(processor, [("waits", 1.0)] * (MOST_WAITING - 1))
@@ -76,6 +78,7 @@ async def test_understanding_is_full_while_too_many_texts_wait(understanding, pr
 
 
 async def test_text_is_parsed_by_the_model_it_was_taken_for(understanding, processor):
+    """The model is swapped while texts wait for NLU."""
     swapped_in = Processor()
     first = understanding.ask(processor, [("first", 1.0)])
     await begun(processor)
@@ -117,7 +120,7 @@ async def test_number_of_remembered_texts_is_bounded(understanding, processor):
     assert len(processor.batches) == 4
 
 
-async def test_unused_model_is_released(understanding):
+async def test_nlu_releases_a_model_that_was_swapped_out(understanding):
     swapped_out = Processor()
     swapped_out.let.set()
     await understood(understanding, swapped_out, ("hello", 1.0))

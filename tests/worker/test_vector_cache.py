@@ -35,11 +35,11 @@ def _cached(texts: List[str], encoder: SentenceEncoder, file: Path, threads: int
         return vector_cache.cached(texts, encoder, pool, threads, file)
 
 
-def test_two_threads_give_the_vectors_of_one(encoder: Counting) -> None:
+def test_vectors_of_two_threads_equal_those_of_one(encoder: Counting) -> None:
     assert np.allclose(_cached(TEXTS, encoder, None, threads=2), SentenceEncoder().vectors(TEXTS), atol=1e-5)
 
 
-def test_only_new_phrases_are_encoded(encoder: Counting, tmp_path: Path) -> None:
+def test_cached_phrases_are_not_encoded_again(encoder: Counting, tmp_path: Path) -> None:
     file = tmp_path / "cache" / "vectors.npz"
     first = _cached(TEXTS, encoder, file)
     encoder.encoded.clear()
@@ -48,7 +48,7 @@ def test_only_new_phrases_are_encoded(encoder: Counting, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("left", [0, 1, 1_000, -1], ids=["empty", "a byte", "half", "all but one byte"])
-def test_damaged_file_is_replaced(encoder: Counting, tmp_path: Path, left: int) -> None:
+def test_damaged_vector_cache_is_replaced(encoder: Counting, tmp_path: Path, left: int) -> None:
     file = tmp_path / "vectors.npz"
     first = _cached(TEXTS, encoder, file)
     whole = file.read_bytes()
@@ -59,7 +59,7 @@ def test_damaged_file_is_replaced(encoder: Counting, tmp_path: Path, left: int) 
     assert encoder.encoded == []
 
 
-def test_changed_byte_is_detected(encoder: Counting, tmp_path: Path) -> None:
+def test_changed_byte_of_the_vector_cache_is_detected(encoder: Counting, tmp_path: Path) -> None:
     file = tmp_path / "vectors.npz"
     first = _cached(TEXTS, encoder, file)
     changed = bytearray(file.read_bytes())
@@ -68,13 +68,13 @@ def test_changed_byte_is_detected(encoder: Counting, tmp_path: Path) -> None:
     assert np.array_equal(_cached(TEXTS, encoder, file), first)
 
 
-def test_file_with_other_arrays_is_ignored(encoder: Counting, tmp_path: Path) -> None:
+def test_vector_cache_of_other_dimensions_is_ignored(encoder: Counting, tmp_path: Path) -> None:
     file = tmp_path / "vectors.npz"
     np.savez(file, keys=np.zeros((1, 16), dtype=np.uint8), vectors=np.zeros((1, 3), dtype=np.float32))
     assert _cached(TEXTS, encoder, file).shape == (len(TEXTS), vector_cache.SIZE)
 
 
-def test_unwritable_path_is_no_failure(encoder: Counting, tmp_path: Path) -> None:
+def test_unwritable_vector_cache_is_no_failure(encoder: Counting, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert len(_cached(TEXTS, encoder, tmp_path / "file" / "vectors.npz")) == len(TEXTS)
 
