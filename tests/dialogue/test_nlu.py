@@ -103,4 +103,5 @@ def test_entities_of_held_out_sentences_are_recognised(heldout: dict, sort: str)
 
 
 def test_every_sort_of_held_out_entity_has_a_bar(heldout: dict) -> None:
+    """A sort that is missing from DETERMINISTIC would not be checked."""
     assert set(heldout["entities"]) == set(DETERMINISTIC)

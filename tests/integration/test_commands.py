@@ -49,23 +49,23 @@ def worker(gateway, tmp_path):
     return {**gateway, **given}
 
 
-def test_help_lists_every_process_and_exits_with_0():
+def test_kefu_help_lists_every_process_and_exits_with_0():
     code, said, errors = kefu("--help")
     assert (code, errors) == (0, "")
     assert all(f"\n  {name} " in said for name in ("gateway", "worker", "actions", "dlq", "probe"))
 
 
-def test_without_arguments_the_usage_exits_with_2():
+def test_kefu_without_arguments_prints_its_usage_and_exits_with_2():
     code, said, errors = kefu()
     assert (code, said) == (2, "") and errors.startswith("usage:")
 
 
-def test_an_unknown_process_is_reported_with_the_nearest_name():
+def test_kefu_reports_an_unknown_process_with_the_nearest_name():
     code, _, errors = kefu("gatway")
     assert code == 2 and errors.startswith("kefu: there is no process 'gatway'; did you mean gateway?")
 
 
-def test_help_of_a_process_names_its_settings():
+def test_kefus_help_of_a_process_names_its_settings():
     code, said, _ = kefu("gateway", "--help")
     assert code == 0
     assert re.search(r"^ +KAFKA_BROKERS +Needed\. Brokers", said, re.MULTILINE)
@@ -73,53 +73,57 @@ def test_help_of_a_process_names_its_settings():
     assert re.search(r"^ +KAFKA_CA_FILE +File", said, re.MULTILINE)
 
 
-def test_an_unknown_argument_of_a_process_is_reported():
+def test_kefu_reports_an_unknown_argument_of_a_process():
     code, _, errors = kefu("gateway", "--chekc")
     assert code == 2 and "--check" in errors
 
 
 @pytest.mark.parametrize(("process", "environment"), [("worker", "worker"), ("release", "worker"), ("dlq", "services")])
-def test_a_wrong_interpreter_is_reported_with_the_right_one(process, environment):
+def test_kefu_in_the_wrong_environment_names_the_right_python(process, environment):
+    """The worker and `release` run in the environment `worker`, `dlq` and most others in `services`."""
     other = services_python("worker" if environment == "services" else "services")
     code, _, errors = kefu(process, python=other)
     assert code == 2 and f".local/{environment}/bin/python" in errors and "Traceback" not in errors
 
 
-def test_a_bare_python_is_reported_with_the_right_one():
+def test_kefu_without_its_packages_names_the_right_python():
+    """The machine's own Python has none of the packages."""
     code, _, errors = kefu("dlq", "list", python=sys.base_prefix + "/bin/python3")
     assert code == 2 and ".local/services/bin/python" in errors and "Traceback" not in errors
 
 
-def test_a_gateways_check_passes_with_answering_servers(gateway):
+def test_gateways_check_passes_if_its_servers_answer(gateway):
+    """`--check` reads the settings and connects to Kafka and Redis, without starting the process."""
     code, said, errors = kefu("gateway", "--check", **gateway)
     assert (code, errors) == (0, "") and "right" in said
 
 
-def test_a_workers_check_passes_with_answering_servers(worker):
+def test_workers_check_passes_if_its_servers_answer(worker):
     code, said, errors = kefu("worker", "--check", python=services_python("worker"), **worker)
     assert (code, errors) == (0, "") and "right" in said
 
 
-def test_the_action_servers_check_reads_its_settings():
+def test_action_servers_check_finds_a_missing_setting():
     assert kefu("actions", "--check", SHOP_URL="http://shop", KEFU_SHOP_TOKEN="t")[0] == 0
     code, _, errors = kefu("actions", "--check", SHOP_URL="http://shop")
     assert code == 1 and "KEFU_SHOP_TOKEN is not set" in errors
 
 
-def test_a_check_names_every_wrong_setting(gateway):
+def test_gateways_check_names_every_wrong_setting(gateway):
     code, _, errors = kefu("gateway", "--check", **{**gateway, "KEFU_TENANTS": "", "KEFU_TOPIC_PARTITIONS": "x"})
     assert code == 1
     assert "KEFU_TENANTS is not set" in errors and "KEFU_TOPIC_PARTITIONS must be a whole number from 1" in errors
 
 
-def test_a_check_names_a_missing_model(worker):
+def test_workers_check_names_a_missing_model(worker):
     settings = {**worker, "KEFU_MODEL": "/nowhere"}
     code, _, errors = kefu("worker", "--check", python=services_python("worker"), **settings)
     assert code == 1 and "KEFU_MODEL names /nowhere" in errors
 
 
 @pytest.mark.parametrize("side", ["gateway", "worker"])
-def test_a_check_names_the_variables_of_unreachable_servers(gateway, worker, side):
+def test_check_names_the_variables_of_unreachable_servers(gateway, worker, side):
+    """The check gives up early: a server's client alone would wait for 30 s."""
     nowhere = f"{HOST}:{free_port()}"
     away = {"KAFKA_BROKERS": nowhere, "REDIS_URL": f"redis://{nowhere}"}
     python = services_python("services" if side == "gateway" else "worker")
@@ -131,7 +135,7 @@ def test_a_check_names_the_variables_of_unreachable_servers(gateway, worker, sid
     assert took_s - timed(lambda: kefu(side, "--help", python=python))[1] < TOLD_S
 
 
-def test_a_check_does_not_show_a_refused_redis_password(gateway):
+def test_gateways_check_does_not_show_a_refused_password(gateway):
     url = gateway["REDIS_URL"].replace("redis://", "redis://nobody:hunter2@")
     code, _, errors = kefu("gateway", "--check", **{**gateway, "REDIS_URL": url})
     assert code == 1 and "REDIS_URL has a user or password that Redis refuses" in errors

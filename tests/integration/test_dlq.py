@@ -167,7 +167,7 @@ def test_replayed_letter_is_sent_once_as_a_new_message(dlq, kafka_settings):
     assert (known["state"], known["handled"]["by"], known["handled"]["attempt"]) == ("replayed", "li.wei", 1)
 
 
-def test_replay_again_is_a_new_attempt_with_a_new_id(dlq, kafka_settings):
+def test_dlq_replay_again_sends_the_letter_under_a_new_id(dlq, kafka_settings):
     put(kafka_settings, letter(message()))
     place = listed(dlq)[0]["position"]
     assert [dlq("replay", "--yes", *again, place)[0] for again in ((), ("--again",), ("--again",))] == [0, 0, 0]
@@ -181,6 +181,7 @@ def test_replay_again_is_a_new_attempt_with_a_new_id(dlq, kafka_settings):
     ids=lambda t: t.type,
 )
 def test_a_replayed_timer_differs_only_in_id_and_time(dlq, kafka_settings, timer):
+    """The dead letter is a reminder or a silence that failed."""
     put(kafka_settings, letter(timer))
     code, lines, errors = dlq("replay", "--yes", "--json", listed(dlq)[0]["position"])
     assert code == 0, errors
@@ -192,6 +193,7 @@ def test_a_replayed_timer_differs_only_in_id_and_time(dlq, kafka_settings, timer
 
 @pytest.mark.parametrize("dies_after", [1, 2])
 def test_an_interrupted_replay_is_repeated_under_the_same_id(dlq, kafka_settings, monkeypatch, dies_after):
+    """`dlq replay` stops between its steps. The second run sends the message under the same id, so it runs once."""
     put(kafka_settings, letter(message()))
     place = listed(dlq)[0]["position"]
     steps, send = [], Handler._all
@@ -232,7 +234,7 @@ def test_an_old_interrupted_replay_is_not_repeated(dlq, kafka_settings, monkeypa
     assert len(records_on(kafka_settings, USER_QUERY)) == 1
 
 
-def test_a_dropped_letter_is_unlisted_and_audited(dlq, kafka_settings):
+def test_dropped_dead_letter_is_unlisted_and_audited(dlq, kafka_settings):
     put(kafka_settings, letter(message()), letter(message("bob", "m2")))
     place = next(each["position"] for each in listed(dlq) if each["conversation"] == "demo:alice")
     assert dlq("drop", "--yes", place)[0] == 0
@@ -243,7 +245,7 @@ def test_a_dropped_letter_is_unlisted_and_audited(dlq, kafka_settings):
     assert dlq("drop", "--yes", place)[0] == 1
 
 
-def test_an_unreadable_letter_can_only_be_dropped(dlq, kafka_settings):
+def test_unreadable_dead_letter_can_only_be_dropped(dlq, kafka_settings):
     wrong_key = (DEAD_LETTERS, b"demo:bob", encode(message()), letter(message())[3])
     put(kafka_settings, letter(b"\xff{", "not_json", offset=8), wrong_key)
     letters = listed(dlq)
@@ -266,7 +268,7 @@ def test_copies_of_a_dead_letter_are_handled_as_one(dlq, kafka_settings):
     assert listed(dlq) == []
 
 
-def test_a_filtered_replay_keeps_the_letters_order(dlq, kafka_settings):
+def test_dlq_replay_with_a_filter_keeps_the_letters_order(dlq, kafka_settings):
     messages = [message("alice", f"m{number}", f"text {number}") for number in range(250)]
     put(kafka_settings, *(letter(each) for each in messages), letter(message("bob", "b"), "KeyError"))
     assert dlq("replay", "--dry-run", "--error-class", "ValueError")[1][0].endswith(tuple("0123456789abcdef"))

@@ -143,7 +143,7 @@ async def test_long_list_of_hand_overs_is_cut_and_marked_as_such(office, monkeyp
     assert ([each["user"] for each in body["conversations"]], body["more"]) == (["u0", "u1"], True)
 
 
-async def test_a_tenant_can_not_see_or_change_another_tenants_handoffs(office):
+async def test_desk_hides_hand_overs_of_other_tenants(office):
     theirs = office.hand_over("alice", tenant="other")
     got = office.judged()
     assert (await office.get("conversations")).json()["conversations"] == []
@@ -155,7 +155,8 @@ async def test_a_tenant_can_not_see_or_change_another_tenants_handoffs(office):
     assert [each["handoff"] for each in shown] == [theirs]
 
 
-async def test_a_transcript_has_all_three_speakers_masked(office):
+async def test_desk_transcript_has_all_three_speakers_masked(office):
+    """The speakers are customer, assistant and agent."""
     handoff = office.hand_over("alice")
     office.turn(
         "alice",
@@ -226,7 +227,8 @@ async def test_waiting_transcript_request_is_404_after_the_hand_over(office, onl
         ("return", {}, HandoffEnded, "handoff.end"),
     ],
 )
-async def test_a_desk_request_reaches_the_worker_once_and_is_audited(office, what, body, made, action):
+async def test_desk_request_reaches_the_worker_once_and_is_audited(office, what, body, made, action):
+    """An agent takes, answers or returns a hand-over, and repeats the request."""
     handoff = office.hand_over("alice")
     got = office.judged("answered", None, "a reply")
     path = READ + f"/{what}"
@@ -318,7 +320,7 @@ async def test_malformed_desk_request_is_refused_and_not_sent(office, body, stat
     assert (answer.status_code, kind(answer), got) == (status, problem, [])
 
 
-async def test_one_agents_requests_are_rate_limited(valkey):
+async def test_desk_requests_of_each_agent_are_rate_limited(valkey):
     async with desk(valkey.settings, desk_rate=0.5) as running:
         calls = itertools.count()  # a clock of the test: on a slow machine the bucket would fill between calls
         running.served.app.ctx.gateway.desk_rate._clock = lambda: next(calls) / 1000
@@ -361,7 +363,7 @@ async def test_desk_without_redis_is_503(tmp_path):
             assert got == []
 
 
-async def test_the_openapi_document_names_every_route(office):
+async def test_openapi_document_of_the_desk_names_every_route(office):
     answer = await office.served.client.get("/v1/desk/openapi.json")
     assert answer.json() == OPENAPI
     served = {

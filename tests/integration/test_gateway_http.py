@@ -11,7 +11,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.asyncio
 
 
-async def test_an_unknown_route_is_404_and_a_wrong_method_405(served):
+async def test_gateway_answers_unknown_routes_404_and_methods_405(served):
     for method, path, status in (("GET", "/v1/nothing", 404), ("GET", "/v1/sessions", 405), ("PUT", "/", 405)):
         answer = await served.client.request(method, path)
         assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
@@ -19,7 +19,7 @@ async def test_an_unknown_route_is_404_and_a_wrong_method_405(served):
     assert "POST" in (await served.client.get("/v1/sessions")).headers["allow"]
 
 
-async def test_an_unexpected_error_repeats_nothing_of_the_request(served, caplog):
+async def test_500_of_the_gateway_repeats_nothing_of_the_request(served, caplog):
     served.inbox.on_said = lambda said: 1 / 0
     answer = await served.say(await served.token(), {"text": "my secret text"})
     assert (answer.status_code, answer.json()["type"]) == (500, "urn:kefu:problem:internal")
@@ -42,7 +42,7 @@ async def test_a_fatal_producer_error_fails_both_probes(served):
         assert answer.status_code == 503 and "producer: _FENCED" in answer.json()["missing"]
 
 
-async def test_every_response_has_the_security_headers(served):
+async def test_every_gateway_response_has_the_security_headers(served):
     for path in ("/", "/livez", "/v1/replies", "/nothing"):
         headers = (await served.client.get(path)).headers
         assert headers["x-content-type-options"] == "nosniff"
@@ -51,7 +51,7 @@ async def test_every_response_has_the_security_headers(served):
     assert "unsafe" not in (await served.client.get("/")).headers["content-security-policy"]
 
 
-async def test_only_versioned_files_are_cached_for_ever(served):
+async def test_only_versioned_files_of_the_page_are_cached_for_ever(served):
     page = await served.client.get("/")
     assert page.headers["cache-control"] == "no-cache" and "{{" not in page.text
     versioned = page.text.partition('src="/static/chat.js')[2].partition('"')[0]
@@ -65,7 +65,7 @@ async def test_only_versioned_files_are_cached_for_ever(served):
         assert (await served.client.get(path)).status_code == 404
 
 
-async def test_logs_hold_no_token_no_query_and_no_text(served, caplog):
+async def test_gateway_logs_no_token_no_query_and_no_text(served, caplog):
     caplog.set_level(logging.DEBUG, logger="kefu")
     caplog.set_level(logging.DEBUG, logger="sanic")
     token = await served.token("alice")
@@ -80,7 +80,7 @@ async def test_logs_hold_no_token_no_query_and_no_text(served, caplog):
         assert secret not in logged()
 
 
-async def test_a_streamed_body_beyond_the_limit_is_413(served):
+async def test_streamed_request_body_above_the_limit_is_413(served):
     head = {**bearer(await served.token()), "content-type": "application/json"}
 
     async def endless():
@@ -94,7 +94,7 @@ async def test_a_streamed_body_beyond_the_limit_is_413(served):
     assert not served.inbox.said
 
 
-async def test_another_tenants_page_offers_no_demo_login(valkey):
+async def test_chat_page_of_another_tenant_offers_no_demo_login(valkey):
     async with serve(valkey.settings, settings(demo_login=True, page_tenant="other")) as served:
         page = (await served.client.get("/")).text
         assert "other-site" in page and "alice" not in page

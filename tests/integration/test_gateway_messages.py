@@ -86,7 +86,7 @@ async def test_the_idempotency_key_is_the_message_id(served):
         (b'{"text":"%s"}' % (b"x" * 70_000), 413, "too-large"),
     ],
 )
-async def test_an_invalid_message_is_answered_by_its_problem(served, content, status, kind):
+async def test_invalid_message_is_refused_with_its_kind_of_problem(served, content, status, kind):
     answer = await post(served, content)
     problem = answer.json()
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")

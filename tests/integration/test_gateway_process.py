@@ -62,6 +62,7 @@ def consumed(kafka, count):
 
 
 async def test_accepted_messages_are_in_the_inbox_in_order(valkey, kafka_of_test):
+    """A real Kafka has the gateway's records of one conversation in one partition."""
     patient = settings(accept_timeout_s=30)  # long, because the first record waits for the producer's connection
     async with serve(valkey.settings, patient, kafka_of_test, real_kafka=True) as served:
         await eventually(lambda: served.app.ctx.gateway.kafka.available)
@@ -125,7 +126,7 @@ async def test_gateway_ends_waiting_requests_on_sigterm_and_exits_with_0(valkey,
     assert lines and all(json.loads(line)["process"] == "gateway" for line in lines)
 
 
-async def test_a_wrong_redis_url_exits_without_showing_a_password(valkey, kafka_of_test):
+async def test_gateway_exits_on_a_wrong_redis_url_without_its_password(valkey, kafka_of_test):
     command = [sys.executable, "-m", "kefu", "gateway"]
     environment = _environment(valkey, kafka_of_test, free_port())
     environment["REDIS_URL"] = "redis://:s3cr/et@127.0.0.1:6379/1"

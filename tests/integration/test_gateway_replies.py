@@ -76,7 +76,8 @@ async def test_a_continued_conversation_keeps_its_subscription(served, valkey):
     assert hub.watched == 0 and list(hub._lingering)
 
 
-async def test_an_unwatched_subscription_is_given_up_after_linger_s(served, valkey, monkeypatch):
+async def test_subscription_without_a_watcher_ends_after_linger_s(served, valkey, monkeypatch):
+    """Waiting requests and streams watch the hints of their conversation."""
     monkeypatch.setattr(hints, "LINGER_S", 0.1)
     monkeypatch.setattr(hints, "MAP_S", 0.05)
     token, hub = await served.token("alice"), served.app.ctx.gateway.hub
@@ -93,6 +94,7 @@ async def test_an_unwatched_subscription_is_given_up_after_linger_s(served, valk
 
 
 async def test_lingering_subscriptions_are_bounded(served, monkeypatch):
+    """Subscriptions without a watcher are kept for a while, because conversations often go on."""
     monkeypatch.setattr(hints, "MAX_LINGERING", 3)
     served.inbox.on_said = lambda said: served.worker.answer(said.user, said.message_id, "hi")
     for number in range(6):

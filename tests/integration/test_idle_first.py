@@ -93,6 +93,7 @@ def kubernetes(tmp_path):
 
 
 def test_the_least_busy_pod_is_deleted_first(kubernetes):
+    """`idle-first` writes the pods' deletion costs, by which Kubernetes chooses when it scales down."""
     kubernetes.pods = {"busy": {}, "idle": {"other": "kept"}, "middling": {}}
     kubernetes.used = {"busy": ["900m", "100m"], "idle": ["2m"], "middling": ["120000000n"]}
     assert kubernetes.look() == 0

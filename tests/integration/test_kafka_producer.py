@@ -42,6 +42,7 @@ async def test_closing_producer_waits_for_the_sent_records(kafka_settings):
 
 
 async def test_a_refused_record_does_not_stop_the_next(kafka_settings):
+    """A record that is too large is refused."""
     producer = EventProducer(kafka_settings)
     refused = producer.send(USER_QUERY, "demo:alice", b"x" * (MAX_RECORD_BYTES + 1))
     accepted = producer.send(USER_QUERY, "demo:alice", b"x")

@@ -114,6 +114,7 @@ def reaches(settings, within_s=REFUSED_S):
 
 
 async def test_each_kafka_user_may_write_only_its_topics(cluster):
+    """The ACLs of `kefu.tools.acls` are granted. A stranger may write nothing."""
     writes = {
         "kefu-gateway": {USER_QUERY, AUDIT},
         "kefu-worker": {USER_QUERY, CANDIDATE_QUERY, DEAD_LETTERS, DIALOGUE_EVENTS, ANSWERS},
@@ -130,6 +131,7 @@ async def test_each_kafka_user_may_write_only_its_topics(cluster):
 
 
 def test_each_kafka_user_may_read_only_its_topics(cluster):
+    """The ACLs of `kefu.tools.acls` are granted. A stranger may read nothing."""
     reads = {
         "kefu-gateway": set(),
         "kefu-worker": {USER_QUERY, CANDIDATE_QUERY, DIALOGUE_EVENTS, ANSWERS},

@@ -72,7 +72,8 @@ async def test_client_finds_no_order_of_another_customer(url):
 
 
 @pytest.mark.parametrize("number", ["", "1", "../account", "20260001/cancellation", "２０２６０００１", "20260001\n"])
-async def test_only_an_order_number_becomes_part_of_a_path(url, number):
+async def test_client_puts_only_order_numbers_into_a_path(url, number):
+    """Other texts of a customer, such as ../account, are not sent to the shop."""
     async with client(url) as shop:
         assert await shop.order(ALICE, number) == NotFound()
         assert await shop.order(GUEST, number) == NotFound()

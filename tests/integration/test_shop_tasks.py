@@ -102,7 +102,7 @@ def test_changed_quantity_changes_the_amount_and_the_stock(shop, orders):
     [(0, 1, "no_such_item"), (2, 1, "no_such_item"), (-1, 1, "no_such_item"), (1, 0, "quantity_limit"),
      (1, -1, "quantity_limit"), (1, 11, "quantity_limit"), (1, 2**62, "quantity_limit")],
 )  # fmt: skip
-def test_unknown_item_and_wrong_quantity_are_refused(shop, item, quantity, why):
+def test_change_of_an_unknown_item_or_impossible_quantity_is_refused(shop, item, quantity, why):
     assert reason(ask(shop, "POST", "/v1/orders/20260002/items", "alice", item=item, quantity=quantity)) == why
 
 
@@ -124,7 +124,7 @@ def test_quantity_of_a_paid_order_can_not_change(shop, orders, status):
 
 
 @pytest.mark.parametrize("status", ["awaiting_payment", "processing"])
-def test_address_changes_before_shipping(shop, orders, status):
+def test_address_of_an_order_can_change_before_shipping(shop, orders, status):
     row = orders.take(status)
     assert order(shop, row)["address_changeable"] is True
     answer = ask(shop, "POST", path(row, "address"), row["customer_id"], address="  2 Larch Street, London ")
@@ -136,7 +136,7 @@ def test_address_changes_before_shipping(shop, orders, status):
     ("status", "why"),
     [("shipped", "shipped"), ("delivered", "delivered"), ("partly_refunded", "delivered"), ("cancelled", "cancelled")],
 )
-def test_address_does_not_change_after_shipping(shop, orders, status, why):
+def test_address_of_an_order_can_not_change_after_shipping(shop, orders, status, why):
     row = orders.take(status)
     before = order(shop, row)
     assert before["address_changeable"] is False

@@ -38,7 +38,7 @@ async def written(settings):
         producer.close()
 
 
-def test_tenants_are_listed_busiest_first_with_their_share(inbox):
+def test_tenants_command_lists_the_busiest_first_with_shares(inbox):
     code, lines, error = inbox()
     assert (code, error) == (0, "")
     assert [line.split() for line in lines] == [
@@ -48,7 +48,7 @@ def test_tenants_are_listed_busiest_first_with_their_share(inbox):
     ]
 
 
-def test_customers_are_listed_without_any_text(inbox):
+def test_tenants_command_lists_customers_without_any_text(inbox):
     _, lines, _ = inbox("--customers", "--limit", "2")
     assert [line.split() for line in lines[1:]] == [["30", "75.0%", "acme:bot"], ["5", "12.5%", "demo:alice"]]
     assert SECRET.decode() not in "".join(lines)

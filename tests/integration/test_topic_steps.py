@@ -70,6 +70,7 @@ def read(settings, topic, group, records):
 
 
 def test_every_topic_belongs_to_one_step():
+    """A step is the set of topics that a release of Kefu adds."""
     listed = [topic for step in topics.STEPS for topic in step.topics]
     assert sorted(listed) == sorted(TOPICS)
 
@@ -177,13 +178,13 @@ def test_permanent_kafka_error_is_raised_without_a_retry(fresh):
     assert len(asked) == 1
 
 
-def test_an_unreachable_broker_is_reported_by_its_setting(command, fresh, monkeypatch):
+def test_topics_command_reports_an_unreachable_broker(command, fresh, monkeypatch):
     monkeypatch.setenv("KAFKA_BROKERS", "127.0.0.1:1")
     with pytest.raises(QueueUnavailable, match=r"KAFKA_BROKERS names 127.0.0.1:1, where no broker answers"):
         command()
 
 
-def test_an_older_release_keeps_added_partitions(command, fresh):
+def test_step_back_keeps_added_partitions(command, fresh):
     command("--to", "1")
     add(fresh, USER_QUERY, 4)
     code, output = command("--to", "1")

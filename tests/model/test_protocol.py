@@ -54,6 +54,7 @@ def search(world, limit=LIMIT):
 
 @pytest.mark.parametrize("name", WORLDS)
 def test_promises_hold_in_every_order_of_steps(name):
+    """The model's states are searched for a broken promise, with faults of every kind."""
     result = search(WORLDS[name])
     assert result.violation is None, "\n".join((result.violation, *result.way))
 

@@ -53,7 +53,7 @@ def test_guest_without_password_is_not_told_to_sign_in():
     ("action", "reason"),
     [("add_address", "bad_address"), ("add_address", "too_many"), ("change_name", "bad_name")],
 )
-def test_each_refusal_has_its_own_response(action, reason):
+def test_each_refusal_of_an_account_task_has_its_own_response(action, reason):
     slots = {"new_address": "1 Larch Street", "account_name": "Ann"}
     assert response(f"action_{action}", ALICE, Refused(reason), **slots) == f"utter_{action}_refused_{reason}"
 

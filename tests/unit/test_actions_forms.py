@@ -105,6 +105,7 @@ def test_running_form_keeps_the_values_that_it_has():
 )
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_another_topic_changes_no_slot_even_if_it_names_an_order(text, intent, language):
+    """A form waits for a yes; the customer asks about another order, and other policies answer."""
     given = {"order_number": "20260007"}
     slots = {"about": "耳机 × 1", "language": language, **NUMBER}
     slots, responses, shop = read("cancel_order_form", text, intent, asked="confirmed", entities=given, **slots)
@@ -112,6 +113,7 @@ def test_another_topic_changes_no_slot_even_if_it_names_an_order(text, intent, l
 
 
 def test_repeated_question_uses_the_current_language():
+    """After an answer to another question the form asks again, now in English."""
     answered = [{"event": "action", "name": "action_answer_question"}]
     slots, _, _ = read(
         "cancel_order_form", "how long?", "delivery_period", asked="confirmed", after=answered, about="耳机", **NUMBER
@@ -158,6 +160,7 @@ def test_values_of_the_first_message_are_not_asked_again():
 
 @pytest.mark.parametrize("intent", ["deny", "inform", "change_order", "nlu_fallback"])
 def test_correction_instead_of_a_yes_is_read_and_confirmed(intent):
+    """The customer corrects the quantity; the form takes it and asks for the confirmation again."""
     slots, _, _ = read("change_order_form", "不对，要三个", intent, asked="confirmed", new_quantity=2, **NUMBER)
     assert (slots["new_quantity"], slots.get("confirmed"), slots["requested_slot"]) == (3, None, "confirmed")
 
@@ -169,12 +172,14 @@ def test_impossible_quantity_is_reported_and_asked_again(text):
 
 
 def test_typed_yes_after_the_offer_of_a_person_confirms_nothing():
+    """The assistant has just offered a person within the form, so the yes is ambiguous."""
     offered = [{"event": "user"}, OFFER]
     slots, _, _ = read("delete_account_form", "yes", "affirm", asked="confirmed", before=offered)
     assert slots == {"requested_slot": "confirmed"}
 
 
 def test_button_yes_after_the_offer_of_a_person_confirms():
+    """The button belongs to the form's question."""
     offered = [{"event": "user"}, OFFER]
     slots, _, _ = read("delete_account_form", "/affirm", "affirm", asked="confirmed", before=offered)
     assert slots == {"confirmed": True, "requested_slot": None}

@@ -137,6 +137,7 @@ def test_message_without_metadata_comes_from_a_guest():
 
 @pytest.mark.parametrize("identified", ["true", "false", 1, None])
 def test_only_true_identifies_a_customer(identified):
+    """The message's metadata say whether the customer is identified; "true" and 1 do not count."""
     asking = tracker({**ALICE, "identified": identified}, named={"order_number": "20260001"})
     assert validate(asking)[0]["requested_slot"] == "phone_last4"
 
@@ -157,6 +158,7 @@ def test_invalid_answer_is_reported_and_asked_again():
 
 
 def test_answer_without_digits_is_left_to_other_policies():
+    """The form asked for digits, and the customer asks for a person."""
     asking = tracker(GUEST, "找人工", order_number="20260001", requested_slot="phone_last4")
     assert validate(asking) == ({"requested_slot": "phone_last4"}, [])
 

@@ -37,7 +37,7 @@ from actions.quantity import names_number, quantity, target
         ("2-3", 3),
     ],
 )
-def test_quantity_is_read(text, wanted):
+def test_quantity_is_read_from_an_answer(text, wanted):
     assert quantity(text) == wanted
 
 

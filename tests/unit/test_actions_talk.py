@@ -54,13 +54,14 @@ def test_clarify_asks_again_then_offers_a_person(events, expected) -> None:
     assert all(event["event"] != "followup" for event in result)
 
 
-def test_third_missed_message_hands_over() -> None:
+def test_third_message_that_nlu_missed_hands_over() -> None:
     result, responses = run(Clarify(), MISSED, MISSED, MISSED)
     assert responses == []
     assert {"event": "followup", "timestamp": None, "name": "action_hand_over"} in result
 
 
 def test_hand_over_in_the_shell_uses_the_workers_response() -> None:
+    """`rasa shell` has no platform that would tell the customer."""
     result, responses = run(HandOver(), UNDERSTOOD)
     assert responses == ["utter_handoff_started"]
     assert [event["event"] for event in result] == ["slot", "pause"]

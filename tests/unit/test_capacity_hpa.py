@@ -31,7 +31,7 @@ def test_scaling_up_doubles_at_each_sync():
     assert over_time(Autoscaler(Scaling(1, 100)), 3, [64] * 6) == [6, 12, 24, 48, 64, 64]
 
 
-def test_pods_stay_within_the_limits():
+def test_autoscaler_keeps_pods_within_the_limits():
     assert over_time(Autoscaler(Scaling(2, 8)), 3, [64] * 4) == [6, 8, 8, 8]
     assert Autoscaler(Scaling(2, 8)).decide(0, 1, [50]) == 2
     assert Autoscaler(Scaling(2, 8)).decide(0, 9, [50]) == 8
@@ -49,11 +49,13 @@ def test_one_dip_within_the_window_removes_no_pod():
 
 
 def test_window_for_scaling_up_takes_its_lowest_value():
+    """A proposal for more pods must hold for 45 s."""
     rules = Rules((Policy(PERCENT, 100, 15),), window_s=45)
     assert over_time(Autoscaler(Scaling(1, 100, up=rules)), 4, [4, 8, 8, 8, 8]) == [4, 4, 4, 8, 8]
 
 
 def test_greatest_change_of_several_policies_counts():
+    """With `select` Min the smallest change counts, and Disabled forbids scaling."""
     policies = (Policy(PERCENT, 100, 60), Policy(PODS, 4, 60))
     assert over_time(Autoscaler(Scaling(1, 100, up=Rules(policies))), 2, [50]) == [6]
     assert over_time(Autoscaler(Scaling(1, 100, up=Rules(policies, select="Min"))), 2, [50]) == [4]
@@ -74,6 +76,7 @@ def test_highest_proposal_of_several_metrics_counts():
     [(300, 10, 10), (329, 10, 10), (331, 10, 12), (271, 10, 10), (260, 10, 9), (0, 10, 0), (31, 0, 2)],
 )
 def test_external_metric_per_pod_has_a_tolerance(total, current, wanted):
+    """A metric within 10 % of its target changes nothing."""
     assert external_per_pod(total, 30, current) == wanted
 
 

@@ -43,12 +43,13 @@ def test_surge_adds_pods_within_minutes_and_removes_them(night):
     assert night.most_pods["workers"] <= 32
 
 
-def test_slower_starts_let_more_wait():
+def test_slower_pod_starts_let_more_messages_wait():
     waiting = [simulate(costs=replace(COSTS, start_s=start)).most_waiting for start in (5.0, 60.0)]
     assert waiting[1] > 1.3 * waiting[0]
 
 
 def test_missing_nodes_let_more_messages_wait(night):
+    """The nodes have room for three more pods only."""
     assert simulate(spare_pods=3).most_waiting > 1.3 * night.most_waiting
 
 
@@ -60,6 +61,7 @@ def test_workers_wait_for_action_servers_that_are_full():
 
 
 def test_slow_back_end_adds_workers_by_seconds_of_lag():
+    """Turns that wait for a slow back end use little CPU, so CPU alone adds no worker."""
     slow, steady = replace(COSTS, concurrent_ms=4000.0), Steps("steady", 900.0, 60.0, rates=(60.0,))
     by_cpu, by_seconds = (simulate(steady, slow, lag_threshold=0, lag_s=lag_s) for lag_s in (0.0, 30.0))
     assert by_cpu.most_pods["workers"] == 2 and by_cpu.most_waiting > 20_000
@@ -74,6 +76,7 @@ def test_late_event_loops_add_gateways_despite_few_connections():
 
 
 def test_production_values_carry_the_claimed_surge():
+    """values/production.yaml is sized for CLAIM messages a second, and SURGE times as many at night."""
     stroke = Promotion("claim", 1200.0, CLAIM, begins_s=300.0, holds_s=900.0)
     night = Simulation(stroke, inputs.measured(), production()).run()
     peak = [each for each in night.intervals if each.at_s >= stroke.begins_s + 360.0]
@@ -89,6 +92,7 @@ def test_partitions_limit_the_workers(night):
 
 
 def test_cheap_turns_need_a_higher_lag_threshold():
+    """With a threshold of 30 messages, workers with cheap turns run in more pods than they need."""
     steady, cheap = Steps("steady", 900.0, 4000.0, rates=(4000.0,)), replace(COSTS, worker_ms=0.5)
     eager, calm = (simulate(steady, cheap, **lag) for lag in ({"lag_threshold": 30}, {"lag_threshold": 3600}))
     assert eager.in_time_share > 0.99 and calm.in_time_share > 0.99

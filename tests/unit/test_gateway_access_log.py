@@ -23,7 +23,7 @@ def note(log, path="v1/messages", status=202):
     log.note(request, SimpleNamespace(status=status))
 
 
-async def test_lines_are_logged_in_batches_and_flushed(batches, monkeypatch):
+async def test_access_log_writes_its_lines_in_batches(batches, monkeypatch):
     """A batch is logged after FLUSH_S; `flush` logs the rest at the end, once."""
     monkeypatch.setattr(access_log, "FLUSH_S", 0.05)
     log = AccessLog(True)
@@ -39,7 +39,7 @@ async def test_lines_are_logged_in_batches_and_flushed(batches, monkeypatch):
     assert [len(batch) for batch in batches()] == [2, 1]
 
 
-async def test_lines_beyond_the_limit_are_dropped_and_counted(batches, monkeypatch):
+async def test_access_log_drops_and_counts_lines_beyond_its_limit(batches, monkeypatch):
     monkeypatch.setattr(access_log, "MAX_LINES", 2)
     log, before = AccessLog(True), LOG_LINES_DROPPED._value.get()
     for _ in range(5):
@@ -48,7 +48,7 @@ async def test_lines_beyond_the_limit_are_dropped_and_counted(batches, monkeypat
     assert len(batches()[0]) == 2 and LOG_LINES_DROPPED._value.get() - before == 3
 
 
-async def test_probes_and_a_disabled_log_write_no_line(batches):
+async def test_access_log_writes_no_line_for_probes_or_when_disabled(batches):
     log = AccessLog(True)
     note(log, "readyz", 200)
     note(AccessLog(False))

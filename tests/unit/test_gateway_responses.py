@@ -28,5 +28,6 @@ def test_a_response_without_body_has_no_content_type():
 
 
 def test_a_header_value_can_not_break_its_line():
+    """Line breaks in a value would otherwise add headers to the response."""
     headers = sent(json_answer({}, 200, {"Location": "/x\r\nSet-Cookie: a=b\r\n\r\n<html>\x00"}))
     assert headers["location"] == "/xSet-Cookie: a=b<html>" and "set-cookie" not in headers

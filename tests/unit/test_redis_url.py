@@ -40,13 +40,14 @@ RESERVED = "s3cr#et:@[x], é&=+;~"
 
 @pytest.mark.parametrize("form", ["redis://:{}@h:1/0", "redis+sentinel://:{}@h:1/m", "redis+cluster://:{}@h:1"])
 @pytest.mark.parametrize("password", [RESERVED, quote("a/b?c%25#d@e", safe="")])
-def test_every_form_accepts_reserved_and_encoded_characters(form, password):
+def test_every_form_of_redis_url_accepts_reserved_characters(form, password):
+    """A password may have them as they are or percent-encoded."""
     parsed = parse(form.format(password))
     assert parsed.connection["password"] == unquote(password)
     assert parsed.hosts == (("h", 1),)
 
 
-def test_options_are_converted_to_redis_pys_types():
+def test_options_of_a_redis_url_are_converted_to_their_types():
     options = "client_name=n&health_check_interval=5&socket_keepalive=yes&ssl_ca_certs=/a%40b&ssl_check_hostname=0"
     typed = {"client_name": "n", "health_check_interval": 5, "socket_keepalive": True, "ssl": True}
     typed.update(ssl_ca_certs="/a@b", ssl_check_hostname=False)
@@ -159,7 +160,8 @@ def test_cluster_slots_equal_the_specifications_examples(key, slot):
     assert slot_of(key) == slot
 
 
-def test_only_the_first_hash_tag_counts_unless_it_is_empty():
+def test_cluster_slot_is_that_of_the_first_hash_tag():
+    """An empty hash tag does not count."""
     assert slot_of("{user1000}.following") == slot_of("{user1000}.followers")
     assert slot_of("foo{{bar}}zap") == slot_of("{bar")
     assert slot_of("foo{bar}{zap}") == slot_of("bar")

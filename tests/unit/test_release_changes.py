@@ -14,6 +14,7 @@ MODEL = {"model": {"source": "fetch", "url": "https://models/2.tar.gz", "sha256"
 
 
 def test_two_releases_alternate_the_tracks():
+    """The first release makes green the active track, the second starts on blue."""
     started = changes.start(NOTHING, NEW)
     assert started["candidate"] and started["active"] == "blue" and started["green"] == NEW
     tried = changes.canary(started, ["b", "a"], 5)
@@ -144,7 +145,7 @@ def test_back_needs_no_check_and_no_ready_pods(tmp_path):
     assert release.values == yaml.safe_load((tmp_path / "release.yaml").read_text())["release"]
 
 
-def test_file_of_other_values_is_refused(tmp_path):
+def test_release_refuses_a_file_of_other_values(tmp_path):
     (tmp_path / "release.yaml").write_text("kafka: {}\n")
     with pytest.raises(Refused, match="no file of a release"):
         Release(Site(), tmp_path / "release.yaml").status()

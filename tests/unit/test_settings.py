@@ -112,6 +112,7 @@ def test_a_wrong_variable_is_refused_with_the_allowed_values(key, text, problem)
 
 
 def test_the_kafka_login_is_read_only_with_sasl():
+    """With another security protocol the variables of the login are ignored."""
     assert refusal(KafkaSettings, KAFKA_SECURITY_PROTOCOL="sasl_ssl") == ("KAFKA_SASL_USERNAME", "is not set")
     plain = KafkaSettings.from_env(
         {**SET, "KAFKA_SASL_USERNAME": "u", "KAFKA_SASL_PASSWORD_FILE": "/none", "KAFKA_CA_FILE": "/ca"}
@@ -129,6 +130,7 @@ def test_setting_a_track_requires_the_release_plan():
 
 
 def test_a_secrets_file_outranks_its_variable(tmp_path):
+    """REDIS_URL_FILE names a file that is read in place of REDIS_URL."""
     path = tmp_path / "url"
     path.write_text("redis://from-file\n")
     read = RedisSettings.from_env({**SET, "REDIS_URL_FILE": str(path)})
