@@ -1,4 +1,4 @@
-"""A worker whose model needs no TensorFlow never imports it; any other model is served all the same."""
+"""A worker, or a training, whose model needs no TensorFlow never imports it; any other model works all the same."""
 
 import importlib
 import inspect
@@ -29,6 +29,17 @@ pipeline:
   - {name: DIETClassifier, epochs: 20, random_seed: 1, run_eagerly: true, constrain_similarities: true}
 policies:
   - {name: TEDPolicy, epochs: 1, random_seed: 1, run_eagerly: true, max_history: 2, constrain_similarities: true}
+  - {name: RulePolicy}
+"""
+LIGHT_CONFIG = """
+recipe: default.v1
+assistant_id: light
+language: en
+pipeline:
+  - {name: WhitespaceTokenizer}
+  - {name: kefu.worker.nlu.intents.CascadeIntentClassifier, vectors: false}
+policies:
+  - {name: MemoizationPolicy}
   - {name: RulePolicy}
 """
 DOMAIN = """
@@ -66,17 +77,33 @@ def python(code, **environment):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def write_project(folder, config):
+    """Write what a training reads: the given configuration, two intents, a rule and a story."""
+    (folder / "data").mkdir()
+    for name, text in (("config.yml", config), ("domain.yml", DOMAIN), ("data/all.yml", DATA)):
+        (folder / name).write_text(text)
+
+
+def train(folder, *command):
+    """Train in a folder and return the model's path."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *command, "--fixed-model-name", "trained"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "models" / "trained.tar.gz"
+
+
 @pytest.fixture(scope="module")
 def heavy_model(tmp_path_factory):
-    """A model of DIET and TED, trained with `rasa train`."""
+    """A model of DIET and TED, trained as `make train` does."""
     project = tmp_path_factory.mktemp("heavy")
-    (project / "data").mkdir()
-    for name, text in (("config.yml", CONFIG), ("domain.yml", DOMAIN), ("data/all.yml", DATA)):
-        (project / name).write_text(text)
-    command = [sys.executable, "-m", "rasa", "train", "--quiet", "--augmentation", "0"]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return next((project / "models").glob("*.tar.gz"))
+    write_project(project, CONFIG)
+    return train(project, "-m", "ops.local.train", "--quiet", "--augmentation", "0")
 
 
 @pytest.fixture
@@ -103,6 +130,19 @@ def archive(path, *uses):
         member.size = len(body)
         files.addfile(member, io.BytesIO(body))
     return str(path)
+
+
+def contents(path):
+    """Return the files of a model by name, without ids and times."""
+    files = {}
+    with tarfile.open(path) as archive:
+        for member in archive:
+            if member.isfile():
+                files[member.name.lstrip("./")] = archive.extractfile(member).read()
+    metadata = json.loads(files.pop("metadata.json"))
+    for node in metadata["predict_schema"]["nodes"].values():
+        (node["resource"] or {}).pop("output_fingerprint", None)  # random
+    return {**files, **{name: metadata[name] for name in ("train_schema", "predict_schema", "domain")}}
 
 
 def model_id_in(path):
@@ -227,6 +267,68 @@ def test_file_that_is_no_model_is_left_to_rasa(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     assert not lean.is_light(str(path))
+
+
+def test_make_train_gives_the_model_of_rasa_train(tmp_path):
+    """`ops.local.train` and `rasa train` write the same graphs and the same trained components."""
+    write_project(tmp_path, LIGHT_CONFIG)
+    ours = contents(train(tmp_path, "-m", "ops.local.train", "--force"))
+    stock = contents(train(tmp_path, "-m", "rasa", "train", "--force"))
+    assert ours.keys() == stock.keys()
+    assert [name for name in stock if ours[name] != stock[name]] == []
+
+
+def test_training_without_tensorflow_imports_no_heavy_package(tmp_path):
+    write_project(tmp_path, LIGHT_CONFIG)
+    code = f"""
+    import atexit, os, sys
+    from ops.local.train import main
+    atexit.register(lambda: print("HEAVY", [name for name in {HEAVY_PACKAGES} if name in sys.modules]))
+    os.chdir({str(tmp_path)!r})
+    main(["--quiet", "--force"])
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "HEAVY []"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "deferred"),
+    [
+        (LIGHT_CONFIG, True),
+        (CONFIG, False),
+        ("recipe: default.v1\nlanguage: en\n", False),  # Rasa chooses the components
+        ("pipeline: [{name: addons.Corrector}]\npolicies: [{name: RulePolicy}]", False),
+        ("pipeline: [", False),
+        ("pipeline: 7\npolicies: 7", False),
+        (None, False),
+    ],
+)
+def test_training_defers_tensorflow_only_for_light_components(tmp_path, config, deferred):
+    path = tmp_path / "config.yml"
+    if config is not None:
+        path.write_text(config)
+    code = f"""
+    import json, pathlib, sys
+    from kefu.worker.start import lean
+    from kefu.worker.start.deferred import DeferredModule
+    lean.begin_training(pathlib.Path({str(path)!r}))
+    sys.modules["tensorflow"] = None  # its import fails, which is faster than to import it
+    try:
+        from rasa.engine.recipes import default_components
+        print(json.dumps(isinstance(default_components, DeferredModule)))
+    except ImportError:
+        print("false")
+    """
+    assert python(code) is deferred
+
+
+def test_short_names_register_light_components():
+    assert set(lean.SHORT_NAMES.values()) <= lean.LIGHT
+    for name, module in lean.SHORT_NAMES.items():
+        assert inspect.isclass(getattr(importlib.import_module(module), name))
 
 
 def test_worker_loads_tensorflow_only_for_a_model_with_it(serve, heavy_model):

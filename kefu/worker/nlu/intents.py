@@ -57,7 +57,7 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
     @staticmethod
     def required_packages() -> List[str]:
         """Return the packages needed to train."""
-        return ["sklearn", "sentencepiece"]
+        return ["scipy", "sentencepiece"]
 
     @staticmethod
     def get_default_config() -> Dict[str, Any]:

@@ -1,10 +1,11 @@
-"""Serves a model that needs no TensorFlow without importing TensorFlow.
+"""Serves and trains a model that needs no TensorFlow without importing TensorFlow.
 
-In: the model's archive, before Rasa is imported. Out: a process that defers Rasa's modules with TensorFlow, if the
-model names none of their components; otherwise a process that imports everything, as plain Rasa does. Rasa imports
-TensorFlow for any model, which takes 390 MB and three quarters of the CPU of the start.
+In: the model's archive, or the configuration to train by, before Rasa is imported. Out: a process that defers Rasa's
+modules with TensorFlow, if the model names none of their components; otherwise a process that imports everything, as
+plain Rasa does. Rasa imports TensorFlow for any model, which takes 390 MB and three quarters of the CPU of the start.
 """
 
+import importlib
 import json
 import tarfile
 import zlib
@@ -58,6 +59,20 @@ LIGHT = {
     "rasa.nlu.tokenizers.whitespace_tokenizer",
 }
 
+# The module that imports every component of Rasa, so that a configuration may use any of them by its short name.
+ALL_COMPONENTS = "rasa.engine.recipes.default_components"
+# Short names in a configuration and the modules that register them; each module is in LIGHT.
+SHORT_NAMES = {
+    "AugmentedMemoizationPolicy": "rasa.core.policies.memoization",
+    "EntitySynonymMapper": "rasa.nlu.extractors.entity_synonyms",
+    "FallbackClassifier": "rasa.nlu.classifiers.fallback_classifier",
+    "KeywordIntentClassifier": "rasa.nlu.classifiers.keyword_intent_classifier",
+    "MemoizationPolicy": "rasa.core.policies.memoization",
+    "RegexEntityExtractor": "rasa.nlu.extractors.regex_entity_extractor",
+    "RulePolicy": "rasa.core.policies.rule_policy",
+    "WhitespaceTokenizer": "rasa.nlu.tokenizers.whitespace_tokenizer",
+}
+
 _deferral: Optional[Deferral] = None
 
 
@@ -73,6 +88,29 @@ def begin(model: str) -> None:
     if is_light(model):
         _deferral = Deferral(DEFERRED)
         _deferral.begin()
+
+
+def begin_training(config: Path) -> None:
+    """Defer the modules that training by `config` (config.yml) does not need. Call it before Rasa is imported."""
+    for packages in CONNECTORS:
+        Deferral(packages).begin()
+    names = _configured(config)
+    if names and all(name in SHORT_NAMES or name.startswith("kefu.") for name in names):
+        Deferral({**DEFERRED, ALL_COMPONENTS: ("DEFAULT_COMPONENTS",)}).begin()
+        for name in names & SHORT_NAMES.keys():
+            importlib.import_module(SHORT_NAMES[name])  # registers the component
+
+
+def _configured(config: Path) -> Set[str]:
+    """Return the names of the pipeline and the policies; none if Rasa would choose them, or will report an error."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        content = YAML(typ="safe").load(config.read_text(encoding="utf-8"))
+        return {each["name"] for key in ("pipeline", "policies") for each in content[key]}
+    except (OSError, ValueError, YAMLError, KeyError, TypeError):
+        return set()
 
 
 def make_fit(model: str) -> None:
