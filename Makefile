@@ -16,8 +16,7 @@ help: ## list the commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 run: ## set up what is missing and run everything on this machine, until Ctrl-C
-	@$(SETUP)
-	@exec $(SERVICES) -m ops.local.run
+	@exec $(SETUP) --run
 
 test: ## set up what is missing, check the code and run all tests
 	@$(SETUP) --ops --load

@@ -13,6 +13,7 @@ from typing import Any, Dict, List
 import psutil
 
 from ops.local.servers import LOCAL, listening
+from ops.local.setup import MODEL_SETUP
 from ops.local.stack import Stack, local_ports
 
 DIRECTORY = LOCAL / "run"
@@ -21,7 +22,7 @@ DIRECTORY = LOCAL / "run"
 def main() -> int:
     """Run the system until SIGINT, SIGTERM or SIGHUP. Returns 0, or 1 if it could not start."""
     DIRECTORY.mkdir(parents=True, exist_ok=True)
-    with open(DIRECTORY / "lock", "w") as lock:
+    with open(DIRECTORY / "lock", "w") as lock, ModelSetup(os.environ.pop(MODEL_SETUP, None)) as model:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -30,10 +31,10 @@ def main() -> int:
         taken = _taken(ports)
         if taken:
             return _fail("\n".join(taken))
-        return _run(Stack(DIRECTORY, ports, os.environ, tell=partial(print, flush=True)))
+        return _run(Stack(DIRECTORY, ports, os.environ, tell=partial(print, flush=True)), model)
 
 
-def _run(stack: Stack) -> int:
+def _run(stack: Stack, model: "ModelSetup") -> int:
     ended = threading.Event()
 
     def end(*_: Any) -> None:
@@ -45,7 +46,7 @@ def _run(stack: Stack) -> int:
         signal.signal(number, end)
     code = 0
     try:
-        stack.start()
+        stack.start(model.wait)
         _greet(stack)
         while not ended.wait(3600):
             pass
@@ -58,6 +59,34 @@ def _run(stack: Stack) -> int:
         stack.stop()
     print("stopped", flush=True)
     return code
+
+
+class ModelSetup:
+    """The child process that installs Rasa and trains, see `ops.local.setup`; it does not outlive the `with` block.
+
+    Args:
+        pid: None if this process was started alone, with the model there.
+    """
+
+    def __init__(self, pid: str | None) -> None:
+        self._pid = int(pid) if pid else None
+
+    def __enter__(self) -> "ModelSetup":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pid is not None:
+            os.kill(self._pid, signal.SIGTERM)
+            os.waitpid(self._pid, 0)
+
+    def wait(self) -> None:
+        """Block until the model is there. Raises RuntimeError if it can't be made; the child has said why."""
+        if self._pid is None:
+            return
+        _, status = os.waitpid(self._pid, 0)
+        self._pid = None
+        if status:
+            raise RuntimeError("there is no model to serve")
 
 
 def _greet(stack: Stack) -> None:

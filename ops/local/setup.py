@@ -3,20 +3,25 @@
 `python3 ops/local/setup.py [--no-train] [--ops] [--load]`. It runs on any Python from 3.8 on, without packages. A step
 is skipped if its inputs have not changed since it was last done here. It prints how long it took, or what to do if it
 failed.
+
+`--run` is `make run`: as soon as the services are installed, this process becomes `ops.local.run`, which starts the
+servers while a child process (`--model`) installs Rasa and trains.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, Optional
+from typing import Callable, Dict, Iterable, Iterator, List, Optional
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
@@ -37,6 +42,7 @@ OPS_ENVIRONMENT = ("ops", "3.12", "ops.txt")
 LOAD_ENVIRONMENT = ("load", "3.12", "load.txt")  # of `make load` and its tests
 # Seconds that a step takes the first time, by the step's first word. Used for the estimate of the time left.
 USUAL_S = {"environment": 30.0, "model": 30.0, "Kafka's": 15.0, "uv": 5.0}
+MODEL_SETUP = "KEFU_MODEL_SETUP"  # variable by which `ops.local.run` gets the id of the process that trains the model
 LONGEST_S = 1800  # a step that takes longer prints no more estimates
 ACCEPTED_WARNINGS = ROOT / "tests" / "dialogue" / "accepted_warnings.txt"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -51,24 +57,51 @@ class StepFailed(Exception):
 def main(arguments: List[str]) -> int:
     """Do the steps that are not done yet; return 0, or 1 after printing the failure."""
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     LOCAL.mkdir(exist_ok=True)
-    lock = (LOCAL / "setup.lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)  # a second command waits for the first, and then finds all steps done
     trust_system()
     try:
-        uv = find_uv()
+        with alone("uv"):
+            uv = find_uv()
+        if "--run" in arguments:
+            run(uv)
         wanted = "--no-train" not in arguments
-        steps = [lambda: worker_and_model(uv, wanted), lambda: services_and_jars(uv)]
+        steps = [lambda: worker_and_model(uv, wanted)]
+        if "--model" not in arguments:
+            steps.append(lambda: services_and_jars(uv))
         if "--ops" in arguments:
-            steps.append(lambda: environment(uv, *OPS_ENVIRONMENT))
+            steps.append(lambda: one_environment(uv, *OPS_ENVIRONMENT))
         if "--load" in arguments:
-            steps.append(lambda: environment(uv, *LOAD_ENVIRONMENT))
+            steps.append(lambda: one_environment(uv, *LOAD_ENVIRONMENT))
         together(steps)
     except StepFailed as error:
         print(f"\nset-up failed: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     print(f"set up ({time.monotonic() - started:.1f} s)", flush=True)
     return 0
+
+
+def run(uv: str) -> None:
+    """Become `ops.local.run`, with the set-up of the model as its child process. Raises StepFailed."""
+    model = subprocess.Popen([sys.executable, str(Path(__file__)), "--model"], cwd=ROOT)
+    try:
+        services_and_jars(uv)
+    except StepFailed:
+        model.terminate()
+        raise
+    python = str(LOCAL / "services" / "bin" / "python")
+    os.chdir(ROOT)
+    os.execve(python, [python, "-m", "ops.local.run"], {**os.environ, MODEL_SETUP: str(model.pid)})  # noqa: S606 - ours
+
+
+@contextlib.contextmanager
+def alone(part: str) -> Iterator[None]:
+    """Hold the lock of a part of the set-up: of two commands at once, the second finds that part done."""
+    with (LOCAL / f"setup-{part}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def trust_system() -> None:
@@ -136,15 +169,23 @@ def interpreter(version: str) -> str:
 
 def worker_and_model(uv: str, wanted: bool) -> None:
     """Install the worker's environment, then train the model: it needs Rasa, but no other step."""
-    environment(uv, *ENVIRONMENTS[1])
-    if wanted:
-        train()
+    with alone("model"):
+        environment(uv, *ENVIRONMENTS[1])
+        if wanted:
+            train()
+
+
+def one_environment(uv: str, name: str, version: str, requirements: str) -> None:
+    """Install an environment that no other step needs."""
+    with alone(name):
+        environment(uv, name, version, requirements)
 
 
 def services_and_jars(uv: str) -> None:
     """Install the services environment, then get Kafka's jars: without Maven they are fetched by its package jgo."""
-    environment(uv, *ENVIRONMENTS[0])
-    jars()
+    with alone("services"):
+        environment(uv, *ENVIRONMENTS[0])
+        jars()
 
 
 def jars() -> None:
@@ -194,7 +235,7 @@ def train() -> None:
     step = Step("model trained")
     python = str(LOCAL / "worker" / "bin" / "python")
     quiet = {"RASA_TELEMETRY_ENABLED": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    rasa = [python, "-m", "rasa", "train", "--fixed-model-name", "kefu"]
+    rasa = [python, "-m", "ops.local.train", "--fixed-model-name", "kefu"]
     rasa += ["--force", "--out", str(LOCAL / "train")]  # forced: Rasa's cache ignores changes of Kefu's components
     output = _run(rasa, "mend config.yml, domain.yml or data/ as the lines above say", environment=quiet)
     (ROOT / "models").mkdir(exist_ok=True)
@@ -268,6 +309,8 @@ class Stamp:
 
 def together(steps: List[Callable[[], None]]) -> None:
     """Do steps in parallel. Raises the first failure after all steps have ended."""
+    if len(steps) == 1:  # in the main thread, so that a signal ends the step and the program that it runs
+        return steps[0]()
     failures: List[BaseException] = []
 
     def run(step: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 import jwt
 
@@ -114,18 +114,26 @@ class Stack:
         port = {"actions": "ACTION"}.get(name, name.upper())
         return f"http://{HOST}:{self.ports[f'KEFU_{port}_PORT']}"
 
-    def start(self) -> None:
-        """Start the servers, create the topics, start the processes; return when all are ready."""
+    def start(self, wait_for_model: Callable[[], None] = lambda: None) -> None:
+        """Start the servers, create the topics, start the processes; return when all are ready.
+
+        Args:
+            wait_for_model: blocks until the model is there. Only the worker needs it; all others start before.
+        """
         own = [group for group, given in self._servers() if not given]
-        self._step("servers", [self._server(server) for group in own for server in group.servers])
+        self._step([self._server(server) for group in own for server in group.servers])
         for group in own:
             group.form()
         self._create_topics()
-        self._step("processes", self._processes())
+        shop, actions, worker, gateway = self._processes()
+        others = [shop, actions, gateway]
+        self._start(others)
+        wait_for_model()
+        self._step([worker], others)
 
     def start_actions(self) -> None:
         """Start only the shop and the action server, which is enough for `rasa shell`."""
-        self._step("processes", self._processes()[:2])
+        self._step(self._processes()[:2])
 
     def stop(self) -> None:
         """Stop all processes and servers, in the reverse order of their start. May be called at any time, and twice."""
@@ -255,15 +263,19 @@ class Stack:
         command = [str(services_python(python)), "-m", module] + ([argument] if argument else [])
         return Service(name, lambda: command, lambda: _missing(port), environment, ROOT, grace_s)
 
-    def _step(self, what: str, services: List[Service]) -> None:
-        if not services:
-            return
-        started = time.monotonic()
+    def _start(self, services: List[Service]) -> None:
         for service in services:
             self._supervisor.start(service)
-        names = [service.name for service in services]
+
+    def _step(self, services: List[Service], started: Sequence[Service] = ()) -> None:
+        """Start services and wait until they, and those that were started before, are ready."""
+        if not services:
+            return
+        began = time.monotonic()
+        self._start(services)
+        names = [service.name for service in (*services, *started)]
         self._supervisor.wait_ready(names, READY_S)
-        self._tell(f"{what} ready: {', '.join(names)} ({time.monotonic() - started:.1f} s)")
+        self._tell(f"ready: {', '.join(names)} ({time.monotonic() - began:.1f} s)")
 
     def _create_topics(self) -> None:
         started, end = time.monotonic(), time.monotonic() + READY_S

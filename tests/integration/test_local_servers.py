@@ -14,7 +14,7 @@ from kefu.errors import QueueUnavailable
 from kefu.kafka import create_topics
 from kefu.settings import KafkaSettings
 from ops.local.clusters import KafkaCluster
-from ops.local.run import _taken
+from ops.local.run import ModelSetup, _taken
 from ops.local.servers import HOST, ROOT, KafkaServer, RedisServer, free_port
 from ops.local.supervisor import Service, Supervisor
 from tests.waiting import until
@@ -224,3 +224,32 @@ def test_port_of_an_external_redis_is_not_checked(monkeypatch):
         other.bind((HOST, 0))
         other.listen()
         assert _taken({"KEFU_REDIS_PORT": other.getsockname()[1]}) == []
+
+
+def child_process(code):
+    """Start a child process as `ops.local.setup --run` leaves one behind; it is waited for by its id alone."""
+    return os.posix_spawn(sys.executable, [sys.executable, "-c", code], os.environ)
+
+
+def test_worker_waits_for_the_training():
+    with ModelSetup(str(child_process("import time; time.sleep(0.2)"))) as model:
+        model.wait()
+        model.wait()  # a second call returns at once
+
+
+def test_failed_training_ends_the_run():
+    with ModelSetup(str(child_process("raise SystemExit(1)"))) as model:
+        with pytest.raises(RuntimeError, match="no model to serve"):
+            model.wait()
+
+
+def test_training_ends_with_the_run():
+    pid = child_process("import time; time.sleep(600)")
+    with ModelSetup(str(pid)):
+        pass
+    assert gone(pid)
+
+
+def test_run_without_a_training_waits_for_nothing():
+    with ModelSetup(None) as model:
+        model.wait()
