@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Dict, List, Mapping
 from urllib.parse import urlsplit
 
+import yaml
+
 from ops.bench.shop import add_customers
+from ops.local.phrases import of_file
 from ops.local.servers import HOST, LOCAL, ROOT, die_with_parent, free_port, services_python
 from ops.local.stack import Stack, free_ports
 
@@ -89,10 +92,15 @@ action_endpoint: {{url: "{actions}"}}
 """
 
 
-def train(epochs: int) -> Path:
-    """Return the folder of a stock Rasa project with a trained model. It is made only once for the same inputs."""
+def train(epochs: int, phrases: int | None) -> Path:
+    """Return the folder of a stock Rasa project with a trained model. It is made only once for the same inputs.
+
+    Args:
+        epochs: the number of epochs of each component that has any.
+        phrases: the number of phrases of each intent to train on; None for all.
+    """
     config = CONFIG.format(epochs=epochs, seed=SEED)
-    folder = LOCAL / "bench" / f"stock-{_digest(config)}"
+    folder = LOCAL / "bench" / f"stock-{_digest(f'{config}{phrases}')}"
     if (folder / "models" / "stock.tar.gz").is_file():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -100,6 +108,9 @@ def train(epochs: int) -> Path:
     shutil.copytree(ROOT / "data", folder / "data")
     shutil.copy(ROOT / "domain.yml", folder)
     (folder / "config.yml").write_text(config)
+    if phrases is not None:
+        for file in (folder / "data" / "nlu").glob("*.yml"):
+            _shorten(file, phrases)
     (folder / "data" / "nlu" / "regex.yml").write_text(REGEX)
     began = time.monotonic()
     print(f"… stock Rasa's model trained ({epochs} epochs)", flush=True)
@@ -111,6 +122,18 @@ def train(epochs: int) -> Path:
     (folder / "new").rename(folder / "models")
     print(f"✓ stock Rasa's model trained ({time.monotonic() - began:.0f} s)", flush=True)
     return folder
+
+
+def _shorten(file: Path, phrases: int) -> None:
+    """Keep that many of each intent's phrases, taken evenly from the whole list."""
+    by_intent: Dict[str, List[str]] = {}
+    for intent, phrase in of_file(file):
+        by_intent.setdefault(intent, []).append(phrase)
+    blocks = []
+    for intent, examples in by_intent.items():
+        kept = examples[:: max(1, len(examples) // phrases)]
+        blocks.append({"intent": intent, "examples": "".join(f"- {each}\n" for each in kept)})
+    file.write_text(yaml.safe_dump({"version": "3.1", "nlu": blocks}, allow_unicode=True), encoding="utf-8")
 
 
 def _digest(config: str) -> str:
@@ -127,8 +150,8 @@ class StockSystem:
     name = "stock"
     worker_metrics = ""  # stock Rasa has no metrics
 
-    def __init__(self, directory: Path, epochs: int, settings: Mapping[str, str]) -> None:
-        self._folder = train(epochs)
+    def __init__(self, directory: Path, epochs: int, phrases: int | None, settings: Mapping[str, str]) -> None:
+        self._folder = train(epochs, phrases)
         self._directory = directory
         self._stack = Stack(directory, free_ports(), tell=lambda _: None, overrides=settings)
         self._port = free_port()
