@@ -22,18 +22,24 @@ test: ## set up what is missing, check the code and run all tests
 	@$(SETUP) --ops --load
 	@$(MAKE) --no-print-directory check
 	@rm -f $(FAILED) results/flaky.txt
-	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target SYSTEM=--failures-to=$(FAILED) \
-	    $(GROUPS); code=$$?; \
-	if [ -e $(FAILED) ]; then $(SERVICES) -m pytest -p tests.again --second-try @$(FAILED) || code=1; fi; exit $$code
+	@$(MAKE) --no-print-directory --jobs=3 --keep-going --output-sync=target AGAIN=yes $(GROUPS); code=$$?; \
+	failed=$$(ls $(FAILED) 2>/dev/null | sed s/^/@/); \
+	if [ "$$failed" ]; then $(SERVICES) -m pytest -p tests.again --second-try $$failed || code=1; fi; exit $$code
 
-# Two at a time, for each waits more than it computes. The longest begin, so that both places end at about the same time.
-GROUPS := test-system test-worker test-integration test-cluster test-parts test-chart
+# Three at a time, because each of them waits for half of its time. The longest begin, so that all end at about the same
+# time.
+GROUPS := test-load test-system test-worker test-integration test-cluster test-parts test-chart
+LOAD := $(wildcard $(addprefix tests/e2e/test_,bench.py capacity_forecast.py load.py partitions.py soak.py))
 CLUSTER := $(wildcard tests/chart/test_releasing.py tests/chart/test_roles.py tests/chart/test_running*.py)
 # System tests that fail are tried once more when the others have ended: tests/again.py.
-FAILED := results/failed.txt
+FAILED := results/failed-test-*.txt
+SYSTEM = $(SERVICES) -m pytest -p tests.again --durations=10 $(if $(AGAIN),--failures-to=results/failed-$@.txt)
 .PHONY: $(GROUPS)
+test-load:
+	@$(SYSTEM) tests/chaos $(LOAD)
+
 test-system:
-	@$(SERVICES) -m pytest -p tests.again $(SYSTEM) --durations=10 tests/e2e tests/chaos
+	@$(SYSTEM) tests/e2e $(LOAD:%=--ignore=%)
 
 test-worker:
 	@$(QUIET) $(WORKER) -m pytest -W ignore tests/worker

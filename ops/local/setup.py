@@ -68,7 +68,7 @@ def main(arguments: List[str]) -> int:
         wanted = "--no-train" not in arguments
         steps = [lambda: worker_and_model(uv, wanted)]
         if "--model" not in arguments:
-            steps.append(lambda: services_and_jars(uv))
+            steps.append(lambda: services_and_jars(uv, cache="--ops" in arguments))
         if "--ops" in arguments:
             steps.append(lambda: one_environment(uv, *OPS_ENVIRONMENT))
         if "--load" in arguments:
@@ -181,11 +181,18 @@ def one_environment(uv: str, name: str, version: str, requirements: str) -> None
         environment(uv, name, version, requirements)
 
 
-def services_and_jars(uv: str) -> None:
-    """Install the services environment, then get Kafka's jars: without Maven they are fetched by its package jgo."""
+def services_and_jars(uv: str, cache: bool = False) -> None:
+    """Install the services environment, then get Kafka's jars: without Maven they are fetched by its package jgo.
+
+    Args:
+        uv: the program that installs environments.
+        cache: also make the cache of Kafka's classes, which pays for itself from the tenth start of a broker on.
+    """
     with alone("services"):
         environment(uv, *ENVIRONMENTS[0])
         jars()
+        if cache:
+            kafka_cache()
 
 
 def jars() -> None:
@@ -208,6 +215,22 @@ def jars() -> None:
             return
     wrong = wrong_jars(fresh, sums) or ["none arrived"]
     raise StepFailed(f"Kafka's jars are not what {sums.relative_to(ROOT)} lists: {', '.join(wrong[:5])}")
+
+
+def kafka_cache() -> None:
+    """Make the cache of the classes that Kafka loads at its start; without it brokers only start more slowly."""
+    stamp = Stamp("kafka-cache", [KAFKA / "jars.sha256", REQUIREMENTS / ENVIRONMENTS[0][2]])
+    if stamp.fresh():
+        return
+    step = Step("Kafka's classes cached")
+    command = [str(LOCAL / "services" / "bin" / "python"), "-m", "ops.local.kafka_cache"]
+    try:
+        _run(command, "brokers will take twice as long to start")
+    except StepFailed as error:
+        print(f"! {error}", flush=True)  # nothing depends on it
+    else:
+        stamp.write()
+        step.done()
 
 
 def _ways_to_get(pom: Path, target: Path) -> Iterable:

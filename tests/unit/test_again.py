@@ -144,7 +144,7 @@ def test_make_test_passes_with_a_system_test_that_fails_once(make_test, tmp_path
     done = make_test(e2e=FAILS_ONCE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert flaky(tmp_path) == ["tests/e2e/test_e2e.py::test_once"]
-    assert done.stdout.count("1 passed") == 7, "each of six groups, and the second try"
+    assert done.stdout.count("1 passed") == 7, "each of the other six groups, and the second try"
 
 
 @pytest.mark.parametrize(

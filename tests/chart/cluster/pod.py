@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ops.local.servers import JARS, LOCAL, ROOT, _java, redis_binary
+from ops.local.servers import JARS, LOCAL, ROOT, cached_classes, java, redis_binary
 from tests.chart.cluster.network import Identity
 
 Manifest = dict[str, Any]
@@ -33,7 +33,7 @@ def program(command: list[str], image: str, environment: dict[str, str]) -> list
     if name in JAVA_MAINS:
         heap = environment.get("KAFKA_HEAP_OPTS", "").split()
         options = [*heap, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-        return [str(_java()), *options, "-cp", f"{JARS}/*", JAVA_MAINS[name], *command[1:]]
+        return [str(java()), *options, *cached_classes(), "-cp", f"{JARS}/*", JAVA_MAINS[name], *command[1:]]
     if name == "valkey-server":
         return [redis_binary(), *command[1:]]
     if name == "python":
