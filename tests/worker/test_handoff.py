@@ -12,7 +12,7 @@ from kefu.events import HandoffEnded, ReminderDue, UserSaid, now_ms
 from kefu.worker.conversation import handoffs
 from kefu.worker.conversation.events import as_stored
 from kefu.worker.conversation.reminders import due_ms
-from kefu.worker.conversation.stored import Stored, left_by
+from kefu.worker.conversation.stored import Stored, handoff_change
 from kefu.worker.inbox.publishing import handed_over
 from kefu.worker.turns.live import TURNS_BEFORE_TRIM, LiveConversation, snapshot_of
 from tests.worker.handing import WAIT_S, Desk, said
@@ -311,7 +311,7 @@ async def test_turn_events_give_the_stored_hand_over(chat):
 
 
 def _left(outcome):
-    return left_by(orjson.loads(outcome.write.encoded_events))
+    return handoff_change(orjson.loads(outcome.write.encoded_events))
 
 
 async def test_refused_desk_event_leaves_the_tracker_unchanged(chat):
