@@ -1,41 +1,29 @@
-"""Puts the worker together: intake, lanes, NLU, inbox, health; starts and stops it."""
+"""The worker of one process: starts and stops the parts, swaps models, and reports whether it is ready."""
 
 import asyncio
 import logging
-import os
-import signal
-from typing import List, Optional, Set
+from typing import List, Optional
 
 from rasa.core.agent import Agent
 
 from kefu import metrics
 from kefu.events import USER_QUERY
 from kefu.health import HealthServer
-from kefu.kafka import EventProducer
 from kefu.settings import KafkaSettings, RedisSettings, WorkerSettings
 from kefu.worker.act.action_endpoint import ActionEndpoint
 from kefu.worker.agent import TurnAgent, load_beside
 from kefu.worker.engine.model import LoadedModel
 from kefu.worker.engine.understanding import Understanding
 from kefu.worker.inbox.due_scan import DueScan
-from kefu.worker.inbox.lending import Candidate
-from kefu.worker.inbox.protocol import Inbox
-from kefu.worker.inbox.reception import Reception
 from kefu.worker.intake.consumer import Intake
-from kefu.worker.release.following import Following, tracks_of
-from kefu.worker.release.tracks import Tracks
+from kefu.worker.parts import Parts, runner_of
+from kefu.worker.release.following import Following
 from kefu.worker.start import collector
-from kefu.worker.storage.conversations import Conversations
 from kefu.worker.storage.due_index import DueIndex
-from kefu.worker.storage.mending import Mender
-from kefu.worker.storage.published import PublishedTail
-from kefu.worker.turns.live import LiveConversation, LiveConversations
 from kefu.worker.turns.rehearsal import rehearse
-from kefu.worker.turns.runner import TurnRunner
+from kefu.worker.watch import Watch, give_up
 
 logger = logging.getLogger(__name__)
-
-LENT_PART = 4  # at most one in LENT_PART of the messages that may be in flight may be lent to the candidate at once
 
 
 class Worker:
@@ -47,10 +35,10 @@ class Worker:
         self._settings = settings
         self.agent: Optional[TurnAgent] = None
         self._intake: Optional[Intake] = None
+        self._following: Optional[Following] = None
         self._understanding = Understanding(settings.nlu_remembered)
         self._health = HealthServer(settings.host, settings.health_port, self.missing, self.stuck)
         self._swapping = asyncio.Lock()
-        self._housekeeping = collector.Housekeeping()
         self._draining = False
 
     async def start(self, rasa_agent: Agent) -> TurnAgent:
@@ -61,90 +49,87 @@ class Worker:
         """
         metrics.from_zero()
         self._health.start()
-        self._endpoint = ActionEndpoint(
-            self._settings.action_url, self._settings.action_timeout_s, self._settings.tls_directory
-        )
+        settings = self._settings
+        self._endpoint = ActionEndpoint(settings.action_url, settings.action_timeout_s, settings.tls_directory)
         self.agent = agent = TurnAgent.around(_loaded(rasa_agent), rasa_agent, self._endpoint)
-        self._assemble(agent)
-        await self._warm_up()
+        self._parts = Parts(
+            self._kafka, self._redis, settings, agent, self._understanding, lambda: self._assigned, give_up
+        )
+        self._watch = Watch(self._parts.mender, self._parts.inbox, self.stuck, lambda: self._inflight)
+        if self._parts.tracks is not None:
+            self._following = Following(self._parts.tracks, lambda: self._serving, self._connected, self._change)
+        await self._warm_up(agent)
         collector.settle()
-        await self._look()
+        await self._watch.look()
         await self._begin()
-        self._watch = asyncio.ensure_future(self._watch_store())
+        self._watch.start()
         logger.info("worker started", extra={"fields": {"model": agent.model_id}})
         return agent
-
-    @property
-    def _serving(self) -> TurnAgent:
-        """The agent that serves, once there is one."""
-        assert self.agent is not None  # set before anything that asks for it is put together
-        return self.agent
-
-    @property
-    def _assigned(self) -> List[int]:
-        """The partitions that are this worker's now."""
-        return self._intake.assigned if self._intake is not None else []
-
-    def _assemble(self, agent: TurnAgent) -> None:
-        """Create the parts, each from those before it. No message is taken yet."""
-        self._conversations = Conversations(self._redis)
-        agent.tracker_store.domain = agent.domain
-        agent.tracker_store.serve_worker(self._conversations)
-        self._producer = EventProducer(self._kafka)
-        tracks = tracks_of(self._settings, self._conversations.servers, self._redis.key_prefix)
-        self._following: Optional[Following] = None
-        candidate: Optional[Candidate] = None
-        if tracks is not None:
-            self._following = Following(tracks, lambda: self._serving, self._connected, self._change)
-            candidate = self._candidate(tracks)
-        self._live = LiveConversations(self._settings.live_trackers, self._settings.live_turns)
-        self._mender = Mender(
-            self._conversations,
-            PublishedTail(self._kafka, self._settings.mend_window_s),
-            lambda: self._assigned,
-            self._rearm,
-        )
-        self._inbox = Inbox(
-            self._runner(),
-            self._conversations,
-            self._live,
-            self._producer,
-            self._settings.attempts,
-            self._settings.turns_at_once,
-            self._mender,
-            candidate,
-        )
-        self._reception = Reception(self._inbox, self._understanding, self._die)
 
     async def stop(self) -> None:
         """Finish the turns under way within the drain time, commit, give the partitions back."""
         self._draining = True
         if self._intake is None:
             return
-        self._watch.cancel()
+        self._watch.stop()
         if self._following is not None:
             await self._following.leave()
-        await self._mender.stop()
+        await self._parts.mender.stop()
         await self._due_scan.stop()
         await self._intake.stop()
-        await self._reception.cancel()
-        await asyncio.get_running_loop().run_in_executor(None, self._producer.close)
+        await self._parts.reception.cancel()
+        await asyncio.get_running_loop().run_in_executor(None, self._parts.producer.close)
         await self._endpoint.close()
-        await self._conversations.close()
+        await self._parts.conversations.close()
         self._understanding.stop()
         self._health.stop()
         logger.info("worker stopped")
 
-    async def _warm_up(self) -> None:
+    async def swap(self, path: str) -> TurnAgent:
+        """Serve another model from the next poll on. Raises ModelUnfit and keeps the old model if it can't serve.
+
+        No message waits for the swap: messages already taken are finished by the model that they were taken for.
+        """
+        async with self._swapping:
+            agent = await load_beside(path, self._serving, self._endpoint, self._settings.rehearsal_s)
+            agent.tracker_store.domain = agent.domain
+            self.agent = agent
+            self._parts.live.drop(set(self._assigned))  # their trackers hold parts of the old model in memory
+            self._understanding.forget()
+            self._watch.housekeeping.soon()
+            self._parts.inbox.runner = runner_of(agent, self._settings)
+            logger.info("model swapped", extra={"fields": {"model": agent.model_id}})
+            return agent
+
+    def missing(self) -> List[str]:
+        """Return the reasons why the worker is not ready; empty if it is."""
+        reasons = []
+        if self.agent is None:
+            reasons.append("model")
+        if self._draining:
+            reasons.append("draining")
+        if not self._connected():
+            reasons.append("kafka: not in the group of workers yet")
+        elif self._parts.inbox.store_away:
+            reasons.append("redis")
+        return reasons
+
+    def stuck(self) -> List[str]:
+        """Return the failures that only a restart can repair; empty if there are none."""
+        if self._intake is None:
+            return []
+        parts = (("intake", self._intake), ("producer", self._parts.producer), ("timers", self._due_scan))
+        failures = [(name, part.failure) for name, part in parts]
+        if self._following is not None and self._following.ended and not self._draining:
+            failures.append(("release", "ended"))
+        return [f"{name}: {failure}" for name, failure in failures if failure] + ["nlu"] * self._understanding.stuck
+
+    async def _warm_up(self, agent: TurnAgent) -> None:
         """Rehearse turns and open connections before the first customer; an unreachable server is only logged."""
         if not self._settings.rehearsal_s:
             return
-        await rehearse(self._runner(), self._settings.rehearsal_s, self._understanding.thread)
-        await asyncio.gather(self._endpoint.connect(), self._producer.connect())
-
-    def _candidate(self, tracks: Tracks) -> Candidate:
-        deadline_s, most = self._settings.turn_deadline_s, max(1, self._settings.inflight_messages // LENT_PART)
-        return Candidate(tracks, self._conversations, self._producer, deadline_s, most)
+        await rehearse(runner_of(agent, self._settings), self._settings.rehearsal_s, self._understanding.thread)
+        await asyncio.gather(self._endpoint.connect(), self._parts.producer.connect())
 
     async def _begin(self) -> None:
         """Begin to read this worker's inbox; in a release, follow it to another inbox."""
@@ -155,8 +140,10 @@ class Worker:
         self._following.start()
 
     def _open(self, inbox: str) -> None:
-        intake = Intake(self._kafka, self._settings, self._reception.receive, self._hold, self._dropped, inbox)
-        self._due_scan = DueScan(DueIndex(self._conversations.servers), self._producer, intake, self._hold)
+        """Begin to read a topic, `user.query` or that of the candidate."""
+        parts = self._parts
+        intake = Intake(self._kafka, self._settings, parts.reception.receive, self._hold, parts.forget, inbox)
+        self._due_scan = DueScan(DueIndex(parts.conversations.servers), parts.producer, intake, self._hold)
         self._intake = intake
         intake.start()
         if inbox == USER_QUERY:  # timers are sent to this topic, and only its readers own its partitions' timers
@@ -171,96 +158,28 @@ class Worker:
             self._open(inbox)
             logger.info("inbox changed", extra={"fields": {"inbox": inbox}})
 
-    async def swap(self, path: str) -> TurnAgent:
-        """Serve another model from the next poll on. Raises ModelUnfit and keeps the old model if it can't serve.
+    def _hold(self) -> bool:
+        """Return whether no further messages are to be taken for now."""
+        return self._parts.inbox.store_away or self._understanding.full
 
-        No message waits for the swap: messages already taken are finished by the model that they were taken for.
-        """
-        async with self._swapping:
-            agent = await load_beside(path, self._serving, self._endpoint, self._settings.rehearsal_s)
-            self._take(agent)
-            logger.info("model swapped", extra={"fields": {"model": agent.model_id}})
-            return agent
-
-    def _take(self, agent: TurnAgent) -> None:
-        agent.tracker_store.domain = agent.domain
-        self.agent = agent
-        self._live.drop(set(self._assigned))  # their trackers hold parts of the old model in memory
-        self._understanding.forget()
-        self._housekeeping.soon()
-        self._inbox.runner = self._runner()
-
-    def missing(self) -> List[str]:
-        """Return the reasons why the worker is not ready; empty if it is."""
-        reasons = []
-        if self.agent is None:
-            reasons.append("model")
-        if self._draining:
-            reasons.append("draining")
-        if not self._connected():
-            reasons.append("kafka: not in the group of workers yet")
-        elif self._inbox.store_away:
-            reasons.append("redis")
-        return reasons
+    @property
+    def _serving(self) -> TurnAgent:
+        """The agent that serves, once there is one."""
+        assert self.agent is not None  # set before anything that asks for it is put together
+        return self.agent
 
     def _connected(self) -> bool:
         return self._intake is not None and self._intake.connected
 
-    def stuck(self) -> List[str]:
-        """Return the failures that only a restart can repair; empty if there are none."""
-        if self._intake is None:
-            return []
-        parts = (("intake", self._intake), ("producer", self._producer), ("timers", self._due_scan))
-        failures = [(name, part.failure) for name, part in parts]
-        if self._following is not None and self._following.ended and not self._draining:
-            failures.append(("release", "ended"))
-        return [f"{name}: {failure}" for name, failure in failures if failure] + ["nlu"] * self._understanding.stuck
+    @property
+    def _assigned(self) -> List[int]:
+        """The partitions that are this worker's now."""
+        return self._intake.assigned if self._intake is not None else []
 
-    def _runner(self) -> TurnRunner:
-        settings = self._settings
-        return self._serving.runner(settings.turn_deadline_s, settings.idle_s, settings.handoff_wait_s)
-
-    def _hold(self) -> bool:
-        return self._inbox.store_away or self._understanding.full
-
-    async def _watch_store(self) -> None:
-        """Twice a second, check whether Redis is away, back or another server; end the process if it is stuck."""
-        while True:
-            await self._look()
-            if self.stuck():
-                self._die(", ".join(self.stuck()))
-            if self._housekeeping.due(busy=self._intake is not None and self._intake.inflight > 0):
-                collector.tidy()
-            await asyncio.sleep(0.5)
-
-    async def _look(self) -> None:
-        try:
-            await self._mender.look()
-            self._inbox.store_lost = False
-        except Exception as error:  # noqa: BLE001 - without an answer Redis counts as away, whatever the error
-            if not self._inbox.store_lost:
-                logger.warning("redis is away", extra={"fields": {"error": error.__class__.__name__}})
-            self._inbox.store_lost = True
-
-    @staticmethod
-    def _die(reason: str) -> None:
-        """End the process. Another worker processes the messages that are not committed."""
-        logger.critical("worker gives up", extra={"fields": {"reason": reason}})
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    def _dropped(self, partitions: Set[int]) -> None:
-        """Forget the conversations of partitions that another worker owns now."""
-        self._live.drop(partitions)
-        self._mender.forget(partitions)
-
-    async def _rearm(self, conversation: str, partition: int) -> None:
-        """Put a conversation's timers back into their index, which lost them together with its turns."""
-        runner = self._inbox.runner
-        live = LiveConversation.restore(
-            conversation, runner.processor.view, await self._conversations.load(conversation)
-        )
-        live.partition = partition
-        await self._conversations.arm(conversation, runner.timers(live))
+    @property
+    def _inflight(self) -> int:
+        """The number of messages being processed."""
+        return self._intake.inflight if self._intake is not None else 0
 
 
 def _loaded(agent: Agent) -> LoadedModel:

@@ -12,7 +12,9 @@ from kefu.worker import worker as module
 from kefu.worker.inbox.reception import Reception
 from kefu.worker.intake.partitions import Partition, Taken
 from kefu.worker.intake.records import Record
+from kefu.worker.start.collector import Housekeeping
 from kefu.worker.turns.live import LiveConversations
+from kefu.worker.watch import give_up
 from kefu.worker.worker import Worker
 
 pytestmark = pytest.mark.asyncio
@@ -32,9 +34,11 @@ class Lanes:
 def worker():
     settings = WorkerSettings(health_port=0, action_url="http://127.0.0.1:9/", drain_s=60)
     made = Worker(KafkaSettings("127.0.0.1:9"), RedisSettings("redis://127.0.0.1:9"), settings)
-    made._inbox = SimpleNamespace(store_away=False, runner=SimpleNamespace(processor=None))
-    made._reception = Reception(made._inbox, made._understanding, made._die)
-    made._reception._lanes = Lanes()
+    inbox = SimpleNamespace(store_away=False, runner=SimpleNamespace(processor=None))
+    reception = Reception(inbox, made._understanding, give_up)
+    reception._lanes = Lanes()
+    made._parts = SimpleNamespace(inbox=inbox, reception=reception, live=LiveConversations(1))
+    made._watch = SimpleNamespace(housekeeping=Housekeeping())
     made._intake = SimpleNamespace(inflight=1, assigned=[])
     yield made
     made._understanding.stop()
@@ -53,8 +57,11 @@ async def test_unreadable_record_does_not_stop_its_poll(worker, monkeypatch):
         Record("user.query", 0, offset, each.conversation.encode(), encode_deep(each), [])
         for offset, each in enumerate((deep, said))
     ]
-    worker._reception.receive([Taken(record, Partition(0), None) for record in records])
-    (poison,), (inbound,) = worker._reception._lanes.items["?0"], worker._reception._lanes.items["demo:alice"]
+    worker._parts.reception.receive([Taken(record, Partition(0), None) for record in records])
+    (poison,), (inbound,) = (
+        worker._parts.reception._lanes.items["?0"],
+        worker._parts.reception._lanes.items["demo:alice"],
+    )
     assert poison.error_class == "unreadable"
     assert inbound.event.message_id == said.message_id
     assert [text for text, _ in asked] == ["/greet"]
@@ -79,11 +86,11 @@ async def test_swap_of_models_does_not_wait_for_turns(worker, monkeypatch):
     monkeypatch.setattr(module, "load_beside", loaded)
     monkeypatch.setattr(worker._understanding, "ask", lambda model, texts: asked.append(model) or [None for _ in texts])
     worker.agent, worker._endpoint = SimpleNamespace(), None
-    worker._live, worker._inbox.runner = LiveConversations(1), old
+    worker._parts.inbox.runner = old
     said = UserSaid("demo", "alice", "m1", text="hello", identified=True)
     taken = Taken(Record("user.query", 0, 0, b"demo:alice", encode(said), []), Partition(0), None)
-    worker._reception.receive([taken])
+    worker._parts.reception.receive([taken])
     await asyncio.wait_for(worker.swap("new.tar.gz"), 20)  # while `taken` is in flight
-    worker._reception.receive([taken])
-    assert [each.runner for each in worker._reception._lanes.items["demo:alice"]] == [old, new]
+    worker._parts.reception.receive([taken])
+    assert [each.runner for each in worker._parts.reception._lanes.items["demo:alice"]] == [old, new]
     assert asked == ["old", "new"]
