@@ -8,9 +8,8 @@ import json
 import re
 import time
 from datetime import date, datetime, timedelta, timezone
-from itertools import chain
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Union
 
 from rasa.engine.graph import ExecutionContext, GraphComponent
 from rasa.engine.recipes.default_recipe import DefaultV1Recipe
@@ -172,8 +171,8 @@ class PatternEntityExtractor(EntityExtractorMixin, GraphComponent):
         taken: List[_Found] = []
         refused: List[Match] = []  # of February 30, "30" is no date either
         for each in candidates:
-            same = (other for other in refused if other.label == each.label)
-            if any(each.start < other.end and other.start < each.end for other in chain(taken, same)):
+            blocking: List[Union[_Found, Match]] = [*taken, *(other for other in refused if other.label == each.label)]
+            if any(each.start < other.end and other.start < each.end for other in blocking):
                 continue
             if each.label == "quantity" and not _counts(text, each, taken):
                 continue

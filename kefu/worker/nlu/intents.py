@@ -150,6 +150,7 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
         self._encode(pool)
         ngrams = pool.submit(NgramModel.fit, self._bags, labels, config["ngrams_C"])
         if self._vectors is not None:
+            assert self._components is not None and self._projection is not None  # `_encode` sets all three
             network = pool.submit(Network.fit, self._components, labels, config["random_seed"])
             self._vector_weights = pool.submit(linear.fit, self._vectors, labels, config["vectors_C"]).result()
             self._network = network.result().over(self._projection)

@@ -131,7 +131,8 @@ class _Adam:
             keep = np.float32(1 - rate * _DECAY if layer.ndim > 1 else 1)
             flat = [each.reshape(-1) for each in (layer, *rest)]
             for at in range(0, layer.size, _BLOCK):
-                _move(*(each[at : at + _BLOCK] for each in flat), keep, pace, least)
+                weights, gradient, total, square_sum = (each[at : at + _BLOCK] for each in flat)
+                _move(weights, gradient, total, square_sum, keep, pace, least)
 
 
 def _move(

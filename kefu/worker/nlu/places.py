@@ -1,7 +1,7 @@
 """Addresses: no list holds them, so they are found by their parts: road and door, street and city."""
 
 import re
-from typing import FrozenSet, Iterator, List, Optional, Tuple
+from typing import FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
 
 from kefu.worker.nlu.text import HAN
 
@@ -70,31 +70,48 @@ def _english(text: str, cities: FrozenSet[str]) -> Iterator[Found]:
         pieces.append((at, comma.start()))
         at = comma.end()
     pieces.append((at, len(text)))
-    kinds = [_kind(text[start:end], cities) for start, end in pieces]
-    for number, kind in enumerate(kinds):
-        if kind is None or not kind[2]:
+    parts = [_part(text[start:end], cities) for start, end in pieces]
+    for number, part in enumerate(parts):
+        if part is None or not part.street:
             continue
         first = last = number
-        while first > 0 and kinds[first - 1] is not None and kinds[first - 1][1] and kinds[first][0] == 0:
-            first -= 1
-        while last + 1 < len(kinds) and kinds[last][1]:
-            after = kinds[last + 1]
-            if after is None and last + 2 < len(kinds) and _AREA.fullmatch(text[slice(*pieces[last + 1])]):
-                kinds[last + 1] = after = (0, True, False, pieces[last + 1][1] - pieces[last + 1][0])
-            if after is None or after[0] != 0:
+        begin = end = part
+        while first > 0 and begin.start == 0 and (before := parts[first - 1]) is not None and before.to_end:
+            first, begin = first - 1, before
+        while last + 1 < len(parts) and end.to_end:
+            after = parts[last + 1]
+            if after is None and last + 2 < len(parts) and _AREA.fullmatch(text[slice(*pieces[last + 1])]):
+                after = _Part(0, True, False, pieces[last + 1][1] - pieces[last + 1][0])
+            if after is None or after.start != 0:
                 break
-            last += 1
-        yield pieces[first][0] + kinds[first][0], pieces[last][0] + kinds[last][3]
+            last, end = last + 1, after
+        yield pieces[first][0] + begin.start, pieces[last][0] + end.end
         return
 
 
-def _kind(piece: str, cities: FrozenSet[str]) -> "Optional[Tuple[int, bool, bool, int]]":
-    """Return (where the part begins, whether it reaches the end, whether it has a street, where it ends)."""
-    found = list(_STREET.finditer(piece)) + list(_PART.finditer(piece))
+class _Part(NamedTuple):
+    """What is an address in the text between two commas.
+
+    Attributes:
+        start: where it begins in that text.
+        to_end: whether it reaches the end of that text, so that the next text may belong to the same address.
+        street: whether it has a street.
+        end: where it ends in that text.
+    """
+
+    start: int
+    to_end: bool
+    street: bool
+    end: int
+
+
+def _part(piece: str, cities: FrozenSet[str]) -> Optional[_Part]:
+    """Return what is an address in the text between two commas; None if nothing is."""
+    matches = list(_STREET.finditer(piece)) + list(_PART.finditer(piece))
     for city in cities:
         if city.isascii() and (at := re.search(rf"\b{re.escape(city)}\b(?: \d{{6}})?", piece, re.IGNORECASE)):
-            found.append(at)
-    if not found:
+            matches.append(at)
+    if not matches:
         return None
-    start, end = min(each.start() for each in found), max(each.end() for each in found)
-    return start, end >= len(piece.rstrip(" .!?")), bool(_STREET.search(piece)), end
+    start, end = min(each.start() for each in matches), max(each.end() for each in matches)
+    return _Part(start, end >= len(piece.rstrip(" .!?")), bool(_STREET.search(piece)), end)

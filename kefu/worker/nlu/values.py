@@ -83,7 +83,7 @@ def amount(words: str, currency: str) -> Optional[Dict[str, str]]:
     if found is None:
         return None
     if change:
-        found += (number(change.group("tenths")) or 0) / Decimal(10)
+        found += (number(change.group("tenths")) or Decimal(0)) / Decimal(10)
     return {"number": f"{found:.2f}", "currency": currency}
 
 
@@ -91,7 +91,7 @@ def quantity(words: str, kind: str) -> Optional[str]:
     """Return how many, as digits; `dozen` counts in twelves."""
     found = Decimal(_PAIRS[words]) if words in _PAIRS else number(words)
     if kind == "dozen":
-        found = Decimal(6) if "half" in words.lower() else (found or 1) * 12
+        found = Decimal(6) if "half" in words.lower() else (found or Decimal(1)) * 12
     return str(found) if found is not None and found == int(found) and 0 < found < 10_000 else None
 
 

@@ -44,7 +44,7 @@ class _Weights(NamedTuple):
     project: np.ndarray
     project_bias: np.ndarray
     project_norm: "tuple[np.ndarray, np.ndarray]"
-    first: List[np.ndarray]
+    first: List[List[np.ndarray]]
     first_bias: List[np.ndarray]
     second: List[np.ndarray]
     second_bias: List[np.ndarray]
