@@ -17,6 +17,8 @@ TURNS: Dict[str, Tuple[str, ...]] = {
     TALK: ("greet", "bot_challenge", "affirm", "thank", "goodbye"),
     ORDERS: ("greet", "order", "thank", "order", "goodbye"),
 }
+# The intents of the customers' texts. A question with an order number is `track_order`.
+INTENTS = {"track_order"} | {step for turns in TURNS.values() for step in turns if step != "order"}
 BEGINNINGS = {
     "zh": ("", "嗯，", "那个，", "额，", "哦，", "对了，", "诶，", "亲，", "你好，", "那"),
     "en": ("", "ok, ", "well, ", "um, ", "so, ", "right, ", "hey, ", "oh, ", "hm, ", "and "),

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from ops.bench.scripts import INTENTS
 from ops.bench.shop import add_customers
 from ops.local.phrases import of_file
 from ops.local.servers import HOST, LOCAL, ROOT, die_with_parent, free_port, services_python
@@ -97,7 +98,7 @@ def train(epochs: int, phrases: int | None) -> Path:
 
     Args:
         epochs: the number of epochs of each component that has any.
-        phrases: the number of phrases of each intent to train on; None for all.
+        phrases: the number of phrases to train on of each intent that the scripts don't use; None for all.
     """
     config = CONFIG.format(epochs=epochs, seed=SEED)
     folder = LOCAL / "bench" / f"stock-{_digest(f'{config}{phrases}')}"
@@ -125,13 +126,13 @@ def train(epochs: int, phrases: int | None) -> Path:
 
 
 def _shorten(file: Path, phrases: int) -> None:
-    """Keep that many of each intent's phrases, taken evenly from the whole list."""
+    """Keep that many phrases of each intent, taken evenly from the whole list; the scripts' intents keep all."""
     by_intent: Dict[str, List[str]] = {}
     for intent, phrase in of_file(file):
         by_intent.setdefault(intent, []).append(phrase)
     blocks = []
     for intent, examples in by_intent.items():
-        kept = examples[:: max(1, len(examples) // phrases)]
+        kept = examples if intent in INTENTS else examples[:: max(1, len(examples) // phrases)]
         blocks.append({"intent": intent, "examples": "".join(f"- {each}\n" for each in kept)})
     file.write_text(yaml.safe_dump({"version": "3.1", "nlu": blocks}, allow_unicode=True), encoding="utf-8")
 
