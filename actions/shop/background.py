@@ -14,7 +14,9 @@ from kefu.metrics import SHOP_BEHIND
 
 PATIENCE_S = 300.0  # longest time of retries for one effect; beyond it the effect is given up, with an error in the log
 PAUSES_S = (0.5, 5.0)  # first and longest pause between two attempts
-MOST = 1000  # most effects that wait while the shop is down; beyond it new ones are dropped, with a warning in the log
+# Limits the effects (calls that change something in the shop, made after the customer's answer) that wait while the
+# shop is down. Beyond it new ones are dropped, with a warning in the log.
+MOST = 1000
 # Limits these calls at a time, because they share the connections with look-ups that customers wait for. Further calls
 # wait.
 AT_ONCE = 5

@@ -18,8 +18,8 @@ from kefu.tools.options import moment
 from kefu.tools.topic_reader import TopicReader
 
 SINCE = "10m"  # the default of --since: records of the last ten minutes are counted
-# Limits the records read, so that the command takes some seconds and at most as many keys are in memory. Older records
-# are left out.
+# Limits the records of `user.query` that are counted: 200,000 take some seconds, and their conversations' keys
+# fit into memory. Beyond it, older records are left out.
 MOST_RECORDS = 200_000
 LINES = 20  # the default of --limit
 DONE, FAILED = 0, 1  # exit codes

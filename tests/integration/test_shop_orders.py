@@ -136,6 +136,7 @@ def inquiries(shop: Server, number: str) -> int:
 
 
 def test_repeated_inquiry_is_stored_once(shop):
+    """The second POST with the same idempotency key gets the first answer, and the shop has one inquiry."""
     first, second = inquire(shop, "key-a"), inquire(shop, "key-a")
     assert (first.status_code, second.status_code) == (201, 201)
     assert first.content == second.content

@@ -71,6 +71,7 @@ OFFERED = [MISSED, bot_message("utter_offer_person"), bot_message("utter_ask_can
 
 
 def test_yes_to_the_offer_within_a_form_leaves_the_form() -> None:
+    """The assistant had offered a person, as a form went on; the yes ends the form and starts the hand-over."""
     result, responses = run(AnswerOffer(), *OFFERED, user_message("affirm"), intent="affirm", loop="cancel_order_form")
     assert responses == []
     assert [(event["event"], event["name"]) for event in result] == [

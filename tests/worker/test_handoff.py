@@ -301,6 +301,9 @@ def _snapshot(chat):
 
 
 async def test_turn_events_give_the_stored_hand_over(chat):
+    """What Redis stores of a hand-over follows from a turn's events: set by its start and by the agent who takes it,
+    unchanged by messages, deleted by its end.
+    """
     assert _left(await chat.say("hello")) == b""
     started = orjson.loads(_left(await chat.say(ASK["en"])))
     assert (started["id"], started["status"]) == (chat.handoff.id, "waiting")

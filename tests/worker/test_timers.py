@@ -110,6 +110,7 @@ async def test_message_begins_a_new_silence(chat):
 
 
 async def test_delayed_message_begins_its_silence_when_processed(chat):
+    """A message waited an hour in Kafka: the idle timer is set from now on, not from when the message was written."""
     hour_ago = now_ms() - 3_600_000
     (arm,) = (await chat.say("track my order", ts=hour_ago)).write.arms
     assert arm.due >= hour_ago + 3_600_000 + IDLE_MS
@@ -147,6 +148,7 @@ async def test_paused_conversation_is_not_asked_about_a_silence(chat):
 
 
 async def test_failing_form_says_nothing_after_a_silence(chat, actions):
+    """The idle timer fires within a form whose action fails: the customer, who wrote nothing, gets no error."""
     await chat.say("track my order")
     actions.answer = actions.broken
     outcome = await chat.silent()

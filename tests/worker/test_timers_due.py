@@ -118,6 +118,7 @@ async def test_due_timers_go_to_the_inbox_and_leave_the_index(conversations, ind
 
 
 async def test_unacknowledged_timer_is_sent_again_with_the_same_id(conversations, index, look, sent):
+    """Kafka did not acknowledge a due timer, so it stays in the index and is sent again under the same event id."""
     await conversations.write(*write(1, arm(NOW)))
     sent.away = True
     with pytest.raises(QueueUnavailable):

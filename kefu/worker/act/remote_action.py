@@ -22,7 +22,7 @@ from kefu.worker.conversation.events import read_events
 # A call sends only this many of the last events, so that it costs the same in a long conversation. They are about seven
 # turns, which is more than an action looks back at.
 EVENTS_FOR_ACTIONS = 50
-# The types of events of which Rasa's schema checks only the name.
+# Types of events that need no check against Rasa's schema, because the schema checks nothing of them but the name.
 _FREE = frozenset(
     "user_featurization cancel_reminder reminder action_execution_rejected form_validation loop_interrupted "
     "form active_loop reset_slots resume pause followup export restart undo rewind bot session_started agent".split()

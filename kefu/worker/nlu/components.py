@@ -22,16 +22,16 @@ class MixedTokenizer(Tokenizer):
 
     @staticmethod
     def get_default_config() -> Dict[str, Any]:
-        """Return Rasa's own settings; there are none of ours."""
+        """Return the settings that Rasa's tokenizers have; this one has no others."""
         return {"intent_tokenization_flag": False, "intent_split_symbol": "_", "token_pattern": None}
 
     def tokenize(self, message: Message, attribute: str) -> List[Token]:
-        """Return the tokens of `attribute`, with the positions that they have as typed."""
+        """Return the tokens of a message's attribute, with their positions in the text as typed."""
         return [Token(token, start) for token, start in tokens(fold(message.get(attribute)))]
 
 
 class _EntityReader(GraphComponent, EntityExtractorMixin):
-    """What both readers share: it adds what `read` finds to the entities of every message."""
+    """The base of both readers. It adds the entities that `read` returns to those of each message."""
 
     @classmethod
     def create(
@@ -53,16 +53,16 @@ class _EntityReader(GraphComponent, EntityExtractorMixin):
         return messages
 
     def read(self, text: str, before: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
-        """Return the entities in `text`, beside those that others found before."""
+        """Return the entities in `text`. `before` are those of the components before this one."""
         raise NotImplementedError
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.ENTITY_EXTRACTOR, is_trainable=False)
 class LanguageDetector(_EntityReader):
-    """Gives an entity `language`, zh or en, placed on the first word that speaks for it and is no other entity."""
+    """Adds an entity `language`, zh or en, at the first word of that language that is not part of another entity."""
 
     def read(self, text: str, before: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
-        """Return one entity, or none where the text doesn't tell."""
+        """Return one entity; an empty list if the text has no words of either language."""
         found = detect(text, [(each["start"], each["end"]) for each in before])
         if found is None:
             return []
@@ -71,7 +71,7 @@ class LanguageDetector(_EntityReader):
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.ENTITY_EXTRACTOR, is_trainable=False)
 class NumberReader(_EntityReader):
-    """Gives entities `order_number`, `phone_last4` and `number`, their values digits only."""
+    """Adds entities `order_number`, `phone_last4` and `number`, whose values are digits only."""
 
     def read(self, text: str, before: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
         """Return the numbers in `text`."""

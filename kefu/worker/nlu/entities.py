@@ -1,7 +1,7 @@
-"""The entity extractor: designers' patterns, checked and made into values, the surest first.
+"""The entity extractor: matches designers' patterns, checks each match, and gives it a normalised value.
 
-In: messages with their text and, in their metadata, the time at which they were said (`ts`, seconds
-since the epoch; now, where there is none). Out: entities without overlaps, values normalised.
+In: messages with their text and, in their metadata, the time at which the customer wrote (`ts`, seconds since the
+epoch; the present time if it is missing). Out: entities that don't overlap, with their values.
 """
 
 import json
@@ -26,7 +26,8 @@ from kefu.worker.nlu.text import fold
 
 _PATTERNS = "patterns.json"
 _TIME = "ts"
-# What is surest first: what one has taken, the next ones don't get. Others' labels come after these.
+# The order in which labels get their text, the most certain first: a match can't overlap one of an earlier label.
+# Labels that are not listed come last.
 _ORDER = "email phone id_card bank_card address amount date time product quantity person_name city".split()
 _VALUES: Dict[str, Callable[[str, str], Optional[Any]]] = {
     "email": values.email,
@@ -42,7 +43,7 @@ _VALUES: Dict[str, Callable[[str, str], Optional[Any]]] = {
 _AS_WRITTEN = frozenset({"address", "person_name"})
 _COUNTED = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
 _NUMBER_WORDS = re.compile(rf"\d|\b(?:{_COUNTED}|thir|fif|twen|for|a |half|dozen|hundred)", re.IGNORECASE)
-# Read by NumberReader, and given up where they turn out to be part of something else.
+# Entities of NumberReader. They are removed if they are part of another entity, such as a date or an amount.
 _NUMBERS = frozenset({"number", "phone_last4", "order_number"})
 _COUNT_BEFORE = re.compile(
     rf"(?<![\w.])(?P<count>\d{{1,3}}|{_COUNTED}|a couple|half a dozen|a dozen)"
@@ -65,7 +66,7 @@ class _Found(NamedTuple):
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.ENTITY_EXTRACTOR, is_trainable=True)
 class PatternEntityExtractor(EntityExtractorMixin, GraphComponent):
-    """Finds what patterns describe, and addresses and names by what stands around them."""
+    """Finds entities by patterns, and addresses and names by the words around them."""
 
     @staticmethod
     def required_packages() -> List[str]:
@@ -79,12 +80,12 @@ class PatternEntityExtractor(EntityExtractorMixin, GraphComponent):
 
     @classmethod
     def fingerprint_addon(cls, config: Dict[str, Any]) -> Optional[str]:
-        """Return the patterns, so that Rasa's cache forgets a model of other ones."""
+        """Return the patterns, so that Rasa's cache does not reuse what was trained with other patterns."""
         folder = Path(config.get("patterns", cls.get_default_config()["patterns"]))
         return json.dumps(patterns.read(folder), sort_keys=True) if folder.is_dir() else None
 
     def __init__(self, config: Dict[str, Any], storage: ModelStorage, resource: Resource) -> None:
-        """Build an extractor without patterns."""
+        """Create an extractor without patterns."""
         self._storage = storage
         self._resource = resource
         self._folder = Path(config["patterns"])
@@ -135,7 +136,7 @@ class PatternEntityExtractor(EntityExtractorMixin, GraphComponent):
         self._cities = frozenset(each for each in cities if isinstance(each, str))
 
     def process_training_data(self, training_data: TrainingData) -> TrainingData:
-        """Return the training data as it is: nothing learns from these entities."""
+        """Return the training data unchanged, because no later component learns from these entities."""
         return training_data
 
     def process(self, messages: List[Message]) -> List[Message]:
@@ -165,11 +166,11 @@ class PatternEntityExtractor(EntityExtractorMixin, GraphComponent):
         return datetime.fromtimestamp(time.time() if said is None else said, self._zone).date()
 
     def _chosen(self, text: str, matches: List[Match], today: date) -> List[_Found]:
-        """Return what is left of the matches: of a sort the longest, none overlapping, each with its value."""
+        """Return entities without overlaps, with their values: by `_ORDER`, and within a label the longest match first."""
         candidates = [*matches, *self._described(text)]
         candidates.sort(key=lambda each: (_rank(each.label), each.start - each.end, each.start))
         taken: List[_Found] = []
-        refused: List[Match] = []  # of February 30, "30" is no date either
+        refused: List[Match] = []  # matches without a value: in "February 30", "30" alone is no date either
         for each in candidates:
             blocking: List[Union[_Found, Match]] = [*taken, *(other for other in refused if other.label == each.label)]
             if any(each.start < other.end and other.start < each.end for other in blocking):
@@ -193,7 +194,7 @@ class PatternEntityExtractor(EntityExtractorMixin, GraphComponent):
 
 
 def _lead(text: str, found: Match) -> int:
-    """Return how many letters of a match stand before its number: those of "ordered" in "ordered fifty"."""
+    """Return the length of the part of a match before its number: of "ordered " in "ordered fifty"."""
     if found.label != "quantity":
         return 0
     words = text[found.start : found.end]
@@ -215,7 +216,7 @@ def _value(found: Match, today: date, text: str) -> Optional[Any]:
 
 
 def _counts(text: str, found: Match, taken: List[_Found]) -> bool:
-    """Return whether a number and its measure tell how many goods: 两个月 doesn't, nor 第二个, nor 有一个问题."""
+    """Return whether a number with a measure word counts goods: 两个月, 第二个 and 有一个问题 don't."""
     words = text[found.start : found.end]
     if text[: found.start].endswith("第") or _NOT_COUNTED.match(text, found.end):
         return False
@@ -228,7 +229,7 @@ def _counts(text: str, found: Match, taken: List[_Found]) -> bool:
 
 
 def _counted(text: str, start: int, taken: List[_Found]) -> Iterator[_Found]:
-    """Yield the number that stands before goods in English."""
+    """Yield matches of a number that stands before a word for goods in English."""
     found = _COUNT_BEFORE.search(text[:start])
     if found is None or any(found.start("count") < each.end and each.start < found.end("count") for each in taken):
         return
@@ -238,7 +239,7 @@ def _counted(text: str, start: int, taken: List[_Found]) -> Iterator[_Found]:
 
 
 def _is_part(entity: Dict[str, Any], found: List[_Found]) -> bool:
-    """Return whether a number that NumberReader found is in something that says more than it."""
+    """Return whether an entity of NumberReader is part of another entity, which replaces it."""
     if entity["entity"] not in _NUMBERS:
         return False
     return any(

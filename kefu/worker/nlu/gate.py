@@ -1,8 +1,8 @@
-"""Which patterns a text can meet at all, told by single tokens: most texts can meet none.
+"""Selects the entity patterns that a text can match at all, by its single tokens. Most texts can match none.
 
-spaCy asks every pattern at every token, in Python where a pattern has a list or an expression: 0.3 ms
-a message. So each pattern has a trigger, the rarest in the training phrases of the tokens that it
-can't do without, and is asked only where the text has such a token.
+spaCy tries every pattern at every token, in Python if a pattern has a list or a regular expression, which takes 0.3 ms
+a message. So each pattern has a trigger: of the tokens that every match of it contains, the one that is rarest in the
+training phrases. A pattern is tried only on texts that contain its trigger.
 """
 
 import json
@@ -10,23 +10,23 @@ import re
 from collections import Counter
 from typing import Any, Callable, Dict, Iterable, List, Optional, Set, Tuple
 
-PHRASES = "phrases"  # the group of all patterns that are words, not tokens
-_REMEMBERED = 20_000  # tokens whose groups are known; most messages say the same words
-_FREQUENT = 3_000
+PHRASES = "phrases"  # the group of all patterns that are given as text, not as a list of token specifications
+_REMEMBERED = 20_000  # limits the tokens whose groups are kept in memory; beyond it all are forgotten
+_FREQUENT = 3_000  # the most frequent tokens of the training phrases, whose groups are computed at the start
 
 
 def group(pattern: Dict[str, Any]) -> str:
-    """Return the name of the patterns that are asked together."""
+    """Return the name of the group of patterns that this pattern is tried with."""
     return PHRASES if isinstance(pattern["pattern"], str) else pattern["label"]
 
 
 def opening(patterns: List[Dict[str, Any]], texts: Iterable[List[str]], split: Callable[[str], Any]) -> Dict[str, Any]:
-    """Return what a gate is made of: each pattern's trigger, and the tokens worth knowing beforehand.
+    """Return the content of a gate: each pattern's trigger, and the most frequent tokens.
 
     Args:
-        patterns: the designers'.
-        texts: the training phrases' tokens.
-        split: from words to (token, start), for patterns that are words.
+        patterns: the patterns of the designers' files.
+        texts: the tokens of each training phrase.
+        split: tokenises a pattern that is given as text, into pairs (token, start).
     """
     counts = Counter(token for text in texts for token in text)
     rarity: Dict[str, int] = {}
@@ -45,14 +45,14 @@ def opening(patterns: List[Dict[str, Any]], texts: Iterable[List[str]], split: C
 
 
 def _needed(pattern: Any, split: Callable[[str], Any]) -> List[Dict[str, Any]]:
-    """Return the tokens that every match has and that can be told here."""
+    """Return the specifications of tokens that every match contains and that `_test` understands."""
     if isinstance(pattern, str):
         return [{"LOWER": token.lower()} for token, _ in split(pattern)]
     return [spec for spec in pattern if spec.get("OP", "1") in ("1", "+") and _test(spec) is not None]
 
 
 def _test(spec: Dict[str, Any]) -> Optional[Callable[[str], Any]]:
-    """Return what tells whether a token meets a spec; None for one that only spaCy can tell."""
+    """Return a function that tells whether a token meets a specification; None if only spaCy can tell."""
     attributes = {name: value for name, value in spec.items() if name != "OP"}
     if len(attributes) != 1 or set(attributes) - {"LOWER", "TEXT"}:
         return None
@@ -70,15 +70,15 @@ def _test(spec: Dict[str, Any]) -> Optional[Callable[[str], Any]]:
 
 
 class Gate:
-    """Tells, for a text's tokens, the groups of patterns that it can meet."""
+    """Returns the groups of patterns that a text can match, by its tokens."""
 
     def __init__(self, patterns: List[Dict[str, Any]], triggers: List[str]) -> None:
-        """Compile the triggers, each once for the groups that share it."""
+        """Prepare the triggers. A trigger that several groups share is prepared once."""
         shared: Dict[str, Set[str]] = {}
         for pattern, trigger in zip(patterns, triggers, strict=True):
             shared.setdefault(trigger, set()).add(group(pattern))
         self._always: frozenset[str] = frozenset()
-        # A new token (an order number, say) is looked up, not compared with each of some hundred words.
+        # Words are kept in dicts: a new token, such as an order number, is looked up, not compared with each word.
         self._words: Dict[str, Dict[str, frozenset[str]]] = {"LOWER": {}, "TEXT": {}}
         self._expressions: List[Tuple[Callable[[str], Any], frozenset[str]]] = []
         for trigger, groups in shared.items():
@@ -86,7 +86,7 @@ class Gate:
         self._known: Dict[str, frozenset[str]] = {}
 
     def open_for(self, tokens: List[Tuple[str, int]]) -> List[str]:
-        """Return the groups to ask, in a fixed order."""
+        """Return the sorted names of the groups whose trigger is among these tokens."""
         found = self._always
         for token, _ in tokens:
             groups = self._known.get(token)
@@ -113,7 +113,7 @@ class Gate:
 
 
 def _words(spec: Dict[str, Any]) -> Optional[Set[str]]:
-    """Return the words of a spec that is met by words; None for another."""
+    """Return the words that a specification lists; None if it is a regular expression."""
     wanted = spec.get("LOWER", spec.get("TEXT"))
     if isinstance(wanted, str):
         return {wanted}

@@ -1,4 +1,4 @@
-"""The customer's language, by counting scripts: the same text gives the same answer anywhere."""
+"""Detects a text's language, Chinese or English, by counting Chinese characters and English words."""
 
 import re
 from typing import List, NamedTuple, Optional, Sequence, Tuple
@@ -13,12 +13,12 @@ _NOT_PROSE = re.compile(r"\S+@\S+|https?://\S+|www\.\S+", re.ASCII)
 _HAN = re.compile(f"[{HAN}]")
 # A Latin word of two letters or more; one with digits in it is a parcel number or a model name.
 _WORD = re.compile(rf"(?<![{LATIN}\d])[{LATIN}]{{2,}}(?:['’][{LATIN}]+)*(?![{LATIN}\d])|\bI\b")
-# What people type in any language: it must not turn a Chinese conversation into an English one.
+# Words that people type in any language. They don't count, so that "ok" does not make a Chinese conversation English.
 _ANYWHERE = frozenset("ok okay app vip id sf ems dhl ups qq wechat alipay emm hmm lol".split())
 
 
 class Language(NamedTuple):
-    """A language (`zh` or `en`) and the place of the first character or word that speaks for it."""
+    """A language (`zh` or `en`), and the place of the first character or word of that language."""
 
     value: str
     start: int
@@ -26,15 +26,15 @@ class Language(NamedTuple):
 
 
 def detect(text: str, taken: Sequence[Span] = ()) -> Optional[Language]:
-    """Return the language of `text`, None where nothing tells (digits, emoji, "ok").
+    """Return the language of `text`; None if it has no words of either language (digits, emoji, "ok").
 
-    A Chinese character weighs as much as an English word; a tie is Chinese, for English words
-    inside Chinese sentences are common and the reverse is not.
+    A Chinese character counts as much as an English word. A tie is Chinese, because English words inside Chinese
+    sentences are common and the reverse is not.
 
     Args:
-        text: as typed.
-        taken: spans of other entities, which are kept clear of where that can be: annotated text can't show
-            one entity within another.
+        text: the text as typed.
+        taken: spans of other entities. The returned place is outside of them if possible, because annotated text can't
+            show one entity within another.
     """
     prose = _NOT_PROSE.sub(lambda found: " " * len(found.group()), text)
     characters = [found.span() for found in _HAN.finditer(prose)]

@@ -1,4 +1,4 @@
-"""Persons' names: no list holds them, so they are found by what stands before and after them."""
+"""Finds persons' names by the words before and after them, because no list contains all names."""
 
 import re
 from typing import Iterator, Tuple

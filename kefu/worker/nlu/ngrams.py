@@ -1,7 +1,7 @@
-"""The cheap half of the classifier: n-grams of characters and words, one linear layer.
+"""The n-gram layer of the intent classifier: a linear layer over n-grams of characters and words.
 
-A message's features are looked up in a dict and their weights added, so that a poll of 64
-messages is one addition over one array; no matrices of a message each.
+A message's features are looked up in a dict, and their rows of weights are added. A poll of 64 messages is one addition
+over one array, without a matrix for each message.
 """
 
 import re
@@ -12,19 +12,21 @@ import numpy as np
 from kefu.worker.nlu.linear import fit
 
 _HAN = re.compile("[\u3400-\u9fff]")
-_NOTHING = 0  # a feature that weighs nothing, so that a message without known ones has one too
+# The number of a feature whose weights are all 0. Every message has it, so that the sum over a message's features is
+# never over none, if the model knows none of its n-grams.
+_NOTHING = 0
 Bag = List[str]
 
 
 def bag(words: List[str]) -> Bag:
-    """Return the features of a message, given its tokens: each once, in the order found."""
+    """Return the features of a message with these tokens, each once, in the order of their first occurrence."""
     return list(dict.fromkeys(_features(words)))
 
 
 def _features(words: List[str]) -> Iterator[str]:
-    """Yield words, pairs, triples of characters, and pieces of words.
+    """Yield the words, pairs of words, triples that begin with a Chinese character, and pieces of words.
 
-    Digits become their count (an order number is `#8`), repeated signs and words count once.
+    A number becomes its count of digits (an order number of eight digits is `#8`).
     """
     plain = [f"#{min(len(word), 12)}" if word.isdigit() else word.lower() for word in words]
     padded = ["^", *plain, "$"]
@@ -38,14 +40,14 @@ def _features(words: List[str]) -> Iterator[str]:
 
 
 def _pieces(word: str) -> Iterator[str]:
-    """Yield runs of three and four letters: they forgive typing errors and endings."""
+    """Yield the word's runs of three and four letters. Most stay the same with another ending or a typing error."""
     for size in (3, 4):
         for start in range(len(word) - size + 1):
             yield "~" + word[start : start + size]
 
 
 def matrix(bags: List[Bag]) -> Tuple[List[str], Any]:
-    """Return the features, and a CSR matrix (messages, features + 1) of what `NgramModel.fit` learns from."""
+    """Return the sorted features of all messages, and the CSR matrix (messages, features + 1) of their values."""
     from scipy.sparse import csr_matrix
 
     features = sorted(set().union(*bags))
@@ -58,30 +60,35 @@ def matrix(bags: List[Bag]) -> Tuple[List[str], Any]:
 
 
 class NgramModel(NamedTuple):
-    """A trained layer: features in the order of the rows of `weights` (features + 1, intents)."""
+    """A trained layer: `vocabulary` has each feature's row in `weights`, (features + 1, intents)."""
 
     vocabulary: Dict[str, int]
     weights: np.ndarray
 
     @classmethod
     def of(cls, features: List[str], weights: np.ndarray) -> "NgramModel":
-        """Return a model from what was stored of it."""
+        """Return a model of these features, in the order of the weights' rows from 1 on."""
         return cls({feature: at for at, feature in enumerate(features, start=_NOTHING + 1)}, weights)
 
     @classmethod
     def fit(cls, bags: List[Bag], labels: np.ndarray, strength: float) -> "NgramModel":
-        """Learn; `labels` are the intents' numbers, each of them there. Blocks for seconds.
+        """Train the layer. Blocks for seconds.
 
-        A message of which nothing is known has no intent: there is no bias.
+        The layer has no bias, so a message without known features gives all intents the same logit.
+
+        Args:
+            bags: the features of each message.
+            labels: the number of each message's intent, 0 to n-1, each at least once.
+            strength: see `linear.fit`.
         """
         features, cells = matrix(bags)
         return cls.of(features, fit(cells, labels, strength))
 
     def logits(self, bags: List[Bag]) -> np.ndarray:
-        """Return an array (messages, intents).
+        """Return the logits, an array (messages, intents).
 
-        Features never seen weigh nothing but count in the length: the stranger a message, the
-        less certain its intent.
+        Unknown features weigh nothing, but they count in the length that the sum is divided by. So the more of a
+        message is unknown, the less certain its intent.
         """
         get = self.vocabulary.get
         known = [[_NOTHING, *(get(feature, _NOTHING) for feature in found)] for found in bags]

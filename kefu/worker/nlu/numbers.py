@@ -1,7 +1,7 @@
-"""Numbers a customer gives: order numbers, the last four digits of a phone, any other.
+"""Finds numbers in customers' texts: order numbers, the last four digits of a phone number, and any other.
 
-They are read as people type them: next to Chinese characters, full-width, with gaps, and a
-phone number as the mask at the door leaves it (`*******1234`).
+Numbers may stand next to Chinese characters, be full-width or have gaps. The gateway masks phone numbers, so they
+arrive as `*******1234`.
 """
 
 import re
@@ -11,10 +11,10 @@ from kefu.worker.nlu.text import fold
 
 ORDER_NUMBER = "order_number"
 PHONE_LAST4 = "phone_last4"
-NUMBER = "number"  # what it means depends on what was asked
+NUMBER = "number"  # any other number: its meaning depends on the form's question
 
-# Most certain first: what one has taken, the next ones don't see. Dates (2026-11-20) have
-# gaps in other places than a grouped order number (2026-0001).
+# The most certain pattern first: text that one pattern has matched is not tried with the next ones. A date (2026-11-20)
+# has its gaps in other places than a grouped order number (2026-0001).
 _PATTERNS = (
     (PHONE_LAST4, r"\*{3,}[ -]?(?P<value>\d{4})(?!\d)"),
     (PHONE_LAST4, r"(?<![\dA-Za-z])(?:\+?86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?(?P<value>\d{4})(?!\d)"),
@@ -34,7 +34,7 @@ _COMPILED = [(name, re.compile(pattern, re.IGNORECASE)) for name, pattern in _PA
 
 
 class Number(NamedTuple):
-    """A number found: what it is, its digits, its place in the text."""
+    """A number in a text: its kind, its digits, its start and end."""
 
     kind: str
     value: str

@@ -1,7 +1,7 @@
-"""Designers' patterns (`data/entities/*.jsonl`), matched by spaCy.
+"""Matches the designers' patterns (`data/entities/*.jsonl`) by spaCy.
 
-A line is what spaCy's entity ruler takes: `label` names the entity; `pattern` is the words as they
-are said, or a list of tokens; `id` is the value, or the rule that makes one of the words.
+A line has the form of spaCy's entity ruler: `label` is the entity's name; `pattern` is the text to match, or a list of
+token specifications; `id` is the entity's value, or the rule that computes the value from the matched words.
 """
 
 import json
@@ -26,7 +26,7 @@ Token = Tuple[str, int]  # a token and where it starts
 
 
 class Match(NamedTuple):
-    """What a pattern found: the entity's name, the pattern's id, start and end in the text."""
+    """A match of a pattern: the entity's name, the pattern's id, start and end in the text."""
 
     label: str
     id: str
@@ -63,12 +63,12 @@ def _lines(file: Path) -> List[Dict[str, Any]]:
 
 
 def split(text: str) -> List[Token]:
-    """Return the tokens that patterns are made of."""
+    """Return the text's tokens (token, start), as patterns are matched against them."""
     return [(found.group(), found.start()) for found in _TOKEN.finditer(text)]
 
 
 class PatternMatcher:
-    """Finds all that any pattern matches; what overlaps is for the caller to decide."""
+    """Returns all matches of all patterns. They may overlap; the caller chooses among them."""
 
     def __init__(self, patterns: List[Dict[str, Any]], gate: Dict[str, Any]) -> None:
         """Prepare the patterns. Blocks for about a second, nearly all of it spaCy's import.
@@ -88,7 +88,7 @@ class PatternMatcher:
         self._nlp = spacy.blank("xx")
         self._gate = Gate(patterns, gate["triggers"])
         self._named = [(each["label"], each["id"]) for each in patterns]
-        # A matcher a label: which of them a text can meet is known before one is asked.
+        # One matcher for each label, so that only those are run whose patterns the text can match (see `gate`).
         self._matchers: Dict[str, Any] = {}
         for number, each in enumerate(patterns):
             kind = group(each)
@@ -99,11 +99,13 @@ class PatternMatcher:
                 matcher = self._matchers.setdefault(kind, Matcher(self._nlp.vocab, validate=True))
                 matcher.add(str(number), [each["pattern"]], greedy="LONGEST")
         for word in gate["frequent"]:
-            self._nlp.vocab[word]  # known for good: to make its attributes costs more than to match it
+            self._nlp.vocab[
+                word
+            ]  # keeps the word in spaCy's vocabulary: computing its attributes takes longer than matching it
 
     def find(self, folded: List[str]) -> List[List[Match]]:
         """Return the matches in each text of half-width forms and simplified characters."""
-        # spaCy would keep every word that it ever saw, order numbers and all.
+        # Without this, spaCy would keep every word it has ever seen in memory, such as all order numbers.
         with self._nlp.memory_zone():
             return [self._find(split(text)) for text in folded]
 

@@ -1,6 +1,6 @@
-"""What cross-validation says of each intent, for the report of a training and the model card.
+"""Counts right predictions by intent and language, for the report of a training and the model card.
 
-In: what phrases are, and what models that were not trained on them took them for. Out: counts.
+In: the true intent of each phrase, and the intent predicted by a model that was not trained on it. Out: counts.
 """
 
 from collections import Counter
@@ -10,12 +10,12 @@ import numpy as np
 
 from kefu.worker.nlu.language import detect
 
-OTHER = "other"  # than Chinese or English, or no language: digits, emoji
-_PAIRS = 20
+OTHER = "other"  # the text is neither Chinese nor English, or has no language: digits, emoji
+_PAIRS = 20  # confusions listed
 
 
 def languages(texts: List[str]) -> List[str]:
-    """Return the language of each text, as the conversation's is found."""
+    """Return the language of each text, by the rule that also gives a conversation its language."""
     found = [detect(text) for text in texts]
     return [each.value if each else OTHER for each in found]
 
@@ -24,9 +24,9 @@ def details(intents: List[str], labels: np.ndarray, taken: np.ndarray, texts: Li
     """Return `by_intent`, {intent: {language: [right, tried]}}, and `confusions`, the most frequent first.
 
     Args:
-        intents: their names.
-        labels: each phrase's intent, as a number.
-        taken: the intent each was taken for, -1 for a phrase that was not tried.
+        intents: the names of the intents.
+        labels: the number of each phrase's intent.
+        taken: the number of each phrase's predicted intent; -1 for a phrase that was not tried.
         texts: the phrases.
     """
     found: Dict[str, Dict[str, List[int]]] = {intent: {} for intent in intents}
@@ -38,7 +38,7 @@ def details(intents: List[str], labels: np.ndarray, taken: np.ndarray, texts: Li
 
 
 def _confusions(intents: List[str], labels: np.ndarray, taken: np.ndarray) -> List[Any]:
-    """Return [intent, intent that it was taken for, how often]."""
+    """Return lists [true intent, predicted intent, number of phrases], the most frequent first."""
     pairs = zip(labels.tolist(), taken.tolist(), strict=True)
     wrong = Counter((label, guess) for label, guess in pairs if label != guess and guess >= 0)
     return [[intents[label], intents[guess], count] for (label, guess), count in wrong.most_common(_PAIRS)]

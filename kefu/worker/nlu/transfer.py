@@ -1,8 +1,8 @@
-"""Intents that have phrases in one script only: understood in the other by what sentences mean.
+"""Gives probabilities to intents that have training phrases in one script only, for messages in the other script.
 
-Chinese n-grams know only the intents that have Chinese phrases, and would give any Chinese message
-to one of these. So a layer over sentence vectors alone, each script's vectors around their own mean
-(what they share is the language, not the meaning), says how likely the others are.
+The n-gram layer knows no Chinese n-gram of an intent without Chinese phrases, so it would predict another intent for
+any Chinese message. A layer over sentence vectors predicts these intents instead. Each script's mean is subtracted from
+its vectors, because the mean tells the language and not the meaning.
 """
 
 import re
@@ -15,17 +15,23 @@ from kefu.worker.nlu.text import HAN
 from kefu.worker.nlu.vectors import SENTENCE
 
 _HAN = re.compile(f"[{HAN}]")
-_FEWEST = 3  # phrases of a script from which an intent is known in it, even if it has more in the other
-_STRENGTH = 10.0
+_FEWEST = 3  # an intent with fewer phrases in a script counts as unknown in it, if it has more in the other
+_STRENGTH = 10.0  # inverse strength of the layer's regularisation, see `linear.fit`
 
 
 def scripts(texts: List[str]) -> np.ndarray:
-    """Return each text's script: 1 with Chinese characters in it, else 0."""
+    """Return each text's script: 1 for a text with a Chinese character, 0 for any other."""
     return np.array([1 if _HAN.search(text) else 0 for text in texts], dtype=np.intp)
 
 
 class Transfer(NamedTuple):
-    """The scripts' means (2, SENTENCE), the layer (SENTENCE, intents), the intents unknown in each (2, intents)."""
+    """The trained layer.
+
+    Attributes:
+        means: the mean sentence vector of each script, (2, SENTENCE).
+        weights: of the layer, (SENTENCE, intents).
+        unknown: whether an intent is unknown in a script, (2, intents).
+    """
 
     means: np.ndarray
     weights: np.ndarray
@@ -33,10 +39,10 @@ class Transfer(NamedTuple):
 
     @classmethod
     def fit(cls, script: np.ndarray, vectors: np.ndarray, labels: np.ndarray) -> "Optional[Transfer]":
-        """Learn; None where every script that has phrases has some of every intent."""
+        """Train the layer. Returns None if no intent is unknown in a script that has phrases."""
         counts = np.array([np.bincount(labels[script == each], minlength=labels.max() + 1) for each in (0, 1)])
         unknown = (counts < _FEWEST) & (counts[::-1] > counts)
-        unknown &= ~unknown.all(axis=1, keepdims=True)  # where none is known, nothing draws phrases to the others
+        unknown &= ~unknown.all(axis=1, keepdims=True)  # a script without known intents needs no correction
         if not unknown.any():
             return None
         sentences = vectors[:, :SENTENCE]
@@ -52,12 +58,12 @@ class Transfer(NamedTuple):
         return self.unknown[script].any(axis=1)
 
     def mixed(self, found: np.ndarray, script: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-        """Return the probabilities with what the unknown intents' share is, by the vectors alone.
+        """Return probabilities in which the layer gives the unknown intents' part, and the classifier the rest.
 
         Args:
-            found: probabilities (texts, intents) of a classifier that knows nothing of the unknown ones.
-            script: of each text.
-            vectors: of each text.
+            found: probabilities (texts, intents) of the classifier, which does not know the unknown intents.
+            script: the script of each text.
+            vectors: the sentence vector of each text.
         """
         unknown = self.unknown[script]
         own = linear.softmax(_centred(vectors[:, :SENTENCE], self.means[script]) @ self.weights)

@@ -1,7 +1,7 @@
-"""What the classifier decides by, found by cross-validation on the training data alone.
+"""Finds the weights and thresholds of the intent classifier by cross-validation on the training data.
 
-In: what both halves say of phrases that they were not trained on. Out: how far to trust each,
-when the cheap one alone is enough, and where out of scope and "say it again" begin.
+In: each layer's log-probabilities for phrases that it was not trained on. Out: the weight of each layer, the
+probability from which the n-gram layer decides alone, and the thresholds of `out_of_scope` and `nlu_fallback`.
 """
 
 from concurrent.futures import Executor
@@ -11,13 +11,13 @@ import numpy as np
 
 from kefu.worker.nlu.linear import log_softmax, softmax
 
-VERSION = 1  # of how models learn and are tuned: raise it with whatever changes the outcome for the same phrases
+VERSION = 1  # part of the digest of a tuning's inputs: raise it if a change of the code changes the tuning
 FOLDS = 5
-_MANY = 10_000  # phrases, from which one fold is enough to try, and training five times too slow
-_FEWEST = 60  # phrases tried, below which their shares say nothing
-_UNKNOWN = -20.0  # logarithm of the probability of an intent that a fold never saw
-_BINS = 10
-_MOST_ODDS = 50.0
+_MANY = 10_000  # from so many phrases on, one fold is tried instead of five, which would take five times as long
+_FEWEST = 60  # below so many tried phrases a share is too uncertain, so the default tuning is kept
+_UNKNOWN = -20.0  # log-probability given to an intent that has no phrase in the fold's training part
+_BINS = 10  # of confidence, for the calibration error
+_MOST_ODDS = 50.0  # limits the multiplier of `out_of_scope`; beyond it few phrases in scope would be left
 
 
 Logits = Callable[[np.ndarray], np.ndarray]  # from rows to (rows, labels)
@@ -25,15 +25,15 @@ Fit = Callable[[np.ndarray, np.ndarray], Logits]  # from rows to learn from and 
 
 
 class Tuning(NamedTuple):
-    """Attributes as stored with the model.
+    """The weights and thresholds of a classifier, stored with its model.
 
     Attributes:
-        alone: what the n-grams' logits are multiplied with where they decide alone.
-        ngrams: what the n-grams' logarithms are multiplied with before they are added to those of the vectors.
-        vectors: the same for each of the layers over vectors.
-        sure: probability from which the n-grams decide alone; above 1, never.
-        odds: what the odds of out of scope are multiplied with.
-        least: probability below which the likeliest intent is not taken.
+        alone: factor of the n-gram layer's logits where this layer decides alone.
+        ngrams: weight of the n-gram layer's log-probabilities in the sum with those of the vectors' layers.
+        vectors: the same weight for each layer over sentence vectors.
+        sure: probability of the likeliest intent from which the n-gram layer decides alone; above 1, it never does.
+        odds: factor of the odds of `out_of_scope`.
+        least: probability below which the likeliest intent is replaced by `nlu_fallback`.
     """
 
     alone: float = 1.0
@@ -45,12 +45,12 @@ class Tuning(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What cross-validation found.
+    """A tuning, and how right the classifier is with it on phrases that it was not trained on.
 
     Attributes:
         tuning: the tuning.
-        scores: what it gives; None where there were too few phrases.
-        taken: the intent's number that each phrase was taken for, -1 for one that could not be tried.
+        scores: accuracy and other shares by name, see `scores`; None if there were too few phrases.
+        taken: for each phrase the number of the predicted intent; -1 for a phrase that could not be tried.
     """
 
     tuning: Tuning
@@ -64,11 +64,12 @@ def cross_validated(
     """Return a layer's log-probabilities (phrases, intents), each row from a model without that phrase, for each layer.
 
     Args:
-        labels: the intent's number of each phrase.
-        intents: how many there are.
-        seed: of the folds.
-        layers: each given rows to learn from and a label for each, 0 to n-1 of the intents that are among them.
-        pool: where the folds are learnt, as many at once as it has threads.
+        labels: the number of each phrase's intent.
+        intents: the number of intents.
+        seed: seed of the random folds.
+        layers: functions that train a layer, from the rows to learn from and their labels 0 to n-1, and return a
+            function from rows to logits.
+        pool: trains as many folds at a time as it has threads.
     """
     fold = folds(labels, seed)
     numbers = range(FOLDS if len(labels) < _MANY else 1)
@@ -87,7 +88,7 @@ def cross_validated(
 
 
 def folds(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Return each phrase's fold: those of an intent are dealt out evenly, at random."""
+    """Return the number of each phrase's fold. The phrases of an intent are spread evenly over the folds, at random."""
     random = np.random.default_rng(seed)
     fold = np.empty(len(labels), dtype=np.intp)
     for label in np.unique(labels):
@@ -104,17 +105,19 @@ def tune(
     loss: float,
     lost: float,
 ) -> Outcome:
-    """Find the tuning.
+    """Return the tuning that makes the true intents likeliest, within two limits on wrong decisions.
 
     Args:
-        ngrams: log-probabilities (phrases, intents) by n-grams.
-        vectors: the same by each layer over vectors; none for a classifier without them.
-        labels: the intent's number of each phrase.
-        out_of_scope: that intent's number, None where there is none.
-        loss: share of phrases that may go wrong because the n-grams decided alone.
-        lost: share of phrases in scope that may be taken for out of scope or not understood.
+        ngrams: log-probabilities (phrases, intents) of the n-gram layer.
+        vectors: the same of each layer over sentence vectors; empty for a classifier without vectors.
+        labels: the number of each phrase's intent.
+        out_of_scope: the number of the intent `out_of_scope`; None if there is none.
+        loss: the accuracy that may be lost because the n-gram layer decides alone.
+        lost: limits the share of phrases in scope that are predicted as `out_of_scope` or `nlu_fallback`.
     """
-    tried = ngrams[np.arange(len(labels)), labels] > _UNKNOWN  # an intent's only phrase says nothing
+    tried = (
+        ngrams[np.arange(len(labels)), labels] > _UNKNOWN
+    )  # an intent's only phrase can't be tried: its fold has none to learn from
     if tried.sum() < _FEWEST:
         return Outcome(Tuning() if vectors else Tuning(sure=0.0, vectors=()), None, np.full(len(labels), -1))
     ngrams, labels = ngrams[tried], labels[tried]
@@ -140,7 +143,7 @@ def tune(
 
 
 def weigh(probabilities: np.ndarray, out_of_scope: Optional[int], odds: float) -> np.ndarray:
-    """Return the probabilities after the odds of out of scope are multiplied with `odds`."""
+    """Return the probabilities (phrases, intents) with the odds of `out_of_scope` multiplied by `odds`."""
     if out_of_scope is None or odds == 1:
         return probabilities
     weighed = probabilities.copy()
@@ -149,7 +152,7 @@ def weigh(probabilities: np.ndarray, out_of_scope: Optional[int], odds: float) -
 
 
 def scores(weighed: np.ndarray, labels: np.ndarray, out_of_scope: Optional[int], tuning: Tuning) -> Dict[str, float]:
-    """Return accuracy, calibration error, and what was caught and lost, as shares."""
+    """Return shares by name: accuracy, calibration error, `in_scope_lost` and `out_of_scope_caught`."""
     best = weighed.argmax(axis=1)
     refused = (weighed.max(axis=1) < tuning.least) | (best == (-1 if out_of_scope is None else out_of_scope))
     outside = labels == (-1 if out_of_scope is None else out_of_scope)
@@ -162,7 +165,7 @@ def scores(weighed: np.ndarray, labels: np.ndarray, out_of_scope: Optional[int],
 
 
 def calibration_error(confidences: np.ndarray, right: np.ndarray) -> float:
-    """Return the expected calibration error: how far confidence is from accuracy, over ten bins of confidence."""
+    """Return the expected calibration error: the mean distance of confidence from accuracy, over ten bins."""
     bins = np.minimum((confidences * _BINS).astype(int), _BINS - 1)
     gaps = [abs(confidences[bins == each].sum() - right[bins == each].sum()) for each in range(_BINS)]
     return float(sum(gaps) / len(confidences))
@@ -173,7 +176,7 @@ def _added(by: np.ndarray, halves: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _best(logits: Callable[[Any], np.ndarray], labels: np.ndarray, start: "list[float]") -> np.ndarray:
-    """Return the multipliers under which what is true is likeliest."""
+    """Return the factors under which the true labels are likeliest, found by the Nelder-Mead method from `start`."""
     from scipy.optimize import minimize
 
     rows = np.arange(len(labels))
@@ -185,7 +188,7 @@ def _best(logits: Callable[[Any], np.ndarray], labels: np.ndarray, start: "list[
 
 
 def _sure(alone: np.ndarray, joined: np.ndarray, labels: np.ndarray, loss: float) -> float:
-    """Return the least probability from which the n-grams may decide."""
+    """Return the least probability from which the n-gram layer may decide alone without losing more than `loss`."""
     right, right_joined = alone.argmax(axis=1) == labels, joined.argmax(axis=1) == labels
     confidence = alone.max(axis=1)
     for sure in np.arange(0.30, 1.0, 0.01):
@@ -196,7 +199,7 @@ def _sure(alone: np.ndarray, joined: np.ndarray, labels: np.ndarray, loss: float
 
 
 def _odds(probabilities: np.ndarray, labels: np.ndarray, out_of_scope: Optional[int], lost: float) -> float:
-    """Return the greatest multiplier that takes no more than `lost` of what is in scope for out of scope."""
+    """Return the greatest factor by which at most a share `lost` of phrases in scope is predicted as out of scope."""
     if out_of_scope is None:
         return 1.0
     inside = probabilities[labels != out_of_scope]
@@ -205,7 +208,10 @@ def _odds(probabilities: np.ndarray, labels: np.ndarray, out_of_scope: Optional[
 
 
 def _least(weighed: np.ndarray, labels: np.ndarray, out_of_scope: Optional[int], lost: float) -> float:
-    """Return the probability below which, with what is taken for out of scope, `lost` of what is in scope are."""
+    """Return the threshold of `nlu_fallback`: with it, a share `lost` of the phrases in scope is refused.
+
+    Phrases that are predicted as out of scope count among the refused ones.
+    """
     inside = np.ones(len(labels), dtype=bool) if out_of_scope is None else labels != out_of_scope
     confidence = weighed[inside].max(axis=1)
     if out_of_scope is not None:

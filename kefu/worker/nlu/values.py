@@ -121,5 +121,5 @@ def bank_card(words: str, kind: str) -> Optional[str]:
 
 
 def as_written(words: str, _: str) -> Optional[Any]:
-    """Return the words themselves."""
+    """Return the matched text unchanged: the value of an entity that has no normal form."""
     return words
