@@ -166,7 +166,7 @@ class PatternEntityExtractor(EntityExtractorMixin, GraphComponent):
         return datetime.fromtimestamp(time.time() if said is None else said, self._zone).date()
 
     def _chosen(self, text: str, matches: List[Match], today: date) -> List[_Found]:
-        """Return entities without overlaps, with their values: by `_ORDER`, and within a label the longest match first."""
+        """Return entities without overlaps, with values, chosen by `_ORDER` and then by the longest match."""
         candidates = [*matches, *self._described(text)]
         candidates.sort(key=lambda each: (_rank(each.label), each.start - each.end, each.start))
         taken: List[_Found] = []

@@ -1,7 +1,7 @@
-"""The intent classifier: n-grams decide what they are sure of, sentence vectors help with the rest.
+"""The intent classifier: an n-gram layer decides alone where it is sure enough; sentence vectors are added elsewhere.
 
-N-grams have a linear layer, the vectors a linear one and a small network. How they are joined, and
-where out of scope begins, is tuned in training (see `tuning`). Nothing here needs TensorFlow.
+Over the vectors there are a linear layer and a small network. Training finds the weights of the three layers, the
+probability that is sure enough, and the threshold of out of scope (see `tuning`). Nothing here needs TensorFlow.
 """
 
 import hashlib
@@ -42,12 +42,12 @@ logger = logging.getLogger(__name__)
 
 _MODEL = "model.json"
 _WEIGHTS = "weights.npz"
-_NO_INPUTS = {"vector_cache", "measured", "ranking_length"}  # settings that change nothing of what is learnt
+_NO_INPUTS = {"vector_cache", "measured", "ranking_length"}  # settings that don't change the trained model
 
 
 @DefaultV1Recipe.register(DefaultV1Recipe.ComponentType.INTENT_CLASSIFIER, is_trainable=True)
 class CascadeIntentClassifier(IntentClassifier, GraphComponent):
-    """Gives an intent with a calibrated confidence, `nlu_fallback` where that is too low."""
+    """Gives each message an intent with a calibrated confidence; `nlu_fallback` if the confidence is too low."""
 
     @classmethod
     def required_components(cls) -> List[type]:
@@ -63,16 +63,16 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
     def get_default_config() -> Dict[str, Any]:
         """Return the settings, see the comments."""
         return {
-            "vectors": True,  # False: n-grams alone, 0.05 ms a message and 110 MB less
+            "vectors": True,  # False: the n-gram layer alone, which takes 0.05 ms a message and 110 MB less
             "ngrams_C": 30.0,  # inverse strength of regularisation of each linear layer
             "vectors_C": 100.0,
-            "out_of_scope": "out_of_scope",  # the intent that is to catch what is none of the others
-            "ngrams_loss": 0.002,  # share of messages that may go wrong for n-grams deciding alone
-            "in_scope_lost": 0.025,  # share of messages in scope that may be refused, see `tuning`
+            "out_of_scope": "out_of_scope",  # the intent of messages that belong to no other intent
+            "ngrams_loss": 0.002,  # accuracy that may be lost because the n-gram layer decides alone, see `tuning`
+            "in_scope_lost": 0.025,  # limits the share of messages in scope that are refused, see `tuning`
             "ranking_length": 5,
             "random_seed": 42,
-            "vector_cache": None,  # a file that keeps the phrases' vectors for the next training
-            "measured": None,  # a file of `make card`: for the very same phrases, its tuning is not found again
+            "vector_cache": None,  # a file with the phrases' vectors, kept for the next training
+            "measured": None,  # a file of `make card`, whose tuning is used if it is of the same phrases
         }
 
     def __init__(self, config: Dict[str, Any], storage: ModelStorage, resource: Resource) -> None:
@@ -81,14 +81,14 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
         self._storage = storage
         self._resource = resource
         self._intents: List[str] = []
-        self._pieces: List[int] = []  # of words, that the encoder prepares
-        self._ngrams: Optional[NgramModel] = None  # None too where there is but one intent to choose from
+        self._pieces: List[int] = []  # pieces of words that the encoder computes at its start
+        self._ngrams: Optional[NgramModel] = None  # also None if there is only one intent
         self._encoder: Optional[SentenceEncoder] = None
         self._vector_weights = np.zeros((0, 0), dtype=np.float32)
         self._network: Optional[Network] = None
         self._transfer: Optional[Transfer] = None
         self._tuning = Tuning()
-        # While training: the phrases, their intents as numbers, what of them is learnt from.
+        # In training only: the phrases, their features and vectors, and the numbers of their intents.
         self._texts: List[str] = []
         self._bags: List[Bag] = []
         self._labels = np.zeros(0, dtype=np.intp)
@@ -108,7 +108,7 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
         return cls(config, model_storage, resource)
 
     def train(self, training_data: TrainingData) -> Resource:
-        """Learn from the examples that have a text and an intent, tune, and store. Blocks for seconds."""
+        """Train on the examples that have a text and an intent, tune, and store the model. Blocks for seconds."""
         self._set_examples(training_data)
         scores: Dict[str, Any] = details(self._intents, self._labels, np.full(len(self._labels), -1), self._texts)
         if len(self._intents) > 1:
@@ -120,7 +120,7 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
         return self._resource
 
     def cross_validate(self, training_data: TrainingData) -> Dict[str, Any]:
-        """Return `inputs`, `tuning` and `cross_validated` found anew, as the file of `measured` has them."""
+        """Cross-validate, and return `inputs`, `tuning` and `cross_validated` in the form of the `measured` file."""
         self._set_examples(training_data)
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_cores()) as pool:
             self._encode(pool)
@@ -158,7 +158,7 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
         self._ngrams = ngrams.result()
 
     def _tune(self, pool: Executor) -> Dict[str, Any]:
-        """Set the tuning and return its scores: those of `measured` if it is of these very phrases, else found anew."""
+        """Set the tuning and return its scores, from `measured` if that is of the same phrases, else newly found."""
         file = self._config["measured"]
         if file and Path(file).is_file():
             measured = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -168,14 +168,14 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
         return self._cross_validated(pool)
 
     def _inputs(self) -> str:
-        """Return a digest of all that the tuning is found from."""
+        """Return a digest of all inputs of the tuning: phrases, intents, settings, versions of the code."""
         shown = {name: self._config[name] for name in sorted(self._config) if name not in _NO_INPUTS}
         examples = zip(self._texts, self._bags, self._labels.tolist(), strict=True)
         content = [tuning.VERSION, encoder.VERSION, shown, self._intents, list(examples)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def _cross_validated(self, pool: Executor) -> Dict[str, Any]:
-        """Tune for what these phrases are, by models trained without a fifth of them at a time; return the scores."""
+        """Find the tuning by models that are each trained without a fifth of the phrases; return the scores."""
         config, cells = self._config, matrix(self._bags)[1]
         labels, vectors, components = self._labels, self._vectors, self._components
 
@@ -191,7 +191,8 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
             network = Network.fit(components[learn], known, config["random_seed"])  # type: ignore[index]
             return lambda rows: network.logits(components[rows])  # type: ignore[index]
 
-        layers = (of_ngrams,) if vectors is None else (of_vectors, of_network, of_ngrams)  # the longest begin
+        # The slowest layers first, so that all threads end at about the same time.
+        layers = (of_ngrams,) if vectors is None else (of_vectors, of_network, of_ngrams)
         *others, ngrams = cross_validated(labels, len(self._intents), config["random_seed"], layers, pool)
         outcome = tune(ngrams, others, labels, self._out_of_scope, config["ngrams_loss"], config["in_scope_lost"])
         self._tuning = outcome.tuning
@@ -203,7 +204,7 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
         return self._intents.index(name) if name in self._intents else None
 
     def process(self, messages: List[Message]) -> List[Message]:
-        """Set the intent and the ranking of every message, in one go; returns the messages."""
+        """Set the intent and the ranking of all messages in one batch; return the messages."""
         if not messages or not self._intents:
             return messages
         confidences = self._confidences(messages)
@@ -227,7 +228,7 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
         return weigh(found, self._out_of_scope, self._tuning.odds)
 
     def _ask_vectors(self, found: np.ndarray, by_ngrams: np.ndarray, texts: List[str]) -> None:
-        """Put into `found` what n-grams and vectors say together, where n-grams alone are not sure."""
+        """Replace the rows of `found` where the n-gram layer is not sure by the probabilities of all layers."""
         script = scripts(texts)
         asked = found.max(axis=1) < self._tuning.sure
         if self._transfer is not None:
