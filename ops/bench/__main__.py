@@ -1,8 +1,8 @@
 """`make bench`: measures stock Rasa and Kefu in rounds; writes `bench.json`, `bench.md` and `bench.png`.
 
-`--short`: two minutes, fewer and shorter conversations, stock trained on a part of the phrases. `--only stock` or
-`--only kefu`: measures one system, while tuning it. `--against COMMIT`: measures this build and the build of a commit
-instead, and writes `against.json` and `against.md`.
+`--short`: two minutes, fewer and shorter conversations, stock trained on a part of the phrases and without learned
+policies. `--only stock` or `--only kefu`: measures one system, while tuning it. `--against COMMIT`: measures this build
+and the build of a commit instead, and writes `against.json` and `against.md`.
 """
 
 import argparse

@@ -25,7 +25,7 @@ def compare(plan: Plan, only: Sequence[str], folder: Path, settings: Mapping[str
     """
     systems: Dict[str, Any] = {}
     if "stock" in only:
-        systems["stock"] = StockSystem(folder / "stock", plan.epochs, plan.phrases, settings)
+        systems["stock"] = StockSystem(folder / "stock", plan.training, settings)
     if "kefu" in only:
         systems["kefu"] = KefuSystem(folder / "kefu", settings)
     try:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from ops.bench.plan import Training
 from ops.bench.scripts import INTENTS
 from ops.bench.shop import add_customers
 from ops.local.phrases import of_file
@@ -64,6 +65,8 @@ pipeline:
 policies:
   - name: MemoizationPolicy
   - name: RulePolicy
+"""
+LEARNED_POLICIES = """\
   - name: UnexpecTEDIntentPolicy
     max_history: 5
     epochs: {epochs}
@@ -93,15 +96,11 @@ action_endpoint: {{url: "{actions}"}}
 """
 
 
-def train(epochs: int, phrases: int | None) -> Path:
-    """Return the folder of a stock Rasa project with a trained model. It is made only once for the same inputs.
-
-    Args:
-        epochs: the number of epochs of each component that has any.
-        phrases: the number of phrases to train on of each intent that the scripts don't use; None for all.
-    """
-    config = CONFIG.format(epochs=epochs, seed=SEED)
-    folder = LOCAL / "bench" / f"stock-{_digest(f'{config}{phrases}')}"
+def train(training: Training) -> Path:
+    """Return the folder of a stock Rasa project with a trained model. It is made only once for the same inputs."""
+    config = CONFIG + (LEARNED_POLICIES if training.learned_policies else "")
+    config = config.format(epochs=training.epochs, seed=SEED)
+    folder = LOCAL / "bench" / f"stock-{_digest(f'{config}{training}')}"
     if (folder / "models" / "stock.tar.gz").is_file():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -109,12 +108,12 @@ def train(epochs: int, phrases: int | None) -> Path:
     shutil.copytree(ROOT / "data", folder / "data")
     shutil.copy(ROOT / "domain.yml", folder)
     (folder / "config.yml").write_text(config)
-    if phrases is not None:
+    if training.phrases is not None:
         for file in (folder / "data" / "nlu").glob("*.yml"):
-            _shorten(file, phrases)
+            _shorten(file, training.phrases)
     (folder / "data" / "nlu" / "regex.yml").write_text(REGEX)
     began = time.monotonic()
-    print(f"… stock Rasa's model trained ({epochs} epochs)", flush=True)
+    print(f"… stock Rasa's model trained ({training.epochs} epochs)", flush=True)
     command = [str(services_python("worker")), "-m", "rasa", "train", "--fixed-model-name", "stock", "--out", "new"]
     command += ["--skip-validation"]  # `tests/dialogue` validates the same data
     done = subprocess.run(command, cwd=folder, env={**os.environ, **QUIET}, capture_output=True, text=True, check=False)
@@ -151,8 +150,8 @@ class StockSystem:
     name = "stock"
     worker_metrics = ""  # stock Rasa has no metrics
 
-    def __init__(self, directory: Path, epochs: int, phrases: int | None, settings: Mapping[str, str]) -> None:
-        self._folder = train(epochs, phrases)
+    def __init__(self, directory: Path, training: Training, settings: Mapping[str, str]) -> None:
+        self._folder = train(training)
         self._directory = directory
         self._stack = Stack(directory, free_ports(), tell=lambda _: None, overrides=settings)
         self._port = free_port()
