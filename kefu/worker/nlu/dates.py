@@ -1,4 +1,7 @@
-"""Dates and times of day as customers say them, in ISO 8601, seen from the day of the message."""
+"""Converts dates and times of day, as customers write them, to ISO 8601.
+
+A relative date ("yesterday") counts from the day of the message.
+"""
 
 import re
 from datetime import date, timedelta
@@ -15,15 +18,15 @@ _DAYS = {"days": 1, "weeks": 7}
 
 
 def day(words: str, rule: str, today: date) -> Optional[str]:
-    """Return the date that `words` mean as YYYY-MM-DD.
+    """Return the date that a match means, as YYYY-MM-DD.
 
     Args:
-        words: what the pattern matched.
-        rule: the pattern's id: a name in `_RULES`, and what it takes.
-        today: the day of the message where the shop is.
+        words: the words of the match.
+        rule: the pattern's id: a name in `_RULES`, which a space and the rule's argument may follow (`day -1`).
+        today: the day of the message, in the shop's time zone.
 
     Returns:
-        None where there is no such day (February 30).
+        None if the calendar has no such day (February 30).
     """
     name, _, argument = rule.partition(" ")
     try:
@@ -34,11 +37,16 @@ def day(words: str, rule: str, today: date) -> Optional[str]:
 
 
 def clock(words: str, fixed: str) -> Optional[str]:
-    """Return the time of day as HH:MM; `fixed` is `clock`, or the time itself."""
+    """Return the time of day that a match means, as HH:MM; None if it is no time.
+
+    Args:
+        words: the words of the match.
+        fixed: the pattern's id: `clock` if the words contain the time, otherwise the time itself (`12:00`).
+    """
     if fixed != "clock":
         return fixed
     lowered = words.lower()
-    found = None if words == "一点" else _hour_and_minute(lowered)  # 一点 is "a little" far more often than one o'clock
+    found = None if words == "一点" else _hour_and_minute(lowered)  # 一点 usually means "a little"
     lowered = lowered.replace(" ", "")
     if found is None:
         return None
@@ -94,7 +102,7 @@ def _weekday(words: str, week: str, today: date) -> Optional[date]:
     monday = today - timedelta(days=today.weekday())
     if week != "near":
         return monday + timedelta(days=wanted + 7 * int(week))
-    days = (wanted - today.weekday() + 3) % 7 - 3  # the nearest one, at most three days away
+    days = (wanted - today.weekday() + 3) % 7 - 3  # the nearest day of that name, at most three days away
     return today + timedelta(days=days)
 
 
@@ -112,7 +120,7 @@ def _months(words: str, direction: str, today: date) -> Optional[date]:
 
 
 def _moved(today: date, months: int) -> date:
-    """Return the same day of another month, or that month's last day."""
+    """Return the same day, `months` months later or, if negative, earlier; that month's last day if it is shorter."""
     month = today.year * 12 + today.month - 1 + months
     for last in range(today.day, 27, -1):
         try:
@@ -161,7 +169,7 @@ def _english(words: str, _: str, today: date) -> Optional[date]:
 
 
 def _nearest(today: date, month: int, of_month: int) -> date:
-    """Return that day of the year in which it is nearest to today."""
+    """Return the day of the last, this or the next year, whichever is nearest to today."""
     years = [date(today.year + shift, month, of_month) for shift in (-1, 0, 1)]
     return min(years, key=lambda each: abs(each - today))
 

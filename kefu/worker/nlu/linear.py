@@ -1,7 +1,8 @@
-"""Multinomial logistic regression, as both halves of the intent classifier are trained.
+"""Multinomial logistic regression: trains the linear layers of the intent classifier.
 
-In: examples and their labels. Out: a layer without a bias. The objective is scikit-learn's; the way there
-takes a tenth of its time: dense examples are preconditioned, sparse ones are weighed instead of features.
+In: examples and their labels. Out: a layer without a bias. The objective is scikit-learn's, but the search takes a
+tenth of the time. For dense examples (vectors) it has a preconditioner. For sparse examples (n-grams) it looks for the
+weight of each example instead of each feature.
 """
 
 from collections import deque
@@ -9,24 +10,26 @@ from typing import Any, Callable, Deque, NamedTuple, Tuple
 
 import numpy as np
 
-_ROUNDS = 300
-_TOLERANCE = 1e-4  # share of the loss that a round must win; a tenth of it changes no cross-validated score by 0.1 %
-_HISTORY = 10  # rounds that L-BFGS learns the curvature from
-_HALVINGS = 20  # of a step, after which no shorter one is tried
-_ENOUGH = 1e-4  # of what the slope promises, that a step must win
-_CURVATURE = 0.01  # of the softmax, for the preconditioner: the mean of p (1 - p) near the end
+_ROUNDS = 300  # of the search at most; after these, the weights are taken as they are
+# The search ends when a round lowers the loss by less than this share. With a tenth of it, no cross-validated score
+# changes by 0.1 %.
+_TOLERANCE = 1e-4
+_HISTORY = 10  # last rounds from which L-BFGS estimates the curvature
+_HALVINGS = 20  # of a step that does not lower the loss enough; after these, the search ends
+_ENOUGH = 1e-4  # a step must lower the loss by this share of what its slope predicts (Armijo)
+_CURVATURE = 0.01  # of the softmax, as the preconditioner assumes it: the mean of p (1 - p) near the end
 
 Evaluate = Callable[[np.ndarray], Tuple[float, np.ndarray]]  # from a place to the loss and its gradient
 Inner = Callable[[np.ndarray, np.ndarray], float]
 
 
 class _Round(NamedTuple):
-    """What a round of L-BFGS tells of the curvature: the step, the change of the slope, that change preconditioned."""
+    """A round of L-BFGS, from which the curvature is estimated."""
 
-    moved: np.ndarray
-    bent: np.ndarray
-    ready: np.ndarray
-    curvature: float
+    moved: np.ndarray  # the step
+    bent: np.ndarray  # the change of the gradient
+    ready: np.ndarray  # the change of the preconditioned gradient
+    curvature: float  # the inner product of the step and the change of the gradient
 
 
 def fit(matrix: Any, labels: np.ndarray, strength: float) -> np.ndarray:
@@ -34,8 +37,9 @@ def fit(matrix: Any, labels: np.ndarray, strength: float) -> np.ndarray:
 
     Args:
         matrix: (examples, features), float32, a SciPy CSR matrix or a dense array.
-        labels: a number an example, 0 to n-1, each of them there; rare ones weigh as much as frequent ones.
-        strength: scikit-learn's `C`: the greater, the closer to the examples.
+        labels: the label of each example (examples,), 0 to n-1, each at least once. Rare labels weigh as much as
+            frequent ones.
+        strength: scikit-learn's `C`, the inverse strength of regularisation.
     """
     counts = np.bincount(labels)
     pull = (strength * len(labels) / (len(counts) * counts[labels])).astype(np.float32)
@@ -43,7 +47,7 @@ def fit(matrix: Any, labels: np.ndarray, strength: float) -> np.ndarray:
 
 
 def _fit_dense(matrix: np.ndarray, labels: np.ndarray, pull: np.ndarray) -> np.ndarray:
-    """Learn with the inverse of the examples' covariance as the first guess of the curvature."""
+    """Train on vectors, with the inverse of the examples' weighted covariance as the preconditioner."""
     from scipy.linalg import cho_factor, cho_solve
 
     weighed = matrix * np.sqrt(_CURVATURE * pull)[:, None]
@@ -58,9 +62,9 @@ def _fit_dense(matrix: np.ndarray, labels: np.ndarray, pull: np.ndarray) -> np.n
 
 
 def _fit_sparse(matrix: Any, labels: np.ndarray, pull: np.ndarray) -> np.ndarray:
-    """Learn what each example adds to the weights: there are far fewer examples than features.
+    """Train on n-grams, by each example's share in the weights, because there are far fewer examples than features.
 
-    A place is (2, examples, labels): the examples' shares, and the logits that they give.
+    A place of the search is an array (2, examples, labels): the examples' shares, and the logits that they give.
     """
     columns = matrix.T.tocsr()
 
@@ -79,7 +83,7 @@ def _fit_sparse(matrix: Any, labels: np.ndarray, pull: np.ndarray) -> np.ndarray
 
 
 def _loss(logits: np.ndarray, labels: np.ndarray, pull: np.ndarray) -> Tuple[float, np.ndarray]:
-    """Return the examples' loss and its slope by the logits."""
+    """Return the loss, and its gradient by the logits (examples, labels). `pull` is the weight of each example."""
     rows = np.arange(len(labels))
     logarithms = log_softmax(logits)
     loss = -_dot(pull, logarithms[rows, labels])
@@ -90,13 +94,13 @@ def _loss(logits: np.ndarray, labels: np.ndarray, pull: np.ndarray) -> Tuple[flo
 
 
 def _minimum(evaluate: Evaluate, place: np.ndarray, inner: Inner, precondition: Callable) -> np.ndarray:
-    """Return the place of the least loss, by L-BFGS. Source: Nocedal and Wright, 2006, algorithm 7.4.
+    """Return the place with the least loss, found by L-BFGS. Source: Nocedal and Wright, 2006, algorithm 7.4.
 
     Args:
-        evaluate: a convex loss.
-        place: where to begin.
-        inner: the inner product that the gradients are of.
-        precondition: from a gradient to the first guess of the step against it.
+        evaluate: returns the convex loss of a place, and its gradient.
+        place: the start of the search.
+        inner: the inner product of two places.
+        precondition: multiplies a gradient by an approximate inverse of the curvature.
     """
     loss, slope = evaluate(place)
     ready = precondition(slope)
@@ -112,7 +116,7 @@ def _minimum(evaluate: Evaluate, place: np.ndarray, inner: Inner, precondition: 
                 break
             length /= 2
         else:
-            return place  # as near as float32 gets
+            return place  # no step lowers the loss any more in float32
         ready_after = precondition(slope_after)
         latest = _Round(moved, slope_after - slope, ready_after - ready, inner(moved, slope_after - slope))
         if latest.curvature > 0:
@@ -124,7 +128,7 @@ def _minimum(evaluate: Evaluate, place: np.ndarray, inner: Inner, precondition: 
 
 
 def _against(slope: np.ndarray, ready: np.ndarray, history: Deque[_Round], inner: Inner) -> np.ndarray:
-    """Return the slope times the inverse curvature that the history tells of; `ready` is the preconditioned slope."""
+    """Return the gradient times the inverse curvature, estimated from the history and the preconditioned gradient."""
     shares = []
     for each in reversed(history):
         shares.append(np.float32(inner(each.moved, slope) / each.curvature))
@@ -141,12 +145,12 @@ def _dot(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return each row's probabilities."""
+    """Return the probabilities of each row of logits."""
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     return odds / odds.sum(axis=1, keepdims=True)
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Return the logarithms of each row's probabilities."""
+    """Return the logarithms of the probabilities of each row of logits."""
     moved = logits - logits.max(axis=1, keepdims=True)
     return moved - np.log(np.exp(moved).sum(axis=1, keepdims=True))

@@ -1,35 +1,35 @@
-"""A small network over sentence vectors: one hidden layer, trained with dropout by Adam, in NumPy.
+"""A small network over sentence vectors: one hidden layer, trained with dropout and Adam, in NumPy.
 
-Beside a linear layer it errs elsewhere; together they are right more often than either. It is trained on
-the vectors' principal components, a third of their numbers: as right, in a third of the time.
+It errs on other messages than the linear layer does, so both together are right more often than either. It is trained
+on the vectors' principal components, a third as many numbers: in a third of the time, it becomes as accurate.
 """
 
 from typing import Any, List, NamedTuple
 
 import numpy as np
 
-_HIDDEN = 256
-_COMPONENTS = 512  # of the vectors' 1,792 numbers; they have 96 % of the variance
-_ROUNDS = 15
-_BATCH = 64
-_MOST_STEPS = 2_000  # a data set of 100,000 phrases is gone through once, and takes no longer than one of 8,000
-_RATE = 2e-3
-_DECAY = 1e-3  # of weights, a step and rate
-_DROP_IN, _DROP_HIDDEN = 0.2, 0.5
-_SMOOTHING = 0.05  # of what is true: of 20 phrases, one may be labelled wrong
-_MOMENTS = (0.9, 0.999)
-_BLOCK = 32_768  # weights changed at once, with their gradients half a megabyte
+_HIDDEN = 256  # size of the hidden layer
+_COMPONENTS = 512  # kept of 1,792; they have 96 % of the vectors' variance
+_ROUNDS = 15  # through all phrases
+_BATCH = 64  # phrases of a step
+_MOST_STEPS = 2_000  # bounds the time: 100,000 phrases are gone through about once, and take no longer than 8,500
+_RATE = 2e-3  # learning rate of the first step; it falls to 0 in equal steps
+_DECAY = 1e-3  # in a step, weights shrink by this times the learning rate
+_DROP_IN, _DROP_HIDDEN = 0.2, 0.5  # shares of the inputs and of the hidden layer that dropout sets to 0
+_SMOOTHING = 0.05  # of the labels, because one of 20 phrases may be labelled wrong
+_MOMENTS = (0.9, 0.999)  # of Adam: shares of the sums of gradients and of their squares that a step keeps
+_BLOCK = 32_768  # weights that are changed at once; with their gradients and sums, half a MB
 
 
 class Projection(NamedTuple):
-    """The principal components of vectors: their centre (inputs,) and the axes (inputs, components)."""
+    """Converts vectors to their principal components. `centre` is (inputs,), `axes` is (inputs, components)."""
 
     centre: np.ndarray
     axes: np.ndarray
 
     @classmethod
     def of(cls, vectors: np.ndarray) -> "Projection":
-        """Return the components that vary most, all scaled alike."""
+        """Return the projection onto the components of most variance. One factor scales all to a mean variance of 1."""
         from scipy.linalg import eigh
 
         centre = vectors.mean(axis=0)
@@ -41,12 +41,12 @@ class Projection(NamedTuple):
         return cls(centre, np.ascontiguousarray(axes / np.float32(spread)))
 
     def onto(self, vectors: np.ndarray) -> np.ndarray:
-        """Return an array (vectors, components)."""
+        """Return the components of vectors, an array (vectors, components)."""
         return (vectors - self.centre) @ self.axes
 
 
 class Network(NamedTuple):
-    """Its layers: (inputs, hidden), (hidden,), (hidden, labels), (labels,), all float32."""
+    """The weights of the layers, float32: (inputs, hidden), (hidden,), (hidden, labels) and (labels,)."""
 
     inner: np.ndarray
     inner_bias: np.ndarray
@@ -55,12 +55,12 @@ class Network(NamedTuple):
 
     @classmethod
     def fit(cls, components: np.ndarray, labels: np.ndarray, seed: int) -> "Network":
-        """Learn. Blocks for about 3 s of CPU at most; the same seed gives the same network.
+        """Train a network. Blocks for about 3 s of CPU at most. The same seed gives the same network.
 
         Args:
-            components: (examples, inputs), around zero.
-            labels: a number an example, 0 to n-1.
-            seed: of the first weights, the order of examples and the dropout.
+            components: (examples, inputs), with a mean of 0.
+            labels: the label of each example (examples,), 0 to n-1.
+            seed: decides the first weights, the examples of each step, and the dropout.
         """
         random = np.random.default_rng(seed)
         layers = _first(components.shape[1], int(labels.max()) + 1, random)
@@ -73,12 +73,12 @@ class Network(NamedTuple):
         return cls(*layers)
 
     def over(self, projection: Projection) -> "Network":
-        """Return the network that takes vectors instead of their components."""
+        """Return the same network for vectors as its inputs, instead of their components."""
         inner = projection.axes @ self.inner
         return self._replace(inner=inner, inner_bias=self.inner_bias - projection.centre @ inner)
 
     def logits(self, vectors: np.ndarray) -> np.ndarray:
-        """Return an array (vectors, labels)."""
+        """Return the labels' logits, an array (vectors, labels)."""
         return np.maximum(vectors @ self.inner + self.inner_bias, 0) @ self.outer + self.outer_bias
 
 
@@ -107,23 +107,24 @@ def _gradients(
 
 
 def _kept(shape: "tuple[int, ...]", drop: float, random: np.random.Generator) -> np.ndarray:
-    """Return what to multiply with so that a share `drop` is zero and the mean stays."""
+    """Return factors for dropout: a share `drop` of them is 0, and their mean is 1."""
     return (random.random(shape, dtype=np.float32) > drop) * np.float32(1 / (1 - drop))
 
 
 class _Adam:
-    """Adam with decoupled decay of weights (not of biases). Source: Loshchilov and Hutter, 2019.
+    """Adam with decoupled decay of the weights, but not of the biases. Source: Loshchilov and Hutter, 2019.
 
-    In place, and by blocks that fit the processor's cache: else it takes longer than the gradients.
+    It changes the weights in place, by blocks that fit the processor's cache. Without blocks it takes longer than the
+    computation of the gradients.
     """
 
     def __init__(self, layers: List[np.ndarray]) -> None:
-        self._sums = [np.zeros_like(layer) for layer in layers]  # of gradients, older ones fading
-        self._squares = [np.zeros_like(layer) for layer in layers]
+        self._sums = [np.zeros_like(layer) for layer in layers]  # of the gradients; older gradients count less
+        self._squares = [np.zeros_like(layer) for layer in layers]  # of their squares, likewise
         self._steps = 0
 
     def step(self, layers: List[np.ndarray], gradients: List[np.ndarray], rate: float) -> None:
-        """Change the layers in place."""
+        """Change the layers in place. The gradients are overwritten. `rate` is the learning rate."""
         self._steps += 1
         mean, square = ((1 - fade) / (1 - fade**self._steps) for fade in _MOMENTS)
         pace, least = np.float32(rate * mean / square**0.5), np.float32(1e-8 / square**0.5)
@@ -138,7 +139,7 @@ class _Adam:
 def _move(
     layer: np.ndarray, gradient: np.ndarray, total: np.ndarray, square: np.ndarray, keep: Any, pace: Any, least: Any
 ) -> None:
-    """Change one block of weights, and what is known of its gradients, in place; the gradient is used up."""
+    """Change a block of weights and its two sums in place. The gradient is overwritten."""
     total *= np.float32(_MOMENTS[0])
     total += gradient
     square *= np.float32(_MOMENTS[1])

@@ -1,4 +1,4 @@
-"""Addresses: no list holds them, so they are found by their parts: road and door, street and city."""
+"""Finds addresses by their parts (road and door, street and city), because no list contains all addresses."""
 
 import re
 from typing import FrozenSet, Iterator, List, NamedTuple, Optional, Tuple
@@ -38,12 +38,13 @@ _PART = re.compile(
     r"|\b\d{6}\b|\bp\.?r\.? china\b|\bchina\b",
     re.IGNORECASE,
 )
-_AREA = re.compile(r"[A-Z][a-z]+(?: [A-Z][a-z]+){0,2}[ .!?]*")  # between a street and a city: Pudong, Kowloon
+# A district's name between a street and a city: Pudong, Kowloon.
+_AREA = re.compile(r"[A-Z][a-z]+(?: [A-Z][a-z]+){0,2}[ .!?]*")
 _COMMA = re.compile(r"\s*,\s*")
 
 
 def addresses(text: str, cities: FrozenSet[str]) -> Iterator[Found]:
-    """Yield the addresses in `text` (folded): Chinese ones, and English ones by their parts between commas."""
+    """Yield the Chinese addresses in `text`, which must be folded, and the first English one."""
     for found in _ADDRESS_ZH.finditer(text):
         start = found.start() + _cut(found.group(), cities)
         if re.search(r"\d|[一二三四五六七八九十]号", text[start : found.end()]):
@@ -53,7 +54,7 @@ def addresses(text: str, cities: FrozenSet[str]) -> Iterator[Found]:
 
 
 def _cut(words: str, cities: FrozenSet[str]) -> int:
-    """Return where the address begins in what was matched: at a province or city, or after "the address is"."""
+    """Return where the address begins in a Chinese match: at a province or city, or after words like "address is"."""
     begin = re.search(_PROVINCES, words)
     city = min((at for at in (words.find(each) for each in cities) if at >= 0), default=None)
     places = [at for at in (begin.start() if begin else None, city) if at is not None]

