@@ -56,16 +56,13 @@ test-parts:
 test-chart:
 	@$(OPS) -m pytest tests/chart $(CLUSTER:%=--ignore=%)
 
-# The tools that run under the worker's Python. Locust's file runs under Locust's and is not checked.
-OF_WORKER := ops/understanding ops/local/train.py ops/local/training.py ops/bench/plot.py
 .PHONY: check
 check:
 	@$(SERVICES) -m ruff check .
 	@$(SERVICES) -m ruff format --check .
 	@$(LINT_IMPORTS) --no-cache
 	@$(MYPY) kefu/*.py kefu/gateway kefu/tools kefu/settings actions
-	@$(MYPY) --python-executable $(WORKER) kefu/worker $(OF_WORKER)
-	@$(MYPY) ops $(OF_WORKER:%=--exclude %) --exclude ops/load/locustfile.py
+	@$(MYPY) --python-executable $(WORKER) kefu/worker
 
 train: ## train the model if anything that it is made of has changed, and tell what that did
 	@$(SETUP)

@@ -37,7 +37,7 @@ def compare(plan: Plan, only: Sequence[str], folder: Path, settings: Mapping[str
         rounds.run(plan.steps)
         starts = {name: [system.start_s] for name, system in systems.items() if name == "stock"}
         if "kefu" in systems:
-            starts["kefu"] = list(_kefu_alone(systems["kefu"], plan, rounds))
+            starts["kefu"] = _kefu_alone(systems["kefu"], plan, rounds)
     finally:
         for system in systems.values():
             system.stop()

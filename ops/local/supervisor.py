@@ -185,7 +185,6 @@ class Supervisor:
         name = running.service.name
         if running.again_at is None:
             self._put_off(running)
-            assert running.again_at is not None  # set by `_put_off`
             code, wait = running.process.returncode, running.again_at - time.monotonic()
             self._say(f"{name} ended with {code}; starting it again in {wait:.1f} s ({self._logs / name}.log)")
         if time.monotonic() >= running.again_at:
