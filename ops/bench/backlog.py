@@ -54,7 +54,7 @@ def _watch(system: KefuSystem, messages: int, seconds: float) -> Dict[str, Any]:
     numbers = Numbers()
     scenarios.warm_up(system, numbers, "kafka")
     first = numbers.take(TALK, CUSTOMERS)
-    before = scenarios.run(system, Job("kafka", 64, 50, CUSTOMERS, first, BEFORE_S, TALK, **system.jobs))
+    before = scenarios.run(system, Job("kafka", 64, 50, CUSTOMERS, first, BEFORE_S, TALK, None, **system.jobs))
     kafka = KafkaSettings.from_env(system.stack.settings)
     _fill(kafka.brokers, messages)
     began, waiting, samples = time.monotonic(), lag(kafka), []

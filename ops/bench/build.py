@@ -63,9 +63,10 @@ class Build:
                 cwd=self._root, env={**os.environ, "PYTHONPATH": str(self._root)},
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
+        assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise BuildError(self._why_not())
+            raise BuildError(self._why_not(self._process))
         self._facts = json.loads(line)
         add_customers(Path(self._facts["shop_database"]))
 
@@ -75,6 +76,7 @@ class Build:
             return
         if not self._facts:
             self._process.kill()  # its processes die with it
+        assert self._process.stdin is not None
         self._process.stdin.close()
         try:
             self._process.wait(STOP_S)
@@ -89,9 +91,9 @@ class Build:
             raise RuntimeError(f"{', '.join(ended)} of {self.name} ended while it was measured: look into its log")
         return self._facts["pids"]
 
-    def _why_not(self) -> str:
+    def _why_not(self, process: "subprocess.Popen[str]") -> str:
         """Return why the build did not start. Copies its logs, because its folder is temporary."""
-        self._process.wait()
+        process.wait()
         logs = LOCAL / "bench" / "logs" / self.name
         shutil.rmtree(logs, ignore_errors=True)
         if (self._directory / "logs").is_dir():

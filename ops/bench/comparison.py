@@ -35,7 +35,9 @@ def compare(plan: Plan, only: Sequence[str], folder: Path, settings: Mapping[str
         rounds = Rounds(list(systems.values()), plan.most_idle)
         rounds.warm_up(plan.steps)
         rounds.run(plan.steps)
-        starts = {name: [system.start_s] for name, system in systems.items() if name == "stock"}
+        starts: Dict[str, Sequence[float]] = {
+            name: [system.start_s] for name, system in systems.items() if name == "stock"
+        }
         if "kefu" in systems:
             starts["kefu"] = _kefu_alone(systems["kefu"], plan, rounds)
     finally:

@@ -146,7 +146,7 @@ class Load:
         """Send the messages that are due by the clock; return False when the job is done."""
         now = time.perf_counter()
         if self.job.rate is not None:
-            self._arrivals(now)
+            self._arrivals(now, self.job.rate)
         if self._waiting:
             return now - self._last_sent < GIVE_UP_S
         busy = not self._over(now) and (self._due or self.job.rate is not None)
@@ -210,14 +210,14 @@ class Load:
     def _over(self, now: float) -> bool:
         return now - self._began >= self.job.seconds
 
-    def _arrivals(self, now: float) -> None:
-        """Let messages arrive as a Poisson process.
+    def _arrivals(self, now: float, rate: float) -> None:
+        """Let messages arrive as a Poisson process, `rate` a second.
 
         A message waits while no customer is idle. Its time counts from its arrival.
         """
         while self._next_due <= now and not self._over(self._next_due):
             self._due.append(self._next_due)
-            self._next_due += self._chance.expovariate(self.job.rate)
+            self._next_due += self._chance.expovariate(rate)
         while self._due and self._idle:
             self._say(self._idle.popleft(), self._due.popleft())
         if self._over(now):

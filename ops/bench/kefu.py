@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 from types import MappingProxyType
-from typing import Dict, Mapping
+from typing import Dict, Mapping, Tuple
 
 from ops.bench.shop import add_customers
 from ops.local.servers import HOST
@@ -22,7 +22,7 @@ class KefuSystem:
     def __init__(self, directory: Path, settings: Mapping[str, str] = MappingProxyType({})) -> None:
         overrides = {**NO_LIMITS, **settings}
         self.stack = Stack(directory, free_ports(), tell=lambda _: None, overrides=overrides)
-        self._names = ("worker", "gateway", "kafka", "redis", "actions", "shop")
+        self._names: Tuple[str, ...] = ("worker", "gateway", "kafka", "redis", "actions", "shop")
 
     @property
     def model(self) -> Path:

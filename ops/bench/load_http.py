@@ -6,6 +6,7 @@ It is a minimal HTTP/1.1 client, because common clients use more CPU a request t
 
 import asyncio
 import time
+from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Tuple
 from urllib.parse import urlsplit
 
@@ -123,6 +124,7 @@ class HttpTransport:
 
     def __init__(self, job: Job) -> None:
         address = urlsplit(job.url)
+        assert address.hostname is not None and address.port is not None
         self._host, self._port = address.hostname, address.port
         self._users = min(job.users, job.conversations)
         self._dialect = Stock() if job.driver == "stock" else Gateway(job.token_secret, job.driver == "gateway")
@@ -171,6 +173,6 @@ class HttpTransport:
                 load.counts.failed += self._under_way[place] is not None
 
             _, connection = await self._loop.create_connection(
-                lambda a=answered, b=lost: Connection(a, b), self._host, self._port
+                partial(Connection, answered, lost), self._host, self._port
             )
             self._connections.append(connection)

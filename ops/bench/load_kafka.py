@@ -99,6 +99,6 @@ class KafkaTransport:
             for record in records:
                 if record.error() is not None:
                     raise KafkaException(record.error())
-                self._ledger.note(load, orjson.loads(record.value()))
+                self._ledger.note(load, orjson.loads(record.value() or b""))
         self._producer.flush(TIMEOUT_S)
         self._consumer.close()

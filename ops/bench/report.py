@@ -120,7 +120,7 @@ def _median(values: Iterable[float]) -> Optional[float]:
 def with_spread(value: Optional[Spread]) -> str:
     """Return a median with its spread in brackets; for one round only the value, for none a dash."""
     if value is None or value.rounds == 1:
-        return short(value and value.median)
+        return short(None if value is None else value.median)
     return f"{short(value.median)} ({short(value.low)}–{short(value.high)})"
 
 

@@ -141,5 +141,5 @@ def warm_up(system: System, numbers: Numbers, driver: str) -> Dict[str, Any]:
     found = {}
     for script in (TALK, ORDERS):
         first = numbers.take(script, 16)
-        found = run(system, Job(driver, 8, 5, 16, first, 30, script, **system.jobs))
+        found = run(system, Job(driver, 8, 5, 16, first, 30, script, None, **system.jobs))
     return found

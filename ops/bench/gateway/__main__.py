@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict
 
-from ops.bench.gateway.machine import HOST, Machine
+from ops.bench.gateway.machine import Machine
+from ops.local.servers import HOST
 
 LUA = Path(__file__).parent / "requests.lua"
 WARM_S = 3  # how long the load runs before it is measured

@@ -55,7 +55,8 @@ def taken(settings: KafkaSettings) -> Iterator[List[Said]]:
     consumer = Consumer({**settings.client_config(), **fetch})
     consumer.subscribe([settings.topic_prefix + USER_QUERY])
     while True:
-        polled = [orjson.loads(record.value()) for record in consumer.consume(256, 0.002) if not record.error()]
+        records = consumer.consume(256, 0.002)
+        polled = [orjson.loads(record.value() or b"") for record in records if not record.error()]
         yield [(said["tenant"], said["user"], said["message_id"]) for said in polled]
 
 
