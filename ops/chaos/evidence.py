@@ -157,7 +157,7 @@ async def _kept(redis: Servers, talk: Talk) -> Kept:
 
 async def _read(redis: Servers, talk: Talk) -> Kept:
     keys = ConversationKeys("kefu", talk.key)
-    client = await redis.holding(keys.state)
+    client: Any = await redis.holding(keys.state)  # redis-py's types don't know that all answers are bytes
     version, seq = await client.hmget(keys.state, "version", "seq")
     turns = [orjson.loads(turn) for turn in await client.lrange(keys.turns, 0, -1)]
     entries = await client.xrange(keys.replies)

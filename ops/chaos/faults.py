@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from ops.chaos import plan
@@ -54,7 +55,7 @@ class FaultInjector:
         self._frozen: Dict[str, float] = {}
         self._leaving: List[threading.Thread] = []
         self._recovering: List[Tuple[Trouble, Callable[[], bool]]] = []
-        self._can = {
+        self._can: Dict[str, Callable[[], bool]] = {
             plan.WORKER: lambda: bool(self._ready(self._workers())),
             plan.FREEZE: self._can_freeze,
             plan.REBALANCE: self._can_rebalance,
@@ -63,7 +64,7 @@ class FaultInjector:
             plan.BROKER: system.brokers_whole,
             plan.MASTER: lambda: self._calm(REDIS) and system.redis_whole(),
             plan.ISOLATE: lambda: self._calm(REDIS) and system.redis_whole(),
-            **{kind: lambda name=name: self._calm(name) for kind, name in DOORS.items()},
+            **{kind: partial(self._calm, name) for kind, name in DOORS.items()},
         }
         self._do = {
             plan.WORKER: self._kill_worker,

@@ -74,6 +74,7 @@ class Talk:
     def read_line(self, line: str) -> None:
         """Read a line of the stream. Source: HTML standard, server-sent events."""
         if line.startswith("id: "):
+            assert self.streamed is not None
             self.streamed.append(int(line[4:]))
         elif line.startswith("data: "):
             reply = json.loads(line[6:])

@@ -5,7 +5,7 @@ In: a form and a directory. Out: a running `System`, which says which parts are 
 
 import sqlite3
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Tuple, Union
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -37,7 +37,7 @@ class System:
         self.form = form
         self.doors = Doors()
         ports = free_ports()
-        redis = self._redis(directory / "redis")
+        self._redis = self._redis_group(directory / "redis")
         to_actions = self.doors.to(ACTIONS, ports["KEFU_ACTION_PORT"])
         self.stack = Stack(
             directory,
@@ -45,7 +45,7 @@ class System:
             tell=tell,
             overrides=self._settings(),
             kafka=None if form == SINGLE else KafkaCluster(directory / "kafka"),
-            redis=redis,
+            redis=self._redis,
             own_settings={
                 "worker": {"ACTION_ENDPOINT_URL": f"http://{HOST}:{to_actions}/webhook", **self._through(ports, REDIS)},
                 "gateway": self._through(ports, REDIS_OF_GATEWAY),
@@ -84,24 +84,24 @@ class System:
 
     def redis_whole(self) -> bool:
         """Return whether Redis answers, and all of its replicas are connected."""
-        return self.stack.redis.ready() if self.form == SINGLE else self.stack.redis.whole()
+        return self.stack.redis.ready() if self._redis is None else self._redis.whole()
 
     def redis_masters(self) -> List[str]:
         """Return the names of the masters' processes."""
-        return ["redis"] if self.form == SINGLE else [member.name for member in self.stack.redis.masters()]
+        return ["redis"] if self._redis is None else [member.name for member in self._redis.masters()]
 
     def door_of(self, master: str) -> Tuple[str, int]:
         """Return name and number of the door in front of a Redis master."""
-        if self.form == SINGLE:
+        if self._redis is None:
             return REDIS, 0
-        return REDIS, [member.name for member in self.stack.redis.members].index(master)
+        return REDIS, [member.name for member in self._redis.members].index(master)
 
     def shop_rows(self, query: str) -> List[Any]:
         """Return the rows of a query on the shop's database."""
         with sqlite3.connect(f"file:{self.stack.shop_database}?mode=ro", uri=True) as database:
             return database.execute(query).fetchall()
 
-    def _redis(self, directory: Path) -> Any:
+    def _redis_group(self, directory: Path) -> Union[RedisSentinels, RedisCluster, None]:
         if self.form == SINGLE:
             return None
         if self.form == SENTINEL:
