@@ -1,7 +1,7 @@
 """The routes `/v1/account...`, `/v1/addresses` and `/v1/newsletter` of known customers. `accounts` has the tasks."""
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
@@ -43,7 +43,7 @@ async def list_addresses(request: Request) -> HTTPResponse:
         return json({"addresses": await accounts.addresses(connection, account)})
 
 
-def _task(perform: accounts.PerformAccount, fields: Fields) -> Callable[[Request], Awaitable[HTTPResponse]]:
+def _task(perform: accounts.PerformAccount, fields: Fields) -> Callable[[Request], Coroutine[Any, Any, HTTPResponse]]:
     async def handle(request: Request) -> HTTPResponse:
         body = body_of(request)
         asked = read(body, fields)

@@ -49,8 +49,9 @@ async def find_account(
     query = select(Customer.__table__).where(Customer.tenant == tenant, Customer.id == customer)
     result = await connection.execute(query.with_for_update() if lock else query)
     row = result.mappings().one_or_none()
-    gone = row is None or (row["deletion_on"] is not None and row["deletion_on"] <= today(now))
-    return None if gone else dict(row)
+    if row is None or (row["deletion_on"] is not None and row["deletion_on"] <= today(now)):
+        return None
+    return dict(row)
 
 
 def account_shown(row: Row) -> Row:
@@ -102,6 +103,7 @@ async def delete_account(task: AccountTask) -> Answer:
     on = task.account["deletion_on"]
     if on is None:
         rules = await task.connection.scalar(select(Policies.rules).where(Policies.tenant == task.account["tenant"]))
+        assert rules is not None
         on = today(task.now) + timedelta(days=rules["account_deleted_after_days"])
         await task.change(deletion_on=on)
     return done(202, {"on": on.isoformat()})

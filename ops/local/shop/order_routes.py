@@ -1,7 +1,7 @@
 """The routes `/v1/orders...` and `/v1/inquiries`, with the check of access. `orders` reads, `tasks` changes orders."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from sanic import HTTPResponse, Request, Sanic
@@ -27,7 +27,7 @@ from ops.local.shop.web import (
     words,
 )
 
-Handler = Callable[[Request, str], Awaitable[HTTPResponse]]
+Handler = Callable[[Request, str], Coroutine[Any, Any, HTTPResponse]]
 
 # Path after the order's number, task, and fields of the body.
 TASKS: tuple[tuple[str, tasks.Perform, Fields], ...] = (

@@ -122,6 +122,7 @@ class OrderBook:
         about = (Inquiry.tenant == tenant) & (Inquiry.number == number)
         async with self._store.reading() as connection:
             count = await connection.scalar(select(func.count()).select_from(Inquiry).where(about))
+            assert count is not None
             newest = select(Inquiry.__table__).where(about).order_by(Inquiry.id.desc()).limit(LISTED)
             return count, [dict(row) for row in (await connection.execute(newest)).mappings()]
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -27,7 +28,11 @@ class Store:
         # SQLite admits one writer, and the others sleep for longer and longer: 44 of 4,000 inquiries, 32 at a time,
         # took over 0.5 s. With a queue of writers none did.
         self._writers = asyncio.Semaphore(1 if self._lite else MAX_WRITERS)
-        self.insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[engine.dialect.name]
+        inserts: dict[str, Callable[[Any], sqlite.Insert | postgresql.Insert]] = {
+            "sqlite": sqlite.insert,
+            "postgresql": postgresql.insert,
+        }
+        self.insert = inserts[engine.dialect.name]
 
     def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """Return a connection for reading."""

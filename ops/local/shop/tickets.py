@@ -49,6 +49,7 @@ async def open_ticket(
         "call_at": call_at, "rating": asked["rating"], "created_at": since, "answer_by": answer_by,
     }  # fmt: skip
     id_ = await connection.scalar(insert(Ticket).values(row).returning(Ticket.id))
+    assert id_ is not None
     return done(201, _shown(id_, answer_by))
 
 
