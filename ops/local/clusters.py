@@ -102,7 +102,7 @@ class RedisMember(RedisServer):
             **self._settings,
         }
 
-    def client(self) -> "redis.Redis[bytes]":
+    def client(self) -> redis.Redis:
         """Return a client of this server, whatever its role."""
         return redis.Redis(host=HOST, port=self.port, socket_timeout=2)
 
@@ -165,7 +165,8 @@ class RedisSentinels(Group):
     def whole(self) -> bool:
         """Return whether all replicas follow the master that all Sentinels name."""
         try:
-            states = [sentinel.client().sentinel_masters()[SERVICE] for sentinel in self.sentinels]
+            # redis-py's types say that the answer is a list; it is a dictionary of states by the master's name.
+            states = [s.client().sentinel_masters()[SERVICE] for s in self.sentinels]  # type: ignore[call-overload]
         except (redis.RedisError, KeyError):
             return False
         agreed = len({(state["ip"], state["port"]) for state in states}) == 1
@@ -273,7 +274,7 @@ def followed(members: Sequence[RedisMember], masters: int) -> bool:
     return links == ["up"] * (len(members) - masters)
 
 
-def cluster_info(client: "redis.Redis[bytes]") -> Dict[str, str]:
+def cluster_info(client: redis.Redis) -> Dict[str, str]:
     """Return the answer to CLUSTER INFO; raises RedisError."""
     # Sent as two words, because redis-py's versions parse the answer to "CLUSTER INFO" in different ways.
     answer = client.execute_command("CLUSTER", "INFO").decode()
@@ -292,7 +293,7 @@ def bus(member: RedisMember) -> int:
     return member._settings["cluster-port"]
 
 
-def patient(member: RedisMember) -> "redis.Redis[bytes]":
+def patient(member: RedisMember) -> redis.Redis:
     """Return a client that waits for FORMING_CALL_S, for a command that must not be sent twice."""
     client = member.client()
     client.connection_pool.connection_kwargs["socket_timeout"] = FORMING_CALL_S

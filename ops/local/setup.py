@@ -242,7 +242,7 @@ def _ways_to_get(pom: Path, target: Path) -> Iterable:
 
 def wrong_jars(directory: Path, sums: Path) -> List[str]:
     """Return the names of jars that are missing, not listed in `sums`, or of another content than listed."""
-    listed = dict(reversed(line.split()) for line in sums.read_text().splitlines())
+    listed = {name: digest for digest, name in map(str.split, sums.read_text().splitlines())}
     present = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
     return sorted(name for name in listed.keys() | present.keys() if listed.get(name) != present.get(name))
 

@@ -145,6 +145,7 @@ class Supervisor:
         path = self._logs / f"{name}.log"
         handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_FILES)
         handler.setFormatter(logging.Formatter("%(message)s"))
+        assert process.stdout is not None
         for line in process.stdout:
             text = line.decode("utf-8", "replace").rstrip("\n")
             handler.emit(logging.LogRecord(name, logging.INFO, "", 0, text, None, None))
@@ -168,9 +169,11 @@ class Supervisor:
             self._say(f"{running.service.name} can't be started: {error}")
 
     @staticmethod
-    def _put_off(running: _Running) -> None:
-        running.again_at = time.monotonic() + running.backoff_s
+    def _put_off(running: _Running) -> float:
+        """Set the time of the next start, and return it."""
+        running.again_at = again_at = time.monotonic() + running.backoff_s
         running.backoff_s = min(LAST_BACKOFF_S, running.backoff_s * 2)
+        return again_at
 
     def _say(self, line: str) -> None:
         with contextlib.suppress(OSError):  # the terminal may be gone
@@ -183,11 +186,12 @@ class Supervisor:
                 running.backoff_s = FIRST_BACKOFF_S
             return
         name = running.service.name
-        if running.again_at is None:
-            self._put_off(running)
-            code, wait = running.process.returncode, running.again_at - time.monotonic()
+        again_at = running.again_at
+        if again_at is None:
+            again_at = self._put_off(running)
+            code, wait = running.process.returncode, again_at - time.monotonic()
             self._say(f"{name} ended with {code}; starting it again in {wait:.1f} s ({self._logs / name}.log)")
-        if time.monotonic() >= running.again_at:
+        if time.monotonic() >= again_at:
             running.process = self._spawn(running.service)
             running.again_at = None
             running.started = time.monotonic()

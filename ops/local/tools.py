@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Callable, Dict, List
 
@@ -34,7 +35,7 @@ def main() -> int:
     """Get the missing programs; return 0, or 1 if one can't be had and KEFU_TOOLS is `required`."""
     TARGET.mkdir(parents=True, exist_ok=True)
     trust_system()
-    ways: Dict[str, Callable[[], object]] = {name: lambda name=name: by_go(name) for name in GO_MODULES}
+    ways: Dict[str, Callable[[], object]] = {name: partial(by_go, name) for name in GO_MODULES}
     ways.update({"promtool": promtool, "redis-server": redis_server})
     missing = [name for name in ways if not (shutil.which(name) or (TARGET / name).exists())]
     got = [attempt(name, ways[name]) for name in missing]
