@@ -153,7 +153,9 @@ def from_values(values: Mapping[str, Any]) -> Shape:
     """Return the shape that merged values of the chart describe."""
     worker, gateway = (values[name]["autoscaling"] for name in ("worker", "gateway"))
     return Shape(
-        **{name: _kind(values[name]) for name in ("worker", "gateway", "actions")},
+        worker=_kind(values["worker"]),
+        gateway=_kind(values["gateway"]),
+        actions=_kind(values["actions"]),
         partitions=values["kafka"]["partitions"],
         lag_threshold=worker["lagMessages"],
         lag_s=worker["lagSeconds"] if worker["prometheus"] else 0.0,

@@ -225,7 +225,7 @@ class RealRun:
         for record in self._answers.consume(500, wait_s):
             if record.error() is not None:
                 continue
-            answer = orjson.loads(record.value())
+            answer = orjson.loads(record.value() or b"")
             message_id = answer["message_id"]
             if message_id in seen.latencies_s:  # an answer may be published again under its id, see decision record 3
                 seen.doubled += self._ids[message_id] != answer["id"]

@@ -27,12 +27,12 @@ WAIT_S = 20  # how long a customer asks the gateway to wait for an answer
 SPAWN_S = 5.0  # the time in which all customers are started
 LATE_S = 30.0  # time for the last answers after the last stage; a message without an answer by then has failed
 
-due = deque()  # times of due messages that are not sent yet
-under_way = set()  # times due of sent messages without an answer
+due: deque[float] = deque()  # times of due messages that are not sent yet
+under_way: set[float] = set()  # times due of sent messages without an answer
 # Of each message: when it was due (s since the beginning), the ms from then to the answer, whether it was answered.
-outcomes = []
-replies = {}  # number of replies by stream
-broken = set()  # streams that the gateway ended
+outcomes: list[tuple[float, float, bool]] = []
+replies: dict[int, int] = {}  # number of replies by stream
+broken: set[int] = set()  # streams that the gateway ended
 began = 0.0
 all_due = False  # whether all messages are in `due`
 

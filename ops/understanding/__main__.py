@@ -49,7 +49,7 @@ def _measured(module: str, *arguments: str) -> Any:
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def _counts() -> dict[str, dict[str, int]]:
+def _counts() -> dict[str, Any]:
     """Return the number of training phrases by language, and the number of intents."""
     counts: Counter = Counter()
     intents = set()
