@@ -22,8 +22,7 @@ from actions.shop import NotFound, Order, Shop
 
 CONFIRMED = "confirmed"
 LAST_ORDER_NUMBER = "last_order_number"
-# A message with one of these intents, or with none (`""`, None), can be the answer to the form's question. Any other
-# intent is a change of topic.
+# A message with one of these intents, or with none (`""`, None), can be the answer to the form's question.
 ANSWERS = frozenset({"inform", "affirm", "deny", "nlu_fallback", "out_of_scope", "", None})
 # The same for an answer in the customer's own words, such as a reason, in which NLU may find more intents.
 FREE_ANSWERS = frozenset({"inform", "nlu_fallback", "out_of_scope", "chitchat", "complaint", "review", "", None})

@@ -7,6 +7,7 @@ The differences to Rasa's default configuration, and their reasons:
   recognition is off, which makes stock faster.
 - `language: en`, because the default tokenizer refuses `zh`. No other component depends on it.
 - The trained components have a seed, so that each training gives the same model.
+- `make bench SHORT=1` leaves out TED and UnexpecTED, and trains on a part of the phrases: see `Training` in `plan`.
 - The slot `language` stays empty, so that the last, bilingual variant of each response is uttered.
 """
 
