@@ -6,13 +6,14 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List
 
 import psutil
 
-from ops.local.servers import LOCAL, listening
+from ops.local.servers import LOCAL, STOP_S, listening
 from ops.local.setup import MODEL_SETUP
 from ops.local.stack import Stack, local_ports
 
@@ -75,9 +76,14 @@ class ModelSetup:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pid is not None:
-            os.kill(self._pid, signal.SIGTERM)
-            os.waitpid(self._pid, 0)
+        if self._pid is None:
+            return
+        os.kill(self._pid, signal.SIGTERM)
+        end = time.monotonic() + STOP_S
+        while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
+            if time.monotonic() > end:
+                os.kill(self._pid, signal.SIGKILL)
+            time.sleep(0.05)
 
     def wait(self) -> None:
         """Block until the model is there. Raises RuntimeError if it can't be made; the child has said why."""

@@ -88,8 +88,9 @@ def run(uv: str) -> None:
     model = subprocess.Popen([sys.executable, str(Path(__file__)), "--model"], cwd=ROOT)
     try:
         services_and_jars(uv)
-    except StepFailed:
+    except BaseException:  # Ctrl-C and SIGTERM too: the child must not go on alone
         model.terminate()
+        model.wait()
         raise
     python = str(LOCAL / "services" / "bin" / "python")
     os.chdir(ROOT)
@@ -186,7 +187,7 @@ def services_and_jars(uv: str, cache: bool = False) -> None:
 
     Args:
         uv: the program that installs environments.
-        cache: also make the cache of Kafka's classes, which pays for itself from the tenth start of a broker on.
+        cache: also make the cache of Kafka's classes. It costs as much CPU as eight starts of a broker save.
     """
     with alone("services"):
         environment(uv, *ENVIRONMENTS[0])
