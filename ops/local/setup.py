@@ -259,8 +259,7 @@ def train() -> None:
     step = Step("model trained")
     python = str(LOCAL / "worker" / "bin" / "python")
     quiet = {"RASA_TELEMETRY_ENABLED": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    rasa = [python, "-m", "ops.local.train", "--fixed-model-name", "kefu"]
-    rasa += ["--force", "--out", str(LOCAL / "train")]  # forced: Rasa's cache ignores changes of Kefu's components
+    rasa = [python, "-m", "ops.local.train", "--fixed-model-name", "kefu", "--out", str(LOCAL / "train")]
     output = _run(rasa, "mend config.yml, domain.yml or data/ as the lines above say", environment=quiet)
     (ROOT / "models").mkdir(exist_ok=True)
     os.replace(LOCAL / "train" / "kefu.tar.gz", ROOT / "models" / "kefu.tar.gz")  # atomic: it is never half a model

@@ -272,7 +272,7 @@ def test_file_that_is_no_model_is_left_to_rasa(tmp_path, content):
 def test_make_train_gives_the_model_of_rasa_train(tmp_path):
     """`ops.local.train` and `rasa train` write the same graphs and the same trained components."""
     write_project(tmp_path, LIGHT_CONFIG)
-    ours = contents(train(tmp_path, "-m", "ops.local.train", "--force"))
+    ours = contents(train(tmp_path, "-m", "ops.local.train"))
     stock = contents(train(tmp_path, "-m", "rasa", "train", "--force"))
     assert ours.keys() == stock.keys()
     assert [name for name in stock if ours[name] != stock[name]] == []
@@ -285,7 +285,7 @@ def test_training_without_tensorflow_imports_no_heavy_package(tmp_path):
     from ops.local.train import main
     atexit.register(lambda: print("HEAVY", [name for name in {HEAVY_PACKAGES} if name in sys.modules]))
     os.chdir({str(tmp_path)!r})
-    main(["--quiet", "--force"])
+    main(["--quiet"])
     """
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],

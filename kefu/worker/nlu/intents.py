@@ -138,8 +138,9 @@ class CascadeIntentClassifier(IntentClassifier, GraphComponent):
         if not self._config["vectors"]:
             return
         file = self._config["vector_cache"]
-        self._pieces = _most_frequent(SentenceEncoder().pieces(self._texts))
-        self._encoder = SentenceEncoder(self._pieces)
+        self._encoder = SentenceEncoder()
+        self._pieces = _most_frequent(self._encoder.pieces(self._texts))
+        self._encoder.prepare(self._pieces)
         kept = Path(file) if file else None
         self._vectors = cached(self._texts, self._encoder, pool, _cores(), kept)
         self._projection = Projection.of(self._vectors)

@@ -79,10 +79,15 @@ class SentenceEncoder:
         self._splitter = SentencePieceProcessor(model_file=str(resources / "sp.model"))
         self._weights = _read(resources / "weights.npz")
         self._slots: Dict[int, int] = {}
+        self.prepare(pieces)
+
+    def prepare(self, pieces: Iterable[int]) -> None:
+        """Compute the contributions of pieces, the most frequent first, in place of the present ones."""
         prepared = list(dict.fromkeys(pieces))[:PREPARED]
         self._prepared = len(prepared)
         # Rows that are not written yet take no memory.
         self._rows = np.empty((self._prepared + _LEARNT, _EMBEDDING + 3 * _BRANCH + 10 * _BRANCH), dtype=np.float32)
+        self._slots.clear()
         self._learn(prepared)
 
     def pieces(self, texts: List[str]) -> List[List[int]]:
