@@ -6,7 +6,7 @@
 - the second and third reading of the data;
 - copies of all examples, and digests of all of an example's data, each time that Rasa merges two lists of examples;
 - Rasa's cache of what each component returned, which a forced training writes and does not read;
-- the collection of cyclic garbage: a training ends before there is much of it.
+- the collection of cyclic garbage, of which there are 30 MB by the end of a training on the shipped data.
 """
 
 import copy
@@ -52,7 +52,7 @@ def read_data_once() -> None:
 
 
 def merge_fast() -> None:
-    """Merge lists of examples without copies: examples are changed only when all lists are merged.
+    """Merge lists of examples without copies. Components change examples only after all lists are merged.
 
     An example is hashed by its text and intent. Whether two of them are equal is still decided by all of their data.
     """
